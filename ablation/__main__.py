@@ -1,0 +1,6 @@
+"""`python -m ablation`: the same as the console script."""
+
+from ablation.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Batches of tokenised texts.
+
+Training batches are drawn at random, so that languages are mixed in each: a batch of one language
+has no pair for Eq. 9, which happened on MINT with batches sorted by length. Texts are packed
+(`ablation.encoders.packing`), so random lengths cost no padding.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokenised rows. `ids` are arrays of token ids; `label` and `language` have shape (rows,).
+
+    `row` are the rows' numbers in their file; `language` counts the corpus's languages from 0.
+    """
+
+    ids: list[np.ndarray]
+    label: np.ndarray
+    language: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(ids) for ids in self.ids])
+
+    def take(self, indices: np.ndarray) -> "Texts":
+        return Texts([self.ids[i] for i in indices], self.label[indices], self.language[indices], self.row[indices])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`ids` (tokens,) int64, the texts laid end to end; `lengths` (batch,) int64; `label` (batch,)
+    float32; `language` (batch,) int64; `row` (batch,), the rows' numbers in their file."""
+
+    ids: torch.Tensor
+    lengths: torch.Tensor
+    label: torch.Tensor
+    language: torch.Tensor
+    row: np.ndarray
+
+
+def epoch_batches(texts: Texts, batch_size: int, seed: int) -> list[np.ndarray]:
+    """The row indices of each batch of one epoch; every row once. Equal seeds, equal batches."""
+    order = np.random.default_rng(seed).permutation(len(texts))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < batch_size // 8:
+        batches[-2:] = [np.concatenate(batches[-2:])]  # a handful of rows makes a step of pure noise
+    return batches
+
+
+def by_length(texts: Texts, batch_size: int) -> list[np.ndarray]:
+    """Batches for prediction: longest rows first, so that too little memory shows at once."""
+    order = np.argsort(-texts.lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def collate(texts: Texts, indices: np.ndarray, device: torch.device) -> Batch:
+    """The batch of these rows."""
+    rows = [texts.ids[i] for i in indices]
+    return Batch(
+        torch.from_numpy(np.concatenate(rows)).to(device),
+        torch.tensor([len(ids) for ids in rows], device=device),
+        torch.from_numpy(texts.label[indices].astype(np.float32)).to(device),
+        torch.from_numpy(texts.language[indices]).to(device),
+        texts.row[indices],
+    )

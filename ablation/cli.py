@@ -1,0 +1,222 @@
+"""The console script. Arguments are parsed here and nowhere else; heavy modules load when needed."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ablation.errors import RunFailure, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablation.runner import Outcome, Request
+
+app = typer.Typer(
+    help="Run, track and compare the ablation of a multilingual tweet intimacy system.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Option(help="'demo', or a folder with train.csv and test.csv (text,label,language).")]
+Profile = Annotated[str, typer.Option(help="smoke, demo, small, paper, or a TOML file with what it changes.")]
+Variants = Annotated[str, typer.Option(help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, all.")]
+Splits = Annotated[str, typer.Option(help="dev1, dev2 (two seeded languages held out), dev2:fr+it, dev2:all.")]
+Seeds = Annotated[str, typer.Option(help="Whole numbers: 0,1,2 or 0-4.")]
+EncoderName = Annotated[str, typer.Option(help="bundled, a Hugging Face Hub id, or a folder. [default: the profile's]")]
+Experiment = Annotated[str, typer.Option(help="MLflow experiment. [default: ablation, or the one of mlflow run]")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field, e.g. loss.tau=0.1; repeatable.")]
+Fresh = Annotated[str, typer.Option(help="true trains again what had finished before.", metavar="true|false")]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI, or ./mlflow.db]")]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    context.obj = debug
+
+
+@app.command()
+def run(
+    data: Data = "demo",
+    profile: Profile = "demo",
+    variants: Variants = "table3",
+    splits: Splits = "dev1,dev2",
+    seeds: Seeds = "0",
+    encoder: EncoderName = "",
+    experiment: Experiment = "",
+    set_: Set = None,
+    fresh: Fresh = "false",
+    tracking_uri: TrackingUri = None,
+    export: Annotated[Path | None, typer.Option(help="Also write each run's best model to this folder.")] = None,
+) -> None:
+    """Train every variant on every split with every seed, and track it all in MLflow."""
+    request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, export)
+    from ablation import comparison
+    from ablation.progress import Progress
+    from ablation.runner import lay_out, run_ablation
+
+    console = _console()
+    planned = lay_out(request)
+    _introduce(console, planned.corpus.name, planned.corpus.synthetic, planned.corpus.has_test_labels, len(planned.runs))
+    outcomes = run_ablation(planned, Progress(console))
+    table = comparison.compare(o.record for o in outcomes if o.record)
+    _print_comparison(console, table, planned.corpus.synthetic)
+    console.print(f"Tracked in {_shown(planned.store.uri)}; browse with: {_ui_command(planned.store.uri)}", soft_wrap=True, markup=False)
+    _exit_with_failures(console, outcomes)
+
+
+@app.command()
+def plan(
+    data: Data = "demo",
+    profile: Profile = "demo",
+    variants: Variants = "table3",
+    splits: Splits = "dev1,dev2",
+    seeds: Seeds = "0",
+    encoder: EncoderName = "",
+    experiment: Experiment = "",
+    set_: Set = None,
+    fresh: Fresh = "false",
+    tracking_uri: TrackingUri = None,
+    measure: Annotated[bool, typer.Option(help="Measure a few steps to estimate time and memory.")] = True,
+) -> None:
+    """Show what `run` would do with the same arguments, what it would reuse, and what it would take."""
+    request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, None)
+    from rich.table import Table
+    from rich.text import Text
+
+    from ablation.estimate import Cost, estimate
+    from ablation.runner import lay_out, prepare_all
+
+    console = _console()
+    planned = lay_out(request)
+    seconds: dict[object, float] = {}
+    known: dict[tuple[object, ...], Cost] = {}
+    if measure:
+        preparations = prepare_all(planned)
+        for run in planned.runs:
+            if run.config is not None and not run.is_reused:
+                seconds[run.key] = estimate(preparations.get(run.config), [(run.key, run.config)], known)[0]
+    table = Table(title=f"{len(planned.runs)} runs", title_justify="left")
+    for heading in ("variant", "split", "seed", "state", "estimate", "why"):
+        table.add_column(heading, justify="right" if heading in ("seed", "estimate") else "left")
+    for run in planned.runs:
+        why = f"reused: run {run.run_id}" if run.is_reused else run.reason
+        time_text = f"{seconds[run.key] / 60:.1f} min" if run.key in seconds else ""
+        table.add_row(Text(run.key.variant), Text(run.key.split), str(run.key.seed), run.state, time_text, Text(why))
+    console.print(table)
+    to_do = sum(not run.is_reused for run in planned.runs)
+    summary = f"{to_do} to do, {len(planned.runs) - to_do} reused"
+    if known:
+        memory = max(cost.memory_bytes for cost in known.values()) / 2**30
+        summary += f"; about {sum(seconds.values()) / 60:.0f} minutes and {memory:.1f} GiB, measured from a few steps on this machine"
+    console.print(summary, markup=False)
+
+
+@app.command()
+def data(
+    path: Annotated[str, typer.Argument(help="'demo', or a folder with train.csv and test.csv.")] = "demo",
+) -> None:
+    """Check a corpus; print its Table 2 and Figure 1, and where they differ from the paper's."""
+    from ablation.data.corpus import load_corpus
+    from ablation.data.description import print_description
+
+    print_description(load_corpus(path), _console())
+
+
+def main() -> NoReturn:
+    """Run the command line; errors become one line each on standard error and an exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except (UsageError, RunFailure) as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"ablation: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _request(
+    data: str, profile: str, variants: str, splits: str, seeds: str, encoder: str, experiment: str,
+    set_: list[str] | None, fresh: str, tracking_uri: str | None, export: Path | None,
+) -> "Request":  # fmt: skip
+    if fresh.lower() not in ("true", "false"):
+        raise UsageError(f"--fresh {fresh!r}: say true or false")
+    from ablation.runner import Request
+
+    return Request(
+        data, profile, variants, splits, seeds, encoder, experiment, tuple(set_ or ()), fresh.lower() == "true", tracking_uri, export
+    )  # fmt: skip
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    # Away from a terminal lines are not folded at 80 columns: tables stay whole in logs.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _introduce(console: "Console", corpus: str, synthetic: bool, has_test_labels: bool, runs: int) -> None:
+    console.print(f"{runs} runs on corpus {corpus}", markup=False)
+    if synthetic:
+        console.print("The demo corpus is synthetic: its scores are its authors' judgement, no benchmark.", markup=False)
+    if not has_test_labels:
+        console.print("No test labels were given: test rows are predicted, not scored.", markup=False)
+
+
+def _print_comparison(console: "Console", table: "object", synthetic: bool) -> None:
+    import pandas as pd
+    from rich.table import Table
+    from rich.text import Text
+
+    from ablation.comparison import as_text, test_split
+
+    assert isinstance(table, pd.DataFrame)
+    if table.empty:
+        console.print("No run finished: there is nothing to compare.", markup=False)
+        return
+    text = as_text(table)
+    splits = [column for column in text.columns if column != "Method" and not column.startswith("test ")]
+    best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
+    means = {(row.variant, row.column): row.mean for row in table.itertuples()}
+    shown = Table(
+        title="Pearson × 100, mean ± sd over seeds [paper's]" + (" – synthetic data" if synthetic else ""),
+        caption=f"test columns: models chosen on {test_split(splits)}; bold: best of these runs",
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    for column in text.columns:
+        shown.add_column(column, no_wrap=True)
+    for variant, row in text.iterrows():
+        cells = [Text(str(row["Method"]))]
+        for column in text.columns[1:]:
+            is_best = means[(variant, column)] == best[column]
+            cells.append(Text(str(row[column]), "bold" if is_best else ""))
+        shown.add_row(*cells)
+    console.print(shown)
+
+
+def _exit_with_failures(console: "Console", outcomes: "list[Outcome]") -> None:
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        console.print(f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})", style="red", markup=False, soft_wrap=True)
+    if failed:
+        raise RunFailure(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
+
+
+def _shown(uri: str) -> str:
+    from ablation.tracking.store import without_password
+
+    return without_password(uri)
+
+
+def _ui_command(uri: str) -> str:
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {_shown(uri)}"

@@ -1,0 +1,81 @@
+"""A corpus described as the paper describes MINT: Table 2's row counts and Figure 1's histogram."""
+
+import numpy as np
+import pandas as pd
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+
+from ablation.data.corpus import HIGHEST, LOWEST, Corpus, repeated_texts
+from ablation.data.languages import LANGUAGES, ordered
+from ablation.paper import TEST_ROWS, TRAIN_ROWS
+
+BIN_WIDTH = 0.25
+
+
+def row_counts(corpus: Corpus) -> pd.DataFrame:
+    """Rows by language (index: ISO code): columns train, test, and the paper's Table 2 beside them."""
+    languages = ordered(set(TRAIN_ROWS) | set(corpus.train["language"]) | set(_test_languages(corpus)))
+    train = corpus.train["language"].value_counts()
+    test = _test_languages(corpus).value_counts()
+    return pd.DataFrame(
+        {
+            "train": [int(train.get(code, 0)) for code in languages],
+            "paper train": [TRAIN_ROWS.get(code, 0) for code in languages],
+            "test": [int(test.get(code, 0)) for code in languages],
+            "paper test": [TEST_ROWS.get(code, 0) for code in languages],
+        },
+        index=pd.Index(languages, name="language"),
+    )
+
+
+def label_histogram(label: pd.Series) -> pd.Series:
+    """Figure 1: rows by label, in bins of 0.25 from 1 to 5 (index: a bin's lower edge; 5.0 in a bin of its own)."""
+    edges = np.arange(LOWEST, HIGHEST + BIN_WIDTH / 2, BIN_WIDTH)
+    counts = np.bincount(np.digitize(label.dropna(), edges) - 1, minlength=len(edges))
+    return pd.Series(counts, index=pd.Index(edges, name="label"))
+
+
+def print_description(corpus: Corpus, console: Console) -> None:
+    """Table 2, the histogram of Figure 1, and what is worth knowing before training."""
+    counts = row_counts(corpus)
+    table = Table(title=f"Rows by language: {corpus.name}", title_justify="left")
+    table.add_column("language")
+    for column in counts.columns:
+        table.add_column(column, justify="right")
+    for code, row in counts.iterrows():
+        differs = row["train"] != row["paper train"] or row["test"] != row["paper test"]
+        table.add_row(f"{LANGUAGES[str(code)]} ({code})", *map(str, row), style="" if differs else "dim")
+    table.add_section()
+    table.add_row("All", *(str(total) for total in counts.sum()))
+    console.print(table)
+    histogram = label_histogram(corpus.train["label"])
+    figure = Table(title="Labelled rows by intimacy (Figure 1)", title_justify="left", show_header=False, box=None)
+    for edge, count in histogram.items():
+        figure.add_row(f"{edge:.2f}", str(count), Bar(float(histogram.max()), 0, float(count), width=50))
+    console.print(figure)
+    for note in notes(corpus, counts):
+        console.print(note, markup=False, highlight=False)
+
+
+def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
+    """Sentences on labels, repeated texts and the paper's counts."""
+    found = [f"digest {corpus.digest[:16]}; " + ("synthetic data, no benchmark" if corpus.synthetic else "own data")]
+    if corpus.test is None:
+        found.append("There is no test.csv: nothing will be predicted beyond the development rows.")
+    elif not corpus.has_test_labels:
+        found.append("The test rows have no labels: they will be predicted, not scored.")
+    if repeats := repeated_texts(corpus.train):
+        found.append(f"{repeats} training rows repeat a text; equal texts stay on one side of every split.")
+    if corpus.test is not None and (shared := int(corpus.test["text"].isin(set(corpus.train["text"])).sum())):
+        found.append(f"{shared} test rows have a text that is also in the training file.")
+    differing = counts[(counts["train"] != counts["paper train"]) | (counts["test"] != counts["paper test"])]
+    if differing.empty:
+        found.append("Row counts equal the paper's Table 2 in every language.")
+    else:
+        found.append(f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)} languages.")
+    return found
+
+
+def _test_languages(corpus: Corpus) -> pd.Series:
+    return pd.Series(dtype=str) if corpus.test is None else corpus.test["language"]

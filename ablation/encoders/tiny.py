@@ -1,0 +1,54 @@
+"""A tiny XLM-R with random weights and a character vocabulary: for tests, never for results."""
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+from ablation.data.corpus import DEMO, load_corpus
+from ablation.encoders.cache import built_once
+from ablation.seeding import seed_for
+
+_SPECIAL: Final = ("<s>", "<pad>", "</s>", "<unk>")
+_VERSION: Final = 1
+
+
+def tiny_encoder() -> Path:
+    """A folder in the Hub's layout: 4 layers of 32, one token for each character of the demo corpus."""
+    return built_once(f"tiny-{_VERSION}", _build)
+
+
+def _build(folder: Path) -> None:
+    characters = sorted(set("".join(load_corpus(DEMO).train["text"].str.lower())) - {" "})
+    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *characters, "<mask>"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("", "isolated")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>", eos_token="</s>", sep_token="</s>", cls_token="<s>",
+        unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
+    ).save_pretrained(folder)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for("tiny encoder", _VERSION))
+        model = XLMRobertaModel(
+            XLMRobertaConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=32,
+                num_hidden_layers=4,
+                num_attention_heads=2,
+                intermediate_size=64,
+                max_position_embeddings=130,
+                type_vocab_size=1,
+                pad_token_id=1, bos_token_id=0, eos_token_id=2,
+            ),
+            add_pooling_layer=False,
+        )  # fmt: skip
+    model.save_pretrained(folder)

@@ -1,0 +1,22 @@
+"""The two ways in which a command ends badly, and the exit code of each."""
+
+from collections.abc import Sequence
+
+
+class UsageError(Exception):
+    """Something that the user can mend: an argument, a profile, a data file, an encoder's name.
+
+    Each problem is one line that says what is wrong, where, and what to do. Exit code 2.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class RunFailure(Exception):
+    """A run that began and could not be carried through. Exit code 1."""
+
+    exit_code = 1

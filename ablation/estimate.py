@@ -1,0 +1,85 @@
+"""How long a plan will take and how much memory, measured from a few real steps on this machine."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ablation.batching import Texts, collate, epoch_batches
+from ablation.config import RunConfig
+from ablation.evaluation import predict
+from ablation.experiment import Prepared, fresh_model, peak_memory
+from ablation.identity import RunKey
+from ablation.seeding import seed_for
+from ablation.splits import Split, make_split
+from ablation.training import make_optimizer, train_step
+
+MEASURED_STEPS: Final = 3
+MEASURED_ROWS: Final = 128
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds for one token trained and one predicted, and the peak memory of a large batch in bytes."""
+
+    train_token_s: float
+    predict_token_s: float
+    memory_bytes: int
+
+
+def measure(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
+    """Train a throw-away model for a few steps, the largest batch first, and predict some rows."""
+    texts = prepared.train.take(split.train)
+    model = fresh_model(prepared, config, split, seed=0)
+    optimizer = make_optimizer(model, config.optimisation)
+    device = next(model.parameters()).device
+    batches = epoch_batches(texts, config.optimisation.batch_size, seed_for("order", 0, 0))
+    tokens = np.array([texts.lengths[indices].sum() for indices in batches])
+    model.train()
+
+    def step(number: int) -> None:
+        train_step(model, collate(texts, batches[number], device), optimizer, config.optimisation, config.loss, number)
+
+    step(int(tokens.argmax()))  # not timed: the first step also allocates
+    measured = list(range(min(MEASURED_STEPS, len(batches))))
+    began = time.perf_counter()
+    for number in measured:
+        step(number)
+    train_s = (time.perf_counter() - began) / tokens[measured].sum()
+    sample = texts.take(np.arange(min(MEASURED_ROWS, len(texts))))
+    began = time.perf_counter()
+    predict(model, sample, config.optimisation.precision)
+    return Cost(float(train_s), (time.perf_counter() - began) / int(sample.lengths.sum()), peak_memory())
+
+
+def cost_class(config: RunConfig) -> tuple[object, ...]:
+    """Runs with equal classes cost the same for each token."""
+    frozen = config.model.freeze_layers if config.model.frozen_tuning else None
+    optimisation = config.optimisation
+    return (*config.model.model_dump().values(), frozen, optimisation.batch_size, optimisation.precision)
+
+
+def run_seconds(prepared: Prepared, config: RunConfig, split: Split, cost: Cost) -> float:
+    """What one run takes: all epochs with their development rows, and the test rows once."""
+    lengths = prepared.train.lengths
+    epochs = config.optimisation.epochs
+    trained = epochs * lengths[split.train].sum()
+    predicted = epochs * lengths[split.dev].sum() + _tokens(prepared.test)
+    return float(trained * cost.train_token_s + predicted * cost.predict_token_s)
+
+
+def estimate(prepared: Prepared, runs: Iterable[tuple[RunKey, RunConfig]], known: dict[tuple[object, ...], Cost]) -> list[float]:
+    """Seconds for each run; costs that are not yet in `known` are measured and put there."""
+    seconds = []
+    for key, config in runs:
+        split = make_split(prepared.corpus, key.split, config.data.split_seed)
+        if cost_class(config) not in known:
+            known[cost_class(config)] = measure(prepared, config, split)
+        seconds.append(run_seconds(prepared, config, split, known[cost_class(config)]))
+    return seconds
+
+
+def _tokens(texts: Texts | None) -> int:
+    return 0 if texts is None else int(texts.lengths.sum())

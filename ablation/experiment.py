@@ -1,0 +1,205 @@
+"""One run from a corpus and settings to its record and predictions; nothing is tracked here."""
+
+import copy
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ablation.batching import Texts
+from ablation.config import ModelConfig, RunConfig
+from ablation.data.corpus import Corpus
+from ablation.data.languages import ordered
+from ablation.encoders.loading import Encoder, load_encoder, pooling_of, transformer_layers
+from ablation.encoders.packing import position_offset
+from ablation.encoders.trimming import Vocabulary, full_vocabulary, trim, vocabulary_of
+from ablation.evaluation import predict, scores
+from ablation.freezing import count_parameters, freeze, require_layers
+from ablation.identity import RunKey
+from ablation.model import IntimacyRegressor, build_model, export
+from ablation.records import RunRecord
+from ablation.seeding import seed_for
+from ablation.splits import Split, make_split
+from ablation.training import Hooks, fit, prediction_table
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus tokenised with an encoder, and the encoder with its vocabulary cut to it.
+
+    Shared by all runs with the same `model.encoder`, `model.layers`, `data.max_tokens` and
+    `model.trim_vocabulary`.
+    """
+
+    corpus: Corpus
+    encoder: Encoder
+    vocabulary: Vocabulary
+    trimmed: Encoder
+    train: Texts
+    test: Texts | None
+    languages: list[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's record, its development and test predictions (see `prediction_table`), its model."""
+
+    record: RunRecord
+    dev: pd.DataFrame
+    test: pd.DataFrame | None
+    model: IntimacyRegressor | None
+
+
+def choose_device() -> torch.device:
+    """The first CUDA device, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def preparation_key(config: RunConfig) -> tuple[str, int | None, int, bool]:
+    """Runs with equal keys can share one `Prepared`."""
+    return config.model.encoder, config.model.layers, config.data.max_tokens, config.model.trim_vocabulary
+
+
+def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
+    """Load the encoder and tokenise `corpus`. Raises UsageError if the encoder can't be had."""
+    encoder = load_encoder(config.model.encoder, config.model.layers)
+    languages = ordered(set(corpus.train["language"]) | (set() if corpus.test is None else set(corpus.test["language"])))
+    longest = min(config.data.max_tokens, _longest_input(encoder))
+    train = _tokenise(corpus.train, encoder, longest, languages)
+    test = None if corpus.test is None else _tokenise(corpus.test, encoder, longest, languages)
+    ids = train.ids + ([] if test is None else test.ids)
+    if not config.model.trim_vocabulary:
+        return Prepared(corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages)
+    vocabulary = vocabulary_of(ids, encoder.tokenizer, encoder.model)
+    whole = encoder.model.get_input_embeddings()
+    trimmed = build_trimmed(encoder, vocabulary)
+    assert encoder.model.get_input_embeddings() is whole
+    return Prepared(
+        corpus, encoder, vocabulary, trimmed, _translate(train, vocabulary),
+        None if test is None else _translate(test, vocabulary), languages,
+    )  # fmt: skip
+
+
+def build_trimmed(encoder: Encoder, vocabulary: Vocabulary) -> Encoder:
+    """A copy of `encoder` with the trimmed vocabulary; the large matrix itself is not copied."""
+    embeddings = encoder.model.get_input_embeddings()
+    # deepcopy takes an object found in `memo` as its own copy.
+    model = copy.deepcopy(encoder.model, {id(embeddings): embeddings})
+    trim(model, vocabulary)
+    return Encoder(encoder.name, model, encoder.tokenizer)
+
+
+def check_depth(config: ModelConfig, prepared: Prepared) -> None:
+    """Raises UsageError if frozen tuning would freeze more layers than the encoder has."""
+    if config.frozen_tuning:
+        require_layers(config.freeze_layers, len(transformer_layers(prepared.encoder.model)))
+
+
+def fresh_model(prepared: Prepared, config: RunConfig, split: Split, seed: int) -> IntimacyRegressor:
+    """The model before its first step, on the device that it will train on."""
+    model = build_model(
+        prepared.trimmed.model,
+        pooling_of(prepared.trimmed, config.model.pooling),
+        dropout=config.model.dropout,
+        label_mean=float(prepared.train.label[split.train].mean()),
+        seed=seed_for("head", seed),
+    )
+    if config.model.frozen_tuning:
+        freeze(model, config.model.freeze_layers)
+    return model.to(choose_device())
+
+
+def run_experiment(
+    prepared: Prepared, config: RunConfig, key: RunKey, identity: str, hooks: Hooks = Hooks(), export_to: Path | None = None
+) -> Result:
+    """Train, select, and predict the test rows once. Raises RunFailure or UsageError."""
+    began = time.monotonic()
+    corpus = prepared.corpus
+    split = make_split(corpus, key.split, config.data.split_seed)
+    model = fresh_model(prepared, config, split, key.seed)
+    counts = count_parameters(model)
+    dev_texts = prepared.train.take(split.dev)
+    seen = [language for language in corpus.training_languages if language not in split.unseen]
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    fitted = fit(
+        model,
+        prepared.train.take(split.train),
+        dev_texts,
+        optimisation=config.optimisation,
+        loss=config.loss,
+        seed=key.seed,
+        dev_scores=lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
+        hooks=hooks,
+    )
+    trained = time.monotonic() - began
+    test = None
+    if prepared.test is not None:
+        predicted = predict(model, prepared.test, config.optimisation.precision)
+        test = prediction_table(prepared.test, prepared.languages, predicted)
+    if export_to is not None:
+        export(export_to, model, prepared.encoder, prepared.vocabulary, max_tokens=config.data.max_tokens)
+    record = RunRecord(
+        variant=key.variant,
+        split=key.split,
+        seed=key.seed,
+        identity=identity,
+        best_epoch=fitted.best_epoch,
+        collapsed=fitted.best_epoch is None,
+        unseen_in_training=split.unseen,
+        dev=fitted.dev_scores,
+        test=test_scores(test, corpus),
+        steps=fitted.steps,
+        seconds=time.monotonic() - began,
+        tokens_per_second=fitted.tokens / trained,
+        peak_memory_bytes=peak_memory(),
+        parameters_total=counts.total,
+        parameters_trainable=counts.trainable,
+        skipped_contrastive_batches=fitted.skipped_contrastive,
+        vocabulary_kept=len(prepared.vocabulary.kept),
+    )
+    return Result(record, prediction_table(dev_texts, prepared.languages, fitted.dev_predictions), test, model)
+
+
+def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] | None:
+    """Figures on the test rows, None without labels; "seen" are all languages with labelled rows.
+
+    That is the paper's sense of the word. A Dev2 model has not seen two of them either.
+    """
+    return scores(test, corpus.training_languages) if test is not None and corpus.has_test_labels else None
+
+
+def peak_memory() -> int:
+    """Bytes: of this run on a CUDA device, else the highest of this process so far."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit: Literal[1, 1024] = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _longest_input(encoder: Encoder) -> int:
+    """How many tokens the encoder has positions for (XLM-R's start behind the padding's number)."""
+    config = encoder.model.config
+    positions = int(getattr(config, "max_position_embeddings", 10**9))
+    return positions - position_offset(encoder.model)
+
+
+def _tokenise(frame: pd.DataFrame, encoder: Encoder, max_tokens: int, languages: list[str]) -> Texts:
+    encoded = encoder.tokenizer(frame["text"].tolist(), truncation=True, max_length=max_tokens)["input_ids"]
+    number = {language: i for i, language in enumerate(languages)}
+    return Texts(
+        [np.asarray(ids, dtype=np.int64) for ids in encoded],
+        frame["label"].to_numpy(dtype=np.float64),
+        frame["language"].map(number).to_numpy(dtype=np.int64),
+        np.arange(len(frame)),
+    )
+
+
+def _translate(texts: Texts, vocabulary: Vocabulary) -> Texts:
+    return Texts([vocabulary.translate(ids) for ids in texts.ids], texts.label, texts.language, texts.row)

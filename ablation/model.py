@@ -1,0 +1,119 @@
+"""The regressor of Eq. 1: an encoder, one sentence vector per text, a linear head.
+
+Also its export to a folder, with the vocabulary whole again, and back.
+"""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ablation.encoders.loading import Encoder, load_encoder, pooling_of
+from ablation.encoders.packing import encode_packed, is_packable, make_packing, use_packing
+from ablation.encoders.trimming import Vocabulary, restore
+from ablation.errors import UsageError
+
+
+class Output(NamedTuple):
+    """`prediction` (batch,) on the labels' scale; `sentence` (batch, hidden), the v_i of Eq. 9."""
+
+    prediction: torch.Tensor
+    sentence: torch.Tensor
+
+
+class IntimacyRegressor(nn.Module):
+    """y = w v + b, with v the first token's vector ("cls") or the mean over tokens ("mean")."""
+
+    def __init__(self, encoder: PreTrainedModel, pooling: str, label_mean: float, seed: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        if is_packable(encoder):
+            use_packing(encoder)
+        hidden = int(encoder.config.hidden_size)
+        self.head = nn.Linear(hidden, 1)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            # The bias starts at the labels' mean: the first steps need not travel there.
+            self.head.weight.normal_(0.0, 0.02, generator=generator)
+            self.head.bias.fill_(label_mean)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> Output:
+        """`ids` (tokens,): the texts' token ids laid end to end; `lengths` (batch,): tokens of each text."""
+        if is_packable(self.encoder):
+            hidden, text = encode_packed(self.encoder, ids, lengths)
+        else:
+            hidden, text = self._encode_padded(ids, lengths)
+        if self.pooling == "cls":
+            sentence = hidden[lengths.cumsum(0) - lengths]
+        else:
+            total = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, text, hidden)
+            sentence = total / lengths.unsqueeze(-1)
+        return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
+
+    def _encode_padded(self, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `encode_packed` gives, for encoder families whose attention can't be told of packing."""
+        packing, text, _ = make_packing(lengths)
+        grid = ids.new_full((packing.texts * packing.width,), int(self.encoder.config.pad_token_id))
+        grid = grid.index_copy(0, packing.slot, ids).view(packing.texts, packing.width)
+        output = self.encoder(input_ids=grid, attention_mask=packing.mask[:, 0, 0].long())
+        return output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot), text
+
+
+def build_model(
+    encoder: PreTrainedModel, pooling: str, *, dropout: float | None, label_mean: float, seed: int
+) -> IntimacyRegressor:
+    """A fresh regressor on a copy of `encoder`; `dropout` replaces that of every layer if given."""
+    encoder = copy.deepcopy(encoder)
+    if dropout is not None:
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+            elif hasattr(module, "dropout_prob"):  # attention probabilities
+                module.dropout_prob = dropout
+    return IntimacyRegressor(encoder, pooling, label_mean, seed)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A fine-tuned model as `load_exported` returns it, in evaluation mode."""
+
+    model: IntimacyRegressor
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+
+
+def export(
+    folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: Vocabulary, *, max_tokens: int
+) -> None:
+    """Write `model` to `folder`: the encoder in the Hub's layout with every token, and the head.
+
+    `source` is the encoder that training started from; it gives the rows that were trimmed away.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = copy.deepcopy(model.encoder)
+    restore(whole, vocabulary, source.model.get_input_embeddings().weight)
+    whole.save_pretrained(folder)
+    source.tokenizer.save_pretrained(folder)
+    save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / "head.safetensors")
+    description = {"pooling": model.pooling, "max_tokens": max_tokens}
+    (folder / "intimacy.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+
+
+def load_exported(folder: Path) -> Exported:
+    """The model that `export` wrote. Raises UsageError if the folder holds none."""
+    try:
+        description = json.loads((folder / "intimacy.json").read_text("utf-8"))
+        head = load_file(folder / "head.safetensors")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder}: not a model that `ablation run --export` wrote: {error}") from error
+    encoder = load_encoder(str(folder))
+    model = IntimacyRegressor(encoder.model, pooling_of(encoder, description["pooling"]), 0.0, seed=0)
+    model.head.load_state_dict(head)
+    return Exported(model.eval(), encoder.tokenizer, description["max_tokens"])

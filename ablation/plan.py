@@ -1,0 +1,123 @@
+"""What a command would do, before it does it: the runs asked for, and what is known of each.
+
+Nothing is trained here and no encoder's weights are loaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ablation.config import RunConfig, resolve
+from ablation.data.corpus import Corpus
+from ablation.encoders.loading import encoder_digest
+from ablation.identity import Identity, RunKey, code_digest, identify, libraries
+from ablation.splits import parse_splits
+from ablation.tracking.history import PastRun
+from ablation.variants import VARIANTS
+
+State = Literal["to do", "finished", "failed", "stale"]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the plan. `config` is None for an ensemble, which trains nothing.
+
+    `state`: "finished" runs are reused (`run_id` says which); "failed" and "stale" ones are
+    trained again, `reason` saying what happened or what has changed since.
+    """
+
+    key: RunKey
+    config: RunConfig | None
+    identity: Identity
+    state: State
+    reason: str = ""
+    run_id: str | None = None
+
+    @property
+    def is_reused(self) -> bool:
+        return self.state == "finished"
+
+
+def make_plan(
+    corpus: Corpus,
+    differences: Mapping[str, Any],
+    variants: Sequence[str],
+    splits: str,
+    seeds: Sequence[int],
+    past: Sequence[PastRun],
+    *,
+    fresh: bool = False,
+) -> list[PlannedRun]:
+    """Every run of variants x splits x seeds, trained ones first, then the ensembles over them.
+
+    `differences` are the profile's and the command line's; `past` the experiment's runs, newest
+    first; `fresh` ignores finished ones. Raises UsageError before anything else happens if a
+    setting, split or encoder is not usable.
+    """
+    trained = [name for name in variants if not VARIANTS[name].combines_runs]
+    combined = [name for name in variants if VARIANTS[name].combines_runs]
+    configs = {name: resolve(differences, name) for name in trained}
+    some_config = configs[trained[0]]
+    split_names = parse_splits(splits, corpus, some_config.data.split_seed)
+    encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
+    shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
+    plan: list[PlannedRun] = []
+    for split in split_names:
+        for seed in seeds:
+            for name, config in configs.items():
+                key = RunKey(name, split, seed)
+                parts = {**shared, "config": config.digest(), "encoder": encoders[config.model.encoder]}
+                plan.append(_planned(key, config, identify(key, parts), past, fresh))
+    for split in split_names:
+        for seed in seeds:
+            members = [p.identity.digest for p in plan if p.config and (p.key.split, p.key.seed) == (split, seed)]
+            for name in combined:
+                key = RunKey(name, split, seed)
+                plan.append(_planned(key, None, ensemble_identity(key, members), past, fresh))
+    return plan
+
+
+def ensemble_identity(key: RunKey, members: Sequence[str]) -> Identity:
+    """An ensemble is what its candidates are: their identities, and the code that selects."""
+    return identify(key, {"code": code_digest(), "members": " ".join(sorted(members))})
+
+
+def _planned(key: RunKey, config: RunConfig | None, identity: Identity, past: Sequence[PastRun], fresh: bool) -> PlannedRun:
+    mine = [run for run in past if run.key == key]
+    same = [run for run in mine if run.identity == identity.digest]
+    finished = [run for run in same if run.status == "FINISHED"]
+    if finished and not fresh:
+        return PlannedRun(key, config, identity, "finished", run_id=finished[0].run_id)
+    if same and not finished:
+        reason = f"{same[0].status.lower()}: {same[0].reason or 'no reason was recorded'}"
+        return PlannedRun(key, config, identity, "failed", reason)
+    outdated = [run for run in mine if run.status == "FINISHED" and run.identity != identity.digest]
+    if outdated and not same:
+        return PlannedRun(key, config, identity, "stale", _what_changed(outdated[0], config, identity))
+    return PlannedRun(key, config, identity, "to do")
+
+
+_WHAT: Final = {
+    "config": "settings",
+    "data": "the data",
+    "encoder": "the encoder's weights",
+    "code": "the code",
+    "libraries": "library versions",
+    "members": "the members",
+}
+
+
+def _what_changed(run: PastRun, config: RunConfig | None, identity: Identity) -> str:
+    changed = [name for name, digest in identity.parts.items() if run.parts.get(name) != digest]
+    words = []
+    for name in changed:
+        if name == "config" and config is not None:
+            fields = [
+                f"{field} {run.params[field]} -> {value}"
+                for field, value in config.flat().items()
+                if field in run.params and run.params[field] != str(value)
+            ]
+            words.append(", ".join(fields) or _WHAT[name])
+        else:
+            words.append(_WHAT.get(name, name))
+    return "changed since: " + "; ".join(words)

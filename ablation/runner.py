@@ -1,0 +1,361 @@
+"""Carrying out a plan: every run trained or reused, tracked from start to end, failures contained."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from ablation import comparison, provenance
+from ablation.config import RunConfig, load_profile, parse_overrides, parse_seeds
+from ablation.data.corpus import Corpus, load_corpus
+from ablation.ensemble import average, select_members
+from ablation.evaluation import scores
+from ablation.experiment import Prepared, Result, check_depth, prepare, preparation_key, run_experiment, test_scores
+from ablation.identity import RunKey
+from ablation.plan import PlannedRun, ensemble_identity, make_plan
+from ablation.progress import Progress
+from ablation.records import RunRecord
+from ablation.splits import make_split
+from ablation.tracking import names
+from ablation.tracking.history import past_runs
+from ablation.tracking.processes import end_orphans
+from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, now, read_frame, read_json, start_run
+from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
+from ablation.training import Hooks
+from ablation.variants import parse_variants
+
+DEFAULT_EXPERIMENT: Final = "ablation"
+MLFLOW_RUN_ID: Final = "MLFLOW_RUN_ID"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as it was typed."""
+
+    data: str = "demo"
+    profile: str = "demo"
+    variants: str = "table3"
+    splits: str = "dev1,dev2"
+    seeds: str = "0"
+    encoder: str = ""
+    experiment: str = ""
+    overrides: tuple[str, ...] = ()
+    fresh: bool = False
+    tracking_uri: str | None = None
+    export: Path | None = None
+
+    def differences(self) -> dict[str, Any]:
+        """The profile's fields, then the command line's. Raises UsageError."""
+        encoder = {"model.encoder": self.encoder} if self.encoder else {}
+        return {**load_profile(self.profile), **encoder, **parse_overrides(self.overrides)}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request checked and laid out: nothing has been trained or written."""
+
+    request: Request
+    corpus: Corpus
+    store: Store
+    runs: list[PlannedRun]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a planned run ended. `record` is None for a failed one, `reason` then says why."""
+
+    key: RunKey
+    state: Literal["finished", "reused", "failed"]
+    record: RunRecord | None = None
+    run_id: str | None = None
+    reason: str = ""
+
+
+@dataclass
+class _Preparations:
+    """Tokenised corpora and loaded encoders, each made once for all the runs that share it."""
+
+    corpus: Corpus
+    made: dict[tuple[object, ...], Prepared] = field(default_factory=dict)
+
+    def get(self, config: RunConfig) -> Prepared:
+        key = preparation_key(config)
+        if key not in self.made:
+            self.made[key] = prepare(self.corpus, config)
+        return self.made[key]
+
+
+def lay_out(request: Request) -> Planned:
+    """Check everything that can be checked without training. Raises UsageError."""
+    corpus = load_corpus(request.data)
+    differences = request.differences()
+    variants, seeds = parse_variants(request.variants), parse_seeds(request.seeds)
+    store = open_store(request.tracking_uri)
+    experiment = _adopted_experiment(request, store) or find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
+    past = past_runs(store, experiment) if experiment else []
+    # A finished run whose artifacts are gone can't be reused: it counts as one that failed.
+    whole = [r if r.status != "FINISHED" or is_whole(store, r.run_id, r.manifest) else r.damaged() for r in past]
+    return Planned(request, corpus, store, make_plan(corpus, differences, variants, request.splits, seeds, whole, fresh=request.fresh))
+
+
+def prepare_all(planned: Planned) -> "_Preparations":
+    """Load what the runs still to do need. Raises UsageError for an encoder that can't serve."""
+    preparations = _Preparations(planned.corpus)
+    for run in planned.runs:
+        if run.config is not None and not run.is_reused:
+            check_depth(run.config.model, preparations.get(run.config))
+    return preparations
+
+
+def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
+    """Carry out the plan. A run's failure is that run's; Ctrl-C and SIGTERM end all, marked KILLED."""
+    preparations = prepare_all(planned)
+    with sigterm_as_interrupt():
+        suite, experiment = _open_suite(planned)
+        try:
+            progress.plan([(run.key, 0 if run.config is None else run.config.optimisation.epochs) for run in planned.runs])
+            outcomes: dict[RunKey, Outcome] = {}
+            with progress:
+                for run in planned.runs:
+                    outcomes[run.key] = _carry_out(planned, run, preparations, suite, experiment, progress, outcomes)
+            _conclude(planned, suite, list(outcomes.values()))
+        except KeyboardInterrupt as interrupt:
+            suite.end("KILLED", "interrupted")
+            raise interrupt
+        except BaseException as error:
+            suite.end("FAILED", f"{type(error).__name__}: {error}", error)
+            raise
+        failed = [o for o in outcomes.values() if o.state == "failed"]
+        suite.end("FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None)
+    return list(outcomes.values())
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that runs are closed with what is true."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(f"signal {number}")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _adopted_experiment(request: Request, store: Store) -> str | None:
+    """The experiment of the run that `mlflow run` opened, unless another one is asked for."""
+    run_id = os.environ.get(MLFLOW_RUN_ID)
+    if not run_id:
+        return None
+    experiment = store.client.get_experiment(store.client.get_run(run_id).info.experiment_id)
+    return str(experiment.experiment_id) if request.experiment in ("", experiment.name) else None
+
+
+def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
+    """The suite's run and its experiment: the run that `mlflow run` opened, or a new one."""
+    request, store = planned.request, planned.store
+    adopted = _adopted_experiment(request, store)
+    experiment = adopted or experiment_id(store, request.experiment or DEFAULT_EXPERIMENT)
+    end_orphans(store, experiment)
+    name = f"{planned.corpus.name}: {request.variants} ({request.profile})"
+    tags = {names.KIND: names.SUITE, **_common_tags(planned)}
+    # A child process must not take this run for its own.
+    opened = os.environ.pop(MLFLOW_RUN_ID, None)
+    if adopted and opened:
+        suite = adopt_run(store, opened, name, tags)
+    else:
+        suite = start_run(store, experiment, name, tags)
+        asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
+        suite.params({name: getattr(request, name) for name in asked})
+        if opened:
+            store.client.set_tag(opened, "mlflow.note.content", f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
+    try:
+        suite.corpus(planned.corpus)
+        suite.json(names.ENVIRONMENT_FILE, provenance.environment())
+        diff = provenance.source().diff
+        if diff:
+            suite.text(names.DIFF_FILE, diff)
+        suite.frame(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
+        if planned.corpus.test is not None:
+            suite.frame(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
+    except BaseException as error:
+        suite.end("FAILED", f"{type(error).__name__}: {error}", error)
+        raise
+    return suite, experiment
+
+
+def _common_tags(planned: Planned) -> dict[str, object]:
+    source = provenance.source()
+    return {
+        names.PROFILE: planned.request.profile,
+        names.CORPUS: planned.corpus.name,
+        names.SYNTHETIC: str(planned.corpus.synthetic).lower(),
+        f"{names.IDENTITY_PART}data": planned.corpus.digest,
+        names.COMMIT: source.commit or "none",
+        names.DIRTY: str(source.dirty).lower(),
+    }
+
+
+def _carry_out(
+    planned: Planned,
+    run: PlannedRun,
+    preparations: "_Preparations",
+    suite: TrackedRun,
+    experiment: str,
+    progress: Progress,
+    outcomes: Mapping[RunKey, Outcome],
+) -> Outcome:
+    store = planned.store
+    if run.config is None:  # which runs an ensemble really has is known only now
+        members = _members(run.key, outcomes)
+        identity = ensemble_identity(run.key, [o.record.identity for o in members if o.record])
+    else:
+        identity = run.identity
+    if run.is_reused and run.run_id and identity.digest == run.identity.digest:
+        record = RunRecord.model_validate(read_json(store, run.run_id, names.RECORD_FILE))
+        progress.ended(run.key, "reused", *_headline(record), note=f"run {run.run_id}")
+        return Outcome(run.key, "reused", record, run.run_id)
+    tags: dict[str, object] = {
+        names.KIND: names.RUN,
+        names.VARIANT: run.key.variant,
+        names.SPLIT: run.key.split,
+        names.SEED: run.key.seed,
+        names.IDENTITY: identity.digest,
+        **_common_tags(planned),
+        **{f"{names.IDENTITY_PART}{name}": digest for name, digest in identity.parts.items()},
+    }
+    if run.config is not None:
+        tags[names.ENCODER] = run.config.model.encoder
+    tracked = start_run(store, experiment, str(run.key), tags, parent=suite)
+    progress.started(run.key)
+    try:
+        tracked.corpus(planned.corpus)
+        if run.config is None:
+            result = _combine(planned, run.key, identity.digest, members)
+        else:
+            result = _train(planned, run, run.config, preparations, tracked, progress)
+        _keep(tracked, result)
+    except KeyboardInterrupt:
+        tracked.end("KILLED", "interrupted")
+        raise
+    except Exception as error:  # this run's failure, whatever it is; the others go on
+        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+        tracked.end("FAILED", reason, error)
+        progress.ended(run.key, "failed", None, None, note=reason)
+        return Outcome(run.key, "failed", None, tracked.run_id, reason)
+    tracked.end("FINISHED")
+    note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
+    progress.ended(run.key, "finished", *_headline(result.record), note=note)
+    return Outcome(run.key, "finished", result.record, tracked.run_id)
+
+
+def _train(
+    planned: Planned, run: PlannedRun, config: RunConfig, preparations: "_Preparations", tracked: TrackedRun, progress: Progress
+) -> Result:
+    tracked.params(config.flat())
+    tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
+    hooks = Hooks(
+        on_point=tracked.points,
+        on_step=lambda done, total: progress.step(run.key, done, total),
+        on_epoch=lambda epoch, figures: progress.epoch(run.key, epoch, figures),
+    )
+    export = planned.request.export
+    folder = None if export is None else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
+    return run_experiment(preparations.get(config), config, run.key, run.identity.digest, hooks, folder)
+
+
+def _members(key: RunKey, outcomes: Mapping[RunKey, Outcome]) -> list[Outcome]:
+    """The runs an ensemble may choose from: this suite's, of the same split and seed."""
+    return [o for k, o in outcomes.items() if (k.split, k.seed) == (key.split, key.seed) and o.record and not o.record.members]
+
+
+def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Outcome]) -> Result:
+    """Select on development predictions, then average; the test rows are only predicted."""
+    usable = {o.key.variant: o for o in members if o.record and not o.record.collapsed and o.run_id}
+    dev = {name: read_frame(planned.store, str(o.run_id), names.DEV_PREDICTIONS) for name, o in usable.items()}
+    if not dev:
+        raise ValueError("no finished run of this split and seed to combine")
+    first = next(iter(dev.values()))
+    if any(not np.array_equal(frame["row"], first["row"]) for frame in dev.values()):
+        raise AssertionError("members were evaluated on different development rows")
+    chosen = select_members({name: frame["prediction"].to_numpy() for name, frame in dev.items()}, first["label"].to_numpy())
+
+    def combined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        like = next(iter(frames.values()))
+        return like.assign(prediction=average({name: f["prediction"].to_numpy() for name, f in frames.items()}, chosen))
+
+    test = None
+    if planned.corpus.test is not None:
+        test = combined({name: read_frame(planned.store, str(usable[name].run_id), names.TEST_PREDICTIONS) for name in chosen})
+    dev_combined = combined({name: dev[name] for name in chosen})
+    split_seed = next(run.config.data.split_seed for run in planned.runs if run.config is not None)
+    unseen = make_split(planned.corpus, key.split, split_seed).unseen
+    seen = [language for language in planned.corpus.training_languages if language not in unseen]
+    record = RunRecord(
+        variant=key.variant,
+        split=key.split,
+        seed=key.seed,
+        identity=identity,
+        best_epoch=None,
+        collapsed=False,
+        selection="greedy forward selection on the development rows",
+        unseen_in_training=unseen,
+        dev=scores(dev_combined, seen),
+        test=test_scores(test, planned.corpus),
+        members=dict(chosen),
+    )
+    return Result(record, dev_combined, test, None)
+
+
+def _keep(tracked: TrackedRun, result: Result) -> None:
+    """A run's finals: figures as metrics of their own names, predictions and the record as artifacts."""
+    record = result.record
+    finals = {f"best/dev_{name}": value for name, value in record.dev.items()}
+    finals |= {f"test/{name}": value for name, value in (record.test or {}).items()}
+    costs = ("best_epoch", "seconds", "tokens_per_second", "peak_memory_bytes", "parameters_total", "parameters_trainable")
+    counts = {"best/epoch" if name == "best_epoch" else f"cost/{name}": getattr(record, name) for name in costs}
+    finals |= {name: float(value) for name, value in counts.items() if value is not None}
+    tracked.points(finals | {"train/skipped_contrastive_batches": record.skipped_contrastive_batches})
+    tracked.json(names.RECORD_FILE, record.model_dump(mode="json"))
+    tracked.frame(names.DEV_PREDICTIONS, result.dev)
+    tags: dict[str, object] = {names.COLLAPSED: str(record.collapsed).lower()}
+    if result.test is not None:
+        tracked.frame(names.TEST_PREDICTIONS, result.test)
+        tags[names.TEST_READ] = now() if record.test is not None else "predicted only: no labels were given"
+    if record.members:
+        tags["ablation.members"] = json.dumps(record.members)
+    tracked.tags(tags)
+
+
+def _conclude(planned: Planned, suite: TrackedRun, outcomes: Sequence[Outcome]) -> None:
+    """The comparison table among the suite's artifacts, and its means as the suite's own metrics."""
+    table = comparison.compare(o.record for o in outcomes if o.record)
+    suite.text(f"{names.COMPARISON}.md", comparison.as_markdown(table))
+    suite.text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
+    runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
+    suite.json("runs.json", runs)
+    suite.tags({names.REUSED: json.dumps([o.run_id for o in outcomes if o.state == "reused"])})
+    for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
+        suite.points({_metric_name(f"{column}/{variant}"): mean})
+
+
+def _metric_name(text: str) -> str:
+    """`text` with the characters that MLflow's metric names may have."""
+    return "".join(c if c.isalnum() or c in "_-./ " else "-" for c in text).strip("-")
+
+
+def _headline(record: RunRecord) -> tuple[float | None, float | None]:
+    return record.dev.get("pearson"), (record.test or {}).get("pearson")

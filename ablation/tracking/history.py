@@ -1,0 +1,61 @@
+"""The runs that an experiment already holds, as far as a plan needs to know them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mlflow.entities import Run
+
+from ablation.identity import RunKey
+from ablation.tracking import names
+from ablation.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run of an experiment; `parts` are the digests that its identity was made of."""
+
+    run_id: str
+    key: RunKey
+    status: str
+    identity: str
+    parts: dict[str, str]
+    params: dict[str, str]
+    reason: str | None
+    manifest: str | None
+    profile: str | None
+
+    def damaged(self) -> "PastRun":
+        """The same run, as one that can't be reused."""
+        return replace(self, status="FAILED", reason="finished, but its artifacts are not whole any more")
+
+
+def past_runs(store: Store, experiment: str) -> list[PastRun]:
+    """All runs of the experiment that belong to an ablation, newest first; asked for in pages."""
+    return [_past_run(run) for run in _pages(store, experiment)]
+
+
+def _pages(store: Store, experiment: str) -> Iterator[Run]:
+    token: str | None = None
+    while True:
+        page = store.client.search_runs(
+            [experiment], f"tags.`{names.KIND}` = '{names.RUN}'", order_by=["attributes.start_time DESC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _past_run(run: Run) -> PastRun:
+    tags = run.data.tags
+    return PastRun(
+        run_id=run.info.run_id,
+        key=RunKey(tags[names.VARIANT], tags[names.SPLIT], int(tags[names.SEED])),
+        status=run.info.status,
+        identity=tags.get(names.IDENTITY, ""),
+        parts={name.removeprefix(names.IDENTITY_PART): v for name, v in tags.items() if name.startswith(names.IDENTITY_PART)},
+        params=dict(run.data.params),
+        reason=tags.get(names.REASON),
+        manifest=tags.get(names.MANIFEST),
+        profile=tags.get(names.PROFILE),
+    )

@@ -1,0 +1,47 @@
+"""The tags, metrics and artifacts that this suite writes; whoever reads a store imports them from here.
+
+Metrics: `train/...` and `lr/...` by optimizer step, `dev/...` by epoch, and by name without steps
+the finals `best/epoch`, `best/dev_...` and `test/...` (see `ablation.evaluation.scores`).
+"""
+
+from typing import Final
+
+KIND: Final = "ablation.kind"
+SUITE: Final = "suite"
+RUN: Final = "run"
+VARIANT: Final = "ablation.variant"
+SPLIT: Final = "ablation.split"
+SEED: Final = "ablation.seed"
+IDENTITY: Final = "ablation.identity"
+#: One tag for each part of the identity: config, data, encoder, code, libraries (and members).
+IDENTITY_PART: Final = "ablation.identity."
+ENCODER: Final = "ablation.encoder"
+PROFILE: Final = "ablation.profile"
+SYNTHETIC: Final = "ablation.synthetic_data"
+CORPUS: Final = "ablation.corpus"
+COMMIT: Final = "ablation.git_commit"
+DIRTY: Final = "ablation.git_dirty"
+#: host:pid:start of the process that writes the run.
+PROCESS: Final = "ablation.process"
+REASON: Final = "ablation.reason"
+COLLAPSED: Final = "ablation.collapsed"
+#: JSON object, artifact path to its size in bytes: what a whole run consists of.
+MANIFEST: Final = "ablation.artifacts"
+#: How many points were left out because they were not finite numbers.
+NOT_FINITE: Final = "ablation.points_not_finite"
+#: When the test rows were predicted, ISO 8601; their labels are read only to score that.
+TEST_READ: Final = "ablation.test_rows_read"
+#: The runs that a suite reused instead of training them again, JSON list of run ids.
+REUSED: Final = "ablation.reused_runs"
+
+CONFIG_FILE: Final = "config.json"
+RECORD_FILE: Final = "record.json"
+TRACEBACK_FILE: Final = "traceback.txt"
+ENVIRONMENT_FILE: Final = "environment.json"
+DIFF_FILE: Final = "uncommitted.diff"
+DEV_PREDICTIONS: Final = "predictions/dev.parquet"
+TEST_PREDICTIONS: Final = "predictions/test.parquet"
+#: On the suite run: texts and labels by row, which the runs' predictions refer to.
+TRAIN_CORPUS: Final = "corpus/train.parquet"
+TEST_CORPUS: Final = "corpus/test.parquet"
+COMPARISON: Final = "comparison"

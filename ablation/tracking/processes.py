@@ -1,0 +1,47 @@
+"""Which process writes a run, and whether it still lives: so that no run stays RUNNING for ever."""
+
+import os
+import platform
+
+import psutil
+from mlflow.entities import Run
+
+from ablation.tracking import names
+from ablation.tracking.store import Store
+
+
+def this_process() -> str:
+    """host:pid:start, the start as seconds since 1970."""
+    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def is_dead(process: str) -> bool:
+    """Whether `process` ran on this host and is gone. Other hosts' processes can't be told of."""
+    host, pid, start = process.rsplit(":", 2)
+    if host != platform.node():
+        return False
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(start)) > 2
+    except psutil.NoSuchProcess:
+        return True
+
+
+def end_orphans(store: Store, experiment: str) -> list[str]:
+    """End the runs whose process died without ending them, as KILLED; returns their names."""
+    ended = []
+    token: str | None = None
+    while True:
+        page = store.client.search_runs([experiment], "attributes.status = 'RUNNING'", page_token=token)
+        ended += [str(run.info.run_name) for run in page if _end_if_orphaned(store, run)]
+        token = page.token
+        if not token:
+            return ended
+
+
+def _end_if_orphaned(store: Store, run: Run) -> bool:
+    process = run.data.tags.get(names.PROCESS)
+    if process is None or not is_dead(process):
+        return False
+    store.client.set_tag(run.info.run_id, names.REASON, "the process ended without a word (killed, or the machine went down)")
+    store.client.set_terminated(run.info.run_id, "KILLED")
+    return True

@@ -1,0 +1,107 @@
+"""Opening a tracking store: where it is, that it exists whole, and which experiment is used."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+# Before mlflow is imported: it reports usage to its makers unless told not to.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# Its bars and notes would tear the run table.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from ablation.errors import UsageError
+
+_SQLITE: Final = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store that answers. `uri` is absolute, so it means the same from every folder."""
+
+    uri: str
+    client: MlflowClient
+
+
+def open_store(uri: str | None = None) -> Store:
+    """The store at `uri`, else at `$MLFLOW_TRACKING_URI`, else `mlflow.db` in the current folder.
+
+    A new SQLite store is made by one process at a time (several at once break it). Raises
+    UsageError if the store can't be used.
+    """
+    uri = absolute_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db")
+    try:
+        # The handle is made under the lock too: it upgrades the tables of a new store.
+        if uri.startswith(_SQLITE):
+            file = Path(uri.removeprefix(_SQLITE))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{file}.lock"):
+                client = _answering_client(uri)
+        else:
+            client = _answering_client(uri)
+    except (MlflowException, OSError) as error:
+        raise UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}") from error
+    return Store(uri, client)
+
+
+def absolute_uri(uri: str) -> str:
+    """`uri` with a relative SQLite path or folder made absolute."""
+    if uri.startswith(_SQLITE):
+        path = uri.removeprefix(_SQLITE)
+        return _SQLITE + str(Path(path).expanduser().resolve()) if path not in ("", ":memory:") else uri
+    return uri if "://" in uri or uri.startswith("databricks") else str(Path(uri).expanduser().resolve())
+
+
+def without_password(uri: str) -> str:
+    """`uri` fit to be printed: user:password@ is left out."""
+    return re.sub(r"//[^/@]*@", "//***@", uri)
+
+
+def experiment_id(store: Store, name: str) -> str:
+    """The experiment called `name`, made if it is not there; artifacts beside a local store.
+
+    Raises UsageError for a deleted experiment or one that can't be made.
+    """
+    try:
+        found = store.client.get_experiment_by_name(name)
+        if found is None:
+            return store.client.create_experiment(name, artifact_location=_artifact_location(store, name))
+    except MlflowException as error:
+        again = store.client.get_experiment_by_name(name)  # another process may have made it meanwhile
+        if again is None:
+            raise UsageError(f"experiment {name!r}: {_first_line(error)}") from error
+        found = again
+    if found.lifecycle_stage != "active":
+        raise UsageError(f"experiment {name!r} was deleted: restore it in the MLflow UI or take another --experiment")
+    return str(found.experiment_id)
+
+
+def find_experiment(store: Store, name: str) -> str | None:
+    """The id of the experiment called `name`, None where there is none."""
+    found = store.client.get_experiment_by_name(name)
+    return None if found is None else str(found.experiment_id)
+
+
+def _artifact_location(store: Store, name: str) -> str | None:
+    if not store.uri.startswith(_SQLITE):
+        return None  # the server decides
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "experiment"
+    return (Path(store.uri.removeprefix(_SQLITE)).parent / "mlruns" / slug).as_uri()
+
+
+def _answering_client(uri: str) -> MlflowClient:
+    client = MlflowClient(tracking_uri=uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
