@@ -26,4 +26,6 @@ def epm(prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     near = residual.clamp(max=EXACT_UP_TO)
     value = near.square() * near.exp()
     slope = math.exp(EXACT_UP_TO) * (2 * EXACT_UP_TO + EXACT_UP_TO**2)
-    return (value + slope * (residual - near)).mean()
+    # Not `residual - near`: its two huge, cancelling gradients would swallow the value's own.
+    beyond = (residual - EXACT_UP_TO).clamp(min=0)
+    return (value + slope * beyond).mean()
