@@ -3,3 +3,12 @@
 Two levels: a suite run (one command) and one run below it for each variant, split and seed. The
 names of all tags and artifacts stand in `ablation.tracking.names`.
 """
+
+import os
+
+# Set before mlflow is imported: it reports usage to its makers unless told not to, and its notes
+# and bars would tear the run table.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")

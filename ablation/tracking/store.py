@@ -7,14 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
-
-# Before mlflow is imported: it reports usage to its makers unless told not to.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# Its bars and notes would tear the run table.
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 

@@ -1,0 +1,70 @@
+"""What all tests share: no network, no writing outside of temporary folders, small corpora."""
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Before the libraries are imported: none of them may ask the network for anything.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+    os.environ.pop(name, None)
+
+import pytest
+import torch
+
+#: (text, label, language); a label of None leaves the column out of the file.
+Row = tuple[str, float | None, str]
+
+#: The real data, where a checkout has them beside it.
+MINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "mint"
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def mint() -> Path:
+    if not (MINT / "train.csv").is_file():
+        pytest.skip(f"MINT is not part of the repository; put its train.csv and test.csv into {MINT}")
+    return MINT
+
+
+def write_corpus(folder: Path, train: Sequence[Row], test: Sequence[Row] | None = None) -> Path:
+    """A corpus folder in MINT's format with these rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("train.csv", train), ("test.csv", test)):
+        if rows is None:
+            continue
+        labelled = rows[0][1] is not None
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label", "language"] if labelled else ["text", "language"])
+            writer.writerows([(t, y, g) if labelled else (t, g) for t, y, g in rows])
+    return folder
+
+
+def some_rows(count: int, languages: Sequence[str], start: int = 0) -> list[Row]:
+    """`count` different rows for each language, with labels from 1 to 5 that depend on the text."""
+    return [
+        (f"{language} post number {start + i} {'love ' * (i % 5)}".strip(), 1.0 + (i % 5) * 0.9, language)
+        for i in range(count)
+        for language in languages
+    ]
+
+
+@pytest.fixture
+def corpus_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a corpus below the test's folder: `corpus_folder(train_rows, test_rows=None)`."""
+
+    def make(train: Sequence[Row], test: Sequence[Row] | None = None) -> Path:
+        return write_corpus(tmp_path / "corpus", train, test)
+
+    return make
+
+
+@pytest.fixture
+def small_corpus(corpus_folder: Callable[..., Path]) -> Path:
+    """20 rows in each of four languages, and a labelled test file with a fifth, unseen language."""
+    seen = ("en", "es", "fr", "zh")
+    return corpus_folder(some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))
