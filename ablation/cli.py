@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ablation.errors import RunFailure, UsageError
+from ablation.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,9 @@ def run(
     outcomes = run_ablation(planned, Progress(console))
     table = comparison.compare(o.record for o in outcomes if o.record)
     _print_comparison(console, table, planned.corpus.synthetic)
-    console.print(f"Tracked in {_shown(planned.store.uri)}; browse with: {_ui_command(planned.store.uri)}", soft_wrap=True, markup=False)
+    console.print(
+        f"Tracked in {_shown(planned.store.uri)}; browse with: {_ui_command(planned.store.uri)}", soft_wrap=True, markup=False
+    )
     _exit_with_failures(console, outcomes)
 
 
@@ -113,7 +115,9 @@ def plan(
     summary = f"{to_do} to do, {len(planned.runs) - to_do} reused"
     if known:
         memory = max(cost.memory_bytes for cost in known.values()) / 2**30
-        summary += f"; about {sum(seconds.values()) / 60:.0f} minutes and {memory:.1f} GiB, measured from a few steps on this machine"
+        summary += (
+            f"; about {sum(seconds.values()) / 60:.0f} minutes and {memory:.1f} GiB, measured from a few steps on this machine"
+        )
     console.print(summary, markup=False)
 
 
@@ -133,7 +137,7 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     try:
         app(standalone_mode=True)
-    except (UsageError, RunFailure) as error:
+    except (UsageError, RunError) as error:
         if debug:
             raise
         for line in str(error).splitlines():
@@ -154,7 +158,8 @@ def _request(
     from ablation.runner import Request
 
     return Request(
-        data, profile, variants, splits, seeds, encoder, experiment, tuple(set_ or ()), fresh.lower() == "true", tracking_uri, export
+        data=data, profile=profile, variants=variants, splits=splits, seeds=seeds, encoder=encoder, experiment=experiment,
+        overrides=tuple(set_ or ()), fresh=fresh.lower() == "true", tracking_uri=tracking_uri, export=export,
     )  # fmt: skip
 
 
@@ -184,12 +189,12 @@ def _print_comparison(console: "Console", table: "object", synthetic: bool) -> N
     if table.empty:
         console.print("No run finished: there is nothing to compare.", markup=False)
         return
-    text = as_text(table)
+    text = as_text(table, with_paper=not synthetic)
     splits = [column for column in text.columns if column != "Method" and not column.startswith("test ")]
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
-    means = {(row.variant, row.column): row.mean for row in table.itertuples()}
+    means = dict(zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True))
     shown = Table(
-        title="Pearson × 100, mean ± sd over seeds [paper's]" + (" – synthetic data" if synthetic else ""),
+        title="Pearson × 100, mean ± sd over seeds" + (" – synthetic data, no benchmark" if synthetic else " [paper's]"),
         caption=f"test columns: models chosen on {test_split(splits)}; bold: best of these runs",
         title_justify="left", caption_justify="left",
     )  # fmt: skip
@@ -198,7 +203,7 @@ def _print_comparison(console: "Console", table: "object", synthetic: bool) -> N
     for variant, row in text.iterrows():
         cells = [Text(str(row["Method"]))]
         for column in text.columns[1:]:
-            is_best = means[(variant, column)] == best[column]
+            is_best = means[(str(variant), column)] == best[column]
             cells.append(Text(str(row[column]), "bold" if is_best else ""))
         shown.add_row(*cells)
     console.print(shown)
@@ -207,9 +212,11 @@ def _print_comparison(console: "Console", table: "object", synthetic: bool) -> N
 def _exit_with_failures(console: "Console", outcomes: "list[Outcome]") -> None:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
-        console.print(f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})", style="red", markup=False, soft_wrap=True)
+        console.print(
+            f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})", style="red", markup=False, soft_wrap=True
+        )
     if failed:
-        raise RunFailure(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
+        raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
 
 
 def _shown(uri: str) -> str:

@@ -56,11 +56,15 @@ def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is read: variants by columns, `68.86 ± 0.31 [68.86]` with the paper's in brackets."""
+def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
+    """The table as it is read: variants by columns, `68.86 ± 0.31 [68.86]` with the paper's in brackets.
+
+    The paper's figures are of MINT: `with_paper` is for that, not for another corpus.
+    """
     if table.empty:
         return pd.DataFrame()
-    texts = table.assign(cell=[_cell(*row) for row in zip(table["mean"], table["sd"], table["paper"], strict=True)])
+    paper = table["paper"] if with_paper else pd.Series(float("nan"), table.index)
+    texts = table.assign(cell=[_cell(*row) for row in zip(table["mean"], table["sd"], paper, strict=True)])
     wide = texts.pivot(index="variant", columns="column", values="cell")
     wide = wide.loc[list(dict.fromkeys(table["variant"])), list(dict.fromkeys(table["column"]))]
     wide.insert(0, "Method", [VARIANTS[name].title for name in wide.index])
@@ -68,9 +72,9 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     return wide.rename_axis(None)
 
 
-def as_markdown(table: pd.DataFrame) -> str:
+def as_markdown(table: pd.DataFrame, *, with_paper: bool = True) -> str:
     """The same as a Markdown table."""
-    text = as_text(table)
+    text = as_text(table, with_paper=with_paper)
     lines = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 

@@ -16,7 +16,7 @@ class UsageError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-class RunFailure(Exception):
+class RunError(Exception):
     """A run that began and could not be carried through. Exit code 1."""
 
     exit_code = 1

@@ -18,7 +18,7 @@ from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of, transformer_layers
 from ablation.encoders.packing import position_offset
-from ablation.encoders.trimming import Vocabulary, full_vocabulary, trim, vocabulary_of
+from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, trim, vocabulary_of
 from ablation.evaluation import predict, scores
 from ablation.freezing import count_parameters, freeze, require_layers
 from ablation.identity import RunKey
@@ -77,9 +77,9 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     if not config.model.trim_vocabulary:
         return Prepared(corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages)
     vocabulary = vocabulary_of(ids, encoder.tokenizer, encoder.model)
-    whole = encoder.model.get_input_embeddings()
+    whole = embedding_of(encoder.model)
     trimmed = build_trimmed(encoder, vocabulary)
-    assert encoder.model.get_input_embeddings() is whole
+    assert embedding_of(encoder.model) is whole
     return Prepared(
         corpus, encoder, vocabulary, trimmed, _translate(train, vocabulary),
         None if test is None else _translate(test, vocabulary), languages,
@@ -88,7 +88,7 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
 
 def build_trimmed(encoder: Encoder, vocabulary: Vocabulary) -> Encoder:
     """A copy of `encoder` with the trimmed vocabulary; the large matrix itself is not copied."""
-    embeddings = encoder.model.get_input_embeddings()
+    embeddings = embedding_of(encoder.model)
     # deepcopy takes an object found in `memo` as its own copy.
     model = copy.deepcopy(encoder.model, {id(embeddings): embeddings})
     trim(model, vocabulary)
@@ -116,9 +116,9 @@ def fresh_model(prepared: Prepared, config: RunConfig, split: Split, seed: int) 
 
 
 def run_experiment(
-    prepared: Prepared, config: RunConfig, key: RunKey, identity: str, hooks: Hooks = Hooks(), export_to: Path | None = None
+    prepared: Prepared, config: RunConfig, key: RunKey, identity: str, hooks: Hooks, export_to: Path | None = None
 ) -> Result:
-    """Train, select, and predict the test rows once. Raises RunFailure or UsageError."""
+    """Train, select, and predict the test rows once. Raises RunError or UsageError."""
     began = time.monotonic()
     corpus = prepared.corpus
     split = make_split(corpus, key.split, config.data.split_seed)

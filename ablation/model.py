@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of
 from ablation.encoders.packing import encode_packed, is_packable, make_packing, use_packing
-from ablation.encoders.trimming import Vocabulary, restore
+from ablation.encoders.trimming import Vocabulary, embedding_of, restore
 from ablation.errors import UsageError
 
 
@@ -75,8 +75,6 @@ def build_model(
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
-            elif hasattr(module, "dropout_prob"):  # attention probabilities
-                module.dropout_prob = dropout
     return IntimacyRegressor(encoder, pooling, label_mean, seed)
 
 
@@ -89,16 +87,14 @@ class Exported:
     max_tokens: int
 
 
-def export(
-    folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: Vocabulary, *, max_tokens: int
-) -> None:
+def export(folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: Vocabulary, *, max_tokens: int) -> None:
     """Write `model` to `folder`: the encoder in the Hub's layout with every token, and the head.
 
     `source` is the encoder that training started from; it gives the rows that were trimmed away.
     """
     folder.mkdir(parents=True, exist_ok=True)
     whole = copy.deepcopy(model.encoder)
-    restore(whole, vocabulary, source.model.get_input_embeddings().weight)
+    restore(whole, vocabulary, embedding_of(source.model).weight)
     whole.save_pretrained(folder)
     source.tokenizer.save_pretrained(folder)
     save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / "head.safetensors")

@@ -18,7 +18,7 @@ from ablation.config import RunConfig, load_profile, parse_overrides, parse_seed
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.ensemble import average, select_members
 from ablation.evaluation import scores
-from ablation.experiment import Prepared, Result, check_depth, prepare, preparation_key, run_experiment, test_scores
+from ablation.experiment import Prepared, Result, check_depth, preparation_key, prepare, run_experiment, test_scores
 from ablation.identity import RunKey
 from ablation.plan import PlannedRun, ensemble_identity, make_plan
 from ablation.progress import Progress
@@ -103,7 +103,9 @@ def lay_out(request: Request) -> Planned:
     past = past_runs(store, experiment) if experiment else []
     # A finished run whose artifacts are gone can't be reused: it counts as one that failed.
     whole = [r if r.status != "FINISHED" or is_whole(store, r.run_id, r.manifest) else r.damaged() for r in past]
-    return Planned(request, corpus, store, make_plan(corpus, differences, variants, request.splits, seeds, whole, fresh=request.fresh))
+    return Planned(
+        request, corpus, store, make_plan(corpus, differences, variants, request.splits, seeds, whole, fresh=request.fresh)
+    )
 
 
 def prepare_all(planned: Planned) -> "_Preparations":
@@ -181,7 +183,9 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
         suite.params({name: getattr(request, name) for name in asked})
         if opened:
-            store.client.set_tag(opened, "mlflow.note.content", f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
+            store.client.set_tag(
+                opened, "mlflow.note.content", f"The ablation is run {suite.run_id} of experiment {request.experiment!r}."
+            )
     try:
         suite.corpus(planned.corpus)
         suite.json(names.ENVIRONMENT_FILE, provenance.environment())
@@ -343,7 +347,7 @@ def _keep(tracked: TrackedRun, result: Result) -> None:
 def _conclude(planned: Planned, suite: TrackedRun, outcomes: Sequence[Outcome]) -> None:
     """The comparison table among the suite's artifacts, and its means as the suite's own metrics."""
     table = comparison.compare(o.record for o in outcomes if o.record)
-    suite.text(f"{names.COMPARISON}.md", comparison.as_markdown(table))
+    suite.text(f"{names.COMPARISON}.md", comparison.as_markdown(table, with_paper=not planned.corpus.synthetic))
     suite.text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
     runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
     suite.json("runs.json", runs)

@@ -80,7 +80,7 @@ def _seeded_share(frame: pd.DataFrame, eligible: np.ndarray, seed: int) -> np.nd
     wanted = round(DEV_SHARE * len(order))
     if wanted:
         last = rank[order[wanted - 1]]  # take the whole of the last group
-        return eligible & (rank <= last)
+        return np.asarray(eligible & (rank <= last))
     return np.zeros(len(frame), dtype=bool)
 
 
@@ -105,7 +105,8 @@ def _named_pair(name: str, corpus: Corpus) -> tuple[str, ...]:
 def _require_enough(languages: list[str]) -> None:
     if len(languages) < HELD_OUT_LANGUAGES + 2:
         raise UsageError(
-            f"Dev2 holds out two languages and trains on at least two more; the corpus has {', '.join(languages)}: use --splits dev1"
+            f"Dev2 holds out two languages and trains on at least two more; the corpus "
+            f"has {', '.join(languages)}: use --splits dev1"
         )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from transformers import get_constant_schedule_with_warmup, get_linear_schedule_
 from ablation.batching import Batch, Texts, collate, epoch_batches
 from ablation.config import LossConfig, OptimisationConfig
 from ablation.encoders.loading import transformer_layers
-from ablation.errors import RunFailure
+from ablation.errors import RunError
 from ablation.evaluation import pearson, predict
 from ablation.losses import Terms, total_loss
 from ablation.model import IntimacyRegressor
@@ -34,6 +35,9 @@ class Hooks:
     on_point: OnPoint = lambda values, step: None
     on_step: Callable[[int, int], None] = lambda done, total: None
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, scores: None
+
+
+NO_HOOKS: Final = Hooks()
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,12 @@ def fit(
     loss: LossConfig,
     seed: int,
     dev_scores: DevScores,
-    hooks: Hooks = Hooks(),
+    hooks: Hooks = NO_HOOKS,
 ) -> Fit:
     """Train `model` in place and choose its best epoch by development Pearson (`selection: dev pearson`).
 
     `seed` decides the order of batches and dropout, each through a stream of its own. Raises
-    RunFailure at the first loss or gradient that is not a number, naming the batch's rows.
+    RunError at the first loss or gradient that is not a number, naming the batch's rows.
     """
     device = next(model.parameters()).device
     order = [epoch_batches(train, optimisation.batch_size, seed_for("order", seed, e)) for e in range(optimisation.epochs)]
@@ -139,21 +143,21 @@ def train_step(
 ) -> tuple[torch.Tensor, dict[str, float], bool]:
     """One optimizer step; returns the predictions, the named values, and whether Eq. 9 had a term.
 
-    Raises RunFailure, before the weights change, for a loss or gradient that is not a finite number.
+    Raises RunError, before the weights change, for a loss or gradient that is not a finite number.
     """
     bfloat16 = optimisation.precision == "bfloat16"
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bfloat16):
         output = model(batch.ids, batch.lengths)
     terms: Terms = total_loss(output, batch.label, batch.language, loss)
     optimizer.zero_grad(set_to_none=True)
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    terms.total.backward()
     norm = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), optimisation.max_grad_norm)
     values = {"train/loss": terms.total.item(), "train/loss_regression": terms.regression.item(), "train/grad_norm": norm.item()}
     if terms.contrastive is not None:
         values["train/loss_contrastive"] = terms.contrastive.item()
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         rows = ", ".join(map(str, batch.row[:8])) + (" ..." if len(batch.row) > 8 else "")
-        raise RunFailure(f"{bad[0]} is not a finite number at step {step + 1} (training rows {rows})")
+        raise RunError(f"{bad[0]} is not a finite number at step {step + 1} (training rows {rows})")
     optimizer.step()
     return output.prediction, values, terms.contrastive is not None
 
@@ -189,9 +193,12 @@ def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -
 def make_schedule(optimizer: Optimizer, optimisation: OptimisationConfig, total_steps: int) -> LRScheduler:
     """Rates rise linearly over the warm-up's share of the steps, then fall linearly to 0 or stay."""
     warmup_steps = round(optimisation.warmup * total_steps)
+    schedule: LRScheduler
     if optimisation.decay == "constant":
-        return get_constant_schedule_with_warmup(optimizer, warmup_steps)
-    return get_linear_schedule_with_warmup(optimizer, warmup_steps, total_steps)
+        schedule = get_constant_schedule_with_warmup(optimizer, warmup_steps)
+    else:
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps, total_steps)
+    return schedule
 
 
 def _trained_state(model: IntimacyRegressor) -> dict[str, torch.Tensor]:

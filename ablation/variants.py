@@ -35,10 +35,10 @@ class Variant:
     combines_runs: bool = False
 
 
-_EPM = {"loss.regression": "epm"}
-_CL = {"loss.contrastive": "as_printed"}
-_ATTRACT = {"loss.contrastive": "attract"}
-_FT = {"model.frozen_tuning": True}
+_EPM: Final[dict[str, object]] = {"loss.regression": "epm"}
+_CL: Final[dict[str, object]] = {"loss.contrastive": "as_printed"}
+_ATTRACT: Final[dict[str, object]] = {"loss.contrastive": "attract"}
+_FT: Final[dict[str, object]] = {"model.frozen_tuning": True}
 
 VARIANTS: Final[dict[str, Variant]] = {
     # Table 3

@@ -138,7 +138,9 @@ def _read_table(file: Path, *, labels_required: bool, digest: "hashlib._Hash", p
     if unlabelled and labels_required and "label" in columns:
         frame = frame.dropna(subset="label")  # each was reported when it was parsed
     elif 0 < unlabelled < len(frame):
-        problems.append(f"{file}: {unlabelled} of {len(frame)} rows have no label; give all of the labels or leave the column out")
+        problems.append(
+            f"{file}: {unlabelled} of {len(frame)} rows have no label; give all of the labels or leave the column out"
+        )
     return frame
 
 
@@ -169,7 +171,11 @@ def _records(file: Path, text: str, problems: list[str]) -> Iterator[tuple[int, 
         except StopIteration:
             return
         except csv.Error as error:
-            hint = "is a quotation mark left open?" if "limit" in str(error) or "end of data" in str(error) else "quote texts as CSV does"
+            hint = (
+                "is a quotation mark left open?"
+                if "limit" in str(error) or "end of data" in str(error)
+                else "quote texts as CSV does"
+            )
             problems.append(f"{file}, line {line}: {error}; {hint}")
             return
         if fields:
@@ -191,7 +197,9 @@ def _header_problem(columns: list[str], labels_required: bool) -> str | None:
 
 def _parse_row(where: str, row: dict[str, str], surplus: int, problems: list[str]) -> tuple[str, float, str] | None:
     if surplus:
-        problems.append(f"{where}: {abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}; quote texts that contain commas")
+        problems.append(
+            f"{where}: {abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}; quote texts that contain commas"
+        )
         return None
     before = len(problems)
     text = row["text"].strip()

@@ -51,9 +51,7 @@ def require_language(text: str) -> str:
     """Like `parse_language`, for arguments: raises UsageError for a language that is not known."""
     code = parse_language(text)
     if code is None:
-        raise UsageError(
-            f"unknown language {text!r}: give an English name or an ISO 639-1 code, such as French or fr"
-        )
+        raise UsageError(f"unknown language {text!r}: give an English name or an ISO 639-1 code, such as French or fr")
     return code
 
 

@@ -86,7 +86,7 @@ def encoder_digest(name: str) -> str:
 
 
 def pooling_of(encoder: Encoder, pooling: str) -> str:
-    """"cls" or "mean"; `pooling` = "auto" decides by the encoder's family."""
+    """ "cls" or "mean"; `pooling` = "auto" decides by the encoder's family."""
     if pooling != "auto":
         return pooling
     return "cls" if encoder.model.config.model_type in CLS_FAMILIES else "mean"

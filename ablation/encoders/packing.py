@@ -89,7 +89,5 @@ def use_packing(model: PreTrainedModel) -> None:
 def encode_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Last hidden states (tokens, hidden), and each token's text (tokens,), of packed `ids` (tokens,)."""
     packing, text, position = make_packing(lengths)
-    output = model(
-        input_ids=ids.unsqueeze(0), position_ids=(position + position_offset(model)).unsqueeze(0), packing=packing
-    )
+    output = model(input_ids=ids.unsqueeze(0), position_ids=(position + position_offset(model)).unsqueeze(0), packing=packing)
     return output.last_hidden_state[0], text

@@ -1,13 +1,12 @@
-"""A tiny XLM-R with random weights and a character vocabulary: for tests, never for results."""
+"""A tiny XLM-R with random weights and one token for each byte: for tests, never for results."""
 
 from pathlib import Path
 from typing import Final
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-from ablation.data.corpus import DEMO, load_corpus
 from ablation.encoders.cache import built_once
 from ablation.seeding import seed_for
 
@@ -16,21 +15,19 @@ _VERSION: Final = 1
 
 
 def tiny_encoder() -> Path:
-    """A folder in the Hub's layout: 4 layers of 32, one token for each character of the demo corpus."""
+    """A folder in the Hub's layout: 4 layers of 32, one token for each of the 256 bytes."""
     return built_once(f"tiny-{_VERSION}", _build)
 
 
 def _build(folder: Path) -> None:
-    characters = sorted(set("".join(load_corpus(DEMO).train["text"].str.lower())) - {" "})
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *characters, "<mask>"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("", "isolated")]
+        [pre_tokenizers.ByteLevel(add_prefix_space=False), pre_tokenizers.Split(Regex("."), "isolated")]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>", eos_token="</s>", sep_token="</s>", cls_token="<s>",

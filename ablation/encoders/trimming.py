@@ -7,6 +7,7 @@ training is the same step by step, with less memory and fewer optimizer operatio
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -29,8 +30,13 @@ class Vocabulary:
         return new
 
 
+def embedding_of(model: PreTrainedModel) -> nn.Embedding:
+    """The encoder's token embeddings."""
+    return cast(nn.Embedding, model.get_input_embeddings())
+
+
 def full_vocabulary(model: PreTrainedModel) -> Vocabulary:
-    size = model.get_input_embeddings().weight.shape[0]
+    size = embedding_of(model).num_embeddings
     return Vocabulary(np.arange(size), size)
 
 
@@ -47,7 +53,7 @@ def vocabulary_of(texts: Iterable[np.ndarray], tokenizer: PreTrainedTokenizerBas
 
 def trim(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
     """Keep, in place, only the embedding rows of `vocabulary`."""
-    old = model.get_input_embeddings()
+    old = embedding_of(model)
     rows = old.weight.detach()[torch.from_numpy(vocabulary.kept)].clone()
     model.set_input_embeddings(_embedding_like(old, rows))
     model.config.vocab_size = len(rows)
@@ -58,16 +64,16 @@ def restore(model: PreTrainedModel, vocabulary: Vocabulary, pretrained: torch.Te
 
     `pretrained` has shape (original size, hidden); rows that were trimmed away keep its values.
     """
-    old = model.get_input_embeddings()
+    old = embedding_of(model)
     rows = pretrained.detach().clone()
     rows[torch.from_numpy(vocabulary.kept)] = old.weight.detach().to(rows)
     model.set_input_embeddings(_embedding_like(old, rows))
     model.config.vocab_size = len(rows)
 
 
-def _embedding_like(old: nn.Module, rows: torch.Tensor) -> nn.Embedding:
+def _embedding_like(old: nn.Embedding, rows: torch.Tensor) -> nn.Embedding:
     # Set directly: nn.Embedding(padding_idx=...) would zero a row that pre-training left as it is.
-    new = nn.Embedding(*rows.shape, _weight=rows)
-    new.padding_idx = getattr(old, "padding_idx", None)
-    new.weight.requires_grad_(old.weight.requires_grad)  # type: ignore[union-attr]
+    new = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
+    new.padding_idx = old.padding_idx
+    new.weight.requires_grad_(old.weight.requires_grad)
     return new

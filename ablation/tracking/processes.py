@@ -21,7 +21,7 @@ def is_dead(process: str) -> bool:
     if host != platform.node():
         return False
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(start)) > 2
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(start)) > 2)
     except psutil.NoSuchProcess:
         return True
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import mlflow.data
 import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -45,9 +45,7 @@ class TrackedRun:
         self._points.add(values, step)
 
     def tags(self, tags: Mapping[str, object]) -> None:
-        self._store.client.log_batch(
-            self.run_id, tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()]
-        )
+        self._store.client.log_batch(self.run_id, tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()])
 
     def params(self, params: Mapping[str, object]) -> None:
         entities = [Param(name, str(value)) for name, value in params.items()]
@@ -72,7 +70,7 @@ class TrackedRun:
         inputs = []
         for context, frame in (("training", corpus.train), ("test", corpus.test)):
             if frame is not None:
-                dataset = mlflow.data.from_pandas(frame, name=f"{corpus.name}-{context}", digest=corpus.digest[:36])
+                dataset = from_pandas(frame, name=f"{corpus.name}-{context}", digest=corpus.digest[:36])
                 inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)]))
         self._store.client.log_inputs(self.run_id, inputs)
 
@@ -148,7 +146,7 @@ def is_whole(store: Store, run_id: str, manifest: str | None) -> bool:
     if not manifest:
         return False
     expected: dict[str, int] = json.loads(manifest)
-    found: dict[str, int] = {}
+    found: dict[str, int | None] = {}
     try:
         for folder in {path.rpartition("/")[0] for path in expected}:
             found |= {f.path: f.file_size for f in store.client.list_artifacts(run_id, folder or None) if not f.is_dir}
