@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -68,3 +69,19 @@ def small_corpus(corpus_folder: Callable[..., Path]) -> Path:
     """20 rows in each of four languages, and a labelled test file with a fifth, unseen language."""
     seen = ("en", "es", "fr", "zh")
     return corpus_folder(some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with all its tables and no runs; making one takes seconds, copying it does not."""
+    from ablation.tracking.store import open_store
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_store(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def store_uri(empty_store: Path, tmp_path: Path) -> str:
+    """A fresh store of the test's own."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"

@@ -9,6 +9,7 @@ from typing import Final
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from ablation.errors import UsageError
 
@@ -39,7 +40,7 @@ def open_store(uri: str | None = None) -> Store:
                 client = _answering_client(uri)
         else:
             client = _answering_client(uri)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}") from error
     return Store(uri, client)
 

@@ -1,0 +1,132 @@
+"""Encoders by name: what is found, what is refused, and that nothing that they bring is executed."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, DistilBertConfig, DistilBertModel, T5Config
+
+from ablation.encoders.loading import encoder_digest, load_encoder, pooling_of, transformer_layers
+from ablation.encoders.tiny import tiny_encoder
+from ablation.errors import UsageError
+
+
+def copy_of_tiny(folder: Path) -> Path:
+    folder.mkdir()
+    for file in tiny_encoder().iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_the_tiny_encoder_is_the_same_every_time() -> None:
+    first, second = load_encoder("tiny"), load_encoder("tiny")
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name])
+
+
+def test_every_text_has_tokens_of_its_own_in_the_tiny_encoder() -> None:
+    tokenizer = load_encoder("tiny").tokenizer
+    assert tokenizer("你好")["input_ids"] != tokenizer("你们")["input_ids"]
+    assert tokenizer.unk_token_id not in tokenizer("héllo 🐞 你好")["input_ids"]
+
+
+def test_a_local_folder_gives_the_same_encoder(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    assert encoder_digest(str(folder)) == encoder_digest("tiny")
+    for name, value in load_encoder(str(folder)).model.state_dict().items():
+        assert torch.equal(value, load_encoder("tiny").model.state_dict()[name])
+
+
+def test_a_changed_weight_changes_the_digest(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert encoder_digest(str(folder)) != encoder_digest("tiny")
+
+
+def test_the_lowest_layers_are_kept() -> None:
+    whole, cut = load_encoder("tiny"), load_encoder("tiny", layers=2)
+    layers = transformer_layers(cut.model)
+    assert len(layers) == 2
+    expected = transformer_layers(whole.model)[1].state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in layers[1].state_dict().items())
+
+
+def test_more_layers_than_the_encoder_has_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"model\.layers = 9: encoder 'tiny' has 4 layers"):
+        load_encoder("tiny", layers=9)
+
+
+def test_xlmr_is_pooled_by_its_first_token_unless_told_otherwise() -> None:
+    encoder = load_encoder("tiny")
+    assert pooling_of(encoder, "auto") == "cls"
+    assert pooling_of(encoder, "mean") == "mean"
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_a_folder_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match="there is no such folder"):
+        load_encoder(name)
+
+
+def test_an_unreachable_hub_gives_one_line_with_the_ways_out() -> None:
+    with pytest.raises(UsageError) as error:
+        load_encoder("nobody/no-such-model")
+    assert len(error.value.problems) == 1
+    for part in ("nobody/no-such-model", "network", "local folder", "--encoder bundled"):
+        assert part in str(error.value)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no config\.json"):
+        load_encoder(str(tmp_path))
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    (folder / "model.safetensors").unlink()
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (Path(tmp_path / "exploded"),)  # type: ignore[return-value]
+
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UsageError, match="pickled weights are not read"):
+        load_encoder(str(folder))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_code_that_an_encoder_brings_is_not_executed(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    marker = tmp_path / "executed"
+    (folder / "modeling_evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "modeling_evil.Evil", "AutoConfig": "modeling_evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    load_encoder(str(folder))
+    assert not marker.exists()
+
+
+def test_damaged_weights_give_one_line(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    (folder / "model.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(UsageError, match="can't be loaded from") as error:
+        load_encoder(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    T5Config().save_pretrained(folder)
+    with pytest.raises(UsageError, match="t5 model, not a transformer encoder"):
+        load_encoder(str(folder))
+
+
+def test_other_families_find_their_layers() -> None:
+    model = DistilBertModel(DistilBertConfig(vocab_size=20, dim=8, n_layers=2, n_heads=2, hidden_dim=16))
+    assert len(transformer_layers(model)) == 2
+    assert isinstance(model, AutoModel.from_config(model.config).__class__)

@@ -1,0 +1,79 @@
+"""Opening stores: where they are, made once, and refused in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablation.errors import UsageError
+from ablation.tracking.store import absolute_uri, experiment_id, find_experiment, open_store, without_password
+
+
+def test_without_any_uri_the_store_is_mlflows_own_default_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_store().uri == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_the_environment_names_the_store(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    assert open_store().uri == store_uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///x.db", "sqlite:///{cwd}/x.db"),
+        ("sqlite:////data/x.db", "sqlite:////data/x.db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("runs", "{cwd}/runs"),
+    ],
+)
+def test_relative_places_become_absolute(uri: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri(uri) == expected.format(cwd=tmp_path)
+
+
+def test_processes_that_start_at_once_make_one_whole_store(tmp_path: Path) -> None:
+    script = f"from ablation.tracking.store import *; s = open_store('sqlite:///{tmp_path}/new.db'); print(experiment_id(s, 'e'))"
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(set(answers)) == 1
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("postgresql://me:secret@host/db") == "postgresql://***@host/db"
+
+
+@pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////proc/no/such/x.db"])
+def test_an_unusable_store_gives_one_line(uri: str) -> None:
+    with pytest.raises(UsageError, match="tracking store") as error:
+        open_store(uri)
+    assert len(error.value.problems) == 1
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("this is not a database, whatever its name says" * 100)
+    with pytest.raises(UsageError, match="can't be used"):
+        open_store(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_artifacts_of_a_local_store_lie_beside_it_whatever_the_experiment_is_called(store_uri: str, tmp_path: Path) -> None:
+    store = open_store(store_uri)
+    made = store.client.get_experiment(experiment_id(store, "../../etc/évil name"))
+    assert made.artifact_location.startswith(f"file://{tmp_path}/mlruns/")
+    assert ".." not in made.artifact_location
+
+
+def test_an_experiment_is_made_once_and_found_again(store_uri: str) -> None:
+    store = open_store(store_uri)
+    assert find_experiment(store, "mine") is None
+    assert experiment_id(store, "mine") == experiment_id(store, "mine") == find_experiment(store, "mine")
+
+
+def test_a_deleted_experiment_is_named(store_uri: str) -> None:
+    store = open_store(store_uri)
+    store.client.delete_experiment(experiment_id(store, "gone"))
+    with pytest.raises(UsageError, match="'gone' was deleted"):
+        experiment_id(store, "gone")
