@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ablation.runner import Outcome, Request
+
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     help="Run, track and compare the ablation of a multilingual tweet intimacy system.",
@@ -63,7 +65,11 @@ def run(
     console = _console()
     planned = lay_out(request)
     _introduce(console, planned.corpus.name, planned.corpus.synthetic, planned.corpus.has_test_labels, len(planned.runs))
-    outcomes = run_ablation(planned, Progress(console))
+    try:
+        outcomes = run_ablation(planned, Progress(console))
+    except KeyboardInterrupt:
+        print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     table = comparison.compare(o.record for o in outcomes if o.record)
     _print_comparison(console, table, planned.corpus.synthetic)
     console.print(
@@ -143,9 +149,6 @@ def main() -> NoReturn:
         for line in str(error).splitlines():
             print(f"ablation: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
-        sys.exit(130)
     sys.exit(0)
 
 
