@@ -9,8 +9,14 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
-from ablation.evaluation import pearson
+from ablation.data.corpus import Corpus
+from ablation.evaluation import pearson, scores
+from ablation.experiment import Result, test_scores
+from ablation.identity import RunKey
+from ablation.records import RunRecord
+from ablation.splits import Split
 
 ROUNDS: Final = 25
 
@@ -44,3 +50,46 @@ def select_members(dev_predictions: Mapping[str, np.ndarray], dev_label: np.ndar
 def average(predictions: Mapping[str, np.ndarray], members: Mapping[str, int]) -> np.ndarray:
     """The mean of the members' predictions (rows,), each as often as it was selected."""
     return np.average([predictions[name] for name in members], axis=0, weights=list(members.values()))
+
+
+def run_ensemble(
+    corpus: Corpus,
+    key: RunKey,
+    identity: str,
+    split: Split,
+    dev: Mapping[str, pd.DataFrame],
+    test: Mapping[str, pd.DataFrame] | None,
+) -> Result:
+    """Select on the development predictions `dev`, then average; nothing is chosen on `test`.
+
+    Both map a member's variant to its table of predictions (`training.prediction_table`).
+    Raises ValueError if there is no member, or none whose predictions have a correlation.
+    """
+    if not dev:
+        raise ValueError("no finished run of this split and seed to combine")
+    first = next(iter(dev.values()))
+    if any(not np.array_equal(frame["row"], first["row"]) for frame in dev.values()):
+        raise AssertionError("members were evaluated on different development rows")
+    members = select_members(_predictions(dev), first["label"].to_numpy())
+    dev_combined = first.assign(prediction=average(_predictions(dev), members))
+    test_combined = None
+    if test is not None:
+        test_combined = next(iter(test.values())).assign(prediction=average(_predictions(test), members))
+    record = RunRecord(
+        variant=key.variant,
+        split=key.split,
+        seed=key.seed,
+        identity=identity,
+        best_epoch=None,
+        collapsed=False,
+        selection="greedy forward selection by pooled Pearson on the development rows",
+        unseen_in_training=split.unseen,
+        dev=scores(dev_combined, [code for code in corpus.training_languages if code not in split.unseen]),
+        test=test_scores(test_combined, corpus),
+        members=dict(members),
+    )
+    return Result(record, dev_combined, test_combined, None)
+
+
+def _predictions(frames: Mapping[str, pd.DataFrame]) -> dict[str, np.ndarray]:
+    return {name: frame["prediction"].to_numpy() for name, frame in frames.items()}

@@ -10,15 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
-import pandas as pd
-
 from ablation import comparison, provenance
 from ablation.config import RunConfig, load_profile, parse_overrides, parse_seeds
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.ensemble import average, select_members
-from ablation.evaluation import scores
-from ablation.experiment import Prepared, Result, check_depth, preparation_key, prepare, run_experiment, test_scores
+from ablation.ensemble import run_ensemble
+from ablation.experiment import Prepared, Result, check_depth, preparation_key, prepare, run_experiment
 from ablation.identity import RunKey
 from ablation.plan import PlannedRun, ensemble_identity, make_plan
 from ablation.progress import Progress
@@ -287,41 +283,14 @@ def _members(key: RunKey, outcomes: Mapping[RunKey, Outcome]) -> list[Outcome]:
 
 
 def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Outcome]) -> Result:
-    """Select on development predictions, then average; the test rows are only predicted."""
-    usable = {o.key.variant: o for o in members if o.record and not o.record.collapsed and o.run_id}
-    dev = {name: read_frame(planned.store, str(o.run_id), names.DEV_PREDICTIONS) for name, o in usable.items()}
-    if not dev:
-        raise ValueError("no finished run of this split and seed to combine")
-    first = next(iter(dev.values()))
-    if any(not np.array_equal(frame["row"], first["row"]) for frame in dev.values()):
-        raise AssertionError("members were evaluated on different development rows")
-    chosen = select_members({name: frame["prediction"].to_numpy() for name, frame in dev.items()}, first["label"].to_numpy())
-
-    def combined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-        like = next(iter(frames.values()))
-        return like.assign(prediction=average({name: f["prediction"].to_numpy() for name, f in frames.items()}, chosen))
-
+    """The ensemble over `members`, from their stored predictions."""
+    run_ids = {o.key.variant: o.run_id for o in members if o.record and not o.record.collapsed and o.run_id}
+    dev = {name: read_frame(planned.store, run_id, names.DEV_PREDICTIONS) for name, run_id in run_ids.items()}
     test = None
     if planned.corpus.test is not None:
-        test = combined({name: read_frame(planned.store, str(usable[name].run_id), names.TEST_PREDICTIONS) for name in chosen})
-    dev_combined = combined({name: dev[name] for name in chosen})
+        test = {name: read_frame(planned.store, run_id, names.TEST_PREDICTIONS) for name, run_id in run_ids.items()}
     split_seed = next(run.config.data.split_seed for run in planned.runs if run.config is not None)
-    unseen = make_split(planned.corpus, key.split, split_seed).unseen
-    seen = [language for language in planned.corpus.training_languages if language not in unseen]
-    record = RunRecord(
-        variant=key.variant,
-        split=key.split,
-        seed=key.seed,
-        identity=identity,
-        best_epoch=None,
-        collapsed=False,
-        selection="greedy forward selection on the development rows",
-        unseen_in_training=unseen,
-        dev=scores(dev_combined, seen),
-        test=test_scores(test, planned.corpus),
-        members=dict(chosen),
-    )
-    return Result(record, dev_combined, test, None)
+    return run_ensemble(planned.corpus, key, identity, make_split(planned.corpus, key.split, split_seed), dev, test)
 
 
 def _keep(tracked: TrackedRun, result: Result) -> None:

@@ -1,0 +1,85 @@
+"""The shape of the project: which way imports point, what lies at the top, what MLproject offers."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ablation.cli import app
+from ablation.config import PROFILES, load_profile, resolve
+from ablation.variants import VARIANTS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", [f for f in modules("ablation") if f.name != "cli.py"], ids=str)
+def test_ablation_imports_neither_sibling(file: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(file)} & {"studies", "reports"}
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    users = {
+        f.relative_to(ROOT / "ablation").parts[0]
+        for f in modules("ablation")
+        if any(n.split(".")[0] == "mlflow" for n in imports(f))
+    }
+    assert users == {"tracking"}
+
+
+def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
+    for name in ("training", "experiment", "evaluation", "model", "batching", "ensemble", "splits"):
+        found = set(imports(ROOT / "ablation" / f"{name}.py"))
+        assert not [
+            n for n in found if n.startswith(("ablation.tracking", "ablation.progress", "ablation.runner", "rich", "typer"))
+        ]
+
+
+def test_no_module_is_longer_than_350_lines() -> None:
+    assert {f.name: n for f in modules("ablation") if (n := len(f.read_text("utf-8").splitlines())) > 350} == {}
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not listed:
+        pytest.skip("not a git checkout: git ls-files lists nothing")
+    top = {name.split("/")[0] for name in listed if not name.startswith(".")}
+    agreed = {"pyproject.toml", "README.md", "LICENSE", "MLproject", "python_env.yaml", "ablation", "studies", "reports", "tests"}
+    assert top <= agreed
+
+
+def test_mlproject_offers_the_parameters_that_run_takes() -> None:
+    project = yaml.safe_load((ROOT / "MLproject").read_text("utf-8"))
+    assert project["entry_points"]["main"] == project["entry_points"]["ablation"]
+    entry = project["entry_points"]["ablation"]
+    assert {name: p["default"] for name, p in entry["parameters"].items()} == {
+        "data": "demo", "profile": "demo", "variants": "table3", "splits": "dev1,dev2", "seeds": "0",
+        "encoder": "", "experiment": "", "fresh": "false",
+    }  # fmt: skip
+    help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
+    for name in entry["parameters"]:
+        assert f"--{name} {{{name}}}" in entry["command"]
+        assert f"--{name}" in help_text
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("variant", [name for name, v in VARIANTS.items() if not v.combines_runs])
+def test_every_variant_resolves_under_every_profile(profile: str, variant: str) -> None:
+    config = resolve(load_profile(profile), variant).flat()
+    for field, value in VARIANTS[variant].changes.items():
+        assert config[field] == value
