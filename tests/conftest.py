@@ -85,3 +85,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store_uri(empty_store: Path, tmp_path: Path) -> str:
     """A fresh store of the test's own."""
     return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a browser; absent, a test skips and says how to get one, and in CI it fails."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        message = "no Chromium: on Debian, apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
