@@ -11,6 +11,7 @@ from ablation.errors import RunError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ablation.records import RunRecord
     from ablation.runner import Outcome, Request
 
 INTERRUPTED: Final = 130
@@ -58,7 +59,6 @@ def run(
 ) -> None:
     """Train every variant on every split with every seed, and track it all in MLflow."""
     request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, export)
-    from ablation import comparison
     from ablation.progress import Progress
     from ablation.runner import lay_out, run_ablation
 
@@ -70,8 +70,7 @@ def run(
     except KeyboardInterrupt:
         print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    table = comparison.compare(o.record for o in outcomes if o.record)
-    _print_comparison(console, table, planned.corpus.synthetic)
+    _print_comparison(console, [o.record for o in outcomes if o.record], planned.corpus.synthetic)
     console.print(
         f"Tracked in {_shown(planned.store.uri)}; browse with: {_ui_command(planned.store.uri)}", soft_wrap=True, markup=False
     )
@@ -181,26 +180,21 @@ def _introduce(console: "Console", corpus: str, synthetic: bool, has_test_labels
         console.print("No test labels were given: test rows are predicted, not scored.", markup=False)
 
 
-def _print_comparison(console: "Console", table: "object", synthetic: bool) -> None:
-    import pandas as pd
+def _print_comparison(console: "Console", records: "list[RunRecord]", synthetic: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ablation.comparison import as_text, test_split
+    from ablation.comparison import as_text, caption, compare
 
-    assert isinstance(table, pd.DataFrame)
+    table = compare(records)
     if table.empty:
         console.print("No run finished: there is nothing to compare.", markup=False)
         return
     text = as_text(table, with_paper=not synthetic)
-    splits = [column for column in text.columns if column != "Method" and not column.startswith("test ")]
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
     means = dict(zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True))
-    shown = Table(
-        title="Pearson × 100, mean ± sd over seeds" + (" – synthetic data, no benchmark" if synthetic else " [paper's]"),
-        caption=f"test columns: models chosen on {test_split(splits)}; bold: best of these runs",
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
+    console.print(caption(records, synthetic=synthetic), markup=False, highlight=False)
+    shown = Table(caption="bold: best of these runs", caption_justify="left")
     for column in text.columns:
         shown.add_column(column, no_wrap=True)
     for variant, row in text.iterrows():

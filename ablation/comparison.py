@@ -72,6 +72,14 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
     return wide.rename_axis(None)
 
 
+def caption(records: Iterable[RunRecord], *, synthetic: bool) -> str:
+    """What has to be known to read the table's figures."""
+    splits = list(dict.fromkeys(record.split for record in records))
+    told = "Pearson × 100, pooled over rows, mean ± sd over seeds"
+    told += "; synthetic data, no benchmark" if synthetic else "; in brackets the paper's Table 3"
+    return f"{told}. Test columns: models chosen on {test_split(splits)}." if splits else f"{told}."
+
+
 def as_markdown(table: pd.DataFrame, *, with_paper: bool = True) -> str:
     """The same as a Markdown table."""
     text = as_text(table, with_paper=with_paper)

@@ -3,7 +3,7 @@
 Nothing is trained here and no encoder's weights are loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -46,12 +46,14 @@ def make_plan(
     seeds: Sequence[int],
     past: Sequence[PastRun],
     *,
+    intact: Callable[[PastRun], bool],
     fresh: bool = False,
 ) -> list[PlannedRun]:
     """Every run of variants x splits x seeds, trained ones first, then the ensembles over them.
 
     `differences` are the profile's and the command line's; `past` the experiment's runs, newest
-    first; `fresh` ignores finished ones. Raises UsageError before anything else happens if a
+    first; `intact` tells whether a finished one still has its artifacts, `fresh` ignores them.
+    Raises UsageError before anything else happens if a
     setting, split or encoder is not usable.
     """
     trained = [name for name in variants if not VARIANTS[name].combines_runs]
@@ -67,13 +69,13 @@ def make_plan(
             for name, config in configs.items():
                 key = RunKey(name, split, seed)
                 parts = {**shared, "config": config.digest(), "encoder": encoders[config.model.encoder]}
-                plan.append(_planned(key, config, identify(key, parts), past, fresh))
+                plan.append(_planned(key, config, identify(key, parts), past, None if fresh else intact))
     for split in split_names:
         for seed in seeds:
             members = [p.identity.digest for p in plan if p.config and (p.key.split, p.key.seed) == (split, seed)]
             for name in combined:
                 key = RunKey(name, split, seed)
-                plan.append(_planned(key, None, ensemble_identity(key, members), past, fresh))
+                plan.append(_planned(key, None, ensemble_identity(key, members), past, None if fresh else intact))
     return plan
 
 
@@ -82,18 +84,30 @@ def ensemble_identity(key: RunKey, members: Sequence[str]) -> Identity:
     return identify(key, {"code": code_digest(), "members": " ".join(sorted(members))})
 
 
-def _planned(key: RunKey, config: RunConfig | None, identity: Identity, past: Sequence[PastRun], fresh: bool) -> PlannedRun:
+def _planned(
+    key: RunKey,
+    config: RunConfig | None,
+    identity: Identity,
+    past: Sequence[PastRun],
+    intact: Callable[[PastRun], bool] | None,
+) -> PlannedRun:
+    """`intact` is None where finished runs are to be ignored."""
     mine = [run for run in past if run.key == key]
     same = [run for run in mine if run.identity == identity.digest]
     finished = [run for run in same if run.status == "FINISHED"]
-    if finished and not fresh:
-        return PlannedRun(key, config, identity, "finished", run_id=finished[0].run_id)
-    if same and not finished:
+    if finished and intact is None:
+        return PlannedRun(key, config, identity, "to do", "asked for afresh")
+    if usable := next((run for run in finished if intact is not None and intact(run)), None):
+        return PlannedRun(key, config, identity, "finished", run_id=usable.run_id)
+    if finished:
+        return PlannedRun(key, config, identity, "failed", "finished, but its artifacts are not whole any more")
+    if same and same[0].status == "RUNNING":
+        return PlannedRun(key, config, identity, "to do", "marked as running: another process has it, or died with it")
+    if same:
         reason = f"{same[0].status.lower()}: {same[0].reason or 'no reason was recorded'}"
         return PlannedRun(key, config, identity, "failed", reason)
-    outdated = [run for run in mine if run.status == "FINISHED" and run.identity != identity.digest]
-    if outdated and not same:
-        return PlannedRun(key, config, identity, "stale", _what_changed(outdated[0], config, identity))
+    if outdated := next((run for run in mine if run.status == "FINISHED"), None):
+        return PlannedRun(key, config, identity, "stale", _what_changed(outdated, config, identity))
     return PlannedRun(key, config, identity, "to do")
 
 

@@ -97,11 +97,17 @@ def lay_out(request: Request) -> Planned:
     store = open_store(request.tracking_uri)
     experiment = _adopted_experiment(request, store) or find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
     past = past_runs(store, experiment) if experiment else []
-    # A finished run whose artifacts are gone can't be reused: it counts as one that failed.
-    whole = [r if r.status != "FINISHED" or is_whole(store, r.run_id, r.manifest) else r.damaged() for r in past]
-    return Planned(
-        request, corpus, store, make_plan(corpus, differences, variants, request.splits, seeds, whole, fresh=request.fresh)
+    runs = make_plan(
+        corpus,
+        differences,
+        variants,
+        request.splits,
+        seeds,
+        past,
+        intact=lambda run: is_whole(store, run.run_id, run.manifest),
+        fresh=request.fresh,
     )
+    return Planned(request, corpus, store, runs)
 
 
 def prepare_all(planned: Planned) -> "_Preparations":
@@ -309,14 +315,17 @@ def _keep(tracked: TrackedRun, result: Result) -> None:
         tracked.frame(names.TEST_PREDICTIONS, result.test)
         tags[names.TEST_READ] = now() if record.test is not None else "predicted only: no labels were given"
     if record.members:
-        tags["ablation.members"] = json.dumps(record.members)
+        tags[names.MEMBERS] = json.dumps(record.members)
     tracked.tags(tags)
 
 
 def _conclude(planned: Planned, suite: TrackedRun, outcomes: Sequence[Outcome]) -> None:
     """The comparison table among the suite's artifacts, and its means as the suite's own metrics."""
-    table = comparison.compare(o.record for o in outcomes if o.record)
-    suite.text(f"{names.COMPARISON}.md", comparison.as_markdown(table, with_paper=not planned.corpus.synthetic))
+    records = [o.record for o in outcomes if o.record]
+    table = comparison.compare(records)
+    synthetic = planned.corpus.synthetic
+    caption = comparison.caption(records, synthetic=synthetic)
+    suite.text(f"{names.COMPARISON}.md", f"{caption}\n\n{comparison.as_markdown(table, with_paper=not synthetic)}")
     suite.text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
     runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
     suite.json("runs.json", runs)

@@ -1,7 +1,7 @@
 """The runs that an experiment already holds, as far as a plan needs to know them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlflow.entities import Run
 
@@ -23,10 +23,6 @@ class PastRun:
     reason: str | None
     manifest: str | None
     profile: str | None
-
-    def damaged(self) -> "PastRun":
-        """The same run, as one that can't be reused."""
-        return replace(self, status="FAILED", reason="finished, but its artifacts are not whole any more")
 
 
 def past_runs(store: Store, experiment: str) -> list[PastRun]:

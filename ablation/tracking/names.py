@@ -29,6 +29,8 @@ COLLAPSED: Final = "ablation.collapsed"
 MANIFEST: Final = "ablation.artifacts"
 #: How many points were left out because they were not finite numbers.
 NOT_FINITE: Final = "ablation.points_not_finite"
+#: An ensemble's members: JSON object, variant to how often it was selected.
+MEMBERS: Final = "ablation.members"
 #: When the test rows were predicted, ISO 8601; their labels are read only to score that.
 TEST_READ: Final = "ablation.test_rows_read"
 #: The runs that a suite reused instead of training them again, JSON list of run ids.
