@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -41,9 +42,7 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     Raises UsageError if it can't be found, is no encoder, has only pickled weights, or has fewer
     layers than asked for.
     """
-    # Its bars and its notes on pooler weights, which this suite drops, would tear the run table.
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    _quieten()
     source = _source(name)
     options = {"trust_remote_code": False, "local_files_only": isinstance(source, Path)}
     try:
@@ -75,6 +74,7 @@ def encoder_digest(name: str) -> str:
     The SHA-256 of a local folder's files, or the commit that a Hub id stands at. Raises UsageError
     like `load_encoder`.
     """
+    _quieten()
     source = _source(name)
     if isinstance(source, Path):
         return _files_digest(source)
@@ -99,6 +99,13 @@ def transformer_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return module
     raise UsageError(f"encoder {model.config.model_type}: no stack of {count} transformer layers found in it")
+
+
+def _quieten() -> None:
+    """No bars, retries and notes on dropped weights: they would tear the run table."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
 
 
 def _source(name: str) -> Path | str:
