@@ -76,7 +76,7 @@ class Outcome:
 
 
 @dataclass
-class _Preparations:
+class Preparations:
     """Tokenised corpora and loaded encoders, each made once for all the runs that share it."""
 
     corpus: Corpus
@@ -110,9 +110,9 @@ def lay_out(request: Request) -> Planned:
     return Planned(request, corpus, store, runs)
 
 
-def prepare_all(planned: Planned) -> "_Preparations":
+def prepare_all(planned: Planned) -> Preparations:
     """Load what the runs still to do need. Raises UsageError for an encoder that can't serve."""
-    preparations = _Preparations(planned.corpus)
+    preparations = Preparations(planned.corpus)
     for run in planned.runs:
         if run.config is not None and not run.is_reused:
             check_depth(run.config.model, preparations.get(run.config))
@@ -131,9 +131,9 @@ def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
                 for run in planned.runs:
                     outcomes[run.key] = _carry_out(planned, run, preparations, suite, experiment, progress, outcomes)
             _conclude(planned, suite, list(outcomes.values()))
-        except KeyboardInterrupt as interrupt:
+        except KeyboardInterrupt:
             suite.end("KILLED", "interrupted")
-            raise interrupt
+            raise
         except BaseException as error:
             suite.end("FAILED", f"{type(error).__name__}: {error}", error)
             raise
@@ -218,7 +218,7 @@ def _common_tags(planned: Planned) -> dict[str, object]:
 def _carry_out(
     planned: Planned,
     run: PlannedRun,
-    preparations: "_Preparations",
+    preparations: Preparations,
     suite: TrackedRun,
     experiment: str,
     progress: Progress,
@@ -269,7 +269,7 @@ def _carry_out(
 
 
 def _train(
-    planned: Planned, run: PlannedRun, config: RunConfig, preparations: "_Preparations", tracked: TrackedRun, progress: Progress
+    planned: Planned, run: PlannedRun, config: RunConfig, preparations: Preparations, tracked: TrackedRun, progress: Progress
 ) -> Result:
     tracked.params(config.flat())
     tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))

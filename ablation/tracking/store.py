@@ -36,7 +36,7 @@ def open_store(uri: str | None = None) -> Store:
         if uri.startswith(_SQLITE):
             file = Path(uri.removeprefix(_SQLITE))
             file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{file}.lock"):
+            with FileLock(file.with_name(f".{file.name}.lock")):
                 client = _answering_client(uri)
         else:
             client = _answering_client(uri)
