@@ -28,7 +28,7 @@ class RunRecord(BaseModel):
     test: dict[str, float] | None
     members: dict[str, int] | None = None
     steps: int = 0
-    seconds: float = 0.0
+    seconds: float | None = None
     tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None
     parameters_total: int | None = None
