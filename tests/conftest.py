@@ -1,4 +1,4 @@
-"""What all tests share: no network, no writing outside of temporary folders, small corpora."""
+"""What all tests share: no network, small corpora, nothing written but temporary folders and the encoder cache."""
 
 import csv
 import os

@@ -19,8 +19,10 @@ from ablation.runner import Request, lay_out, run_ablation
 from ablation.tracking.store import open_store
 from tests.conftest import some_rows, write_corpus
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 SECONDS = 90
+# On a busy machine the page takes longer than the five seconds that are the default.
+expect.set_options(timeout=SECONDS * 1000)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
 @pytest.fixture(scope="module")
