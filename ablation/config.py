@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ablation.errors import UsageError
 from ablation.variants import VARIANTS
@@ -25,6 +25,13 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are for switches")
+        return value
 
 
 class DataConfig(_Section):
@@ -88,6 +95,9 @@ class RunConfig(_Section):
 
 
 FIELDS: Final[tuple[str, ...]] = tuple(RunConfig().flat())
+#: What `tomllib` raises: its own error (a ValueError), Python's for integers of thousands of digits, and for deep nesting.
+_NOT_TOML: Final = (ValueError, RecursionError)
+MOST_SEEDS: Final = 1000
 PROFILES: Final = ("smoke", "demo", "small", "paper")
 
 
@@ -100,8 +110,12 @@ def load_profile(name_or_file: str) -> dict[str, Any]:
     if name_or_file in PROFILES:
         text = (files("ablation.profiles") / f"{name_or_file}.toml").read_text("utf-8")
     else:
-        file = Path(name_or_file).expanduser()
-        if not file.is_file():
+        try:
+            file = Path(name_or_file).expanduser()
+            found = file.is_file()
+        except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
+            raise UsageError(f"profile {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}") from error
+        if not found:
             near = difflib.get_close_matches(name_or_file, PROFILES, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PROFILES)}, or a TOML file"
             raise UsageError(f"unknown profile {name_or_file!r}: {hint}")
@@ -111,7 +125,7 @@ def load_profile(name_or_file: str) -> dict[str, Any]:
             raise UsageError(f"profile {file}: can't be read: {error}") from error
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except _NOT_TOML as error:
         raise UsageError(f"profile {name_or_file}: not TOML: {error}") from error
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
         raise UsageError(f"profile {name_or_file}: {', '.join(loose)}: fields stand in tables such as [model]")
@@ -129,9 +143,11 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"--set {assignment!r}: write FIELD=VALUE, such as loss.tau=0.1")
         try:
-            overrides[name.strip()] = tomllib.loads(f"value = {value.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            overrides[name.strip()] = value.strip()
+            parsed = tomllib.loads(f"value = {value.strip()}")
+        except _NOT_TOML:
+            parsed = {}
+        is_plain = len(parsed) == 1 and not (type(parsed["value"]) is int and abs(parsed["value"]) >= 2**63)
+        overrides[name.strip()] = parsed["value"] if is_plain else value.strip()
     return overrides
 
 
@@ -140,22 +156,28 @@ def resolve(differences: Mapping[str, Any], variant: str = "mse") -> RunConfig:
 
     Raises UsageError with a line for each unknown field and each value out of range.
     """
-    values: dict[str, dict[str, Any]] = {}
     problems = []
-    for name, value in {**differences, **VARIANTS[variant].changes}.items():
+    for name in differences:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.5)
             problems.append(f"unknown field {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-            continue
-        section, field = name.split(".", 1)
-        values.setdefault(section, {})[field] = value
+    known = {name: value for name, value in differences.items() if name in FIELDS}
     try:
-        config = RunConfig.model_validate(values)
+        RunConfig.model_validate(_by_section(known))  # on its own: a wrong value counts even where the variant decides
+        config = RunConfig.model_validate(_by_section({**known, **VARIANTS[variant].changes}))
     except ValidationError as error:
-        problems += [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].lower()}" for e in error.errors()]
+        problems += [f"{'.'.join(map(str, e['loc']))} = {repr(e['input'])[:80]}: {e['msg'].lower()}" for e in error.errors()]
     if problems:
         raise UsageError(problems)
     return config
+
+
+def _by_section(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        section, field = name.split(".", 1)
+        values.setdefault(section, {})[field] = value
+    return values
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -165,6 +187,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"seeds {part!r}: give whole numbers from 0 on, such as 0,1,2 or 0-4")
+        if max(len(first), len(last)) > 18 or int(last or first) - int(first) >= MOST_SEEDS:
+            raise UsageError(f"seeds {part[:40]!r}: at most {MOST_SEEDS} seeds, each of at most 18 digits")
         seeds += range(int(first), int(last or first) + 1)
     if not seeds:
         raise UsageError("no seeds given; e.g. --seeds 0,1,2")

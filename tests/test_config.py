@@ -1,16 +1,19 @@
 """Settings: Table 4 as the defaults, differences on top, every problem in a line of its own."""
 
 import contextlib
+import hashlib
+import json
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ablation.config import FIELDS, PROFILES, RunConfig, load_profile, parse_overrides, parse_seeds, resolve
 from ablation.errors import UsageError
+from ablation.variants import VARIANTS
 
 TABLE_4 = {
     "model.encoder": "FacebookAI/xlm-roberta-large",
@@ -53,6 +56,13 @@ def test_the_command_line_beats_the_profile_and_the_variant_beats_both() -> None
     assert config.model.encoder == "bundled"
 
 
+def test_no_override_makes_a_row_another_than_its_title_says() -> None:
+    trained = [name for name, variant in VARIANTS.items() if not variant.combines_runs]
+    for name in trained:
+        overridden = {"loss.regression": "epm", "loss.contrastive": "attract", "model.frozen_tuning": True}
+        assert resolve(overridden, name).digest() == resolve({}, name).digest()
+
+
 @pytest.mark.parametrize(
     ("texts", "values"),
     [
@@ -65,6 +75,17 @@ def test_the_command_line_beats_the_profile_and_the_variant_beats_both() -> None
 )
 def test_overrides_are_read_as_numbers_truth_values_or_text(texts: list[str], values: dict[str, object]) -> None:
     assert parse_overrides(texts) == values
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "0x" + "f" * 5000, "-" + "9" * 5000, "[" * 5000, "{a=" * 5000, "0.1\nx = 2"])
+@pytest.mark.parametrize("field", ["loss.tau", "data.split_seed", "optimisation.epochs", "model.layers"])
+def test_a_value_that_no_field_can_take_is_explained_in_one_short_line(field: str, value: str) -> None:
+    with pytest.raises(UsageError) as error:
+        resolve(parse_overrides([f"{field}={value}"]))
+    (problem,) = error.value.problems
+    assert problem.startswith(field)
+    assert "\n" not in problem
+    assert len(problem) < 300
 
 
 def test_an_override_without_a_value_is_explained() -> None:
@@ -88,18 +109,35 @@ def test_all_problems_are_reported_at_once() -> None:
         ("optimisation.epochs", 1.5), ("optimisation.batch_size", 0), ("optimisation.warmup", 1.5),
         ("model.freeze_layers", -1), ("model.layers", 0),
         ("model.dropout", 1), ("optimisation.lr_encoder", 0), ("optimisation.lr_layer_decay", 1.1), ("data.max_tokens", 2),
-        ("data.split_seed", -1), ("model.encoder", ""), ("loss.contrastive", "printed"), ("optimisation.precision", "float16"),
+        ("optimisation.epochs", True), ("loss.tau", True), ("data.split_seed", False), ("model.layers", True),
+        ("model.dropout", False), ("data.split_seed", -1),
+        ("model.encoder", ""), ("loss.contrastive", "printed"), ("optimisation.precision", "float16"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(field: str, value: object) -> None:
-    with pytest.raises(UsageError, match=field.replace(".", r"\.")):
-        resolve({field: value})
+    for variant in VARIANTS:
+        with pytest.raises(UsageError, match=field.replace(".", r"\.")):
+            resolve({field: value}, variant)
 
 
 def test_the_digest_is_that_of_the_values_however_they_were_given() -> None:
     assert resolve({"loss.tau": 0.2}).digest() == RunConfig().digest()
     assert resolve({"optimisation.weight_decay": 0}).digest() == resolve({"optimisation.weight_decay": 0.0}).digest()
     assert resolve({"loss.tau": 0.3}).digest() != RunConfig().digest()
+
+
+@pytest.mark.parametrize("differences", [{}, {"loss.tau": 0.3, "model.encoder": "é", "model.layers": 4}])
+def test_the_digest_is_the_sha_256_of_sorted_json_without_spaces(differences: dict[str, object]) -> None:
+    config = resolve(differences)
+    sections: dict[str, dict[str, object]] = {}
+    for name, value in sorted(config.flat().items(), reverse=True):
+        section, field = name.split(".")
+        sections.setdefault(section, {})[field] = value
+    parts = [
+        f'"{section}":{{{",".join(f"{json.dumps(k)}:{json.dumps(fields[k])}" for k in sorted(fields))}}}'
+        for section, fields in sorted(sections.items())
+    ]
+    assert config.digest() == hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()
 
 
 def test_every_field_counts_in_the_digest() -> None:
@@ -128,6 +166,8 @@ class TestProfileFiles:
             (b"tau = 1", "fields stand in tables"),
             (b"[loss\n", "not TOML"),
             (b"\xff\xfe", "can't be read"),
+            (b"[loss]\ntau = " + b"9" * 5000, "not TOML"),
+            (b"[loss]\ntau = " + b"[" * 5000, "not TOML"),
         ],
     )
     def test_a_file_that_is_no_profile_is_explained(self, content: bytes, message: str, tmp_path: Path) -> None:
@@ -135,6 +175,11 @@ class TestProfileFiles:
         file.write_bytes(content)
         with pytest.raises(UsageError, match=message):
             load_profile(str(file))
+
+    @pytest.mark.parametrize("name", ["a" * 300, "~nobody-of-this-name/mine.toml"])
+    def test_a_name_that_can_be_no_file_is_explained(self, name: str) -> None:
+        with pytest.raises(UsageError, match=r"^profile "):
+            load_profile(name)
 
     def test_an_unknown_name_suggests_the_nearest(self) -> None:
         with pytest.raises(UsageError, match="did you mean 'small'"):
@@ -154,7 +199,17 @@ def test_seeds_are_lists_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "1.5", "3-1", "0,,x"])
+@given(st.text(max_size=30) | st.from_regex(r"[0-9, -]{0,30}", fullmatch=True))
+@settings(max_examples=100, deadline=None)
+def test_whatever_the_seeds_there_are_whole_numbers_or_a_usage_error(text: str) -> None:
+    with contextlib.suppress(UsageError):
+        seeds = parse_seeds(text)
+        assert seeds
+        assert len(set(seeds)) == len(seeds)
+        assert all(seed >= 0 for seed in seeds)
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "1.5", "3-1", "0,,x", "9" * 5000, "0-" + "9" * 5000, "0-99999999"])
 def test_what_is_no_seed_is_explained(text: str) -> None:
     with pytest.raises(UsageError, match="seeds"):
         parse_seeds(text)

@@ -60,9 +60,12 @@ def load_corpus(where: str) -> Corpus:
 
     Raises UsageError, with one line for each problem, if the corpus can't be used as it is.
     """
-    folder = Path(str(files("ablation.data") / DEMO)) if where == DEMO else Path(where).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    try:
+        folder = Path(str(files("ablation.data") / DEMO)) if where == DEMO else Path(where).expanduser()
+        what = None if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+    except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
+        raise UsageError(f"{_shown(where)}: {getattr(error, 'strerror', None) or error}") from error
+    if what:
         raise UsageError(f"{folder}: {what}; data is 'demo' or a folder with train.csv and test.csv")
     train_file, test_file = folder / "train.csv", folder / "test.csv"
     if not train_file.is_file():
@@ -128,16 +131,15 @@ def _read_table(file: Path, *, labels_required: bool, digest: "hashlib._Hash", p
         return empty
     rows: list[tuple[str, float, str]] = []
     for line, values in records:
-        row = _parse_row(f"{file}, line {line}", dict(zip(columns, values, strict=False)), len(values) - len(columns), problems)
+        fields = dict(zip(columns, values, strict=False))
+        row = _parse_row(f"{file}, line {line}", fields, len(values) - len(columns), labels_required, problems)
         if row is not None:
             rows.append(row)
     if not rows and not problems:
         problems.append(f"{file}: no rows below the header")
     frame = pd.DataFrame(rows, columns=["text", "label", "language"]).astype({"label": "float64"})
     unlabelled = int(frame["label"].isna().sum())
-    if unlabelled and labels_required and "label" in columns:
-        frame = frame.dropna(subset="label")  # each was reported when it was parsed
-    elif 0 < unlabelled < len(frame):
+    if 0 < unlabelled < len(frame):
         problems.append(
             f"{file}: {unlabelled} of {len(frame)} rows have no label; give all of the labels or leave the column out"
         )
@@ -185,17 +187,19 @@ def _records(file: Path, text: str, problems: list[str]) -> Iterator[tuple[int, 
 def _header_problem(columns: list[str], labels_required: bool) -> str | None:
     needed = {"text", "label", "language"} if labels_required else {"text", "language"}
     if len(set(columns)) < len(columns):
-        return f"a column stands twice: {','.join(columns)}"
+        return f"a column stands twice: {_shown(','.join(columns))}"
     if missing := sorted(needed - set(columns)):
         delimiter = next((d for d in (";", "\t", "|") if d in columns[0]), None)
         hint = f"; the delimiter looks like {delimiter!r}, and a comma is expected" if delimiter else ""
-        return f"column {', '.join(missing)} is missing (found: {','.join(columns)[:80]}){hint}"
+        return f"column {', '.join(missing)} is missing (found: {_shown(','.join(columns))}){hint}"
     if extra := sorted(set(columns) - {"text", "label", "language"}):
-        return f"unexpected column {', '.join(extra)}; the columns are text,label,language"
+        return f"unexpected column {_shown(', '.join(extra))}; the columns are text,label,language"
     return None
 
 
-def _parse_row(where: str, row: dict[str, str], surplus: int, problems: list[str]) -> tuple[str, float, str] | None:
+def _parse_row(
+    where: str, row: dict[str, str], surplus: int, label_required: bool, problems: list[str]
+) -> tuple[str, float, str] | None:
     if surplus:
         problems.append(
             f"{where}: {abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}; quote texts that contain commas"
@@ -213,9 +217,14 @@ def _parse_row(where: str, row: dict[str, str], surplus: int, problems: list[str
     label = np.nan
     if "label" in row and row["label"].strip():
         label = _parse_label(where, row["label"], problems)
-    elif "label" in row and where.split(", line")[0].endswith("train.csv"):
+    elif label_required:
         problems.append(f"{where}: the label is empty")
     return (text, label, language) if len(problems) == before and language is not None else None
+
+
+def _shown(text: str) -> str:
+    """`text` for a message: on one line, short, and without characters that a terminal obeys."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:80])
 
 
 def _parse_label(where: str, text: str, problems: list[str]) -> float:
@@ -225,6 +234,6 @@ def _parse_label(where: str, text: str, problems: list[str]) -> float:
         problems.append(f"{where}: the label {text[:40]!r} is not a number")
         return math.nan
     if not LOWEST <= label <= HIGHEST:
-        problems.append(f"{where}: the label {text[:40]} lies outside {LOWEST:g} to {HIGHEST:g}")
+        problems.append(f"{where}: the label {_shown(text.strip())} lies outside {LOWEST:g} to {HIGHEST:g}")
         return math.nan
     return label

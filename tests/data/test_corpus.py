@@ -80,6 +80,64 @@ def test_a_wrong_training_file_is_named_with_line_and_value(case: str, folder: C
     assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["plain", "a, line b", "train.csv, line 1", "test.csv"])
+def test_what_the_folder_is_called_does_not_decide_how_its_files_are_read(name: str, tmp_path: Path) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    (place / "train.csv").write_text(GOOD + "a,,en\n")
+    with pytest.raises(UsageError, match="line 42: the label is empty"):
+        load_corpus(str(place))
+    (place / "train.csv").write_text(GOOD)
+    (place / "test.csv").write_text(HEADER + "a,,en\n")
+    assert not load_corpus(str(place)).has_test_labels
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'text,label,language,"x\ny"\na,1,en,1\n',
+        "text,label,language,\x1b[31mred\na,1,en,1\n",
+        '"te\nxt",label,language\na,1,en\n',
+        '"te\nxt","te\nxt",label\na,1,en\n',
+        GOOD + 'a,"9\n",en\n',
+        GOOD + 'a,"9\n\x1b[31m",en\n',
+        GOOD + 'a,1,"x\ny"\n',
+        ",".join(["x" * 50_000] * 2) + "\n",
+        HEADER.strip() + "," + "x" * 5_000 + "\n",
+        "text,label," + "x" * 5_000 + "\n",
+        GOOD + "a," + "x" * 5_000 + ",en\n",
+        GOOD + "a," + "9" * 5_000 + ",en\n",
+        GOOD + "a,1," + "x" * 5_000 + "\n",
+    ],
+)
+def test_a_problem_is_one_short_printable_line_whatever_the_file_holds(content: str, folder: Callable[..., Path]) -> None:
+    place = folder(content)
+    with pytest.raises(UsageError) as error:
+        load_corpus(str(place))
+    for problem in error.value.problems:
+        assert problem.isprintable()
+        assert len(problem) < len(str(place)) + 250
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"test\.csv: the file is empty"),
+        (HEADER, r"test\.csv: no rows below the header"),
+        ("text,label\na,1\n", r"test\.csv, line 1: column language is missing"),
+        (b"text,language\n\xe9,fr\n", r"test\.csv, line 2: byte 0xe9 is not UTF-8"),
+        (HEADER + "a,6,en\n", r"test\.csv, line 2: the label 6 lies outside 1 to 5"),
+        ("text,language\na,Klingon\n", r"test\.csv, line 2: unknown language 'Klingon'"),
+        ("text,language\na, b,en\n", r"test\.csv, line 2: 1 field\(s\) too many"),
+        ("text,language\n,en\n", r"test\.csv, line 2: the text is empty"),
+    ],
+)
+def test_a_wrong_test_file_is_named_as_well(content: str | bytes, message: str, folder: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        load_corpus(str(folder(GOOD, content)))
+    assert len(error.value.problems) == 1
+
+
 def test_all_problems_are_reported_together(folder: Callable[..., Path]) -> None:
     with pytest.raises(UsageError) as error:
         load_corpus(str(folder(GOOD + "a,high,Klingon\n,9,en\n", HEADER + "b,0,xx\n")))
@@ -95,7 +153,13 @@ def test_of_very_many_problems_the_first_are_shown_and_the_rest_counted(folder: 
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [("missing", "does not exist"), ("file", "is a file"), ("empty", r"train\.csv: not found"), ("folder.csv", "can't be read")],
+    [
+        ("missing", "does not exist"),
+        ("file", "is a file"),
+        ("empty", r"train\.csv: not found"),
+        ("folder.csv", "can't be read"),
+        ("a" * 300, "too long"),
+    ],
 )
 def test_a_place_that_is_no_corpus_is_named(where: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
@@ -105,6 +169,11 @@ def test_a_place_that_is_no_corpus_is_named(where: str, message: str, tmp_path: 
     (tmp_path / "folder.csv" / "test.csv").mkdir()
     with pytest.raises(UsageError, match=message):
         load_corpus(str(tmp_path / where))
+
+
+def test_a_home_folder_that_nobody_has_is_explained() -> None:
+    with pytest.raises(UsageError, match=r"^~nobody-of-this-name/corpus: "):
+        load_corpus("~nobody-of-this-name/corpus")
 
 
 @pytest.mark.parametrize(

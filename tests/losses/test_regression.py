@@ -119,6 +119,14 @@ def test_beyond_the_exact_range_the_loss_goes_on_along_its_tangent() -> None:
     assert gradient[2].item() == pytest.approx(gradient[1].item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_at_the_end_of_the_exact_range_the_gradient_is_still_that_of_eqs_5_and_7(side: int) -> None:
+    p = torch.tensor([side * EXACT_UP_TO], requires_grad=True)
+    (gradient,) = torch.autograd.grad(epm(p, torch.zeros(1)), p)
+    expected = np.exp(EXACT_UP_TO) * (2 * EXACT_UP_TO + EXACT_UP_TO**2)
+    assert gradient.item() == pytest.approx(side * expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", [mse, epm])
 def test_half_precision_predictions_are_computed_in_float32(loss: object) -> None:
     p, y = torch.tensor([1.0, 7.0], dtype=torch.bfloat16), torch.tensor([2.0, 2.0])
