@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ablation.records import RunRecord
-    from ablation.runner import Outcome, Request
+    from ablation.results import Outcome
+    from ablation.runner import Request
 
 INTERRUPTED: Final = 130
 
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 Data = Annotated[str, typer.Option(help="'demo', or a folder with train.csv and test.csv (text,label,language).")]
 Profile = Annotated[str, typer.Option(help="smoke, demo, small, paper, or a TOML file with what it changes.")]
-Variants = Annotated[str, typer.Option(help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, all.")]
+Variants = Annotated[str, typer.Option(help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, all.")]
 Splits = Annotated[str, typer.Option(help="dev1, dev2 (two seeded languages held out), dev2:fr+it, dev2:all.")]
 Seeds = Annotated[str, typer.Option(help="Whole numbers: 0,1,2 or 0-4.")]
 EncoderName = Annotated[str, typer.Option(help="bundled, a Hugging Face Hub id, or a folder. [default: the profile's]")]

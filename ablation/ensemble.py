@@ -88,7 +88,7 @@ def run_ensemble(
         test=test_scores(test_combined, corpus),
         members=dict(members),
     )
-    return Result(record, dev_combined, test_combined, None)
+    return Result(record, dev_combined, test_combined)
 
 
 def _predictions(frames: Mapping[str, pd.DataFrame]) -> dict[str, np.ndarray]:

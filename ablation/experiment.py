@@ -16,6 +16,7 @@ from ablation.batching import Texts
 from ablation.config import ModelConfig, RunConfig
 from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered
+from ablation.diagnostics import language_distances
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of, transformer_layers
 from ablation.encoders.packing import position_offset
 from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, trim, vocabulary_of
@@ -48,12 +49,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Result:
-    """A run's record, its development and test predictions (see `prediction_table`), its model."""
+    """A run's record, its development and test predictions (see `prediction_table`), its model.
+
+    `distances` is one batch's KL matrix (see `language_distances`). An ensemble has neither a model nor that.
+    """
 
     record: RunRecord
     dev: pd.DataFrame
     test: pd.DataFrame | None
-    model: IntimacyRegressor | None
+    model: IntimacyRegressor | None = None
+    distances: pd.DataFrame | None = None
 
 
 def choose_device() -> torch.device:
@@ -128,9 +133,10 @@ def run_experiment(
     seen = [language for language in corpus.training_languages if language not in split.unseen]
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    train_texts = prepared.train.take(split.train)
     fitted = fit(
         model,
-        prepared.train.take(split.train),
+        train_texts,
         dev_texts,
         optimisation=config.optimisation,
         loss=config.loss,
@@ -163,8 +169,12 @@ def run_experiment(
         parameters_trainable=counts.trainable,
         skipped_contrastive_batches=fitted.skipped_contrastive,
         vocabulary_kept=len(prepared.vocabulary.kept),
+        layers_total=len(transformer_layers(model.encoder)),
+        layers_frozen=config.model.freeze_layers if config.model.frozen_tuning else 0,
     )
-    return Result(record, prediction_table(dev_texts, prepared.languages, fitted.dev_predictions), test, model)
+    distances = language_distances(model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed)
+    dev = prediction_table(dev_texts, prepared.languages, fitted.dev_predictions)
+    return Result(record, dev, test, model, distances)
 
 
 def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] | None:

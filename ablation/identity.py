@@ -20,6 +20,7 @@ from typing import Final
 RESULT_SOURCES: Final = (
     "batching.py",
     "data",
+    "diagnostics.py",
     "encoders",
     "ensemble.py",
     "evaluation.py",

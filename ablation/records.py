@@ -35,3 +35,5 @@ class RunRecord(BaseModel):
     parameters_trainable: int | None = None
     skipped_contrastive_batches: int = 0
     vocabulary_kept: int | None = None
+    layers_total: int | None = None
+    layers_frozen: int | None = None

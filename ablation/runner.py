@@ -1,6 +1,5 @@
 """Carrying out a plan: every run trained or reused, tracked from start to end, failures contained."""
 
-import json
 import os
 import signal
 import threading
@@ -8,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from ablation import comparison, provenance
+import pandas as pd
+
+from ablation import provenance
 from ablation.config import RunConfig, load_profile, parse_overrides, parse_seeds
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.ensemble import run_ensemble
@@ -19,11 +20,12 @@ from ablation.identity import RunKey
 from ablation.plan import PlannedRun, ensemble_identity, make_plan
 from ablation.progress import Progress
 from ablation.records import RunRecord
+from ablation.results import Outcome, conclude, keep
 from ablation.splits import make_split
 from ablation.tracking import names
 from ablation.tracking.history import past_runs
 from ablation.tracking.processes import end_orphans
-from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, now, read_frame, read_json, start_run
+from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.training import Hooks
 from ablation.variants import parse_variants
@@ -62,17 +64,6 @@ class Planned:
     corpus: Corpus
     store: Store
     runs: list[PlannedRun]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a planned run ended. `record` is None for a failed one, `reason` then says why."""
-
-    key: RunKey
-    state: Literal["finished", "reused", "failed"]
-    record: RunRecord | None = None
-    run_id: str | None = None
-    reason: str = ""
 
 
 @dataclass
@@ -130,7 +121,7 @@ def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
             with progress:
                 for run in planned.runs:
                     outcomes[run.key] = _carry_out(planned, run, preparations, suite, experiment, progress, outcomes)
-            _conclude(planned, suite, list(outcomes.values()))
+            conclude(suite, planned.corpus, list(outcomes.values()))
         except KeyboardInterrupt:
             suite.end("KILLED", "interrupted")
             raise
@@ -253,7 +244,7 @@ def _carry_out(
             result = _combine(planned, run.key, identity.digest, members)
         else:
             result = _train(planned, run, run.config, preparations, tracked, progress)
-        _keep(tracked, result)
+        keep(tracked, result)
     except KeyboardInterrupt:
         tracked.end("KILLED", "interrupted")
         raise
@@ -273,14 +264,22 @@ def _train(
 ) -> Result:
     tracked.params(config.flat())
     tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
+    curves: list[tuple[int, str, float]] = []
+
+    def on_point(values: Mapping[str, float], step: int) -> None:
+        tracked.points(values, step)
+        curves.extend((step, name, value) for name, value in values.items())
+
     hooks = Hooks(
-        on_point=tracked.points,
+        on_point=on_point,
         on_step=lambda done, total: progress.step(run.key, done, total),
         on_epoch=lambda epoch, figures: progress.epoch(run.key, epoch, figures),
     )
     export = planned.request.export
     folder = None if export is None else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
-    return run_experiment(preparations.get(config), config, run.key, run.identity.digest, hooks, folder)
+    result = run_experiment(preparations.get(config), config, run.key, run.identity.digest, hooks, folder)
+    tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
+    return result
 
 
 def _members(key: RunKey, outcomes: Mapping[RunKey, Outcome]) -> list[Outcome]:
@@ -297,46 +296,6 @@ def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Out
         test = {name: read_frame(planned.store, run_id, names.TEST_PREDICTIONS) for name, run_id in run_ids.items()}
     split_seed = next(run.config.data.split_seed for run in planned.runs if run.config is not None)
     return run_ensemble(planned.corpus, key, identity, make_split(planned.corpus, key.split, split_seed), dev, test)
-
-
-def _keep(tracked: TrackedRun, result: Result) -> None:
-    """A run's finals: figures as metrics of their own names, predictions and the record as artifacts."""
-    record = result.record
-    finals = {f"best/dev_{name}": value for name, value in record.dev.items()}
-    finals |= {f"test/{name}": value for name, value in (record.test or {}).items()}
-    costs = ("best_epoch", "seconds", "tokens_per_second", "peak_memory_bytes", "parameters_total", "parameters_trainable")
-    counts = {"best/epoch" if name == "best_epoch" else f"cost/{name}": getattr(record, name) for name in costs}
-    finals |= {name: float(value) for name, value in counts.items() if value is not None}
-    tracked.points(finals | {"train/skipped_contrastive_batches": record.skipped_contrastive_batches})
-    tracked.json(names.RECORD_FILE, record.model_dump(mode="json"))
-    tracked.frame(names.DEV_PREDICTIONS, result.dev)
-    tags: dict[str, object] = {names.COLLAPSED: str(record.collapsed).lower()}
-    if result.test is not None:
-        tracked.frame(names.TEST_PREDICTIONS, result.test)
-        tags[names.TEST_READ] = now() if record.test is not None else "predicted only: no labels were given"
-    if record.members:
-        tags[names.MEMBERS] = json.dumps(record.members)
-    tracked.tags(tags)
-
-
-def _conclude(planned: Planned, suite: TrackedRun, outcomes: Sequence[Outcome]) -> None:
-    """The comparison table among the suite's artifacts, and its means as the suite's own metrics."""
-    records = [o.record for o in outcomes if o.record]
-    table = comparison.compare(records)
-    synthetic = planned.corpus.synthetic
-    caption = comparison.caption(records, synthetic=synthetic)
-    suite.text(f"{names.COMPARISON}.md", f"{caption}\n\n{comparison.as_markdown(table, with_paper=not synthetic)}")
-    suite.text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
-    runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
-    suite.json("runs.json", runs)
-    suite.tags({names.REUSED: json.dumps([o.run_id for o in outcomes if o.state == "reused"])})
-    for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
-        suite.points({_metric_name(f"{column}/{variant}"): mean})
-
-
-def _metric_name(text: str) -> str:
-    """`text` with the characters that MLflow's metric names may have."""
-    return "".join(c if c.isalnum() or c in "_-./ " else "-" for c in text).strip("-")
 
 
 def _headline(record: RunRecord) -> tuple[float | None, float | None]:

@@ -50,8 +50,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     "epm+ft": Variant("+ EPM + FT", "Does freezing the lowest layers help unseen languages?", _EPM | _FT, PaperCells(68.98, 70.22, 70.04, 45.98)),
     "epm+cl+ft": Variant("+ EPM + CL + FT", "Do the two get in each other's way?", _EPM | _CL | _FT, PaperCells(68.59, 69.63, 69.81, 45.14)),
     "ensemble": Variant("Ensemble", "What do the models reach together?", {}, PaperCells(None, None, 72.00, 46.92), combines_runs=True),
-    # Figure 5, and the sign of Eq. 9 that the paper's text describes
+    # Figure 5, the other cells of the three components' factorial, and the sign of Eq. 9 that the paper's text describes
     "mse+cl": Variant("MSE + CL", "Does CL without EPM make training collapse (Figure 5)?", _MSE | _CL),
+    "mse+ft": Variant("MSE + FT", "Does FT need EPM?", _MSE | _FT),
+    "mse+cl+ft": Variant("MSE + CL + FT", "Do CL and FT get in each other's way without EPM?", _MSE | _CL | _FT),
     "epm+cl(attract)": Variant("+ EPM + CL (attract)", "What if Eq. 9 really draws a language together?", _EPM | _ATTRACT),
     # The task's baseline (Pei et al., 2023), fine-tuned here; Table 3 quotes its figures.
     "baseline": Variant("Baseline", "How far is the task's own baseline, XLM-T?", _MSE | {"model.encoder": "cardiffnlp/twitter-xlm-roberta-base"}, PaperCells(None, None, 65.33, 41.25)),
@@ -61,6 +63,7 @@ VARIANTS: Final[dict[str, Variant]] = {
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "table3": ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "ensemble"),
     "figure5": ("mse+cl", "epm+cl"),
+    "factorial": ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "mse+cl", "mse+ft", "mse+cl+ft"),
     "all": tuple(name for name in VARIANTS if name != "baseline"),
 }
 

@@ -18,7 +18,8 @@ from ablation.errors import RunError, UsageError
 from ablation.evaluation import pearson
 from ablation.plan import PlannedRun
 from ablation.progress import Progress
-from ablation.runner import Outcome, Request, lay_out, prepare_all, run_ablation
+from ablation.results import Outcome
+from ablation.runner import Request, lay_out, prepare_all, run_ablation
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
 from ablation.tracking.store import Store, open_store
@@ -97,7 +98,20 @@ class TestTracking:
         assert len(store.client.get_metric_history(outcome.run_id, "dev/pearson")) == 2
         assert set(json.loads(run.data.tags[names.MANIFEST])) >= {
             names.CONFIG_FILE, names.RECORD_FILE, names.DEV_PREDICTIONS, names.TEST_PREDICTIONS,
+            names.CURVES, names.DISTANCES,
         }  # fmt: skip
+
+    def test_the_curves_are_kept_in_one_file_with_the_points_that_mlflow_has(self, finished: tuple[Store, list[Outcome]]) -> None:
+        store, outcomes = finished
+        run_id = next(o.run_id for o in outcomes if o.key.variant == "epm+cl")
+        assert run_id
+        curves = read_frame(store, run_id, names.CURVES)
+        for name in ("train/pearson", "dev/pearson", "lr/head"):
+            kept = curves[curves["name"] == name]
+            tracked = store.client.get_metric_history(run_id, name)
+            assert [(m.step, m.value) for m in sorted(tracked, key=lambda m: m.step)] == list(
+                zip(kept["step"], kept["value"], strict=True)
+            )
 
     def test_every_figure_can_be_computed_again_from_the_predictions(self, finished: tuple[Store, list[Outcome]]) -> None:
         store, outcomes = finished

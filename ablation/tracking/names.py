@@ -43,6 +43,12 @@ ENVIRONMENT_FILE: Final = "environment.json"
 DIFF_FILE: Final = "uncommitted.diff"
 DEV_PREDICTIONS: Final = "predictions/dev.parquet"
 TEST_PREDICTIONS: Final = "predictions/test.parquet"
+#: One batch's KL matrix, see `ablation.diagnostics`.
+DISTANCES: Final = "language_distances.parquet"
+#: The metric points of a run (columns `step`, `name`, `value`): MLflow gives histories one metric and run at a time.
+CURVES: Final = "curves.parquet"
+#: On the suite run: how each run of the plan ended, reused ones with the id that they were trained under.
+OUTCOMES_FILE: Final = "runs.json"
 #: On the suite run: texts and labels by row, which the runs' predictions refer to.
 TRAIN_CORPUS: Final = "corpus/train.parquet"
 TEST_CORPUS: Final = "corpus/test.parquet"
