@@ -1,5 +1,6 @@
 """Carrying out a plan: every run trained or reused, tracked from start to end, failures contained."""
 
+import json
 import os
 import signal
 import threading
@@ -242,6 +243,8 @@ def _carry_out(
         tracked.corpus(planned.corpus)
         if run.config is None:
             result = _combine(planned, run.key, identity.digest, members)
+            ids = {o.key.variant: o.run_id for o in members if o.key.variant in (result.record.members or {})}
+            tracked.tags({names.MEMBER_RUNS: json.dumps(ids)})
         else:
             result = _train(planned, run, run.config, preparations, tracked, progress)
         keep(tracked, result)

@@ -129,10 +129,13 @@ class TestTracking:
     def test_the_ensemble_names_its_members_and_is_no_worse_on_development_rows(
         self, finished: tuple[Store, list[Outcome]]
     ) -> None:
-        _, outcomes = finished
+        store, outcomes = finished
         for ensemble in (o for o in outcomes if o.key.variant == "ensemble"):
             assert ensemble.record is not None
             assert ensemble.record.members
+            ids = json.loads(store.client.get_run(str(ensemble.run_id)).data.tags[names.MEMBER_RUNS])
+            assert {o.key.variant: o.run_id for o in outcomes if o.run_id in ids.values()} == ids
+            assert set(ids) == set(ensemble.record.members)
             members = [
                 o for o in outcomes if o.key.split == ensemble.key.split and o.key.seed == ensemble.key.seed and o != ensemble
             ]

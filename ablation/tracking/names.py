@@ -31,6 +31,8 @@ MANIFEST: Final = "ablation.artifacts"
 NOT_FINITE: Final = "ablation.points_not_finite"
 #: An ensemble's members: JSON object, variant to how often it was selected.
 MEMBERS: Final = "ablation.members"
+#: JSON object, the same variants to the ids of the runs that were combined.
+MEMBER_RUNS: Final = "ablation.member_runs"
 #: When the test rows were predicted, ISO 8601; their labels are read only to score that.
 TEST_READ: Final = "ablation.test_rows_read"
 #: The runs that a suite reused instead of training them again, JSON list of run ids.
