@@ -1,0 +1,74 @@
+"""Main effects and interactions of EPM, CL and FT, as far as the runs at hand carry them.
+
+Table 3 is five cells of a 2 x 2 x 2 factorial. An effect is the mean over all pairs (for an
+interaction: quadruples) of cells that differ in nothing but its factors; which cells it was taken
+from is always said, and which are missing.
+"""
+
+import itertools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+FACTORS: Final = ("EPM", "CL", "FT")
+Levels = tuple[int, int, int]
+
+#: The variants as cells of the factorial: with (1) or without (0) EPM, CL, FT.
+CELLS: Final[Mapping[str, Levels]] = {
+    "mse": (0, 0, 0), "epm": (1, 0, 0), "mse+cl": (0, 1, 0), "mse+ft": (0, 0, 1),
+    "epm+cl": (1, 1, 0), "epm+ft": (1, 0, 1), "mse+cl+ft": (0, 1, 1), "epm+cl+ft": (1, 1, 1),
+}  # fmt: skip
+_NAME: Final = {levels: name for name, levels in CELLS.items()}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A contrast of variants. `weights` is empty where no complete set of cells is there.
+
+    `missing` are the variants whose runs would complete it; `complete` says that none is missing.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    missing: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The variants that it is taken from, in the order of the factorial."""
+        return tuple(name for name in CELLS if self.weights.get(name))
+
+
+def effects(present: Collection[str]) -> list[Effect]:
+    """All main effects and interactions, estimated from the variants that are `present`."""
+    found = []
+    for size in (1, 2, 3):
+        for factors in itertools.combinations(range(len(FACTORS)), size):
+            found.append(_effect(factors, present))
+    return found
+
+
+def _effect(factors: tuple[int, ...], present: Collection[str]) -> Effect:
+    """Mean over the settings of the other factors of the signed sum over the 2^k cells of these."""
+    others = [f for f in range(len(FACTORS)) if f not in factors]
+    sets: list[dict[str, float]] = []
+    missing: set[str] = set()
+    for rest in itertools.product((0, 1), repeat=len(others)):
+        cells = {}
+        for setting in itertools.product((0, 1), repeat=len(factors)):
+            levels = dict(zip(others, rest, strict=True)) | dict(zip(factors, setting, strict=True))
+            name = _NAME[(levels[0], levels[1], levels[2])]
+            cells[name] = float((-1) ** (len(factors) - sum(setting)))
+        absent = set(cells) - set(present)
+        missing |= absent
+        if not absent:
+            sets.append(cells)
+    weights: dict[str, float] = {}
+    for cells in sets:
+        for name, sign in cells.items():
+            weights[name] = weights.get(name, 0.0) + sign / len(sets)
+    name = " × ".join(FACTORS[f] for f in factors)
+    return Effect(name, weights, tuple(cell for cell in CELLS if cell in missing))

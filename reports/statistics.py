@@ -1,0 +1,274 @@
+"""Intervals, paired tests and power: arrays in, numbers out.
+
+Two units of resampling are kept apart everywhere. *Rows*: would other texts have given another
+correlation, with these trained models? *Seeds*: would another training have? An interval over one
+says nothing about the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+Floats = NDArray[np.float64]
+
+RESAMPLES: Final = 2000
+LEVEL: Final = 0.95
+ALPHA: Final = 0.05
+POWER: Final = 0.80
+#: Bounds the memory of the resampling weights: rows times resamples at a time, 8 bytes each.
+_WEIGHTS_AT_A_TIME: Final = 2_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval; NaN at both ends where the data can't give one."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return bool(self.low <= value <= self.high)
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+NO_INTERVAL: Final = Interval(float("nan"), float("nan"))
+
+
+def pearson(prediction: Floats, label: Floats) -> float:
+    """Pearson's r of two arrays (rows,), in [-1, 1]; NaN where it does not exist (constant, < 2 rows)."""
+    if len(prediction) < 2 or not (np.isfinite(prediction).all() and np.isfinite(label).all()):
+        return float("nan")
+    if _is_constant(prediction) or np.ptp(label) == 0:
+        return float("nan")
+    return float(stats.pearsonr(prediction, label).statistic)
+
+
+def bootstrap_pearson(
+    predictions: Floats,
+    label: Floats,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    strata: NDArray[np.int64] | None = None,
+    subsets: Sequence[Sequence[int]] | None = None,
+) -> Floats:
+    """Pearson's r of each model on resampled rows: (rows, models) and (rows,) to (subsets, resamples, models).
+
+    All models see the same resampled rows, so a difference of two of them is a paired one. Rows are
+    drawn with replacement within each stratum (`strata`, (rows,), numbers from 0: a language keeps
+    its number of rows), and each of the `subsets` pools the rows of some strata; one subset of
+    everything by default. NaN where r does not exist in a resample.
+    """
+    rows, models = predictions.shape
+    strata = np.zeros(rows, dtype=np.int64) if strata is None else strata
+    subsets = [range(int(strata.max(initial=-1)) + 1)] if subsets is None else subsets
+    # Centred first: the sums of squares below would lose digits to a large mean.
+    x, y = predictions - predictions.mean(axis=0), label - label.mean()
+    columns = np.column_stack([np.ones(rows), y, y * y, x, x * x, x * y[:, None]])
+    rng = np.random.default_rng(seed)
+    sums = {}
+    for stratum in sorted({s for subset in subsets for s in subset}):
+        sums[stratum] = _resampled_sums(columns[strata == stratum], rng, resamples)
+    result = np.full((len(subsets), resamples, models), np.nan)
+    for i, subset in enumerate(subsets):
+        total = np.zeros((resamples, columns.shape[1]))
+        for stratum in subset:
+            total += sums[stratum]
+        n, sum_y, sum_yy = total[:, 0:1], total[:, 1:2], total[:, 2:3]
+        if not n.any() or n[0, 0] < 2:
+            continue
+        sum_x, sum_xx, sum_xy = total[:, 3 : 3 + models], total[:, 3 + models : 3 + 2 * models], total[:, 3 + 2 * models :]
+        var_x, var_y = sum_xx / n - (sum_x / n) ** 2, sum_yy / n - (sum_y / n) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = (sum_xy / n - sum_x * sum_y / n**2) / np.sqrt(var_x * var_y)
+        exists = (var_x > 1e-15) & (var_y > 1e-15)
+        member = np.isin(strata, list(subset))
+        varies = np.array([not _is_constant(predictions[member, model]) for model in range(models)])
+        result[i] = np.where(exists & varies, np.clip(r, -1, 1), np.nan)
+    return result
+
+
+def bootstrap_means(values: Floats, *, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """Means over resampled rows: (rows, columns) to (resamples, columns)."""
+    rows = len(values)
+    rng = np.random.default_rng(seed)
+    at_a_time = max(1, _WEIGHTS_AT_A_TIME // max(rows, 1))
+    parts = [_resample(rng, rows, min(at_a_time, resamples - start)) @ values for start in range(0, resamples, at_a_time)]
+    return np.concatenate(parts)
+
+
+def percentile_interval(draws: Floats, level: float = LEVEL) -> Interval:
+    """The central `level` of bootstrap draws (resamples,); no interval if a tenth of them is NaN."""
+    known = draws[np.isfinite(draws)]
+    if len(known) < 0.9 * len(draws) or not len(known):
+        return NO_INTERVAL
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def bootstrap_p(draws: Floats, estimate: float) -> float:
+    """Two-sided p of "the difference is 0", from paired bootstrap draws (resamples,) of it.
+
+    The draws, moved to a mean difference of 0, stand for the null; p is the share of them at least
+    as far from 0 as `estimate`, counting the data themselves once (so p is never 0).
+    """
+    known = draws[np.isfinite(draws)]
+    if not len(known) or not np.isfinite(estimate):
+        return float("nan")
+    beyond = np.abs(known - known.mean()) >= abs(estimate) - 1e-12
+    return float((beyond.sum() + 1) / (len(known) + 1))
+
+
+def williams(r12: float, r13: float, r23: float, rows: int) -> tuple[float, float]:
+    """Williams' t and two-sided p for r12 = r13, two correlations with variable 1 on the same rows.
+
+    Williams (1959), "The comparison of regression variables", JRSS B 21; the form that Steiger
+    (1980), "Tests for comparing elements of a correlation matrix", Psychological Bulletin 87,
+    recommends; `rows` - 3 degrees of freedom. NaN for fewer than 4 rows or models that agree fully.
+    """
+    determinant = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
+    if rows < 4 or not np.isfinite(determinant):
+        return float("nan"), float("nan")
+    mean = (r12 + r13) / 2
+    scale = 2 * (rows - 1) / (rows - 3) * max(determinant, 0.0) + mean**2 * (1 - r23) ** 3
+    if scale <= 0:
+        return float("nan"), float("nan")
+    t = (r12 - r13) * float(np.sqrt((rows - 1) * (1 + r23) / scale))
+    return t, float(2 * stats.t.sf(abs(t), rows - 3))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction over a family; NaN stays NaN and does not count as a test."""
+    p = np.asarray(p_values, dtype=float)
+    known = np.isfinite(p)
+    adjusted = np.full(len(p), np.nan)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method="holm")[1]
+    return [float(value) for value in adjusted]
+
+
+def seed_interval(values: Floats, level: float = LEVEL) -> Interval:
+    """Student's t interval of the mean over seeds (seeds,); none below two seeds."""
+    if len(values) < 2:
+        return NO_INTERVAL
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    return Interval(float(values.mean()) - half, float(values.mean()) + half)
+
+
+def prediction_interval(values: Floats, level: float = LEVEL) -> Interval:
+    """Where one more training with another seed would fall (seeds,); none below two seeds."""
+    if len(values) < 2:
+        return NO_INTERVAL
+    k = len(values)
+    half = float(stats.t.ppf((1 + level) / 2, k - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / k))
+    return Interval(float(values.mean()) - half, float(values.mean()) + half)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A difference's uncertainty over rows and seeds together; all NaN below two seeds."""
+
+    interval: Interval
+    standard_error: float
+    p: float
+
+
+def combine(row_draws: Floats, per_seed: Floats, level: float = LEVEL) -> Combined:
+    """Interval and p of a mean over seeds that hold for other rows and other seeds alike.
+
+    `row_draws` (resamples,) are bootstrap draws of the mean over seeds, `per_seed` (seeds,) its
+    terms on the rows at hand. The two variances add; the degrees of freedom are Satterthwaite's
+    (1946, "An approximate distribution of estimates of variance components"), the rows' taken as
+    infinite. The part of the seeds' spread that the rows cause counts twice: the interval errs
+    towards too wide.
+    """
+    known = row_draws[np.isfinite(row_draws)]
+    k = len(per_seed)
+    if k < 2 or len(known) < 0.9 * len(row_draws) or not np.isfinite(per_seed).all():
+        return Combined(NO_INTERVAL, float("nan"), float("nan"))
+    of_rows, of_seeds = float(known.var(ddof=1)), float(per_seed.var(ddof=1)) / k
+    error = float(np.sqrt(of_rows + of_seeds))
+    estimate = float(per_seed.mean())
+    if error == 0:
+        return Combined(Interval(estimate, estimate), 0.0, 1.0 if estimate == 0 else 0.0)
+    freedom = (k - 1) * (of_rows + of_seeds) ** 2 / of_seeds**2 if of_seeds > 0 else np.inf
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Combined(Interval(estimate - half, estimate + half), error, float(2 * stats.t.sf(abs(estimate) / error, freedom)))
+
+
+def probability_of_improvement(better: Floats, worse: Floats) -> float:
+    """P(a run of `better` scores above a run of `worse`), ties half: Mann-Whitney's U over all pairs.
+
+    Arrays (seeds,), which need not be paired. Agarwal et al. (2021), "Deep RL at the edge of the
+    statistical precipice". NaN if one of them is empty.
+    """
+    if not len(better) or not len(worse):
+        return float("nan")
+    return float(stats.mannwhitneyu(better, worse).statistic / (len(better) * len(worse)))
+
+
+def wilcoxon_floor(pairs: int) -> float:
+    """The smallest p that an exact two-sided Wilcoxon signed-rank test of `pairs` pairs can give."""
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
+def pairs_for_wilcoxon(alpha: float = ALPHA) -> int:
+    """How many pairs such a test needs before it can fall below `alpha` at all."""
+    return next(n for n in range(1, 64) if wilcoxon_floor(n) < alpha)
+
+
+def detectable_over_rows(draws: Floats) -> float:
+    """The difference that 80% of samples of this many rows would show at the 5% level (two-sided).
+
+    `draws` (resamples,) are bootstrap draws of the difference; their spread is its standard error.
+    """
+    known = draws[np.isfinite(draws)]
+    if len(known) < 2:
+        return float("nan")
+    return float((stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)) * known.std(ddof=1))
+
+
+def detectable_over_seeds(differences: Floats) -> float:
+    """The same for a paired t test over this many seeds, differences (seeds,); NaN below two seeds."""
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return float("nan")
+    effect = TTestPower().solve_power(nobs=len(differences), alpha=ALPHA, power=POWER, alternative="two-sided")
+    return float(np.squeeze(effect)) * float(differences.std(ddof=1))
+
+
+def seeds_needed(difference: float, sd: float) -> int | None:
+    """Seeds with which a paired t test would show `difference` with 80% power; None where unknown or > 1000."""
+    if not (np.isfinite(difference) and np.isfinite(sd)) or difference == 0 or sd == 0:
+        return None
+    power = TTestPower()
+    return next((n for n in range(2, 1001) if power.power(abs(difference) / sd, n, ALPHA) >= POWER), None)
+
+
+def _resampled_sums(columns: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """Sums over resampled rows: (rows, columns) to (resamples, columns), by matrix products."""
+    rows = len(columns)
+    if not rows:
+        return np.zeros((resamples, columns.shape[1]))
+    at_a_time = max(1, _WEIGHTS_AT_A_TIME // rows)
+    parts = [_resample(rng, rows, min(at_a_time, resamples - start)) @ columns for start in range(0, resamples, at_a_time)]
+    return rows * np.concatenate(parts)
+
+
+def _resample(rng: np.random.Generator, rows: int, count: int) -> Floats:
+    """How often each row was drawn, divided by rows: (count, rows), each line sums to 1."""
+    drawn = rng.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows) / rows
+
+
+def _is_constant(values: Floats) -> bool:
+    # Float32 noise of a collapsed model is no variation.
+    return bool(np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())))
