@@ -5,7 +5,7 @@ A claim is made of effects that all have to hold. Claims about training curves a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -89,7 +89,14 @@ def printed_effect(weights: Mapping[str, float], measure: Measure) -> float:
 
 def _place(measured: Measurements, part: Part) -> Measure:
     """The first measure on which all the variants have a score; the first if none has."""
-    return next((m for m in part.measures if measured.contrast(part.weights, m).exists), part.measures[0])
+    named = [_named(measured, measure) for measure in part.measures]
+    return next((m for m in named if measured.contrast(part.weights, m).exists), named[0])
+
+
+def _named(measured: Measurements, measure: Measure) -> Measure:
+    """`dev2` stands for a Dev2 whose held-out languages were named, where there is no other."""
+    splits = [split for split in measured.group.splits if split.split(":")[0] == measure.place]
+    return measure if measure.place in (TEST, *splits) or not splits else replace(measure, place=splits[0])
 
 
 def _ruling(

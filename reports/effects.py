@@ -44,11 +44,8 @@ class Effect:
 
 def effects(present: Collection[str]) -> list[Effect]:
     """All main effects and interactions, estimated from the variants that are `present`."""
-    found = []
-    for size in (1, 2, 3):
-        for factors in itertools.combinations(range(len(FACTORS)), size):
-            found.append(_effect(factors, present))
-    return found
+    sets = (factors for size in (1, 2, 3) for factors in itertools.combinations(range(len(FACTORS)), size))
+    return [_effect(factors, present) for factors in sets]
 
 
 def _effect(factors: tuple[int, ...], present: Collection[str]) -> Effect:

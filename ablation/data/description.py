@@ -13,11 +13,11 @@ from ablation.paper import TEST_ROWS, TRAIN_ROWS
 BIN_WIDTH = 0.25
 
 
-def row_counts(corpus: Corpus) -> pd.DataFrame:
+def row_counts(train_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> pd.DataFrame:
     """Rows by language (index: ISO code): columns train, test, and the paper's Table 2 beside them."""
-    languages = ordered(set(TRAIN_ROWS) | set(corpus.train["language"]) | set(_test_languages(corpus)))
-    train = corpus.train["language"].value_counts()
-    test = _test_languages(corpus).value_counts()
+    test_languages = pd.Series(dtype=str) if test_rows is None else test_rows["language"]
+    languages = ordered(set(TRAIN_ROWS) | set(train_rows["language"]) | set(test_languages))
+    train, test = train_rows["language"].value_counts(), test_languages.value_counts()
     return pd.DataFrame(
         {
             "train": [int(train.get(code, 0)) for code in languages],
@@ -38,7 +38,7 @@ def label_histogram(label: pd.Series) -> pd.Series:
 
 def print_description(corpus: Corpus, console: Console) -> None:
     """Table 2, the histogram of Figure 1, and what is worth knowing before training."""
-    counts = row_counts(corpus)
+    counts = row_counts(corpus.train, corpus.test)
     table = Table(title=f"Rows by language: {corpus.name}", title_justify="left")
     table.add_column("language")
     for column in counts.columns:
@@ -75,7 +75,3 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
     else:
         found.append(f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)} languages.")
     return found
-
-
-def _test_languages(corpus: Corpus) -> pd.Series:
-    return pd.Series(dtype=str) if corpus.test is None else corpus.test["language"]

@@ -63,11 +63,11 @@ def test_a_note_is_printed_exactly_where_it_holds(
     train: list[Row], test: list[Row] | None, expected: set[str], corpus_folder: Callable[..., Path]
 ) -> None:
     corpus = load_corpus(str(corpus_folder(train, test)))
-    assert {NO_TEST, NO_LABELS, ONE_REPEATS, ONE_SHARED} & set(notes(corpus, row_counts(corpus))) == expected
+    assert {NO_TEST, NO_LABELS, ONE_REPEATS, ONE_SHARED} & set(notes(corpus, row_counts(corpus.train, corpus.test))) == expected
 
 
 def test_a_language_beyond_the_papers_ten_gets_a_row_of_its_own(corpus_folder: Callable[..., Path]) -> None:
-    counts = row_counts(load_corpus(str(corpus_folder([*TRAIN, ("guten Tag", 2.0, "de")]))))
+    counts = row_counts(load_corpus(str(corpus_folder([*TRAIN, ("guten Tag", 2.0, "de")]))).train, None)
     assert counts.index.tolist()[-1] == "de"
     assert counts.loc["de"].tolist() == [1, 0, 0, 0]
 

@@ -54,7 +54,8 @@ def test_the_papers_totals_are_those_of_its_table_2() -> None:
 
 
 def test_row_counts_stand_beside_the_papers(small_corpus: Path) -> None:
-    counts = row_counts(load_corpus(str(small_corpus)))
+    corpus = load_corpus(str(small_corpus))
+    counts = row_counts(corpus.train, corpus.test)
     assert counts.loc["en"].to_dict() == {"train": 20, "paper train": 1587, "test": 6, "paper test": 1396}
     assert counts.loc["ko"].to_dict() == {"train": 0, "paper train": 0, "test": 6, "paper test": 1410}
     assert len(counts) == 10
@@ -73,7 +74,7 @@ def test_notes_say_what_is_worth_knowing(corpus_folder: Callable[..., Path]) -> 
     train = some_rows(20, ("en", "fr"))
     folder = corpus_folder([*train, train[0]], [(train[1][0], None, "fr"), ("new", None, "ko")])
     corpus = load_corpus(str(folder))
-    found = " ".join(notes(corpus, row_counts(corpus)))
+    found = " ".join(notes(corpus, row_counts(corpus.train, corpus.test)))
     for part in (
         "no labels",
         "1 training rows repeat",
@@ -85,4 +86,4 @@ def test_notes_say_what_is_worth_knowing(corpus_folder: Callable[..., Path]) -> 
 
 def test_mints_counts_equal_the_papers(mint: Path) -> None:
     corpus = load_corpus(str(mint))
-    assert "Row counts equal the paper's Table 2 in every language." in notes(corpus, row_counts(corpus))
+    assert "Row counts equal the paper's Table 2 in every language." in notes(corpus, row_counts(corpus.train, corpus.test))

@@ -1,0 +1,159 @@
+"""Training curves: how fast, how smooth, and whether they collapse (Figures 4 and 5).
+
+A curve is the training Pearson at each logging point, pooled over the rows since the point before.
+Nothing is smoothed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from ablation.tracking import names
+from reports import statistics as st
+from reports.collect import Experiment, StoredRun, read_tables
+
+METRIC: Final = "train/pearson"
+#: "Converged" is this share of the final Pearson, which is the mean over the last tenth of the points.
+CONVERGED: Final = 0.9
+#: Section 4.2's collapse: below zero after having been above this.
+HAD_LEARNED: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's training Pearson: `step` and `pearson` (points,), rising steps."""
+
+    run: StoredRun
+    step: np.ndarray
+    pearson: np.ndarray
+
+    @property
+    def final(self) -> float:
+        return float(self.pearson[-max(1, len(self.pearson) // 10) :].mean()) if len(self.pearson) else float("nan")
+
+    @property
+    def steps_to_converge(self) -> float:
+        """The first logged step at or above 90% of the final Pearson; NaN if that is not above zero."""
+        if not self.final > 0:
+            return float("nan")
+        return float(self.step[np.argmax(self.pearson >= CONVERGED * self.final)])
+
+    @property
+    def roughness(self) -> float:
+        """Mean absolute second difference of the points; NaN below three points."""
+        return float(np.abs(np.diff(self.pearson, 2)).mean()) if len(self.pearson) > 2 else float("nan")
+
+    @property
+    def collapse(self) -> int | None:
+        """The step at which it fell below zero after having exceeded 0.3; None if it never did."""
+        learned = np.maximum.accumulate(self.pearson) > HAD_LEARNED if len(self.pearson) else np.empty(0, bool)
+        fell = np.flatnonzero(learned & (self.pearson < 0))
+        return int(self.step[fell[0]]) if len(fell) else None
+
+
+@dataclass(frozen=True)
+class CurveClaim:
+    """A claim about `better` against `worse`; `quantity` is an attribute of `Curve`, smaller is what is claimed."""
+
+    text: str
+    where: str
+    worse: str
+    better: str
+    quantity: str
+    unit: str
+
+
+CLAIMS: Final = (
+    CurveClaim("EPM converges faster than MSE in training.", "4.2, Figure 4", "mse", "epm", "steps_to_converge", "steps"),
+    CurveClaim("EPM's training curve is smoother than MSE's.", "4.2, Figure 4", "mse", "epm", "roughness", "of Pearson"),
+    CurveClaim("CL slows the early training down.", "4.2, Figure 5", "epm+cl", "epm", "steps_to_converge", "steps"),
+)  # fmt: skip
+
+
+def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve]:
+    """The curves of the runs that tracked one."""
+    frames = read_tables(experiment, runs, names.CURVES)
+    curves = []
+    for run in runs:
+        frame = frames[run.run_id]
+        if frame is not None:
+            points = frame[frame["name"] == METRIC].sort_values("step")
+            curves.append(Curve(run, points["step"].to_numpy(), points["value"].to_numpy(np.float64)))
+    return curves
+
+
+def by_variant(curves: Sequence[Curve], split: str) -> dict[str, dict[int, Curve]]:
+    """Variant to seed to curve, for one split."""
+    found: dict[str, dict[int, Curve]] = {}
+    for curve in curves:
+        if curve.run.split == split:
+            found.setdefault(curve.run.variant, {})[curve.run.seed] = curve
+    return found
+
+
+def mean_curve(curves: Sequence[Curve]) -> pd.Series:
+    """The mean over runs at the steps that all of them logged."""
+    series = [pd.Series(curve.pearson, index=curve.step) for curve in curves]
+    return pd.concat(series, axis=1, join="inner").mean(axis=1) if series else pd.Series(dtype=float)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Paired by seed, `better` minus `worse`: the mean, Student's interval over seeds, and how many seeds."""
+
+    mean: float
+    interval: st.Interval
+    seeds: int
+
+
+def compare(curves: Mapping[str, Mapping[int, Curve]], claim: CurveClaim) -> Difference:
+    """The claim's quantity, paired by seed; NaN where a variant has no curve."""
+    a, b = curves.get(claim.worse, {}), curves.get(claim.better, {})
+    values = np.array([getattr(b[s], claim.quantity) - getattr(a[s], claim.quantity) for s in sorted(a.keys() & b.keys())])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Difference(float("nan"), st.NO_INTERVAL, 0)
+    return Difference(float(values.mean()), st.seed_interval(values), len(values))
+
+
+def rule(claim: CurveClaim, difference: Difference, *, comparable: bool, why_not: str) -> tuple[str, str]:
+    """Outcome and one sentence: supported, not supported or not decidable."""
+    if not difference.seeds:
+        return "not decidable", "Not decidable with these runs: not both variants have curves."
+    interval = difference.interval
+    said = f"Measured: {difference.mean:+.4g} {claim.unit}".replace("-", "−")
+    if np.isfinite(interval.low):
+        said += f" (95% over {difference.seeds} seeds: {interval.low:.4g} to {interval.high:.4g})".replace("-", "−")
+    if not comparable:
+        return "not decidable", f"Not decidable with these runs: {why_not}. {said}."
+    if difference.seeds < 2:
+        return "not decidable", f"Not decidable with these runs: one seed. {said}."
+    if interval.high < 0:
+        return "supported", f"Supported: {said}."
+    if interval.low > 0:
+        return "not supported", f"Not supported: the opposite holds. {said}."
+    return "not decidable", f"Not decidable with these runs: the interval over seeds holds zero. {said}."
+
+
+def rule_on_collapse(curves: Mapping[str, Mapping[int, Curve]], *, comparable: bool, why_not: str) -> tuple[str, str]:
+    """Figure 5: training collapses with MSE + CL, and does not with EPM + CL."""
+    counts = {
+        v: (sum(c.collapse is not None for c in curves.get(v, {}).values()), len(curves.get(v, {}))) for v in ("mse+cl", "epm+cl")
+    }
+    (mse, of_mse), (epm, of_epm) = counts["mse+cl"], counts["epm+cl"]
+    said = f"MSE + CL collapsed in {mse} of {of_mse} runs, EPM + CL in {epm} of {of_epm}"
+    if not of_mse or not of_epm:
+        return "not decidable", f"Not decidable with these runs: not both variants have curves ({said})."
+    if not comparable:
+        return "not decidable", f"Not decidable with these runs: {why_not}. {said}."
+    if mse and not epm:
+        outcome = "supported" if min(of_mse, of_epm) >= st.FEW_RUNS else "not decidable"
+    else:
+        outcome = "not supported" if min(of_mse, of_epm) >= st.FEW_RUNS else "not decidable"
+    start = {"supported": "Supported", "not supported": "Not supported", "not decidable": "Not decidable with so few runs"}[
+        outcome
+    ]
+    return outcome, f"{start}: {said}."

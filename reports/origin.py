@@ -1,0 +1,235 @@
+"""Where everything came from and what it took: costs, readings of the test rows, runs, code, machines."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from ablation.tracking import names
+from ablation.tracking.store import without_password
+from reports.collect import Experiment, StoredRun, read_suite_json
+from reports.groups import Group, describe
+from reports.measures import TEST, Measure, Measurements
+from reports.scores import title
+from reports.tables import Cell, Column, Table, number
+
+#: Characters of an id or a hash that a page shows.
+SHORT: Final = 8
+
+
+def costs(measured: Measurements) -> pd.DataFrame:
+    """Per variant, means over its runs: title, runs, seconds, tokens_per_second, memory (GiB), trainable (millions), pearson.
+
+    `pearson` is that of the analysed place. An ensemble is not trained: its row has no costs.
+    """
+    rows = []
+    for variant in measured.group.variants:
+        records = [measured.records[r.run_id] for r in measured.group.runs if r.variant == variant]
+        place = measured.analysed_place
+        estimate = measured.cell(variant, Measure(place))
+
+        def mean(name: str, unit: float = 1.0, records: Sequence[object] = records) -> float:
+            values = [getattr(r, name) for r in records if getattr(r, name) is not None]
+            return float(np.mean(values)) / unit if values else float("nan")
+
+        rows.append(
+            {
+                "variant": title(variant),
+                "runs": len(records),
+                "seconds": mean("seconds"),
+                "tokens_per_second": mean("tokens_per_second"),
+                "memory": mean("peak_memory_bytes", 2**30),
+                "trainable": mean("parameters_trainable", 1e6),
+                "pearson": estimate.mean,
+                "of": estimate.runs,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cost_table(measured: Measurements) -> Table:
+    """What each variant took, and what it reached."""
+    frame = costs(measured)
+    on = str(Measure(measured.analysed_place))
+    rows = [
+        (
+            Cell(row.variant),
+            Cell(str(row.runs), row.runs),
+            number(row.seconds, 1),
+            number(row.tokens_per_second, 0),
+            number(row.memory, 2),
+            number(row.trainable, 1),
+            number(100 * row.pearson, runs=row.of),
+        )
+        for row in frame.itertuples()
+    ]
+    heads = (
+        Column("Method"), Column("runs", True), Column("seconds a run", True), Column("tokens a second", True),
+        Column("peak memory, GiB", True), Column("trainable, millions", True), Column(f"Pearson × 100, {on}", True),
+    )  # fmt: skip
+    note = (
+        "Means over runs. Seconds include evaluation; tokens a second are of the training rows and the evaluations between"
+        " epochs. On a CPU the memory is the process's highest so far, so it never falls from one run to the next."
+    )
+    return Table("cost", "What each variant took", heads, tuple(rows), (note,), wide=True)
+
+
+def test_reads(experiment: Experiment) -> Table:
+    """Every reading of the test rows in the whole experiment, of failed and replaced runs too."""
+    by_day: Counter[str] = Counter()
+    rows = []
+    for run in experiment.runs:
+        read = run.tags.get(names.TEST_READ)
+        if not read:
+            continue
+        scored = not read.startswith("predicted only")
+        by_day[read[:10] if scored else run.started[:10]] += scored
+        when = read if scored else run.started
+        rows.append((_run_cell(experiment, run), Cell(str(run)), Cell(when), Cell("scored" if scored else "predicted")))
+    heads = (Column("run"), Column("which"), Column("when (UTC)"), Column("test rows were"))
+    total = sum(by_day.values())
+    days = ", ".join(f"{count} on {day}" for day, count in sorted(by_day.items()) if count)
+    told = (
+        f"The labels of the test rows were read {total} times in this experiment ({days}), once at the end of each run, "
+        "never for training, selection or the ensemble."
+        if total
+        else "The labels of the test rows were never read in this experiment."
+    )
+    return Table("test_reads", "How often the test rows were read", heads, tuple(rows), (told,))
+
+
+def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> Table:
+    """The runs behind the numbers: identity, code and place of each."""
+    rows = []
+    for run in group.runs:
+        record = measured.records[run.run_id]
+        values = [measured.values.get((run.run_id, Measure(place)), float("nan")) for place in (run.split, TEST)]
+        rows.append(
+            (
+                _run_cell(experiment, run, anchor=True),
+                Cell(title(run.variant)),
+                Cell(str(Measure(run.split))),
+                Cell(str(run.seed), run.seed),
+                Cell(run.started[:16].replace("T", " ")),
+                Cell("collapsed" if record.collapsed else str(record.best_epoch or "–"), mark="bad" if record.collapsed else ""),
+                number(100 * values[0], runs=(run.run_id,)),
+                number(100 * values[1], runs=(run.run_id,)),
+                Cell(run.part("config")[:SHORT] or "–"),
+                Cell(run.tags.get(names.COMMIT, "none")[:SHORT] + ("*" if run.tags.get(names.DIRTY) == "true" else "")),
+                Cell(_host(run)),
+            )
+        )
+    heads = (
+        Column("run"), Column("method"), Column("split"), Column("seed", True), Column("started (UTC)"), Column("best epoch"),
+        Column("dev", True), Column("test", True), Column("config"), Column("commit"), Column("machine"),
+    )  # fmt: skip
+    notes = [
+        "Run ids, config hashes and commits are cut to their beginnings; the CSV has them whole. *: with uncommitted changes."
+    ]
+    if group.repeats:
+        repeats = ", ".join(f"{run.run_id[:SHORT]} ({run})" for run in group.repeats)
+        notes.append(f"Trained again later, and replaced by the newer run: {repeats}.")
+    return Table("runs", "The runs", heads, tuple(rows), tuple(notes), wide=True)
+
+
+def unfinished(experiment: Experiment) -> Table | None:
+    """Runs that failed, were killed or still run; they stand in no number. None if there are none."""
+    rows = [
+        (_run_cell(experiment, run), Cell(str(run)), Cell(run.status), Cell(run.started), Cell(run.tags.get(names.REASON, "–")))
+        for run in experiment.runs
+        if run.status != "FINISHED"
+    ]
+    heads = (Column("run"), Column("which"), Column("status"), Column("started (UTC)"), Column("reason"))
+    return Table("unfinished", "Runs that did not finish", heads, tuple(rows), wide=True) if rows else None
+
+
+def provenance(experiment: Experiment, group: Group) -> Table:
+    """Digests, code, versions and machines of the group's runs, each with how many runs it holds for."""
+    rows = [
+        (Cell("tracking store"), Cell(without_password(experiment.store.uri))),
+        (Cell("experiment"), Cell(f"{experiment.name} (id {experiment.experiment_id})")),
+        (Cell("data"), Cell(_tally(group, lambda r: _named(r.tags.get(names.CORPUS, ""), r.part("data"))))),
+        (Cell("synthetic data"), Cell(_tally(group, lambda r: "yes" if r.synthetic else "no"))),
+        (Cell("encoder"), Cell(_tally(group, lambda r: _named(r.tags.get(names.ENCODER, ""), r.part("encoder"))))),
+        (Cell("profile"), Cell(_tally(group, lambda r: r.tags.get(names.PROFILE, "")))),
+        (Cell("code digest"), Cell(_tally(group, lambda r: r.part("code")[:16]))),
+        (Cell("git commit"), Cell(_tally(group, _commit))),
+        (Cell("libraries"), Cell(_tally(group, lambda r: r.part("libraries")))),
+    ]  # fmt: skip
+    suites = [suite for suite in experiment.suites if suite.run_id in {run.suite for run in group.runs}]
+    machines: Counter[str] = Counter()
+    for suite in suites:
+        environment = read_suite_json(experiment, suite, names.ENVIRONMENT_FILE) or {}
+        machines[_machine(environment)] += 1
+    rows.append((Cell("machines"), Cell("; ".join(f"{text} ({count} suites)" for text, count in sorted(machines.items())))))
+    rows.append((Cell("suites"), Cell(", ".join(suite.run_id for suite in suites))))
+    return Table("provenance", "Where it came from", (Column("what"), Column("value")), tuple(rows), wide=True, widths=(15, 85))
+
+
+def other_groups(groups: Sequence[Group], shown: Group) -> Table | None:
+    """Runs that were not averaged with the ones shown, and why. None if there are none."""
+    rest = [group for group in groups if group is not shown]
+    if not rest:
+        return None
+    rows = [
+        (
+            Cell(str(number_), number_),
+            Cell(str(len(group.runs)), len(group.runs)),
+            Cell(", ".join(group.variants)),
+            Cell(", ".join(group.splits)),
+            Cell(", ".join(map(str, group.seeds))),
+            Cell(describe(group, [shown])),
+        )
+        for number_, group in enumerate(groups, start=1)
+        if group is not shown
+    ]
+    heads = (
+        Column("group", True), Column("runs", True), Column("variants"), Column("splits"), Column("seeds"),
+        Column("what sets it apart"),
+    )  # fmt: skip
+    note = (
+        "Runs that differ in data, encoder, code or settings are never averaged. --group N reports on another group, --mix forces"
+        " all into one, under a watermark."
+    )
+    widths = (6, 6, 24, 12, 10, 42)
+    return Table("groups", "Other groups of runs in this experiment", heads, tuple(rows), (note,), wide=True, widths=widths)
+
+
+def _run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:
+    return Cell(
+        run.run_id[:SHORT], runs=(run.run_id,), anchor=run.run_id if anchor else "", link=experiment.run_url(run.run_id)
+    )  # fmt: skip
+
+
+def _host(run: StoredRun) -> str:
+    return run.tags.get(names.PROCESS, "–").split(":")[0]
+
+
+def _commit(run: StoredRun) -> str:
+    return run.tags.get(names.COMMIT, "") + (" with changes" if run.tags.get(names.DIRTY) == "true" else "")
+
+
+def _named(name: str, digest: str) -> str:
+    return f"{name} ({digest[:16]})" if digest else name
+
+
+def _tally(group: Group, of: Callable[[StoredRun], str]) -> str:
+    counted = Counter(text for run in group.runs if (text := of(run)))
+    if len(counted) == 1:
+        return next(iter(counted))
+    return "; ".join(f"{text}: {count} runs" for text, count in sorted(counted.items())) or "–"
+
+
+def _machine(environment: Mapping[str, object]) -> str:
+    if not environment:
+        return "not recorded"
+    memory = float(str(environment.get("memory_bytes", 0))) / 2**30
+    device = environment.get("cuda_device")
+    told = f"{environment.get('host')}: {environment.get('processor')}, {environment.get('cores')} cores, {memory:.0f} GiB"
+    told += f", {device}" if device else ""
+    return (
+        f"{told}, {environment.get('platform')}, Python {environment.get('python')}, {environment.get('torch_threads')} threads"
+    )
