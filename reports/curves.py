@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ablation.tracking import names
+from ablation.variants import VARIANTS
 from reports import statistics as st
 from reports.collect import Experiment, StoredRun, read_tables
+from reports.tables import Cell, Column, Table, number
 
 METRIC: Final = "train/pearson"
 #: "Converged" is this share of the final Pearson, which is the mean over the last tenth of the points.
@@ -157,3 +159,31 @@ def rule_on_collapse(curves: Mapping[str, Mapping[int, Curve]], *, comparable: b
         outcome
     ]
     return outcome, f"{start}: {said}."
+
+
+def table(by_variant: Mapping[str, Mapping[int, Curve]]) -> Table:
+    """Each variant's curves in numbers, means over seeds."""
+    rows = []
+    for variant, by_seed in by_variant.items():
+        runs = tuple(curve.run.run_id for curve in by_seed.values())
+        each = list(by_seed.values())
+        collapses = [f"seed {seed} at step {c.collapse}" for seed, c in by_seed.items() if c.collapse is not None]
+        rows.append(
+            (
+                Cell(VARIANTS[variant].title if variant in VARIANTS else variant),
+                Cell(str(len(each)), len(each)),
+                number(float(np.mean([c.final for c in each])), 3, runs=runs),
+                number(float(np.mean([c.steps_to_converge for c in each])), 0, runs=runs),
+                number(float(np.mean([c.roughness for c in each])), 4, runs=runs),
+                Cell(", ".join(collapses) or "none"),
+            )
+        )
+    heads = (
+        Column("Method"), Column("seeds", True), Column("final", True), Column("steps to 90%", True), Column("roughness", True),
+        Column("collapses"),
+    )  # fmt: skip
+    note = (
+        "Means over seeds. Final: mean of the last tenth of the points. Roughness: mean absolute second difference. Collapse:"
+        f" below zero after having exceeded {HAD_LEARNED}."
+    )
+    return Table("curves", "Training curves in numbers", heads, tuple(rows), (note,))

@@ -11,8 +11,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ablation.data.languages import LANGUAGES
 from reports import statistics as st
 from reports.measures import Measurements, Sample
+from reports.scores import title
+from reports.tables import Cell, Column, Table, number
 
 #: Half a point wide; the last holds 5.0 as well.
 LABEL_BINS: Final = tuple(np.arange(1.0, 5.0, 0.5))
@@ -115,6 +118,54 @@ def worst(found: Residuals, variant: str, texts: pd.DataFrame, each: int = 2) ->
     return top.sort_values("language", key=lambda s: s.map(order), kind="stable").drop(columns="miss").reset_index(drop=True)
 
 
+def gain_in_words(gain: pd.DataFrame) -> str:
+    """Whether EPM's gain lies with the rare, high labels, in words."""
+    high, low = gain[gain["bin"] >= 3], gain[gain["bin"] < 3]
+    better = [f"{b:g}" for b, lo in zip(gain["bin"], gain["low"], strict=True) if lo > 0]
+    worse = [f"{b:g}" for b, hi in zip(gain["bin"], gain["high"], strict=True) if hi < 0]
+    told = (
+        f"EPM is said to help with hard samples, which are the rare, high labels. Squared error falls by {_mean(high):+.3f} on"
+        f" labels from 3 on and by {_mean(low):+.3f} below."
+    )
+    told += (
+        f" Better for sure (95%, rows) in the bins from {', '.join(better)}." if better else " In no bin is it better for sure."
+    )
+    return (told + (f" Worse for sure in those from {', '.join(worse)}." if worse else "")).replace("-", "−")
+
+
+def table(key: str, heading: str, frame: pd.DataFrame, by: str, found: Residuals) -> Table:
+    """Variants by label bins or languages: RMSE, below it the bias."""
+    values = list(dict.fromkeys(frame[by]))
+    rows = []
+    for variant, part in frame.groupby("variant", sort=False):
+        indexed = part.set_index(by)
+        cells = [_error_cell(indexed, value, found.runs[str(variant)]) for value in values]
+        rows.append((Cell(title(str(variant))), *cells))
+    counts = frame.drop_duplicates(by).set_index(by)["rows"]
+    heads = tuple(Column(f"{value:g}–{value + BIN_WIDTH:g}" if by == "bin" else str(value), True) for value in values)
+    told = ", ".join(f"{head.title}: {counts[value]}" for head, value in zip(heads, values, strict=True))
+    note = f"Root mean squared error, below it the bias (mean of prediction − label), means over seeds. Rows: {told}."
+    return Table(key, heading, (Column("Method"), *heads), tuple(rows), (note,), wide=True)
+
+
+def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
+    """`worst`'s rows with their texts; `rows` says which rows they are among."""
+    cells = [
+        (
+            Cell(LANGUAGES.get(str(r.language), str(r.language))),
+            Cell(str(r.text), language=str(r.language)),
+            number(float(str(r.label)), 1),
+            number(float(str(r.prediction)), 2),
+        )
+        for r in frame.itertuples()
+    ]
+    heads = (Column("Language"), Column("Text"), Column("label", True), Column("predicted", True))
+    note = f"{rows[0].upper()}{rows[1:]}; {title(variant)}, the best variant on development rows; mean prediction over seeds."
+    return Table(
+        "worst", "The worst predictions of each language", heads, tuple(cells), (note,), wide=True, widths=(12, 70, 8, 10)
+    )
+
+
 def _by(found: Residuals, number: np.ndarray, name: str, values: list[float] | list[str]) -> pd.DataFrame:
     rows = []
     for variant, residual in found.of.items():
@@ -124,3 +175,13 @@ def _by(found: Residuals, number: np.ndarray, name: str, values: list[float] | l
                 rmse = float(np.sqrt((here**2).mean(axis=1)).mean())
                 rows.append({"variant": variant, name: value, "rows": here.shape[1], "bias": float(here.mean()), "rmse": rmse})
     return pd.DataFrame(rows)
+
+
+def _mean(part: pd.DataFrame) -> float:
+    rows = part["rows"].sum()
+    return float((part["gain"].fillna(0) * part["rows"]).sum() / rows) if rows else float("nan")
+
+
+def _error_cell(indexed: pd.DataFrame, value: str | float, runs: tuple[str, ...]) -> Cell:
+    rmse, bias = (float(indexed[name].to_dict()[value]) for name in ("rmse", "bias"))
+    return Cell(f"{rmse:.2f}", rmse, f"{bias:+.2f}".replace("-", "−"), runs)

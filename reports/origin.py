@@ -1,18 +1,17 @@
 """Where everything came from and what it took: costs, readings of the test rows, runs, code, machines."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from ablation.tracking import names
 from ablation.tracking.store import without_password
 from reports.collect import Experiment, StoredRun, read_suite_json
 from reports.groups import Group, describe
-from reports.measures import TEST, Measure, Measurements
+from reports.measures import TEST, Estimate, Measure, Measurements
 from reports.scores import title
 from reports.tables import Cell, Column, Table, number
 
@@ -20,51 +19,52 @@ from reports.tables import Cell, Column, Table, number
 SHORT: Final = 8
 
 
-def costs(measured: Measurements) -> pd.DataFrame:
-    """Per variant, means over its runs: title, runs, seconds, tokens_per_second, memory (GiB), trainable (millions), pearson.
+@dataclass(frozen=True)
+class Cost:
+    """Means over a variant's runs; NaN where nothing was measured (an ensemble is not trained)."""
 
-    `pearson` is that of the analysed place. An ensemble is not trained: its row has no costs.
-    """
-    rows = []
+    variant: str
+    runs: int
+    seconds: float
+    tokens_per_second: float
+    memory_gib: float
+    trainable_millions: float
+    pearson: Estimate
+
+
+def costs(measured: Measurements) -> list[Cost]:
+    """What each variant took, and its Pearson on the analysed place."""
+    found = []
     for variant in measured.group.variants:
         records = [measured.records[r.run_id] for r in measured.group.runs if r.variant == variant]
-        place = measured.analysed_place
-        estimate = measured.cell(variant, Measure(place))
-
-        def mean(name: str, unit: float = 1.0, records: Sequence[object] = records) -> float:
-            values = [getattr(r, name) for r in records if getattr(r, name) is not None]
-            return float(np.mean(values)) / unit if values else float("nan")
-
-        rows.append(
-            {
-                "variant": title(variant),
-                "runs": len(records),
-                "seconds": mean("seconds"),
-                "tokens_per_second": mean("tokens_per_second"),
-                "memory": mean("peak_memory_bytes", 2**30),
-                "trainable": mean("parameters_trainable", 1e6),
-                "pearson": estimate.mean,
-                "of": estimate.runs,
-            }
+        found.append(
+            Cost(
+                title(variant),
+                len(records),
+                _mean(r.seconds for r in records),
+                _mean(r.tokens_per_second for r in records),
+                _mean(r.peak_memory_bytes for r in records) / 2**30,
+                _mean(r.parameters_trainable for r in records) / 1e6,
+                measured.cell(variant, Measure(measured.analysed_place)),
+            )
         )
-    return pd.DataFrame(rows)
+    return found
 
 
 def cost_table(measured: Measurements) -> Table:
     """What each variant took, and what it reached."""
-    frame = costs(measured)
     on = str(Measure(measured.analysed_place))
     rows = [
         (
-            Cell(row.variant),
-            Cell(str(row.runs), row.runs),
-            number(row.seconds, 1),
-            number(row.tokens_per_second, 0),
-            number(row.memory, 2),
-            number(row.trainable, 1),
-            number(100 * row.pearson, runs=row.of),
+            Cell(cost.variant),
+            Cell(str(cost.runs), cost.runs),
+            number(cost.seconds, 1),
+            number(cost.tokens_per_second, 0),
+            number(cost.memory_gib, 2),
+            number(cost.trainable_millions, 1),
+            number(100 * cost.pearson.mean, runs=cost.pearson.runs),
         )
-        for row in frame.itertuples()
+        for cost in costs(measured)
     ]
     heads = (
         Column("Method"), Column("runs", True), Column("seconds a run", True), Column("tokens a second", True),
@@ -127,7 +127,7 @@ def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> 
         Column("dev", True), Column("test", True), Column("config"), Column("commit"), Column("machine"),
     )  # fmt: skip
     notes = [
-        "Run ids, config hashes and commits are cut to their beginnings; the CSV has them whole. *: with uncommitted changes."
+        "Ids, hashes and commits are cut to their beginnings; the CSV's last column has whole ids. *: with uncommitted changes."
     ]
     if group.repeats:
         repeats = ", ".join(f"{run.run_id[:SHORT]} ({run})" for run in group.repeats)
@@ -196,6 +196,11 @@ def other_groups(groups: Sequence[Group], shown: Group) -> Table | None:
     )
     widths = (6, 6, 24, 12, 10, 42)
     return Table("groups", "Other groups of runs in this experiment", heads, tuple(rows), (note,), wide=True, widths=widths)
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:

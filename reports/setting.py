@@ -91,7 +91,7 @@ def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
 def table_4(group: Group) -> Table:
     """The paper's hyperparameters and the ones used; then every other setting that is not its default."""
     printed, rows = RunConfig().flat(), []
-    listed = dict((field, heading) for heading, field in TABLE_4)
+    listed = {field: heading for heading, field in TABLE_4}
     for field in (*listed, *(f for f in FIELDS if f not in listed)):
         used = _used(group, field)
         default = str(printed[field])

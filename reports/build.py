@@ -1,0 +1,149 @@
+"""Building a report: from an experiment to a folder of pages, tables and figures, and into the store.
+
+report.pdf, report.html
+tables/NAME.{csv,md,tex}
+figures/NAME.{pdf,svg,png}
+numbers.json        every number, with the runs behind it: what `--verify` checks
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ablation.errors import RunError, UsageError
+from reports import figures
+from reports.collect import Experiment, collect
+from reports.contents import Findings, Report, compose
+from reports.groups import Group, group_runs, mix
+from reports.html import write_html
+from reports.measures import measure
+from reports.pdf import write_pdf
+from reports.tables import FORMS, Table
+
+ARTIFACT_FOLDER: Final = "report"
+NUMBERS_FILE: Final = "numbers.json"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for. `group` counts from 1, in the order of `group_runs`; `mixed` forces all groups into one."""
+
+    experiment: str = "ablation"
+    tracking_uri: str | None = None
+    ui_url: str | None = None
+    group: int = 1
+    mixed: bool = False
+    seed: int = 0
+    columns: int = 1
+
+
+@dataclass(frozen=True)
+class Built:
+    """Where the report is, and the suite that it was logged to (None where it was not)."""
+
+    folder: Path
+    report: Report
+    suite: str | None
+
+
+def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell: Tell = lambda line: None) -> Built:
+    """Write the report to `folder` (default: `report-EXPERIMENT` here) and log it to the group's newest suite.
+
+    Raises UsageError where there is nothing to report on, RunError for an artifact that is lost.
+    """
+    if choice.columns not in (1, 2):
+        raise UsageError(f"--columns {choice.columns}: a page has one column or two")
+    found = find(choice, tell)
+    report = compose(found)
+    folder = (folder or Path(f"report-{_slug(found.experiment.name)}")).resolve()
+    tell(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
+    write(report, choice, folder)
+    suite = None
+    if log:
+        suite = _newest_suite(found)
+        if suite is not None:
+            tell(f"logging to suite {suite}")
+            found.experiment.store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
+    return Built(folder, report, suite)
+
+
+def find(choice: Choice, tell: Tell = lambda line: None) -> Findings:
+    """Read the experiment, choose the group of runs, and measure it. Raises as `build` does."""
+    experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
+    tell(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
+    groups = group_runs(experiment)
+    if not groups:
+        raise UsageError(f"experiment {experiment.name!r} has no finished run{_reasons(experiment)}")
+    group = _chosen(groups, choice)
+    tell(f"reading the predictions of {len(group.runs)} of them")
+    return Findings(experiment, groups, group, measure(experiment, group, seed=choice.seed), choice.seed)
+
+
+def write(report: Report, choice: Choice, folder: Path) -> None:
+    """All forms of the report. Equal reports give equal bytes but for what states the time."""
+    if folder.exists() and not (folder / NUMBERS_FILE).is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("tables", "figures"):
+        (folder / part).mkdir(parents=True)
+    for table in report.tables:
+        for suffix, form in FORMS.items():
+            (folder / "tables" / f"{table.id}.{suffix}").write_text(form(table), "utf-8")
+    for picture in report.pictures:
+        figures.write(picture.figure, folder / "figures", picture.id)
+    built = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    write_pdf(report, folder, built=built, columns=choice.columns)
+    write_html(report, folder, built=built)
+    (folder / NUMBERS_FILE).write_text(numbers_text(report, choice), "utf-8")
+
+
+def numbers_text(report: Report, choice: Choice) -> str:
+    """Every table's cells with their full values and run ids, and what the report was asked for."""
+    content = {"choice": asdict(choice) | {"tracking_uri": None}, "tables": {t.id: _numbers(t) for t in report.tables}}
+    return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _numbers(table: Table) -> list[dict[str, Any]]:
+    found = []
+    for i, row in enumerate(table.rows):
+        for column, cell in zip(table.columns, row, strict=True):
+            found.append(
+                {"row": i, "column": column.full_title, "text": cell.whole, "value": cell.value, "runs": list(cell.runs)}
+            )  # fmt: skip
+    return found
+
+
+def _chosen(groups: Sequence[Group], choice: Choice) -> Group:
+    if choice.mixed:
+        return mix(groups) if len(groups) > 1 else groups[0]
+    if not 1 <= choice.group <= len(groups):
+        raise UsageError(f"--group {choice.group}: there are {len(groups)} groups of runs")
+    return groups[choice.group - 1]
+
+
+def _newest_suite(found: Findings) -> str | None:
+    """The newest suite with a run of the group; reused runs count for the suite that trained them."""
+    suites = {run.suite for run in found.group.runs}
+    newest = [suite.run_id for suite in found.experiment.suites if suite.run_id in suites]
+    return newest[-1] if newest else None
+
+
+def _reasons(experiment: Experiment) -> str:
+    states: dict[str, int] = {}
+    for run in experiment.runs:
+        states[run.status] = states.get(run.status, 0) + 1
+    told = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
+    reasons = {reason for run in experiment.runs if (reason := run.tags.get("ablation.reason"))}
+    return f": {told}" + (f" ({'; '.join(sorted(reasons)[:3])})" if reasons else "")
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60].strip("-") or "experiment"
+
+
+__all__ = ["Built", "Choice", "RunError", "build", "find", "numbers_text", "write"]
