@@ -13,7 +13,7 @@ from reports.claims import printed_effect
 from reports.collect import StoredRun
 from reports.effects import effects
 from reports.measures import Estimate, Measure, Measurements, paper_step
-from reports.scores import MARKS, over, span, title
+from reports.scores import MARKS, over, short, span
 from reports.tables import Cell, Column, Mark, Table, number
 from reports.verdicts import SYNTHETIC, Judgement, judge_effect
 
@@ -46,7 +46,7 @@ class Step:
     judgement: Judgement
 
     def __str__(self) -> str:
-        return f"{title(self.worse)} → {title(self.better)}"
+        return f"{short(self.worse)} → {short(self.better)}"
 
 
 def steps(measured: Measurements, *, comparable: bool) -> list[Step]:
@@ -91,9 +91,7 @@ def steps_table(found: Sequence[Step]) -> Table:
         " where there are two seeds or more (variances added, Satterthwaite's degrees of freedom), else for other rows only;"
         f" p belongs to it, after Holm's correction over the table's {tests} tests."
     )
-    return Table(
-        "steps", "Is it better, or noise?", heads, tuple(rows), (note,), wide=True, widths=(21, 9, 8, 13, 9, 7, 6, 11, 25)
-    )
+    return Table("steps", "The paper's steps", heads, tuple(rows), (note,), wide=True, widths=(25, 11, 9, 13, 10, 8, 7, 14, 22))
 
 
 def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
@@ -133,7 +131,7 @@ def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
         few_seeds(seeds),
     )
     return Table(
-        "tests", "The tests behind it", heads, tuple(rows), notes, wide=True, widths=(19, 9, 13, 8, 14, 5, 13, 7, 6, 6, 7)
+        "tests", "The tests behind the steps", heads, tuple(rows), notes, wide=True, widths=(23, 10, 12, 8, 13, 5, 12, 8, 6, 6, 7)
     )
 
 

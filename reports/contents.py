@@ -160,21 +160,21 @@ def _warnings(found: Findings) -> Iterator[str]:
 
 def _results(found: Findings) -> Iterator[Block]:
     yield scores.table_3(found.measured, comparable=found.comparable)
+    yield comparisons.claims_table(found.rulings, found.curves, comparable=found.comparable)
     yield scores.verdicts(found.measured, comparable=found.comparable)
 
 
 def _noise(found: Findings) -> Iterator[Block]:
-    yield comparisons.claims_table(found.rulings, found.curves, comparable=found.comparable)
     if not any(step.estimate.exists for step in found.steps):
         yield "No step of the paper has runs on both of its sides."
         return
-    yield comparisons.steps_table(found.steps)
     yield Picture(
         "steps",
         "The steps of the paper: difference and 95% interval on each set of rows.",
         figures.forest(found.steps),
         wide=True,
     )
+    yield comparisons.steps_table(found.steps)
     yield comparisons.tests_table(found.measured, found.steps)
 
 
@@ -273,8 +273,7 @@ def _setting(found: Findings) -> Iterator[Block]:
 def _origin(found: Findings) -> Iterator[Block]:
     yield origin.provenance(found.experiment, found.group)
     yield origin.runs_table(found.experiment, found.group, found.measured)
-    reads = origin.test_reads(found.experiment)
-    yield reads if reads.rows else reads.notes[0]
+    yield origin.test_reads(found.experiment)
     for table in (origin.other_groups(found.groups, found.group), origin.unfinished(found.experiment)):
         if table is not None and not found.group.mixed:
             yield table

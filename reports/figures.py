@@ -4,10 +4,11 @@ Every function takes data and returns a matplotlib Figure; `write` makes PDF, SV
 same bytes for the same data.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec
 
 import matplotlib as mpl
 import matplotlib.style
@@ -24,6 +25,8 @@ from reports.origin import Cost
 from reports.scores import title
 from reports.setting import Distances
 
+P = ParamSpec("P")
+
 #: Inches: one column of a two-column page, and the whole width.
 NARROW: Final = 3.4
 WIDE: Final = 7.0
@@ -32,6 +35,17 @@ FORMATS: Final = ("pdf", "svg", "png")
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 MARKERS: Final = "osD^vPX*"
 _STYLE: Final = Path(str(files("reports") / "document" / "figures.mplstyle"))
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """`draw` under the style: text takes its size when it is made, not when it is saved."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.style.context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
 
 
 def write(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -46,6 +60,7 @@ def write(figure: Figure, folder: Path, name: str) -> list[Path]:
     return files
 
 
+@_styled
 def histogram(counts: pd.Series) -> Figure:
     """Figure 1: labelled rows by label."""
     figure, axes = _axes(NARROW, 2.0)
@@ -56,15 +71,17 @@ def histogram(counts: pd.Series) -> Figure:
     return figure
 
 
+@_styled
 def distances(found: Sequence[Distances]) -> Figure:
     """Figure 2: for each run a batch's whole KL matrix, and its pairs among a few rows of it."""
-    figure, grid = _grid(len(found), 2, WIDE, 3.1 * len(found), width_ratios=[1.15, 1])
+    figure, grid = _grid(len(found), 2, WIDE, 2.9 * len(found), width_ratios=[1.15, 1])
     for row, each in zip(grid, found, strict=True):
         _kl(row[0], each)
         _pairs(row[1], each.few())
     return figure
 
 
+@_styled
 def layers(frame: pd.DataFrame) -> Figure:
     """Figure 3: which layers of each variant are frozen; columns variant, total, frozen, trainable."""
     figure, axes = _axes(NARROW, 0.5 + 0.28 * len(frame))
@@ -87,6 +104,7 @@ def layers(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@_styled
 def curves(by_variant: Mapping[str, Mapping[int, Curve]], variants: Sequence[str]) -> Figure:
     """Figures 4 and 5: training Pearson by step, every seed thin, the mean bold. Nothing is smoothed."""
     figure, axes = _axes(NARROW, 2.3)
@@ -104,10 +122,11 @@ def curves(by_variant: Mapping[str, Mapping[int, Curve]], variants: Sequence[str
     return figure
 
 
+@_styled
 def forest(steps: Sequence[Step]) -> Figure:
     """The steps' differences with their 95% intervals; the paper's as open diamonds."""
     shown = [step for step in steps if step.estimate.exists]
-    figure, axes = _axes(WIDE, 0.6 + 0.17 * len(shown))
+    figure, axes = _axes(WIDE, 0.6 + 0.15 * len(shown))
     names = list(dict.fromkeys(str(step.measure) for step in shown))
     for i, step in enumerate(shown):
         colour, interval = COLOURS[names.index(str(step.measure)) % len(COLOURS)], step.estimate.widest
@@ -118,11 +137,16 @@ def forest(steps: Sequence[Step]) -> Figure:
         if np.isfinite(step.printed):
             axes.plot(100 * step.printed, i, marker="d", markerfacecolor="none", markeredgecolor="#555555", markersize=4)
     axes.axvline(0, color="#999999", linewidth=0.6)
-    axes.set_yticks(range(len(shown)), [f"{step}   {step.measure}" for step in shown])
+    first = [i == 0 or str(step) != str(shown[i - 1]) for i, step in enumerate(shown)]
+    labels = [f"{step}   {step.measure}" if new else str(step.measure) for step, new in zip(shown, first, strict=True)]
+    axes.set_yticks(range(len(shown)), labels)
+    for i in (i for i, new in enumerate(first) if new and i):
+        axes.axhline(i - 0.5, color="#DDDDDD", linewidth=0.5)
     axes.set(xlabel="difference of Pearson × 100 (open diamond: the paper's)", ylim=(len(shown) - 0.4, -0.6))
     return figure
 
 
+@_styled
 def heat(frame: pd.DataFrame) -> Figure:
     """Pearson times 100 by variant (index) and language (columns)."""
     figure, axes = _axes(WIDE, 0.6 + 0.27 * len(frame))
@@ -141,6 +165,7 @@ def heat(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@_styled
 def cost(found: Sequence[Cost]) -> Figure:
     """Pearson against seconds a run; whiskers are 95% intervals."""
     figure, axes = _axes(NARROW, 2.3)
@@ -151,10 +176,11 @@ def cost(found: Sequence[Cost]) -> Figure:
         axes.plot(each.seconds, 100 * each.pearson.mean, MARKERS[i % 8], color=COLOURS[i % 8], markersize=4, label=each.variant)
     axes.set(xlabel="seconds a run", ylabel="Pearson × 100")
     axes.margins(x=0.25)
-    axes.legend(fontsize=6, ncols=2)
+    axes.legend(fontsize=6, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
+@_styled
 def residual_by_label(frame: pd.DataFrame) -> Figure:
     """Mean residual by label bin; columns variant, bin, bias."""
     figure, axes = _axes(NARROW, 2.3)
@@ -163,10 +189,11 @@ def residual_by_label(frame: pd.DataFrame) -> Figure:
                   linewidth=0.8, label=title(str(variant)))  # fmt: skip
     axes.axhline(0, color="#999999", linewidth=0.5)
     axes.set(xlabel="label (bins of 0.5)", ylabel="mean of prediction − label")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=5.5)
     return figure
 
 
+@_styled
 def calibration(frame: pd.DataFrame) -> Figure:
     """Mean label against mean prediction in tenths of the predictions; columns variant, predicted, label."""
     figure, axes = _axes(NARROW, 2.3)
@@ -176,10 +203,11 @@ def calibration(frame: pd.DataFrame) -> Figure:
         axes.plot(rows["predicted"], rows["label"], marker=MARKERS[i % 8], markersize=3, color=COLOURS[i % 8], linewidth=0.8,
                   label=title(str(variant)))  # fmt: skip
     axes.set(xlabel="mean prediction (tenths)", ylabel="mean label")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=5.5)
     return figure
 
 
+@_styled
 def gain(frame: pd.DataFrame) -> Figure:
     """EPM's gain by label bin with 95% over rows; columns bin, rows, gain, low, high."""
     figure, axes = _axes(NARROW, 2.3)
@@ -211,7 +239,7 @@ def _pairs(axes: Axes, each: Distances) -> None:
     same = each.language[:, None] == each.language[None, :]
     axes.imshow(same, cmap=mpl.colors.ListedColormap(["#F6D5C3", "#BFDCEF"]), vmin=0, vmax=1)
     for i, j in np.ndindex(*each.kl.shape):
-        axes.text(j, i, f"{'P' if same[i, j] else 'N'}\n{each.kl[i, j]:.3f}", ha="center", va="center", fontsize=5)
+        axes.text(j, i, f"{'P' if same[i, j] else 'N'}\n{abs(each.kl[i, j]):.3f}", ha="center", va="center", fontsize=5)
     axes.set_xticks(range(len(each.language)), list(each.language))
     axes.set_yticks(range(len(each.language)), list(each.language))
     axes.tick_params(length=0)
@@ -225,7 +253,6 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _grid(rows: int, columns: int, width: float, height: float, **ratios: Sequence[float]) -> tuple[Figure, np.ndarray]:
-    with mpl.style.context(_STYLE):
-        # Not pyplot's: nothing is kept open, and threads can draw.
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios or None)
+    # Not pyplot's: nothing is kept open, and threads can draw.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios or None)

@@ -77,28 +77,18 @@ def cost_table(measured: Measurements) -> Table:
     return Table("cost", "What each variant took", heads, tuple(rows), (note,), wide=True)
 
 
-def test_reads(experiment: Experiment) -> Table:
-    """Every reading of the test rows in the whole experiment, of failed and replaced runs too."""
-    by_day: Counter[str] = Counter()
-    rows = []
-    for run in experiment.runs:
-        read = run.tags.get(names.TEST_READ)
-        if not read:
-            continue
-        scored = not read.startswith("predicted only")
-        by_day[read[:10] if scored else run.started[:10]] += scored
-        when = read if scored else run.started
-        rows.append((_run_cell(experiment, run), Cell(str(run)), Cell(when), Cell("scored" if scored else "predicted")))
-    heads = (Column("run"), Column("which"), Column("when (UTC)"), Column("test rows were"))
-    total = sum(by_day.values())
-    days = ", ".join(f"{count} on {day}" for day, count in sorted(by_day.items()) if count)
-    told = (
-        f"The labels of the test rows were read {total} times in this experiment ({days}), once at the end of each run, "
-        "never for training, selection or the ensemble."
-        if total
-        else "The labels of the test rows were never read in this experiment."
+def test_reads(experiment: Experiment) -> str:
+    """How often the labels of the test rows were read in the whole experiment, by failed and replaced runs too."""
+    days = Counter(when[:10] for run in experiment.runs if (when := _read_at(run)))
+    total = sum(days.values())
+    if not total:
+        return "The labels of the test rows were never read in this experiment."
+    listed = ", ".join(f"{count} on {day}" for day, count in sorted(days.items()))
+    return (
+        f"The labels of the test rows were read {total} times in this experiment ({listed}), once at the end of each run, never"
+        " for training, selection or the ensemble. The more often they are read to choose what to do next, the less a test score"
+        " says. The tables of runs give each reading's time."
     )
-    return Table("test_reads", "How often the test rows were read", heads, tuple(rows), (told,))
 
 
 def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> Table:
@@ -117,32 +107,48 @@ def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> 
                 Cell("collapsed" if record.collapsed else str(record.best_epoch or "–"), mark="bad" if record.collapsed else ""),
                 number(100 * values[0], runs=(run.run_id,)),
                 number(100 * values[1], runs=(run.run_id,)),
+                Cell(_read_at(run)[:16].replace("T", " ") or "–"),
                 Cell(run.part("config")[:SHORT] or "–"),
                 Cell(run.tags.get(names.COMMIT, "none")[:SHORT] + ("*" if run.tags.get(names.DIRTY) == "true" else "")),
                 Cell(_host(run)),
             )
         )
     heads = (
-        Column("run"), Column("method"), Column("split"), Column("seed", True), Column("started (UTC)"), Column("best epoch"),
-        Column("dev", True), Column("test", True), Column("config"), Column("commit"), Column("machine"),
+        Column("run"), Column("method"), Column("split"), Column("seed", True), Column("started (UTC)"), Column("epoch"),
+        Column("dev", True), Column("test", True), Column("test read"), Column("config"), Column("commit"), Column("machine"),
     )  # fmt: skip
     notes = [
-        "Ids, hashes and commits are cut to their beginnings; the CSV's last column has whole ids. *: with uncommitted changes."
+        "Ids and hashes are cut; the CSV's last column has whole ids. Epoch: the best, which was kept. *: uncommitted changes."
     ]
     if group.repeats:
         repeats = ", ".join(f"{run.run_id[:SHORT]} ({run})" for run in group.repeats)
         notes.append(f"Trained again later, and replaced by the newer run: {repeats}.")
-    return Table("runs", "The runs", heads, tuple(rows), tuple(notes), wide=True)
+    widths = (9, 15, 7, 5, 15, 6, 7, 7, 15, 9, 10, 10)
+    return Table("runs", "The runs", heads, tuple(rows), tuple(notes), wide=True, widths=widths)
 
 
 def unfinished(experiment: Experiment) -> Table | None:
     """Runs that failed, were killed or still run; they stand in no number. None if there are none."""
     rows = [
-        (_run_cell(experiment, run), Cell(str(run)), Cell(run.status), Cell(run.started), Cell(run.tags.get(names.REASON, "–")))
+        (
+            _run_cell(experiment, run),
+            Cell(str(run)),
+            Cell(run.status),
+            Cell(run.started),
+            Cell(_read_at(run) or "–"),
+            Cell(run.tags.get(names.REASON, "–")),
+        )
         for run in experiment.runs
         if run.status != "FINISHED"
     ]
-    heads = (Column("run"), Column("which"), Column("status"), Column("started (UTC)"), Column("reason"))
+    heads = (
+        Column("run"),
+        Column("which"),
+        Column("status"),
+        Column("started (UTC)"),
+        Column("test rows read"),
+        Column("reason"),
+    )
     return Table("unfinished", "Runs that did not finish", heads, tuple(rows), wide=True) if rows else None
 
 
@@ -201,6 +207,12 @@ def other_groups(groups: Sequence[Group], shown: Group) -> Table | None:
 def _mean(values: Iterable[float | None]) -> float:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else float("nan")
+
+
+def _read_at(run: StoredRun) -> str:
+    """When the labels of the test rows were read, ISO 8601; empty if they were not."""
+    read = run.tags.get(names.TEST_READ, "")
+    return "" if read.startswith("predicted only") else read
 
 
 def _run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:

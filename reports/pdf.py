@@ -4,6 +4,7 @@ All content goes to the template as JSON: a text's typst markup is its character
 """
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +13,8 @@ import manimgx_fonts
 import noto_cjk_sans_otc
 import typst
 
-from reports.contents import Picture, Report
-from reports.tables import Cell, Table, group_spans, printable
+from reports.contents import Block, Picture, Report
+from reports.tables import Cell, group_spans, printable
 
 TEMPLATE: Final = Path(str(files("reports") / "document" / "report.typ"))
 #: After the template's Latin face; the first that has a glyph sets it.
@@ -55,11 +56,26 @@ def _document(report: Report, built: str, columns: int) -> dict[str, Any]:
         "page_columns": columns,
         "fonts": list(FONTS),
         "anchors": sorted(anchors),
-        "sections": [{"title": s.title, "blocks": [_block(block) for block in s.blocks]} for s in report.sections],
+        "sections": [{"title": s.title, "blocks": _blocks(s.blocks)} for s in report.sections],
     }
 
 
-def _block(block: str | Table | Picture) -> dict[str, Any]:
+def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """The blocks in order; small pictures that follow each other stand side by side."""
+    found: list[dict[str, Any]] = []
+    for block in blocks:
+        made = _block(block)
+        if isinstance(block, Picture) and not block.wide:
+            if found and found[-1]["kind"] == "pictures" and len(found[-1]["pictures"]) < 2:
+                found[-1]["pictures"].append(made)
+            else:
+                found.append({"kind": "pictures", "pictures": [made]})
+        else:
+            found.append(made)
+    return found
+
+
+def _block(block: Block) -> dict[str, Any]:
     if isinstance(block, str):
         return {"kind": "text", "text": printable(block)}
     if isinstance(block, Picture):
@@ -76,10 +92,10 @@ def _block(block: str | Table | Picture) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, str]:
+def _cell(cell: Cell) -> dict[str, str | list[str]]:
     return {
         "text": printable(cell.text),
-        "below": printable(cell.below),
+        "below": [printable(line) for line in cell.below.splitlines()],
         "mark": cell.mark,
         "language": cell.language,
         "anchor": cell.anchor,

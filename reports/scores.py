@@ -21,7 +21,13 @@ MARKS: Final[dict[Verdict, Mark]] = {
 
 
 def title(variant: str) -> str:
+    """A row's name in Table 3."""
     return VARIANTS[variant].title if variant in VARIANTS else variant
+
+
+def short(variant: str) -> str:
+    """The same where it stands by itself: `EPM + CL`."""
+    return title(variant).removeprefix("+ ")
 
 
 def rows_of_table_3(measured: Measurements) -> list[str]:
@@ -43,7 +49,7 @@ def table_3(measured: Measurements, *, comparable: bool, key: str = "table3", he
         notes.append(_held_out(measured))
     return Table(
         key, f"{heading}: ours and the paper's", (Column("Method"), *(Column(str(m), numeric=True) for m in columns)),
-        tuple(rows), tuple(notes), wide=True,
+        tuple(rows), tuple(notes), wide=True, widths=(16, *(11 for _ in columns)),
     )  # fmt: skip
 
 
@@ -77,7 +83,7 @@ def verdicts(measured: Measurements, *, comparable: bool) -> Table:
         Column("over"), Column("paper", True), Column("differs by", True), Column("verdict"), Column("why"),
     )  # fmt: skip
     return Table(
-        "verdicts", "Table 3, cell by cell", heads, tuple(rows), wide=True, widths=(14, 10, 6, 5, 5, 13, 9, 6, 7, 11, 24)
+        "verdicts", "Table 3, cell by cell", heads, tuple(rows), wide=True, widths=(15, 10, 7, 6, 6, 14, 11, 7, 9, 14, 26)
     )
 
 
@@ -157,7 +163,7 @@ def _language_cell(estimate: Estimate) -> Cell:
     if not estimate.exists:
         return Cell("–")
     spans = [i for i in (estimate.over_rows, estimate.over_seeds) if np.isfinite(i.low)]
-    below = " ".join(f"[{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in spans).replace("-", "−")
+    below = "\n".join(f"[{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in spans).replace("-", "−")
     return Cell(f"{100 * estimate.mean:.2f}".replace("-", "−"), 100 * estimate.mean, below, estimate.runs)
 
 

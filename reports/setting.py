@@ -95,6 +95,7 @@ def table_4(group: Group) -> Table:
     for field in (*listed, *(f for f in FIELDS if f not in listed)):
         used = _used(group, field)
         default = str(printed[field])
+        shown = "not given" if printed[field] is None else default
         differs = used != [default]
         if not used or (field not in listed and (not differs or field in _MAKES_THE_VARIANT)):
             continue
@@ -102,7 +103,7 @@ def table_4(group: Group) -> Table:
             (
                 Cell(listed.get(field, "–")),
                 Cell(field),
-                Cell(default if field in listed or field == "model.encoder" else f"{default} (not in Table 4)"),
+                Cell(shown if field in listed or field == "model.encoder" else f"{shown} (not in Table 4)"),
                 Cell(", ".join(used), mark="differs" if differs else ""),
             )
         )

@@ -27,7 +27,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` as it is read, `below` in small print under it; `value` the number behind it, in full.
+    """`text` as it is read, `below` in small print under it, line by line; `value` the number behind it, in full.
 
     `runs` are the ids of the runs it comes from; `language` (ISO 639-1) is set for a quoted text;
     `anchor` is the run id whose row this is; `link` an address.
@@ -44,8 +44,8 @@ class Cell:
 
     @property
     def whole(self) -> str:
-        """Both lines as one."""
-        return f"{self.text} ({self.below})" if self.below else self.text
+        """All of it on one line."""
+        return f"{self.text} ({', '.join(self.below.splitlines())})" if self.below else self.text
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ Verdict = Literal["reproduced", "not reproduced", "underpowered", "missing", "no
 #: A cell's interval may reach this far to either side and still reproduce a figure: 2 points of Pearson.
 CELL_TOLERANCE: Final = 0.02
 ONE_SEED: Final = "one seed: how much trainings differ is not known"
-SYNTHETIC: Final = "the data are synthetic, the paper's are MINT"
+SYNTHETIC: Final = "the data are synthetic"
 
 
 class Judgement(NamedTuple):
