@@ -1,8 +1,9 @@
 """The console script. Arguments are parsed here and nowhere else; heavy modules load when needed."""
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -57,8 +58,10 @@ def run(
     fresh: Fresh = "false",
     tracking_uri: TrackingUri = None,
     export: Annotated[Path | None, typer.Option(help="Also write each run's best model to this folder.")] = None,
+    report: Annotated[str, typer.Option(help="false leaves the report at the end out.", metavar="true|false")] = "true",
 ) -> None:
-    """Train every variant on every split with every seed, and track it all in MLflow."""
+    """Train every variant on every split with every seed, track it all in MLflow, and report on it."""
+    with_report = _true_or_false("--report", report)
     request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, export)
     from ablation.progress import Progress
     from ablation.runner import lay_out, run_ablation
@@ -75,6 +78,10 @@ def run(
     console.print(
         f"Tracked in {_shown(planned.store.uri)}; browse with: {_ui_command(planned.store.uri)}", soft_wrap=True, markup=False
     )
+    run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
+    if with_report and run_id:
+        experiment = planned.store.client.get_run(run_id).info.experiment_id
+        _build_report(console, experiment=experiment, tracking_uri=planned.store.uri)
     _exit_with_failures(console, outcomes)
 
 
@@ -138,6 +145,35 @@ def data(
     print_description(load_corpus(path), _console())
 
 
+@app.command()
+def report(
+    experiment: Annotated[str, typer.Option(help="Name or id. [default: ablation, or the one of mlflow run]")] = "",
+    out: Annotated[str, typer.Option(help="Folder to write to. [default: report-EXPERIMENT]")] = "",
+    columns: Annotated[int, typer.Option(help="Columns of the PDF's pages: 1 or 2.")] = 1,
+    group: Annotated[int, typer.Option(help="Which group of runs, where they differ in data, encoder, code or settings.")] = 1,
+    mix: Annotated[str, typer.Option(help="true averages all groups, under a watermark.", metavar="true|false")] = "false",
+    verify: Annotated[bool, typer.Option("--verify", help="Compute a finished report's numbers again, and compare.")] = False,
+    log: Annotated[str, typer.Option(help="false keeps the report out of MLflow.", metavar="true|false")] = "true",
+    ui_url: Annotated[str, typer.Option(help="Address of the MLflow UI, for links. [default: the store's, if http]")] = "",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write the report on an experiment: PDF, HTML, and each table and figure. Never trains."""
+    name = experiment or os.environ.get("MLFLOW_EXPERIMENT_ID", "") or "ablation"
+    wanted: dict[str, Any] = {"tracking_uri": tracking_uri, "ui_url": ui_url or None}
+    if verify:
+        from reports.build import Choice, default_folder
+        from reports.verify import verify as verify_report
+
+        folder = Path(out) if out else default_folder(Choice(experiment=name, **wanted))
+        count = verify_report(folder, Choice(experiment=name, **wanted), lambda line: _console().print(line, markup=False))
+        _console().print(f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True)
+        return
+    _build_report(
+        _console(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log), columns=columns,
+        group=group, mixed=_true_or_false("--mix", mix), **wanted,
+    )  # fmt: skip
+
+
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     debug = "--debug" in sys.argv
@@ -156,14 +192,30 @@ def _request(
     data: str, profile: str, variants: str, splits: str, seeds: str, encoder: str, experiment: str,
     set_: list[str] | None, fresh: str, tracking_uri: str | None, export: Path | None,
 ) -> "Request":  # fmt: skip
-    if fresh.lower() not in ("true", "false"):
-        raise UsageError(f"--fresh {fresh!r}: say true or false")
     from ablation.runner import Request
 
     return Request(
         data=data, profile=profile, variants=variants, splits=splits, seeds=seeds, encoder=encoder, experiment=experiment,
-        overrides=tuple(set_ or ()), fresh=fresh.lower() == "true", tracking_uri=tracking_uri, export=export,
+        overrides=tuple(set_ or ()), fresh=_true_or_false("--fresh", fresh), tracking_uri=tracking_uri, export=export,
     )  # fmt: skip
+
+
+def _true_or_false(option: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise UsageError(f"{option} {text!r}: say true or false")
+    return text.lower() == "true"
+
+
+def _build_report(console: "Console", *, out: Path | None = None, log: bool = True, **choice: Any) -> None:
+    """Build a report and say where it is."""
+    from reports.build import Choice, build
+
+    with console.status("report") as status:
+        built = build(Choice(**choice), out, log=log, tell=lambda line: status.update(f"report: {line}"))
+    for warning in built.report.warnings:
+        console.print(warning, markup=False, highlight=False, style="yellow")
+    where = f", and among the artifacts of suite {built.suite}" if built.suite else ""
+    console.print(f"Report: {built.folder / 'report.html'}, report.pdf beside it{where}", markup=False, soft_wrap=True)
 
 
 def _console() -> "Console":

@@ -9,12 +9,12 @@ numbers.json        every number, with the runs behind it: what `--verify` check
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ablation.errors import RunError, UsageError
+from ablation.errors import UsageError
 from reports import figures
 from reports.collect import Experiment, collect
 from reports.contents import Findings, Report, compose
@@ -22,11 +22,15 @@ from reports.groups import Group, group_runs, mix
 from reports.html import write_html
 from reports.measures import measure
 from reports.pdf import write_pdf
-from reports.tables import FORMS, Table
+from reports.tables import FORMS
 
 ARTIFACT_FOLDER: Final = "report"
 NUMBERS_FILE: Final = "numbers.json"
 Tell = Callable[[str], None]
+
+
+def quiet(line: str) -> None:
+    """For who need not be told what is being done."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Built:
     suite: str | None
 
 
-def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell: Tell = lambda line: None) -> Built:
+def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell: Tell = quiet) -> Built:
     """Write the report to `folder` (default: `report-EXPERIMENT` here) and log it to the group's newest suite.
 
     Raises UsageError where there is nothing to report on, RunError for an artifact that is lost.
@@ -60,9 +64,9 @@ def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell:
         raise UsageError(f"--columns {choice.columns}: a page has one column or two")
     found = find(choice, tell)
     report = compose(found)
-    folder = (folder or Path(f"report-{_slug(found.experiment.name)}")).resolve()
+    folder = (folder or _folder_of(found.experiment)).resolve()
     tell(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
-    write(report, choice, folder)
+    write(found, report, choice, folder)
     suite = None
     if log:
         suite = _newest_suite(found)
@@ -72,19 +76,24 @@ def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell:
     return Built(folder, report, suite)
 
 
-def find(choice: Choice, tell: Tell = lambda line: None) -> Findings:
+def default_folder(choice: Choice) -> Path:
+    """Where `build` writes if no folder is given. Raises UsageError if there is no such experiment."""
+    return _folder_of(collect(choice.tracking_uri, choice.experiment))
+
+
+def find(choice: Choice, tell: Tell = quiet) -> Findings:
     """Read the experiment, choose the group of runs, and measure it. Raises as `build` does."""
     experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
     tell(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
     groups = group_runs(experiment)
     if not groups:
         raise UsageError(f"experiment {experiment.name!r} has no finished run{_reasons(experiment)}")
-    group = _chosen(groups, choice)
+    group = chosen(groups, choice)
     tell(f"reading the predictions of {len(group.runs)} of them")
     return Findings(experiment, groups, group, measure(experiment, group, seed=choice.seed), choice.seed)
 
 
-def write(report: Report, choice: Choice, folder: Path) -> None:
+def write(found: Findings, report: Report, choice: Choice, folder: Path) -> None:
     """All forms of the report. Equal reports give equal bytes but for what states the time."""
     if folder.exists() and not (folder / NUMBERS_FILE).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
@@ -99,26 +108,29 @@ def write(report: Report, choice: Choice, folder: Path) -> None:
     built = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     write_pdf(report, folder, built=built, columns=choice.columns)
     write_html(report, folder, built=built)
-    (folder / NUMBERS_FILE).write_text(numbers_text(report, choice), "utf-8")
+    content = {
+        "choice": {"group": choice.group, "mixed": choice.mixed, "seed": choice.seed},
+        "group": [run.run_id for run in found.group.runs],
+        "runs": [run.run_id for run in found.experiment.runs],
+        "tables": numbers(report),
+    }
+    (folder / NUMBERS_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
 
 
-def numbers_text(report: Report, choice: Choice) -> str:
-    """Every table's cells with their full values and run ids, and what the report was asked for."""
-    content = {"choice": asdict(choice) | {"tracking_uri": None}, "tables": {t.id: _numbers(t) for t in report.tables}}
-    return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+def numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """By table: every cell's text, its value in full, and the runs behind it."""
+    return {
+        table.id: [
+            {"row": i, "column": column.full_title, "text": cell.whole, "value": cell.value, "runs": list(cell.runs)}
+            for i, row in enumerate(table.rows)
+            for column, cell in zip(table.columns, row, strict=True)
+        ]
+        for table in report.tables
+    }
 
 
-def _numbers(table: Table) -> list[dict[str, Any]]:
-    found = []
-    for i, row in enumerate(table.rows):
-        for column, cell in zip(table.columns, row, strict=True):
-            found.append(
-                {"row": i, "column": column.full_title, "text": cell.whole, "value": cell.value, "runs": list(cell.runs)}
-            )  # fmt: skip
-    return found
-
-
-def _chosen(groups: Sequence[Group], choice: Choice) -> Group:
+def chosen(groups: Sequence[Group], choice: Choice) -> Group:
+    """The group that was asked for. Raises UsageError if there are not so many."""
     if choice.mixed:
         return mix(groups) if len(groups) > 1 else groups[0]
     if not 1 <= choice.group <= len(groups):
@@ -142,8 +154,9 @@ def _reasons(experiment: Experiment) -> str:
     return f": {told}" + (f" ({'; '.join(sorted(reasons)[:3])})" if reasons else "")
 
 
+def _folder_of(experiment: Experiment) -> Path:
+    return Path(f"report-{_slug(experiment.name)}")
+
+
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60].strip("-") or "experiment"
-
-
-__all__ = ["Built", "Choice", "RunError", "build", "find", "numbers_text", "write"]
