@@ -149,7 +149,6 @@ def data(
 def report(
     experiment: Annotated[str, typer.Option(help="Name or id. [default: ablation, or the one of mlflow run]")] = "",
     out: Annotated[str, typer.Option(help="Folder to write to. [default: report-EXPERIMENT]")] = "",
-    columns: Annotated[int, typer.Option(help="Columns of the PDF's pages: 1 or 2.")] = 1,
     group: Annotated[int, typer.Option(help="Which group of runs, where they differ in data, encoder, code or settings.")] = 1,
     mix: Annotated[str, typer.Option(help="true averages all groups, under a watermark.", metavar="true|false")] = "false",
     verify: Annotated[bool, typer.Option("--verify", help="Compute a finished report's numbers again, and compare.")] = False,
@@ -169,7 +168,7 @@ def report(
         _console().print(f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True)
         return
     _build_report(
-        _console(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log), columns=columns,
+        _console(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log),
         group=group, mixed=_true_or_false("--mix", mix), **wanted,
     )  # fmt: skip
 

@@ -43,7 +43,6 @@ class Choice:
     group: int = 1
     mixed: bool = False
     seed: int = 0
-    columns: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,6 @@ def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell:
 
     Raises UsageError where there is nothing to report on, RunError for an artifact that is lost.
     """
-    if choice.columns not in (1, 2):
-        raise UsageError(f"--columns {choice.columns}: a page has one column or two")
     found = find(choice, tell)
     report = compose(found)
     folder = (folder or _folder_of(found.experiment)).resolve()
@@ -106,7 +103,7 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path) -> None
     for picture in report.pictures:
         figures.write(picture.figure, folder / "figures", picture.id)
     built = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    write_pdf(report, folder, built=built, columns=choice.columns)
+    write_pdf(report, folder, built=built)
     write_html(report, folder, built=built)
     content = {
         "choice": {"group": choice.group, "mixed": choice.mixed, "seed": choice.seed},

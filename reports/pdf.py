@@ -24,13 +24,13 @@ FONTS: Final = (
 )  # fmt: skip
 
 
-def write_pdf(report: Report, folder: Path, *, built: str, columns: int = 1) -> Path:
+def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
     """`report.pdf` in `folder`, whose `figures/` hold the pictures. `built` is the time, as printed in each header."""
     scratch = folder / ".typst"
     scratch.mkdir(exist_ok=True)
     source, data = scratch / "report.typ", scratch / "report.json"
     source.write_bytes(TEMPLATE.read_bytes())
-    data.write_text(json.dumps(_document(report, built, columns), ensure_ascii=False), "utf-8")
+    data.write_text(json.dumps(_document(report, built), ensure_ascii=False), "utf-8")
     file = folder / "report.pdf"
     try:
         typst.compile(
@@ -44,7 +44,7 @@ def write_pdf(report: Report, folder: Path, *, built: str, columns: int = 1) -> 
     return file
 
 
-def _document(report: Report, built: str, columns: int) -> dict[str, Any]:
+def _document(report: Report, built: str) -> dict[str, Any]:
     anchors = {cell.anchor for table in report.tables for row in table.rows for cell in row if cell.anchor}
     return {
         "title": printable(report.title),
@@ -53,7 +53,6 @@ def _document(report: Report, built: str, columns: int) -> dict[str, Any]:
         "running": printable(report.running),
         "watermark": printable(report.watermark),
         "built": built,
-        "page_columns": columns,
         "fonts": list(FONTS),
         "anchors": sorted(anchors),
         "sections": [{"title": s.title, "blocks": _blocks(s.blocks)} for s in report.sections],
@@ -65,21 +64,25 @@ def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for block in blocks:
         made = _block(block)
-        if isinstance(block, Picture) and not block.wide:
-            if found and found[-1]["kind"] == "pictures" and len(found[-1]["pictures"]) < 2:
-                found[-1]["pictures"].append(made)
-            else:
-                found.append({"kind": "pictures", "pictures": [made]})
-        else:
+        if not isinstance(block, Picture):
             found.append(made)
+        elif found and found[-1]["kind"] == "pictures" and _fit(found[-1]["pictures"], block):
+            found[-1]["pictures"].append(made)
+        else:
+            found.append({"kind": "pictures", "pictures": [made]})
     return found
+
+
+def _fit(pictures: Sequence[dict[str, Any]], another: Picture) -> bool:
+    """Whether it can stand beside these."""
+    return len(pictures) == 1 and not pictures[0]["wide"] and not another.wide
 
 
 def _block(block: Block) -> dict[str, Any]:
     if isinstance(block, str):
         return {"kind": "text", "text": printable(block)}
     if isinstance(block, Picture):
-        return {"kind": "picture", "file": f"/figures/{block.id}.pdf", "caption": printable(block.caption), "wide": block.wide}
+        return {"file": f"/figures/{block.id}.pdf", "caption": printable(block.caption), "wide": block.wide}
     return {
         "kind": "table",
         "title": printable(block.title),

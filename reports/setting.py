@@ -110,7 +110,7 @@ def table_4(group: Group) -> Table:
     rows.insert(4, (Cell("Optimizer"), Cell("–"), Cell("AdamW"), Cell("AdamW")))
     heads = (Column("Table 4"), Column("setting"), Column("paper"), Column("used"))
     note = "Marked: other than the paper's. What makes a variant (its losses, frozen tuning) is not listed."
-    return Table("table4", "Table 4: the settings used", heads, tuple(rows), (note,))
+    return Table("table4", "Table 4: the settings used", heads, tuple(rows), (note,), wide=True, widths=(27, 28, 30, 15))
 
 
 def histogram(train: pd.DataFrame) -> pd.Series:
