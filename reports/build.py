@@ -54,8 +54,12 @@ class Built:
     suite: str | None
 
 
-def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell: Tell = quiet) -> Built:
+def build(
+    choice: Choice, folder: Path | None = None, *, log: bool = True, tell: Tell = quiet, when: datetime | None = None
+) -> Built:
     """Write the report to `folder` (default: `report-EXPERIMENT` here) and log it to the group's newest suite.
+
+    `when` is the time that the pages state, now by default.
 
     Raises UsageError where there is nothing to report on, RunError for an artifact that is lost.
     """
@@ -63,7 +67,7 @@ def build(choice: Choice, folder: Path | None = None, *, log: bool = True, tell:
     report = compose(found)
     folder = (folder or _folder_of(found.experiment)).resolve()
     tell(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
-    write(found, report, choice, folder)
+    write(found, report, choice, folder, when or datetime.now(UTC))
     suite = None
     if log:
         suite = _newest_suite(found)
@@ -90,7 +94,7 @@ def find(choice: Choice, tell: Tell = quiet) -> Findings:
     return Findings(experiment, groups, group, measure(experiment, group, seed=choice.seed), choice.seed)
 
 
-def write(found: Findings, report: Report, choice: Choice, folder: Path) -> None:
+def write(found: Findings, report: Report, choice: Choice, folder: Path, when: datetime) -> None:
     """All forms of the report. Equal reports give equal bytes but for what states the time."""
     if folder.exists() and not (folder / NUMBERS_FILE).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
@@ -102,7 +106,7 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path) -> None
             (folder / "tables" / f"{table.id}.{suffix}").write_text(form(table), "utf-8")
     for picture in report.pictures:
         figures.write(picture.figure, folder / "figures", picture.id)
-    built = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    built = when.strftime("%Y-%m-%d %H:%M UTC")
     write_pdf(report, folder, built=built)
     write_html(report, folder, built=built)
     content = {

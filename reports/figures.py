@@ -51,6 +51,9 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def write(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Save as `name`.pdf, .svg and .png; no date goes in, so equal data give equal bytes."""
     files = []
+    with mpl.style.context(_STYLE):
+        figure.draw_without_rendering()  # lays it out, once for all forms
+    figure.set_layout_engine("none")
     for suffix in FORMATS:
         file = folder / f"{name}.{suffix}"
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[suffix]

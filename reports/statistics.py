@@ -5,6 +5,8 @@ correlation, with these trained models? *Seeds*: would another training have? An
 says nothing about the other.
 """
 
+import bisect
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -243,8 +245,7 @@ def detectable_over_seeds(differences: Floats) -> float:
     """The same for a paired t test over this many seeds, differences (seeds,); NaN below two seeds."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return float("nan")
-    effect = TTestPower().solve_power(nobs=len(differences), alpha=ALPHA, power=POWER, alternative="two-sided")
-    return float(np.squeeze(effect)) * float(differences.std(ddof=1))
+    return _detectable_effect(len(differences)) * float(differences.std(ddof=1))
 
 
 def seeds_needed(difference: float, sd: float) -> int | None:
@@ -252,7 +253,16 @@ def seeds_needed(difference: float, sd: float) -> int | None:
     if not (np.isfinite(difference) and np.isfinite(sd)) or difference == 0 or sd == 0:
         return None
     power = TTestPower()
-    return next((n for n in range(2, 1001) if power.power(abs(difference) / sd, n, ALPHA) >= POWER), None)
+    # Power rises with n, so bisect; far above 80% it comes out as NaN, which is not below.
+    seeds = bisect.bisect_left(range(2, 1001), True, key=lambda n: not power.power(abs(difference) / sd, n, ALPHA) < POWER) + 2
+    return seeds if seeds <= 1000 else None
+
+
+@functools.cache
+def _detectable_effect(pairs: int) -> float:
+    """The standardised difference that a paired t test of this many pairs shows with 80% power."""
+    effect = TTestPower().solve_power(nobs=pairs, alpha=ALPHA, power=POWER, alternative="two-sided")
+    return float(np.squeeze(effect))
 
 
 def _resampled_sums(columns: Floats, rng: np.random.Generator, resamples: int) -> Floats:
