@@ -1,0 +1,59 @@
+"""Errors by label and language, EPM's gain, calibration, and the worst predictions, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports import errors
+from reports.errors import Residuals
+from reports.measures import Sample
+
+
+def made(label: list[float], **of: list[list[float]]) -> Residuals:
+    language = np.array(["en", "fr"] * (len(label) // 2) + ["en"] * (len(label) % 2))
+    sample = Sample("test", ("a",), np.arange(len(label)), np.array(label), language, np.zeros((len(label), 1)), ())
+    return Residuals(sample, {name: np.array(values) for name, values in of.items()}, dict.fromkeys(of, ("a",)))
+
+
+def test_labels_fall_into_half_points_and_5_into_the_last() -> None:
+    assert made([1.0, 1.49, 1.5, 4.5, 5.0], mse=[[0] * 5]).bin.tolist() == [0, 0, 1, 7, 7]
+
+
+def test_bias_and_rmse_are_means_over_seeds() -> None:
+    found = made([1.0, 1.2], mse=[[1.0, -1.0], [2.0, 2.0]])
+    row = errors.by_label(found).iloc[0]
+    assert row["bias"] == pytest.approx(1.0)
+    assert row["rmse"] == pytest.approx((1.0 + 2.0) / 2)
+    by_language = errors.by_language(found).set_index("language")
+    assert by_language.loc["en", "bias"] == pytest.approx(1.5)
+    assert by_language.loc["fr", "bias"] == pytest.approx(0.5)
+
+
+def test_the_gain_is_the_fall_of_the_squared_error_by_label() -> None:
+    label = [1.0] * 20 + [4.6] * 20
+    found = made(label, mse=[[0.5] * 20 + [2.0] * 20], epm=[[0.6] * 20 + [1.0] * 20])
+    gain = errors.gain_by_label(found, "mse", "epm").set_index("bin")
+    assert gain.loc[1.0, "gain"] == pytest.approx(0.25 - 0.36)
+    assert gain.loc[4.5, "gain"] == pytest.approx(3.0)
+    assert gain.loc[4.5, "low"] == pytest.approx(3.0)
+    assert np.isnan(gain.loc[2.0, "gain"])
+    told = errors.gain_in_words(gain.reset_index())
+    assert "+3.000 on labels from 3 on and by −0.110 below" in told
+    assert "Better for sure (95%, rows) in the bins from 4.5." in told
+    assert "Worse for sure in those from 1." in told
+    assert errors.gain_by_label(found, "mse", "epm+cl").empty
+
+
+def test_calibration_compares_tenths_of_the_predictions_with_their_labels() -> None:
+    label = list(np.linspace(1, 5, 100))
+    frame = errors.calibration(made(label, mse=[[0.5] * 100]))
+    assert len(frame) == 10
+    assert (frame["predicted"] - frame["label"]).to_numpy() == pytest.approx(0.5)
+
+
+def test_the_worst_of_each_language_come_with_their_texts() -> None:
+    found = made([1.0, 1.0, 2.0, 2.0, 3.0], mse=[[0.1, 0.2, -3.0, 0.4, 0.5]])
+    texts = pd.DataFrame({"row": range(5), "text": list("abcde")})
+    worst = errors.worst(found, "mse", texts, each=1)
+    assert worst[["language", "text"]].to_numpy().tolist() == [["en", "c"], ["fr", "d"]]
+    assert worst["prediction"].tolist() == pytest.approx([-1.0, 2.4])

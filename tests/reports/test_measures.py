@@ -1,0 +1,114 @@
+"""Every figure comes from stored predictions, paired by row and seed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ablation.tracking import names
+from reports.collect import read_tables
+from reports.contents import Findings
+from reports.measures import TEST, Measure, paper_cell, paper_step
+from tests.reports.conftest import HELD_OUT, SEEN, UNSEEN, Made
+
+
+@pytest.fixture(scope="module")
+def found(table_3: Made) -> Findings:
+    return table_3.find()
+
+
+@pytest.mark.parametrize(
+    ("measure", "languages"),
+    [
+        (Measure("dev1"), SEEN),
+        (Measure("dev2", "unseen"), HELD_OUT),
+        (Measure("dev2", "seen"), tuple(set(SEEN) - set(HELD_OUT))),
+        (Measure(TEST), (*SEEN, *UNSEEN)),
+        (Measure(TEST, "seen"), SEEN),
+        (Measure(TEST, "unseen"), UNSEEN),
+        (Measure(TEST, "ko"), ("ko",)),
+    ],
+)
+def test_a_cell_is_the_mean_over_seeds_of_scipys_pearson(found: Findings, measure: Measure, languages: tuple[str, ...]) -> None:
+    path = names.TEST_PREDICTIONS if measure.place == TEST else names.DEV_PREDICTIONS
+    runs = [r for r in found.group.runs if r.variant == "epm" and r.split == ("dev1" if measure.place == TEST else measure.place)]
+    expected = []
+    for frame in read_tables(found.experiment, runs, path).values():
+        assert frame is not None
+        rows = frame[frame["language"].isin(languages)]
+        expected.append(stats.pearsonr(rows["prediction"], rows["label"]).statistic)
+    cell = found.measured.cell("epm", measure)
+    assert cell.seeds == (0, 1, 2)
+    assert cell.per_seed == pytest.approx(expected)
+    assert cell.mean == pytest.approx(np.mean(expected))
+    assert cell.sd == pytest.approx(np.std(expected, ddof=1))
+    assert set(cell.runs) == {r.run_id for r in runs}
+
+
+def test_a_step_is_paired_by_seed_and_row(found: Findings) -> None:
+    measure = Measure(TEST)
+    a, b, step = (
+        found.measured.cell("mse", measure),
+        found.measured.cell("epm", measure),
+        found.measured.step("mse", "epm", measure),
+    )
+    assert step.per_seed == pytest.approx(b.per_seed - a.per_seed)
+    # Rows share their hardness among runs: paired, the difference is surer than two cells apart.
+    assert step.over_rows.half_width < np.hypot(a.over_rows.half_width, b.over_rows.half_width)
+    assert step.p < 0.05
+    assert all(p < 0.05 for p in found.measured.williams("mse", "epm", measure).values())
+    nothing = found.measured.step("epm", "epm+cl", measure)
+    assert 0.0 in nothing.widest
+
+
+def test_the_widest_interval_is_over_rows_and_seeds(found: Findings) -> None:
+    cell = found.measured.cell("epm", Measure(TEST))
+    assert cell.widest == cell.both.interval
+    assert cell.widest.half_width > cell.over_rows.half_width
+
+
+def test_resamples_do_not_depend_on_which_runs_are_compared(experiment: Callable[..., Made], found: Findings) -> None:
+    alone = experiment(noise={"mse": 1.2}, seeds=(0, 1, 2), rows=40).find().measured
+    for measure in (Measure("dev1"), Measure(TEST, "unseen")):
+        interval, other = alone.cell("mse", measure).over_rows, found.measured.cell("mse", measure).over_rows
+        assert (interval.low, interval.high) == pytest.approx((other.low, other.high))
+
+
+def test_one_seed_has_no_interval_over_seeds(experiment: Callable[..., Made]) -> None:
+    step = experiment(seeds=(4,), rows=20).find().measured.step("mse", "epm", Measure("dev1"))
+    assert step.seeds == (4,)
+    assert np.isnan([step.sd, step.over_seeds.low, step.both.p]).all()
+    assert step.widest == step.over_rows
+    assert np.isfinite(step.widest.low)
+
+
+def test_without_test_labels_nothing_is_scored_on_them(experiment: Callable[..., Made]) -> None:
+    measured = experiment(labelled=False, rows=20, seeds=(0,)).find().measured
+    assert not measured.has_test
+    assert measured.analysed_place == "dev1"
+    assert not measured.cell("mse", Measure(TEST, "unseen")).exists
+    assert Measure(TEST, "unseen") in measured.columns  # the column stands, empty
+
+
+def test_a_collapsed_run_has_no_pearson_and_is_left_out_of_no_mean_in_silence(experiment: Callable[..., Made]) -> None:
+    measured = experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), rows=20, seeds=(0, 1)).find().measured
+    assert not measured.cell("mse+cl", Measure("dev1")).exists
+    assert measured.cell("mse", Measure("dev1")).exists
+    assert not measured.step("mse", "mse+cl", Measure("dev1")).exists
+
+
+def test_runs_on_other_rows_share_no_interval(experiment: Callable[..., Made]) -> None:
+    experiment(noise={"mse": 0.5}, rows=20, seeds=(0,), splits=("dev1",))
+    made = experiment(noise={"mse": 0.5}, rows=30, seeds=(1,), splits=("dev1",), data="x" * 40)
+    cell = made.find(mixed=True).measured.cell("mse", Measure("dev1"))
+    assert cell.seeds == (0, 1)
+    assert np.isnan(cell.over_rows.low)
+
+
+def test_the_papers_cells_are_those_of_table_3() -> None:
+    assert paper_cell("epm", Measure("dev1")) == pytest.approx(0.6886)
+    assert paper_cell("epm", Measure("dev2:fr+it")) == pytest.approx(0.7047)
+    assert paper_cell("ensemble", Measure(TEST)) == pytest.approx(0.567)
+    assert np.isnan(paper_cell("mse", Measure(TEST)))
+    assert paper_step("mse", "epm", Measure(TEST, "unseen")) == pytest.approx(0.0746)
