@@ -1,0 +1,113 @@
+"""A table's forms: texts are data in each of them, numbers come out in full."""
+
+import csv
+import io
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from reports.tables import Cell, Column, Table, interval_text, mark_best, number, printable, to_csv, to_latex, to_markdown
+
+HOSTILE = [
+    "=1+1",
+    '=HYPERLINK("http://x","y")',
+    "+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    r"\input{/etc/passwd} $x^2$ % & # _ ~ {",
+    "#set page(fill: red) *bold* _it_ `raw` $x$ @ref <label> #{panic()}",
+    "<script>alert(1)</script> &amp; <b>",
+    "| a | b | [link](http://x) **bold** <img src=x>",
+    'a "quoted", text\nwith a line break',
+    "مرحبا بالعالم", "नमस्ते", "안녕하세요 你好", "😂❤️ ♡",
+]  # fmt: skip
+
+
+def table(*texts: str, value: float | None = None) -> Table:
+    return Table(
+        "t",
+        "A title",
+        (Column("Text"), Column("r", True, "group")),
+        tuple((Cell(t, language="en"), number(value)) for t in texts),
+    )
+
+
+def test_numbers_keep_their_value_and_minus_is_a_minus() -> None:
+    assert number(-1.23456).text == "−1.23"
+    assert number(-1.23456).value == -1.23456
+    assert number(0.001, signed=True).text == "0.00"
+    assert number(None).text == number(float("nan")).text == number(math.inf).text == "–"
+    assert interval_text(-0.5, 1.25) == "[−0.50, 1.25]"
+    assert interval_text(float("nan"), 1.0) == "–"
+
+
+def test_best_and_second_are_marked_ties_alike() -> None:
+    cells = [number(v) for v in (1.0, 3.001, 3.004, 2.0)] + [Cell("no runs")]
+    assert [c.mark for c in mark_best(cells)] == ["", "best", "best", "second", ""]
+    assert [c.mark for c in mark_best([number(1.0)])] == [""]
+
+
+class TestCsv:
+    def test_numbers_are_numbers_and_the_runs_are_named(self) -> None:
+        cells = (Cell("a", runs=("r1",)), Cell("−1.23", -1.234567, runs=("r1", "r2")))
+        rows = list(csv.reader(io.StringIO(to_csv(Table("t", "T", (Column("x"), Column("y", True)), (cells,))))))
+        assert rows == [["x", "y", "runs"], ["a", "-1.234567", "r1 r2"]]
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_no_cell_is_a_formula_and_no_character_is_lost(self, text: str) -> None:
+        (_, row) = csv.reader(io.StringIO(to_csv(table(text, value=1.0)), newline=""))
+        assert row[0].lstrip()[:1] not in ("=", "+", "-", "@")
+        assert row[0].removeprefix("'") == text
+
+    @given(some.text(min_size=1))
+    def test_any_text_is_one_cell(self, text: str) -> None:
+        rows = list(csv.reader(io.StringIO(to_csv(table(text)), newline="")))
+        assert len(rows) == 2
+        assert len(rows[1]) == 2
+
+
+class TestLatex:
+    def test_it_is_a_booktabs_table(self) -> None:
+        latex = to_latex(table("a", value=1.5))
+        for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}", r"\multicolumn{1}{c}{group}"):
+            assert part in latex
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_no_character_of_a_text_is_markup(self, text: str) -> None:
+        cell = re.search(r"\\midrule\n(.*?) & ", to_latex(table(text)), re.DOTALL)
+        assert cell
+        rest = cell.group(1)
+        for known in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}",
+                      r"\textquotedbl{}", r"\textquotesingle{}", r"\textasciigrave{}", r"\{", r"\}", r"\$", r"\&", r"\#", r"\%",
+                      r"\_", "{[}", "{]}", "{-}", r"$\times$"):  # fmt: skip
+            rest = rest.replace(known, "")
+        assert not set(rest) & set('\\{}$&#%_~^<>"`')
+
+
+class TestMarkdown:
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_a_text_stays_in_its_cell(self, text: str) -> None:
+        line = to_markdown(table(text)).splitlines()[4]
+        assert len(re.findall(r"(?<!\\)\|", line)) == 3
+        assert re.sub(r"\\(.)", r"\1", line).startswith(f"| {' '.join(text.split())} |")
+
+    def test_best_is_bold_and_second_is_in_italics(self) -> None:
+        cells = mark_best([number(3.0), number(2.0), number(1.0)])
+        lines = to_markdown(Table("t", "T", (Column("r", True),), tuple((c,) for c in cells))).splitlines()
+        assert lines[4:] == ["| **3.00** |", "| *2.00* |", "| 1.00 |"]
+
+
+@given(some.text())
+def test_what_is_printed_has_a_glyph_and_one_line(text: str) -> None:
+    shown = printable(text)
+    assert "\n" not in shown
+    assert not re.search("[\x00-\x1f\x7f\u202a-\u202e]", shown)
+
+
+def test_a_row_has_a_cell_for_each_column() -> None:
+    with pytest.raises(AssertionError, match="table t"):
+        Table("t", "T", (Column("a"), Column("b")), ((Cell("x"),),))
