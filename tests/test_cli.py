@@ -31,10 +31,10 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
     script = (
         "import sys; from typer.testing import CliRunner; from ablation.cli import app;"
         "r = CliRunner().invoke(app, ['--help']); print(r.output);"
-        "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'numpy'} & set(sys.modules); print('heavy:', heavy)"
+        "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules); print('heavy:', heavy)"
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path).stdout
-    for command in ("run", "plan", "data"):
+    for command in ("run", "plan", "data", "report"):
         assert re.search(rf"^.*\b{command}\b", output, re.MULTILINE)
     assert "heavy: set()" in output
 
@@ -52,6 +52,11 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         (["run", "--set", "optimisation.epochs=0", "--data", "{corpus}"], "optimisation.epochs = 0"),
         (["run", "--set", "loss.tua=1", "--data", "{corpus}"], "did you mean 'loss.tau'?"),
         (["run", "--fresh", "perhaps", "--data", "{corpus}"], "--fresh 'perhaps': say true or false"),
+        (["run", "--report", "no", "--data", "{corpus}"], "--report 'no': say true or false"),
+        (["report", "--experiment", "nowhere"], "no experiment 'nowhere'"),
+        (["report", "--mix", "some"], "--mix 'some': say true or false"),
+        (["report", "--tracking-uri", "sqlite:///nowhere.db"], "nowhere.db: there is no such file"),
+        (["report", "--group", "x"], "Invalid value for '--group'"),
         (["run", "--tracking-uri", "nonsense://x", "--data", "{corpus}"], "tracking store nonsense://x"),
         (["plan", "--encoder", "./nowhere", "--data", "{corpus}"], "there is no such folder"),
         (["run", "--tua", "0.1"], "No such option"),
@@ -105,6 +110,12 @@ def test_plan_then_run_then_plan(small_corpus: Path, tmp_path: Path, store_uri: 
     assert "epoch 1/1, dev Pearson" in done.stdout
     assert re.search(r"MSE +│ -?\d+\.\d\d \[68.66\]", done.stdout)
     assert f"mlflow ui --backend-store-uri {store_uri}" in done.stdout
+    assert "Report: " in done.stdout
+    assert "One seed: how much trainings differ is not known" in done.stdout
+    for file in ("report.pdf", "report.html", "tables/table3.tex", "figures/figure2.svg"):
+        assert (tmp_path / "report-ablation" / file).stat().st_size > 0
+    checked = ablation("report", "--verify", "--tracking-uri", store_uri, cwd=tmp_path)
+    assert re.search(r"\d+ numbers computed again, all as report-ablation has them", checked.stdout), checked.stderr
     after = ablation("plan", *common, cwd=tmp_path)
     assert "0 to do, 2 reused" in after.stdout
 
@@ -113,7 +124,7 @@ def test_a_failing_run_makes_the_command_fail_and_is_listed(small_corpus: Path, 
     # A rate that no float32 weight survives: the loss stops being a number.
     broken = ("--set", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,optimisation.warmup=0,optimisation.batch_size=8")
     arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
-    done = ablation("run", *arguments, *broken, cwd=tmp_path)
+    done = ablation("run", *arguments, *broken, "--report", "false", cwd=tmp_path)
     assert done.returncode == 1
     assert "failed: mse dev1 seed 0: RunError: train/" in done.stdout
     assert "1 of 1 runs failed" in done.stderr
@@ -144,7 +155,7 @@ def test_a_signal_ends_the_runs_as_killed_and_leaves_none_running(
 
 
 def test_after_a_kill_the_next_command_ends_what_was_left_running(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
-    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
+    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri, "--report", "false")
     command = [sys.executable, "-m", "ablation", "run", *arguments]
     process = subprocess.Popen([*command, "--set", "optimisation.epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout
@@ -162,9 +173,9 @@ def test_after_a_kill_the_next_command_ends_what_was_left_running(small_corpus: 
 
 def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
     project = Path(__file__).resolve().parents[1]
-    parameters = {"data": small_corpus, "profile": "smoke", "variants": "mse,ensemble", "splits": "dev1"}
-    command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", "ablation", "--env-manager", "local"]
-    command += [part for name, value in parameters.items() for part in ("-P", f"{name}={value}")]
+    parameters = {"data": small_corpus, "profile": "smoke", "variants": "mse,ensemble", "splits": "dev1", "report": "false"}
+    launch = [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local", "-e"]
+    command = [*launch, "ablation", *(part for name, value in parameters.items() for part in ("-P", f"{name}={value}"))]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store_uri, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
@@ -176,10 +187,16 @@ def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(small_corpus: Pat
     assert sorted(run.info.run_name for run in children) == ["ensemble dev1 seed 0", "mse dev1 seed 0"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert json.loads(suite.data.tags[names.MANIFEST])
+    # The report entry point, started the same way, reports on the same experiment, to the suite's artifacts.
+    command = [*launch, "report", "-P", f"out={tmp_path / 'report'}"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "report.pdf").is_file()
+    assert "report/report.html" in {f.path for f in store.client.list_artifacts(suite.info.run_id, "report")}
 
 
 def test_on_a_terminal_a_live_table_shows_the_runs(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
-    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
+    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri, "--report", "false")
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(

@@ -17,6 +17,7 @@ from rich.console import Console
 from ablation.progress import Progress
 from ablation.runner import Request, lay_out, run_ablation
 from ablation.tracking.store import open_store
+from reports.build import Choice, build
 from tests.conftest import some_rows, write_corpus
 
 SECONDS = 90
@@ -94,3 +95,14 @@ def test_a_run_shows_its_training_curves(page: Page, server: str, store_uri: str
     card = page.get_by_test_id("experiment-view-compare-runs-card")
     expect(card).to_have_count(1)
     expect(card).to_contain_text("pearson")
+
+
+def test_the_report_opens_among_the_suites_artifacts(page: Page, server: str, store_uri: str, tmp_path: Path) -> None:
+    built = build(Choice(tracking_uri=store_uri), tmp_path / "report")
+    experiment = open_store(store_uri).client.get_experiment_by_name("ablation")
+    assert experiment is not None
+    page.goto(f"{server}/#/experiments/{experiment.experiment_id}/runs/{built.suite}/artifacts/report/report.html")
+    report = page.frame_locator("iframe")
+    expect(report.get_by_role("heading", name="Ablation report: ablation")).to_be_visible()
+    report.locator("#t-verdicts tr.heads th button").nth(2).click()
+    expect(report.locator("#t-verdicts th[aria-sort=ascending]")).to_have_count(1)

@@ -42,6 +42,25 @@ def test_only_tracking_imports_mlflow() -> None:
     assert users == {"tracking"}
 
 
+def test_reports_read_the_store_through_one_module_and_draw_in_one() -> None:
+    def users(library: str) -> set[str]:
+        return {f.stem for f in modules("reports") if any(n.split(".")[0] == library for n in imports(f))}
+
+    assert users("mlflow") == {"collect"}
+    assert users("typst") == {"pdf"}
+    assert users("statsmodels") == {"statistics"}
+    assert users("matplotlib") == {"figures", "contents"}  # contents names the type
+    assert users("studies") == set()
+
+
+def test_reports_take_from_ablation_what_describes_runs_and_nothing_that_trains() -> None:
+    taken = {n for f in modules("reports") for n in imports(f) if n.split(".")[0] == "ablation"}
+    assert taken == {
+        "ablation", "ablation.comparison", "ablation.config", "ablation.data.description", "ablation.data.languages",
+        "ablation.errors", "ablation.records", "ablation.tracking", "ablation.tracking.store", "ablation.variants",
+    }  # fmt: skip
+
+
 def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
     for name in ("training", "experiment", "evaluation", "model", "batching", "ensemble", "splits"):
         found = set(imports(ROOT / "ablation" / f"{name}.py"))
@@ -51,7 +70,8 @@ def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
 
 
 def test_no_module_is_longer_than_350_lines() -> None:
-    assert {f.name: n for f in modules("ablation") if (n := len(f.read_text("utf-8").splitlines())) > 350} == {}
+    files = [file for package in ("ablation", "reports", "studies") for file in modules(package)]
+    assert {f.name: n for f in files if (n := len(f.read_text("utf-8").splitlines())) > 350} == {}
 
 
 def test_the_top_level_holds_what_was_agreed() -> None:
@@ -63,18 +83,26 @@ def test_the_top_level_holds_what_was_agreed() -> None:
     assert top <= agreed
 
 
-def test_mlproject_offers_the_parameters_that_run_takes() -> None:
+@pytest.mark.parametrize(
+    ("point", "command", "defaults"),
+    [
+        ("ablation", "run", {
+            "data": "demo", "profile": "demo", "variants": "table3", "splits": "dev1,dev2", "seeds": "0",
+            "encoder": "", "experiment": "", "fresh": "false", "report": "true",
+        }),
+        ("report", "report", {"experiment": "", "out": "", "group": "1", "mix": "false", "ui_url": ""}),
+    ],
+)  # fmt: skip
+def test_mlproject_offers_the_parameters_that_the_commands_take(point: str, command: str, defaults: dict[str, str]) -> None:
     project = yaml.safe_load((ROOT / "MLproject").read_text("utf-8"))
     assert project["entry_points"]["main"] == project["entry_points"]["ablation"]
-    entry = project["entry_points"]["ablation"]
-    assert {name: p["default"] for name, p in entry["parameters"].items()} == {
-        "data": "demo", "profile": "demo", "variants": "table3", "splits": "dev1,dev2", "seeds": "0",
-        "encoder": "", "experiment": "", "fresh": "false",
-    }  # fmt: skip
-    help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
-    for name in entry["parameters"]:
-        assert f"--{name} {{{name}}}" in entry["command"]
-        assert f"--{name}" in help_text
+    entry = project["entry_points"][point]
+    assert {name: p["default"] for name, p in entry["parameters"].items()} == defaults
+    help_text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+    for name in defaults:
+        option = f"--{name.replace('_', '-')}"
+        assert f"{option} {{{name}}}" in entry["command"]
+        assert option in help_text
 
 
 @pytest.mark.parametrize("profile", PROFILES)
