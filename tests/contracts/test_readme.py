@@ -21,7 +21,7 @@ def test_commands_on_ones_own_data_do_what_they_say(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     mine = [line for line in COMMANDS if line.startswith("ablation ")]
-    assert len(mine) == 3
+    assert len(mine) == 5
     for line in mine:
         line = line.replace("path/to/folder", str(small_corpus)).replace("--profile small", "--profile smoke")
         monkeypatch.setattr(sys, "argv", shlex.split(line))
@@ -29,7 +29,7 @@ def test_commands_on_ones_own_data_do_what_they_say(
             main()
         assert ended.value.code == 0, line
     printed = capsys.readouterr().out
-    for part in ("Labelled rows by intimacy", "12 to do, 0 reused", "bold: best of these runs"):
+    for part in ("Labelled rows by intimacy", "12 to do, 0 reused", "bold: best of these runs", "numbers computed again"):
         assert part in printed
 
 
@@ -38,13 +38,14 @@ def test_every_other_command_is_run_by_ci_or_by_a_test_of_its_own() -> None:
     assert others == {
         "pip install -e . && mlflow run . -e ablation --env-manager local",  # tests/test_cli.py, after CI's installation
         "mlflow ui",  # tests/test_mlflow_ui.py
+        "mlflow run . -e report --env-manager local",  # tests/test_cli.py
         "pip install -e '.[test]' && pytest",  # .ci/run
     }
     assert "pip install -e '.[test]' && pytest" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 def test_the_map_names_every_module() -> None:
-    for entry in (ROOT / "ablation").iterdir():
+    for entry in (*(ROOT / "ablation").iterdir(), *(ROOT / "reports").iterdir()):
         name = f"{entry.name}/" if entry.is_dir() else entry.name
         if name.startswith("__") or name in ("py.typed", "errors.py", "paper.py", "seeding.py"):
             continue
