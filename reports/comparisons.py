@@ -13,7 +13,7 @@ from reports.claims import printed_effect
 from reports.collect import StoredRun
 from reports.effects import effects
 from reports.measures import Estimate, Measure, Measurements, paper_step
-from reports.scores import MARKS, over, short, span
+from reports.scores import MARKS, over, short, span, why_empty
 from reports.tables import Cell, Column, Mark, Table, number
 from reports.verdicts import SYNTHETIC, Judgement, judge_effect
 
@@ -59,10 +59,15 @@ def steps(measured: Measurements, *, comparable: bool) -> list[Step]:
             if estimate.exists or (in_table_3 and np.isfinite(printed)):
                 asked.append((worse, better, measure, estimate, printed))
     adjusted = st.holm([estimate.p for *_, estimate, _ in asked])
-    return [
-        Step(w, b, m, e, printed, p, judge_effect(e, printed, p, comparable=comparable))
-        for (w, b, m, e, printed), p in zip(asked, adjusted, strict=True)
-    ]
+    found = []
+    for (worse, better, measure, estimate, printed), p in zip(asked, adjusted, strict=True):
+        judgement = judge_effect(estimate, printed, p, comparable=comparable)
+        if judgement.verdict == "missing":
+            reasons = {short(v): why_empty(measured, v, measure) for v in (worse, better) if not measured.cell(v, measure).exists}
+            told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            judgement = judgement._replace(why=told or "no seed that both have")
+        found.append(Step(worse, better, measure, estimate, printed, p, judgement))
+    return found
 
 
 def steps_table(found: Sequence[Step]) -> Table:

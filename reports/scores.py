@@ -63,6 +63,7 @@ def verdicts(measured: Measurements, *, comparable: bool) -> Table:
             if not estimate.exists and not np.isfinite(printed):
                 continue
             verdict, why = judge_cell(estimate, printed, comparable=comparable)
+            why = why_empty(measured, variant, measure) if verdict == "missing" else why
             rows.append(
                 (
                     Cell(title(variant)),
@@ -145,12 +146,13 @@ def _cell(measured: Measurements, variant: str, measure: Measure, *, comparable:
         )
         below = f"paper {100 * printed:.2f}{difference}"
     if not estimate.exists:
-        return Cell(_why_empty(measured, variant, measure), below=below)
+        return Cell(why_empty(measured, variant, measure), below=below)
     sd = f" ± {100 * estimate.sd:.2f}" if np.isfinite(estimate.sd) else ""
     return Cell(f"{100 * estimate.mean:.2f}{sd}".replace("-", "−"), 100 * estimate.mean, below, estimate.runs)
 
 
-def _why_empty(measured: Measurements, variant: str, measure: Measure) -> str:
+def why_empty(measured: Measurements, variant: str, measure: Measure) -> str:
+    """Why a cell of Table 3 has no score, in a word or two."""
     runs = measured.runs(variant, measure.place)
     if not runs:
         return "no runs"
