@@ -122,7 +122,8 @@ def to_csv(table: Table) -> str:
     runs = [" ".join(dict.fromkeys(run for cell in row for run in cell.runs)) for row in table.rows]
     with_runs = any(runs)
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    # Texts in quotes: a bare carriage return in one would end its row.
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow([*(_no_formula(c.full_title) for c in table.columns), *(["runs"] if with_runs else [])])
     for row, ids in zip(table.rows, runs, strict=True):
         writer.writerow([*(_csv_cell(cell) for cell in row), *([ids] if with_runs else [])])
@@ -177,9 +178,9 @@ def group_spans(table: Table) -> list[tuple[str, int]]:
 FORMS: Final[dict[str, Callable[[Table], str]]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
-def _csv_cell(cell: Cell) -> str:
+def _csv_cell(cell: Cell) -> str | float:
     if cell.value is not None and not cell.language and not cell.below:
-        return repr(round(cell.value, 6) + 0.0)
+        return round(float(cell.value), 6) + 0.0
     return _no_formula(cell.whole) if cell.text != "–" else ""
 
 
