@@ -124,7 +124,7 @@ def to_csv(table: Table) -> str:
     out = io.StringIO()
     # Texts in quotes: a bare carriage return in one would end its row.
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow([*(_no_formula(c.full_title) for c in table.columns), *(["runs"] if with_runs else [])])
+    writer.writerow([*(_no_formula(c.full_title) for c in table.columns), *(["run ids"] if with_runs else [])])
     for row, ids in zip(table.rows, runs, strict=True):
         writer.writerow([*(_csv_cell(cell) for cell in row), *([ids] if with_runs else [])])
     return out.getvalue()
@@ -181,7 +181,9 @@ FORMS: Final[dict[str, Callable[[Table], str]]] = {"csv": to_csv, "md": to_markd
 def _csv_cell(cell: Cell) -> str | float:
     if cell.value is not None and not cell.language and not cell.below:
         return round(float(cell.value), 6) + 0.0
-    return _no_formula(cell.whole) if cell.text != "–" else ""
+    # A variant's own name, `+ EPM`, is shown without its plus rather than with an apostrophe.
+    text = cell.whole if cell.language else cell.whole.removeprefix("+ ")
+    return _no_formula(text) if cell.text != "–" else ""
 
 
 def _no_formula(text: str) -> str:

@@ -55,13 +55,16 @@ class TestCsv:
     def test_numbers_are_numbers_and_the_runs_are_named(self) -> None:
         cells = (Cell("a", runs=("r1",)), Cell("−1.23", -1.234567, runs=("r1", "r2")))
         rows = list(csv.reader(io.StringIO(to_csv(Table("t", "T", (Column("x"), Column("y", True)), (cells,))))))
-        assert rows == [["x", "y", "runs"], ["a", "-1.234567", "r1 r2"]]
+        assert rows == [["x", "y", "run ids"], ["a", "-1.234567", "r1 r2"]]
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_cell_is_a_formula_and_no_character_is_lost(self, text: str) -> None:
         (_, row) = csv.reader(io.StringIO(to_csv(table(text, value=1.0)), newline=""))
         assert row[0].lstrip()[:1] not in ("=", "+", "-", "@")
         assert row[0].removeprefix("'") == text
+
+    def test_a_variants_name_loses_its_plus(self) -> None:
+        assert '"EPM + CL"' in to_csv(Table("t", "T", (Column("Method"),), ((Cell("+ EPM + CL"),),)))
 
     @given(some.text(min_size=1))
     def test_any_text_is_one_cell(self, text: str) -> None:
