@@ -4,6 +4,7 @@
 computed. Nothing is drawn or laid out here.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,12 +151,23 @@ def _warnings(found: Findings) -> Iterator[str]:
     if others and not group.mixed:
         count = sum(len(other.runs) for other in others)
         yield f"{count} more runs differ in data, encoder, code or settings and stand in no number here."
-    failed = [run for run in found.experiment.runs if run.status != "FINISHED"]
-    if failed:
-        yield f"{len(failed)} runs did not finish and stand in no number here."
+    states = Counter(run.status for run in found.experiment.runs if run.status != "FINISHED")
+    if states:
+        listed = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
+        yield f"Runs that are not finished stand in no number here: {listed}."
+    uneven = _uneven_seeds(group)
+    if uneven:
+        yield f"Not every row has all seeds ({uneven}): a step is taken over the seeds that both its rows have."
     collapsed = [str(run) for run in group.runs if found.measured.records[run.run_id].collapsed]
     if collapsed:
         yield f"Collapsed to constant predictions, which have no Pearson: {', '.join(collapsed)}."
+
+
+def _uneven_seeds(group: Group) -> str:
+    """Rows with fewer seeds than the others of their split, in words."""
+    counts = Counter((run.split, run.variant) for run in group.runs)
+    most = {split: max(n for (s, _), n in counts.items() if s == split) for split in group.splits}
+    return ", ".join(f"{variant} {split}: {n} of {most[split]}" for (split, variant), n in counts.items() if n < most[split])
 
 
 def _results(found: Findings) -> Iterator[Block]:
@@ -273,9 +285,10 @@ def _setting(found: Findings) -> Iterator[Block]:
 def _origin(found: Findings) -> Iterator[Block]:
     yield origin.provenance(found.experiment, found.group)
     yield origin.runs_table(found.experiment, found.group, found.measured)
-    yield origin.test_reads(found.experiment)
-    for table in (origin.other_groups(found.groups, found.group), origin.unfinished(found.experiment)):
-        if table is not None and not found.group.mixed:
+    yield origin.test_reads(found.experiment, found.group)
+    groups = None if found.group.mixed else origin.other_groups(found.groups, found.group)
+    for table in (origin.other_reads(found.experiment, found.group), groups, origin.unfinished(found.experiment)):
+        if table is not None:
             yield table
 
 

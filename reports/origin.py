@@ -77,7 +77,7 @@ def cost_table(measured: Measurements) -> Table:
     return Table("cost", "What each variant took", heads, tuple(rows), (note,), wide=True)
 
 
-def test_reads(experiment: Experiment) -> str:
+def test_reads(experiment: Experiment, group: Group) -> str:
     """How often the labels of the test rows were read in the whole experiment, by failed and replaced runs too."""
     days = Counter(when[:10] for run in experiment.runs if (when := _read_at(run)))
     total = sum(days.values())
@@ -87,8 +87,21 @@ def test_reads(experiment: Experiment) -> str:
     return (
         f"The labels of the test rows were read {total} times in this experiment ({listed}), once at the end of each run, never"
         " for training, selection or the ensemble. The more often they are read to choose what to do next, the less a test score"
-        " says. The tables of runs give each reading's time."
+        " says. The table of runs gives the time of each reading by them"
+        + (", the table of other readings those by runs that stand in no number here." if other_reads(experiment, group) else ".")
     )
+
+
+def other_reads(experiment: Experiment, group: Group) -> Table | None:
+    """Readings of the test rows by runs outside the group: failed ones, replaced ones, other settings. None if there are none."""
+    shown = {run.run_id for run in group.runs}
+    rows = [
+        (_run_cell(experiment, run), Cell(str(run)), Cell(run.status), Cell(when))
+        for run in experiment.runs
+        if run.run_id not in shown and (when := _read_at(run))
+    ]
+    heads = (Column("run"), Column("which"), Column("status"), Column("test rows read (UTC)"))
+    return Table("test_reads", "Other readings of the test rows", heads, tuple(rows)) if rows else None
 
 
 def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> Table:

@@ -70,7 +70,8 @@ def bootstrap_pearson(
     All models see the same resampled rows, so a difference of two of them is a paired one. Rows are
     drawn with replacement within each stratum (`strata`, (rows,), numbers from 0: a language keeps
     its number of rows), and each of the `subsets` pools the rows of some strata; one subset of
-    everything by default. NaN where r does not exist in a resample.
+    everything by default. NaN where r does not exist in a resample. `scipy.stats.bootstrap` draws anew for
+    each statistic; here thousands of them (runs, subsets, differences) share their draws.
     """
     rows, models = predictions.shape
     strata = np.zeros(rows, dtype=np.int64) if strata is None else strata

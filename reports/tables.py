@@ -19,7 +19,7 @@ _LATEX: Final = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "[": "{[}", "]": "{]}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}", "-": "{-}",
+    "`": r"\textasciigrave{}", "-": "{-}", "–": "--", "→": r"$\rightarrow$", "τ": r"$\tau$", "·": r"$\cdot$",
 }  # fmt: skip
 _MARKDOWN: Final = frozenset("\\`*_{}[]()<>#+-!|~&$^=:@.")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -141,9 +141,12 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A booktabs table (package booktabs; XeLaTeX or LuaLaTeX for scripts beyond Latin)."""
-    alignment = "".join("r" if c.numeric else "l" for c in table.columns)
+    share = [0.94 * width / sum(table.widths) for width in table.widths] or [0.0] * len(table.columns)
+    alignment = "".join(
+        "r" if c.numeric else rf"p{{{part:.3f}\linewidth}}" if part else "l" for c, part in zip(table.columns, share, strict=True)
+    )
     lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}", rf"\label{{tab:{table.id}}}",
+        r"\begin{table}", r"\centering", r"\footnotesize", rf"\caption{{{_latex(table.title)}}}", rf"\label{{tab:{table.id}}}",
         rf"\begin{{tabular}}{{{alignment}}}", r"\toprule",
     ]  # fmt: skip
     if any(c.group for c in table.columns):

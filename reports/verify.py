@@ -77,7 +77,7 @@ def _as_it_was(experiment: Experiment, known: set[str]) -> Experiment:
 
 def _pairs(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:
     """Each cell of both, side by side, under its place in words; None where one has no such cell."""
-    for table in sorted({*then, *now} - {"groups", "unfinished"}):  # these tell of runs that are in no number
+    for table in sorted({*then, *now} - {"groups", "unfinished", "test_reads"}):  # these tell of runs that are in no number
         was, is_ = ({(c["row"], c["column"]): c for c in side.get(table, [])} for side in (then, now))
         for row, column in sorted({*was, *is_}):
             yield f"table {table}, row {row + 1}, {column}", was.get((row, column)), is_.get((row, column))

@@ -265,6 +265,33 @@ class TestOddExperiments:
         claims = next(t for t in built.report.tables if t.id == "claims")
         assert {row[2].text for row in claims.rows} == {"not decidable"}
 
+    def test_rows_with_fewer_seeds_are_named(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+        experiment(**(SMALL | {"seeds": (0, 1)}))
+        made = experiment(noise={"mse": 0.5}, splits=("dev1",), seeds=(2,), rows=10)
+        report = build(made.choice(), tmp_path / "report").report
+        assert any("epm dev1: 2 of 3" in w for w in report.warnings)
+
+    def test_readings_of_the_test_rows_by_runs_that_are_not_shown_are_listed(
+        self, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
+        experiment(**SMALL)
+        made = experiment(**SMALL)  # replaces the first suite's runs
+        report = build(made.choice(), tmp_path / "report").report
+        (text,) = (
+            b for s in report.sections for b in s.blocks if isinstance(b, str) and b.startswith("The labels of the test rows")
+        )
+        assert "were read 4 times" in text
+        others = next(t for t in report.tables if t.id == "test_reads")
+        assert [row[1].text for row in others.rows] == ["mse dev1 seed 0", "epm dev1 seed 0"]
+
+    def test_runs_that_are_still_running_are_not_called_failed(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+        made = experiment(**SMALL)
+        tags = {names.KIND: names.RUN, names.VARIANT: "epm", names.SPLIT: "dev1", names.SEED: 5}
+        running = start_run(made.store, collect(made.uri, made.name).experiment_id, "epm", tags)
+        report = build(made.choice(), tmp_path / "report").report
+        running.end("KILLED")
+        assert "Runs that are not finished stand in no number here: 1 RUNNING." in report.warnings
+
     def test_collapsed_runs_are_told(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
         made = experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), **SMALL)
         report = build(made.choice(), tmp_path / "report").report
