@@ -208,7 +208,12 @@ def _latex(text: str) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = _latex(cell.whole) if cell.whole != "–" else "--"
+    text = _latex(cell.text) if cell.text != "–" else "--"
     if cell.mark == "best":
-        return rf"\underline{{\textbf{{{text}}}}}"
-    return rf"\underline{{{text}}}" if cell.mark == "second" else text
+        text = rf"\underline{{\textbf{{{text}}}}}"
+    elif cell.mark == "second":
+        text = rf"\underline{{{text}}}"
+    if not cell.below:
+        return text
+    lines = r"\\".join([text, *(rf"\tiny {_latex(line)}" for line in cell.below.splitlines())])
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"

@@ -79,6 +79,12 @@ class TestLatex:
         for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}", r"\multicolumn{1}{c}{group}"):
             assert part in latex
 
+    def test_small_print_stands_below(self) -> None:
+        latex = to_latex(
+            Table("t", "T", (Column("r", True),), ((Cell("1.00", 1.0, below="paper 2.00\n[0, 3]", mark="second"),),))
+        )
+        assert r"\begin{tabular}[t]{@{}r@{}}\underline{1.00}\\\tiny paper 2.00\\\tiny {[}0, 3{]}\end{tabular} \\" in latex
+
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_character_of_a_text_is_markup(self, text: str) -> None:
         cell = re.search(r"\\midrule\n(.*?) & ", to_latex(table(text)), re.DOTALL)
