@@ -33,6 +33,14 @@ def test_the_page_works_by_itself(report: Path, chromium: str) -> None:
         for image in page.locator("img").all():
             assert image.evaluate("i => i.complete && i.naturalWidth > 0")
 
+        # Small print stands below its figure, not across the next one.
+        for cell in page.locator("#t-table3 td:has(small)").all():
+            figure, small = (cell.locator(part).bounding_box() for part in (":scope > :first-child", "small"))
+            assert figure
+            assert small
+            assert small["y"] >= figure["y"] + figure["height"] - 1
+            assert small["x"] + small["width"] <= figure["x"] + figure["width"] + 1
+
         heads = page.locator("#t-verdicts tr.heads th button")
         means = 3
         heads.nth(means - 1).click()
