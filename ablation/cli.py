@@ -173,6 +173,55 @@ def report(
     )  # fmt: skip
 
 
+@app.command()
+def sweep(
+    space: Annotated[str, typer.Option(help="tau, freeze, lr, joint, variants, or a TOML file.")] = "tau",
+    study: Annotated[str, typer.Option(help="The study's name: an existing one goes on. [default: from the others]")] = "",
+    trials: Annotated[int, typer.Option(help="How many in all, those done before counted.")] = 20,
+    timeout: Annotated[float, typer.Option(help="Take no new trial after so many seconds; 0: no limit.")] = 0.0,
+    workers: Annotated[int, typer.Option(help="Processes on this machine, each with its share of the cores.")] = 1,
+    data: Data = "demo",
+    profile: Profile = "demo",
+    split: Annotated[str, typer.Option(help="Development rows to tune on; with commas, their mean.")] = "dev1",
+    sampler: Annotated[str, typer.Option(help="tpe, grid, or qmc (quasi-random).")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="hyperband, median, or none.")] = "hyperband",
+    objective: Annotated[str, typer.Option(help="pearson, or pearson,seconds for a Pareto front.")] = "pearson",
+    seed: Annotated[int, typer.Option(help="Of the training, and of the sampler.")] = 0,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment. [default: studies, or the one of mlflow run]")] = "",
+    set_: Set = None,
+    storage: Annotated[str, typer.Option(help="SQLAlchemy URL, or journal:FILE. [default: studies.db beside the store]")] = "",
+    out: Annotated[str, typer.Option(help="Folder for best.toml, trials.csv, plots.html. [default: study-NAME]")] = "",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Search settings with Optuna on development rows; resumes a study by its name."""
+    from studies.outcome import best_trials, conclude
+    from studies.sweep import Request as SweepRequest
+    from studies.sweep import lay_out, sweep
+
+    console = _console()
+    laid = lay_out(
+        SweepRequest(
+            space=space, study=study, trials=trials, timeout=timeout, workers=workers, data=data, profile=profile, split=split,
+            sampler=sampler, pruner=pruner, objective=objective, seed=seed, overrides=tuple(set_ or ()), storage=storage,
+            experiment=experiment or _mlflow_experiment(tracking_uri), tracking_uri=tracking_uri,
+        )
+    )  # fmt: skip
+    try:
+        swept = sweep(laid, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+    except KeyboardInterrupt:
+        print("ablation: interrupted; the same command goes on with the study", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    folder = Path(out) if out else Path(f"study-{laid.study_name}")
+    conclude(swept, folder)
+    for trial in best_trials(swept.study):
+        values = " and ".join(f"{value:.4f}" for value in trial.values)
+        console.print(f"best: trial {trial.number}: {values}: {trial.params}", markup=False, soft_wrap=True)
+    if not best_trials(swept.study):
+        raise RunError("no trial was completed; the reasons stand above, and in MLflow")
+    console.print(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}", markup=False, soft_wrap=True)
+    console.print(f"Browse it with: optuna-dashboard {_shown(laid.storage_url)}", markup=False, soft_wrap=True)
+
+
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     debug = "--debug" in sys.argv
@@ -197,6 +246,16 @@ def _request(
         data=data, profile=profile, variants=variants, splits=splits, seeds=seeds, encoder=encoder, experiment=experiment,
         overrides=tuple(set_ or ()), fresh=_true_or_false("--fresh", fresh), tracking_uri=tracking_uri, export=export,
     )  # fmt: skip
+
+
+def _mlflow_experiment(tracking_uri: str | None) -> str:
+    """The name of the experiment that `mlflow run` opened; empty outside of it."""
+    found = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+    if not found:
+        return ""
+    from ablation.tracking.store import open_store
+
+    return str(open_store(tracking_uri).client.get_experiment(found).name)
 
 
 def _true_or_false(option: str, text: str) -> bool:

@@ -1,4 +1,1 @@
-"""Studies on top of the ablation: Optuna sweeps and training-curve studies.
-
-This package may import `ablation`, never the reverse. It holds no study yet.
-"""
+"""Studies: sweeps of settings with Optuna, every trial tracked in MLflow, on development rows only."""

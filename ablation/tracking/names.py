@@ -9,6 +9,8 @@ from typing import Final
 KIND: Final = "ablation.kind"
 SUITE: Final = "suite"
 RUN: Final = "run"
+STUDY: Final = "study"
+TRIAL: Final = "trial"
 VARIANT: Final = "ablation.variant"
 SPLIT: Final = "ablation.split"
 SEED: Final = "ablation.seed"
@@ -35,6 +37,12 @@ MEMBERS: Final = "ablation.members"
 MEMBER_RUNS: Final = "ablation.member_runs"
 #: When the test rows were predicted, ISO 8601; their labels are read only to score that.
 TEST_READ: Final = "ablation.test_rows_read"
+#: The name of a study; a trial's number in it, and how it ended: COMPLETE, PRUNED or FAIL.
+STUDY_NAME: Final = "ablation.study"
+TRIAL_NUMBER: Final = "ablation.trial_number"
+TRIAL_STATE: Final = "ablation.trial_state"
+#: The number of the earlier trial with the same parameters, whose value was taken.
+SAME_AS: Final = "ablation.same_as_trial"
 #: The runs that a suite reused instead of training them again, JSON list of run ids.
 REUSED: Final = "ablation.reused_runs"
 

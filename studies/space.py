@@ -1,0 +1,170 @@
+"""Search spaces: data files of fields and bounds, checked against the settings before any trial."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ablation.config import FIELDS, RunConfig, resolve
+from ablation.errors import UsageError
+from ablation.variants import VARIANTS
+
+READY: Final = ("tau", "freeze", "lr", "joint", "variants")
+#: The field that stands for the row of Table 3 instead of a setting.
+VARIANT: Final = "variant"
+
+
+class Bounds(BaseModel):
+    """What a field may be: `choices`, or from `low` to `high` (on a log scale; in steps).
+
+    `high = "layers"` is the number of the encoder's transformer layers. Whole numbers stay whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: int | float | None = None
+    high: int | float | Literal["layers"] | None = None
+    log: bool = False
+    step: int | float | None = Field(None, gt=0)
+    choices: tuple[str | int | float | bool, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Bounds":
+        if bool(self.choices) == (self.low is not None and self.high is not None):
+            raise ValueError("give choices, or low and high")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        if isinstance(self.high, int | float) and self.low is not None and self.low > self.high:
+            raise ValueError("low is above high")
+        if self.log and self.low is not None and self.low <= 0:
+            raise ValueError("a log scale starts above 0")
+        return self
+
+    def distribution(self, layers: int) -> BaseDistribution:
+        """Optuna's own form of it, for an encoder of `layers` layers."""
+        if self.choices:
+            return CategoricalDistribution(self.choices)
+        high = layers if self.high == "layers" else self.high
+        assert self.low is not None
+        assert high is not None
+        if isinstance(self.low, int) and isinstance(high, int):
+            return IntDistribution(self.low, high, log=self.log, step=int(self.step or 1))
+        return FloatDistribution(float(self.low), float(high), log=self.log, step=self.step)
+
+
+class Space(BaseModel):
+    """A search space: the question it answers, the variant that is tuned, and its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str
+    variant: str = "mse"
+    fields: dict[str, Bounds] = Field(min_length=1)
+
+
+def load_space(name_or_file: str) -> Space:
+    """One of `READY`, or a TOML file. Raises UsageError with a line for each problem."""
+    if name_or_file in READY:
+        text = (files("studies") / "spaces" / f"{name_or_file}.toml").read_text("utf-8")
+    else:
+        file = Path(name_or_file).expanduser()
+        if not file.is_file():
+            near = difflib.get_close_matches(name_or_file, READY, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(READY)}, or a TOML file"
+            raise UsageError(f"unknown space {name_or_file!r}: {hint}")
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"space {file}: can't be read: {error}") from error
+    try:
+        space = Space.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"space {name_or_file}: not TOML: {error}") from error
+    except ValidationError as error:
+        raise UsageError([f"space {name_or_file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from error
+    problems = []
+    for field, bounds in space.fields.items():
+        if field == VARIANT:
+            problems += [f"space {name_or_file}: unknown variant {v!r}" for v in bounds.choices if v not in VARIANTS]
+            problems += [f"space {name_or_file}: variant takes choices"] if not bounds.choices else []
+        elif field not in FIELDS:
+            near = difflib.get_close_matches(field, FIELDS, n=1, cutoff=0.5)
+            problems.append(f"space {name_or_file}: unknown field {field!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    if space.variant not in VARIANTS or VARIANTS[space.variant].combines_runs:
+        problems.append(f"space {name_or_file}: {space.variant!r} is no variant that is trained")
+    if problems:
+        raise UsageError(problems)
+    return space
+
+
+def check(space: Space, differences: Mapping[str, Any], layers: int) -> None:
+    """Raise UsageError if the settings can't take some corner of the space, or a variant decides a field of it."""
+    for variant in _variants(space):
+        fixed = set(VARIANTS[variant].changes) & set(space.fields)
+        if fixed:
+            raise UsageError(f"{', '.join(sorted(fixed))}: the variant {variant!r} decides this itself")
+    for end in ("low", "high"):
+        corner = {field: _end(bounds, end, layers) for field, bounds in space.fields.items() if field != VARIANT}
+        resolve({**differences, **corner}, space.variant)
+    for field, bounds in space.fields.items():
+        for choice in bounds.choices if field != VARIANT else ():
+            resolve({**differences, field: choice}, space.variant)
+
+
+def configure(space: Space, differences: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, RunConfig]:
+    """The variant and the settings of a trial with these parameters."""
+    variant = str(params.get(VARIANT, space.variant))
+    return variant, resolve({**differences, **{f: v for f, v in params.items() if f != VARIANT}}, variant)
+
+
+def suggest(trial: optuna.Trial, space: Space, layers: int) -> dict[str, Any]:
+    """A value for each field, from the study's sampler."""
+    values: dict[str, Any] = {}
+    for field, bounds in space.fields.items():
+        distribution = bounds.distribution(layers)
+        if isinstance(distribution, CategoricalDistribution):
+            values[field] = trial.suggest_categorical(field, distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            values[field] = trial.suggest_int(
+                field, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+            )
+        elif isinstance(distribution, FloatDistribution):
+            low, high = distribution.low, distribution.high
+            values[field] = trial.suggest_float(field, low, high, step=distribution.step, log=distribution.log)
+    return values
+
+
+def grid(space: Space, layers: int, points: int) -> dict[str, list[Any]]:
+    """Up to `points` values of each field, evenly spaced on its scale, ends included."""
+    values: dict[str, list[Any]] = {}
+    for field, bounds in space.fields.items():
+        distribution = bounds.distribution(layers)
+        if isinstance(distribution, CategoricalDistribution):
+            values[field] = list(distribution.choices)
+        elif isinstance(distribution, IntDistribution) and not distribution.log:
+            whole = list(range(distribution.low, distribution.high + 1, distribution.step))
+            stride = max(1, -(-len(whole) // points))
+            values[field] = sorted({*whole[::stride], whole[-1]})
+        elif isinstance(distribution, IntDistribution | FloatDistribution):
+            low, high = distribution.low, distribution.high
+            steps = [i / max(points - 1, 1) for i in range(points)]
+            each = [low * (high / low) ** s if distribution.log else low + (high - low) * s for s in steps]
+            values[field] = sorted({round(v) for v in each}) if isinstance(distribution, IntDistribution) else each
+    return values
+
+
+def _variants(space: Space) -> list[str]:
+    return [str(c) for c in space.fields[VARIANT].choices] if VARIANT in space.fields else [space.variant]
+
+
+def _end(bounds: Bounds, end: str, layers: int) -> Any:
+    if bounds.choices:
+        return bounds.choices[0 if end == "low" else -1]
+    value = getattr(bounds, end)
+    return layers if value == "layers" else value

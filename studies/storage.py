@@ -1,0 +1,56 @@
+"""Where a study is kept: an SQL database, or a journal file for network folders."""
+
+import hashlib
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryFailedTrialCallback
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
+
+from ablation.errors import UsageError
+from ablation.tracking.store import without_password
+
+JOURNAL: Final = "journal:"
+#: A worker on any machine that has not been heard of for this long is taken for dead, and its trial is run again.
+HEARTBEAT_S: Final = 20
+GRACE_S: Final = 80
+
+
+def default_url(tracking_uri: str) -> str:
+    """`studies.db` beside a local tracking store, else in the current folder."""
+    folder = Path(tracking_uri.removeprefix("sqlite:///")).parent if tracking_uri.startswith("sqlite:///") else Path.cwd()
+    return f"sqlite:///{folder / 'studies.db'}"
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage at an SQLAlchemy URL, or at `journal:FILE`. Raises UsageError if it can't be used."""
+    try:
+        if url.startswith(JOURNAL):
+            file = Path(url.removeprefix(JOURNAL)).expanduser().resolve()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(file)))
+        # Several workers on one SQLite file wait for each other instead of failing.
+        engine: dict[str, Any] = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are what a killed worker needs
+            return RDBStorage(
+                url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,
+                heartbeat_stale_trial_callback=RetryFailedTrialCallback(),
+            )  # fmt: skip
+    except (OptunaError, SQLAlchemyError, OSError, ImportError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"storage {without_password(url)}: can't be used: {first}") from error
+
+
+def lock_file(url: str) -> Path:
+    """The file that workers of one machine lock while they take a trial."""
+    if url.startswith("sqlite:///"):
+        return Path(url.removeprefix("sqlite:///") + ".lock")
+    if url.startswith(JOURNAL):
+        return Path(url.removeprefix(JOURNAL) + ".take.lock")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"ablation-study-{digest}.lock"

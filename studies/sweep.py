@@ -1,0 +1,387 @@
+"""A sweep: a study by name, its trials carried out by one or more workers, killed and resumed at will.
+
+A study that exists goes on if it asks the same of the same data, and is refused otherwise. Trials
+whose worker died are taken back and run again with the same parameters; `trials` counts all that
+were completed, pruned or failed for a reason, before and now.
+"""
+
+import json
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import optuna
+import torch
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ablation import provenance
+from ablation.config import load_profile, parse_overrides, resolve
+from ablation.data.corpus import Corpus, load_corpus
+from ablation.encoders.loading import transformer_layers
+from ablation.errors import UsageError
+from ablation.runner import Preparations, sigterm_as_interrupt
+from ablation.splits import parse_splits
+from ablation.tracking import names
+from ablation.tracking.processes import end_orphans, is_dead, this_process
+from ablation.tracking.runs import start_run
+from ablation.tracking.store import Store, experiment_id, open_store
+from studies.space import Space, check, configure, grid, load_space, suggest
+from studies.storage import default_url, lock_file, open_storage
+from studies.trial import Place, run_trial, track_known
+
+SAMPLERS: Final = ("tpe", "grid", "qmc")
+PRUNERS: Final = ("hyperband", "median", "none")
+OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
+    "pearson": ("maximize",),
+    "pearson,seconds": ("maximize", "minimize"),
+}
+#: How finely the grid sampler divides a range that has no steps.
+GRID_POINTS: Final = 5
+_DEFINITION: Final = "definition"
+_PROCESS: Final = "process"
+_REASON: Final = "reason"
+_RETRIED: Final = "retried"
+_SAME_AS: Final = "same_as"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as it was typed. `timeout` in seconds, 0 for none."""
+
+    space: str = "tau"
+    study: str = ""
+    trials: int = 20
+    timeout: float = 0.0
+    workers: int = 1
+    data: str = "demo"
+    profile: str = "demo"
+    split: str = "dev1"
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
+    objective: str = "pearson"
+    seed: int = 0
+    experiment: str = ""
+    overrides: tuple[str, ...] = ()
+    storage: str = ""
+    tracking_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A request that was checked: everything its workers need."""
+
+    request: Request
+    space: Space
+    corpus: Corpus
+    differences: dict[str, Any]
+    splits: list[str]
+    store: Store
+    storage_url: str
+    study_name: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A study after a sweep."""
+
+    study: Study
+    laid: Laid
+    study_run: str
+
+
+def lay_out(request: Request) -> Laid:
+    """Check what can be checked before an encoder is loaded. Raises UsageError."""
+    problems = [
+        f"unknown {what} {value!r}: known are {', '.join(known)}"
+        for what, value, known in (
+            ("sampler", request.sampler, SAMPLERS),
+            ("pruner", request.pruner, PRUNERS),
+            ("objective", request.objective, OBJECTIVES),
+        )
+        if value not in known
+    ]
+    problems += [f"{what} must be at least 1" for what in ("trials", "workers") if getattr(request, what) < 1]
+    if problems:
+        raise UsageError(problems)
+    space, corpus = load_space(request.space), load_corpus(request.data)
+    differences = {**load_profile(request.profile), **parse_overrides(request.overrides)}
+    splits = parse_splits(request.split, corpus, resolve(differences, space.variant).data.split_seed)
+    store = open_store(request.tracking_uri)
+    name = request.study or f"{request.space.rsplit('/', 1)[-1].removesuffix('.toml')}-{corpus.name}-{request.profile}"
+    return Laid(request, space, corpus, differences, splits, store, request.storage or default_url(store.uri), name)
+
+
+def sweep(laid: Laid, tell: Tell) -> Swept:
+    """Carry the study on until it has its trials. Raises UsageError for one that is another study of that name."""
+    preparations = Preparations(laid.corpus)
+    layers = _layers(laid, preparations)
+    check(laid.space, laid.differences, layers)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _open_study(laid, layers, worker=0)
+    experiment = experiment_id(laid.store, laid.request.experiment or "studies")
+    end_orphans(laid.store, experiment)
+    study_run = _open_run(laid, study, experiment)
+    taken = recover(study)
+    wanted = _wanted(laid, layers)
+    tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done" + (f", {taken} taken back" if taken else ""))
+    deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
+    if laid.request.workers == 1:
+        with sigterm_as_interrupt():
+            _work(laid, study, preparations, layers, experiment, study_run, deadline, tell)
+    else:
+        _in_processes(laid, deadline)
+        study = _open_study(laid, layers, worker=0)
+    return Swept(study, laid, study_run)
+
+
+def recover(study: Study) -> int:
+    """Fail the trials whose worker on this machine is dead, and queue their parameters again; returns how many."""
+    count = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        process = trial.user_attrs.get(_PROCESS)
+        if process is None or is_dead(process):
+            study.tell(trial.number, state=TrialState.FAIL)
+            count += 1
+    # Also those that ended as FAIL by a signal or by losing their heartbeat, once each.
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+        if _REASON in trial.user_attrs or not trial.params or _was_retried(study, trial):
+            continue
+        study.enqueue_trial(trial.params, user_attrs={_RETRIED: trial.number})
+    return count
+
+
+def work(request: Request, worker: int, threads: int, deadline: float) -> None:
+    """A worker process: takes trials until there are enough. Started by `sweep`."""
+    torch.set_num_threads(threads)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    laid = lay_out(request)
+    preparations = Preparations(laid.corpus)
+    layers = _layers(laid, preparations)
+    study = _open_study(laid, layers, worker)
+    experiment = experiment_id(laid.store, request.experiment or "studies")
+    parent = os.getppid()
+
+    def tell(line: str) -> None:
+        print(f"worker {worker}: {line}", flush=True)
+        if os.getppid() != parent:
+            raise KeyboardInterrupt("the sweep that started this worker is gone")
+
+    with sigterm_as_interrupt():
+        _work(laid, study, preparations, layers, experiment, study.user_attrs["mlflow_run_id"], deadline, tell)
+
+
+def _work(
+    laid: Laid,
+    study: Study,
+    preparations: Preparations,
+    layers: int,
+    experiment: str,
+    study_run: str,
+    deadline: float,
+    tell: Tell,
+) -> None:
+    place = Place(laid.store, experiment, study_run, _tags(laid))
+    wanted, lock = _wanted(laid, layers), FileLock(lock_file(laid.storage_url))
+    multi = len(OBJECTIVES[laid.request.objective]) > 1
+
+    def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
+        params = suggest(trial, laid.space, layers)
+        trial.set_user_attr(_PROCESS, this_process())
+        lock.release()  # the next worker may look how many trials there are
+        try:
+            before = _same(study, trial, params)
+            if before is not None:  # a sampler may ask again; the answer is known
+                trial.set_user_attr(_SAME_AS, before.number)
+                track_known(place, trial.number, before, params)
+                return tuple(before.values) if multi else before.values[0]
+            variant, config = configure(laid.space, laid.differences, params)
+            prepared = preparations.get(config)
+            pearson, seconds = run_trial(
+                trial, params, variant, config, prepared, laid.splits, laid.request.seed, place, prune=not multi
+            )
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            trial.set_user_attr(_REASON, f"{type(error).__name__}: {error}")
+            raise
+        return (pearson, seconds) if multi else pearson
+
+    while time.time() < deadline:
+        lock.acquire()
+        if _count_done(study) + _count_running(study) >= wanted:
+            lock.release()
+            return
+        try:
+            study.optimize(objective, n_trials=1, catch=(Exception,))
+        finally:
+            if lock.is_locked:
+                lock.release()
+        tell(_line(study, study.get_trials(deepcopy=False)))
+
+
+def _in_processes(laid: Laid, deadline: float) -> None:
+    """Workers side by side, each with its share of the cores. Ctrl-C ends them all."""
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // laid.request.workers)
+    processes = [
+        context.Process(target=work, args=(laid.request, number, threads, deadline), name=f"worker-{number}")
+        for number in range(1, laid.request.workers + 1)
+    ]
+    with sigterm_as_interrupt():
+        for process in processes:
+            process.start()
+        try:
+            for process in processes:
+                process.join()
+        except KeyboardInterrupt:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()
+            raise
+
+
+def _open_study(laid: Laid, layers: int, worker: int) -> Study:
+    request = laid.request
+    directions = OBJECTIVES[request.objective]
+    storage = open_storage(laid.storage_url)
+    with FileLock(lock_file(laid.storage_url)):
+        study = optuna.create_study(
+            study_name=laid.study_name, storage=storage, load_if_exists=True, directions=directions,
+            sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
+        ) if laid.study_name not in optuna.get_all_study_names(storage) else optuna.load_study(
+            study_name=laid.study_name, storage=storage, sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
+        )  # fmt: skip
+        definition = json.loads(json.dumps(_definition(laid)))
+        known = study.user_attrs.get(_DEFINITION)
+        if known is None:
+            study.set_user_attr(_DEFINITION, definition)
+        elif known != definition:
+            differing = [f"{k}: {known.get(k)} there, {definition[k]} here" for k in definition if known.get(k) != definition[k]]
+            raise UsageError([f"study {laid.study_name!r} exists and is another one; give --study a new name", *differing])
+    return study
+
+
+def _definition(laid: Laid) -> dict[str, Any]:
+    """What makes two sweeps the same study. How it is searched (sampler, pruner, workers) may change."""
+    return {
+        "space": laid.space.model_dump(mode="json", exclude_defaults=True),
+        "objective": laid.request.objective,
+        "splits": laid.splits,
+        "seed": laid.request.seed,
+        "data": laid.corpus.digest,
+        "settings": {k: v for k, v in resolve(laid.differences).flat().items() if k not in laid.space.fields},
+    }
+
+
+def _sampler(laid: Laid, layers: int, worker: int) -> BaseSampler:
+    warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
+    seed = laid.request.seed + 1000 * worker
+    if laid.request.sampler == "grid":
+        return GridSampler(grid(laid.space, layers, GRID_POINTS), seed=laid.request.seed)
+    if laid.request.sampler == "qmc":
+        return QMCSampler(seed=laid.request.seed, scramble=True)
+    return TPESampler(seed=seed, multivariate=True, constant_liar=laid.request.workers > 1)
+
+
+def _pruner(laid: Laid) -> BasePruner:
+    epochs = resolve(laid.differences).optimisation.epochs
+    if laid.request.pruner == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=2)
+    return MedianPruner(n_startup_trials=4, n_warmup_steps=1) if laid.request.pruner == "median" else NopPruner()
+
+
+def _wanted(laid: Laid, layers: int) -> int:
+    """The number of trials, at most the grid's."""
+    if laid.request.sampler != "grid":
+        return laid.request.trials
+    size = 1
+    for values in grid(laid.space, layers, GRID_POINTS).values():
+        size *= len(values)
+    return min(laid.request.trials, size)
+
+
+def _layers(laid: Laid, preparations: Preparations) -> int:
+    _, config = configure(laid.space, laid.differences, {})
+    return len(transformer_layers(preparations.get(config).encoder.model))
+
+
+def _open_run(laid: Laid, study: Study, experiment: str) -> str:
+    """The study's own MLflow run: made once, found again by the study."""
+    known = study.user_attrs.get("mlflow_run_id")
+    if known is None:
+        known = _new_run(laid, experiment)
+        study.set_user_attr("mlflow_run_id", known)
+    laid.store.client.update_run(known, "RUNNING")
+    laid.store.client.set_tag(known, names.PROCESS, this_process())
+    return str(known)
+
+
+def _new_run(laid: Laid, experiment: str) -> str:
+    run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid)})
+    run.corpus(laid.corpus)
+    run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})
+    run.json(names.ENVIRONMENT_FILE, provenance.environment())
+    run.json("space.json", laid.space.model_dump(mode="json"))
+    run.end("FINISHED")
+    return run.run_id
+
+
+def _tags(laid: Laid) -> Mapping[str, object]:
+    source = provenance.source()
+    return {
+        names.PROFILE: laid.request.profile, names.CORPUS: laid.corpus.name, names.SPLIT: ",".join(laid.splits),
+        names.SYNTHETIC: str(laid.corpus.synthetic).lower(), names.COMMIT: source.commit or "none",
+        names.DIRTY: str(source.dirty).lower(), f"{names.IDENTITY_PART}data": laid.corpus.digest,
+        names.STUDY_NAME: laid.study_name,
+    }  # fmt: skip
+
+
+def _count_done(study: Study) -> int:
+    """Completed and pruned trials, and those that failed for a reason of their own."""
+    trials = study.get_trials(deepcopy=False)
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(t.state in ended or (t.state == TrialState.FAIL and _REASON in t.user_attrs) for t in trials)
+
+
+def _count_running(study: Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
+def _same(study: Study, trial: optuna.Trial, params: Mapping[str, Any]) -> FrozenTrial | None:
+    """A completed trial with the same parameters."""
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return next((t for t in completed if t.params == params and t.number != trial.number), None)
+
+
+def _was_retried(study: Study, trial: FrozenTrial) -> bool:
+    """Whether the trial was queued again: by `recover`, or by Optuna for a lost heartbeat."""
+    others = study.get_trials(deepcopy=False)
+    return any(t.user_attrs.get(_RETRIED) == trial.number or t.system_attrs.get("failed_trial") == trial.number for t in others)
+
+
+def _line(study: Study, trials: list[FrozenTrial]) -> str:
+    """What became of the newest trial that ended, and the best so far."""
+    ended = [t for t in trials if t.state.is_finished()]
+    last = max(ended, key=lambda t: t.datetime_complete.timestamp() if t.datetime_complete else 0.0)
+    params = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in last.params.items()
+    )
+    values = " and ".join(f"{v:.4f}" for v in last.values or ())
+    if _SAME_AS in last.user_attrs:
+        values += f", as trial {last.user_attrs[_SAME_AS]}"
+    became = values or last.user_attrs.get(_REASON) or last.state.name.lower()
+    best = ""
+    if len(study.directions) == 1 and any(t.state == TrialState.COMPLETE for t in trials):
+        best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})"
+    return f"trial {last.number}: {params}: {became}{best}"

@@ -1,0 +1,88 @@
+"""Search spaces as data: ready ones, one's own, and what is wrong with others."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from ablation.config import load_profile
+from ablation.errors import UsageError
+from studies.space import READY, check, configure, grid, load_space, suggest
+
+LAYERS = 6
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ready_spaces_fit_the_settings_and_are_sampled_within_their_bounds(name: str) -> None:
+    space = load_space(name)
+    differences = load_profile("demo")
+    check(space, differences, LAYERS)
+    assert space.question.endswith("?")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        params = suggest(study.ask(), space, LAYERS)
+        variant, config = configure(space, differences, params)
+        flat = config.flat()
+        assert all(flat[field] == value for field, value in params.items() if field != "variant")
+        assert variant == params.get("variant", space.variant)
+
+
+def test_the_issue_of_depth_goes_up_to_the_encoders_layers() -> None:
+    assert grid(load_space("freeze"), LAYERS, 10) == {"model.freeze_layers": [0, 1, 2, 3, 4, 5, 6]}
+    assert grid(load_space("freeze"), 24, 5)["model.freeze_layers"][-1] == 24
+
+
+def test_a_log_scale_is_divided_evenly() -> None:
+    values = grid(load_space("tau"), LAYERS, 3)["loss.tau"]
+    assert values == pytest.approx([0.02, 0.2, 2.0])
+
+
+def test_choices_and_steps(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'question = "?"\n[fields."model.pooling"]\nchoices = ["cls", "mean"]\n'
+        '[fields."optimisation.batch_size"]\nlow = 16\nhigh = 64\nstep = 16\n'
+    )
+    space = load_space(str(file))
+    check(space, {}, LAYERS)
+    assert grid(space, LAYERS, 9) == {"model.pooling": ["cls", "mean"], "optimisation.batch_size": [16, 32, 48, 64]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('question = "?"\n[fields."loss.tua"]\nlow = 0.1\nhigh = 1.0', "unknown field 'loss.tua': did you mean 'loss.tau'?"),
+        ('question = "?"\n[fields."loss.tau"]\nlow = 1.0\nhigh = 0.1', "low is above high"),
+        ('question = "?"\n[fields."loss.tau"]\nlow = 0.1', "give choices, or low and high"),
+        ('question = "?"\n[fields."loss.tau"]\nlow = 0.0\nhigh = 1.0\nlog = true', "a log scale starts above 0"),
+        ('question = "?"\nvariant = "emp"\n[fields."loss.tau"]\nlow = 0.1\nhigh = 1.0', "'emp' is no variant that is trained"),
+        ('question = "?"\n[fields.variant]\nchoices = ["emp"]', "unknown variant 'emp'"),
+        ('question = "?"\n[fields]', "at least 1 item"),
+        ("fields = 3", "question"),
+        ("a = [", "not TOML"),
+    ],
+)
+def test_wrong_spaces_are_explained(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message.replace("?", r"\?").replace("(", r"\(")):
+        load_space(str(file))
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'freeze'"):
+        load_space("freze")
+
+
+def test_bounds_are_checked_against_the_settings_before_any_trial(tmp_path: Path) -> None:
+    file = tmp_path / "wide.toml"
+    file.write_text('question = "?"\n[fields."model.dropout"]\nlow = 0.0\nhigh = 1.5')
+    with pytest.raises(UsageError, match=r"model.dropout = 1.5"):
+        check(load_space(str(file)), {}, LAYERS)
+
+
+def test_a_field_that_the_variant_decides_can_not_be_searched(tmp_path: Path) -> None:
+    file = tmp_path / "vain.toml"
+    file.write_text('question = "?"\nvariant = "epm"\n[fields."loss.regression"]\nchoices = ["mse", "epm"]')
+    with pytest.raises(UsageError, match="the variant 'epm' decides this itself"):
+        check(load_space(str(file)), {}, LAYERS)

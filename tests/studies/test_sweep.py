@@ -1,0 +1,239 @@
+"""Sweeps: every trial tracked truthfully, studies resumed after kills, workers side by side, test rows unseen."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow.entities import Run
+from optuna.trial import TrialState
+
+from ablation.config import load_profile, resolve
+from ablation.errors import UsageError
+from ablation.tracking import names
+from ablation.tracking.store import open_store
+from studies.outcome import best_trials, conclude
+from studies.storage import open_storage
+from studies.sweep import Request, lay_out, sweep
+
+
+@pytest.fixture
+def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> Request:
+    return Request(
+        space="freeze", study="mine", trials=5, data=str(small_corpus), profile="smoke", overrides=("optimisation.epochs=2",),
+        tracking_uri=store_uri, storage=f"sqlite:///{tmp_path / 'studies.db'}", pruner="none", sampler="grid",
+    )  # fmt: skip
+
+
+def said() -> tuple[list[str], Callable[[str], None]]:
+    lines: list[str] = []
+    return lines, lines.append
+
+
+def tracked(uri: str, experiment: str = "studies") -> list[Run]:
+    client = open_store(uri).client
+    found = client.get_experiment_by_name(experiment)
+    assert found
+    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+
+
+def test_every_trial_is_a_run_below_the_studys(request_: Request, store_uri: str, tmp_path: Path) -> None:
+    lines, tell = said()
+    swept = sweep(lay_out(request_), tell)
+    conclude(swept, tmp_path / "out")
+    assert lines[0] == "study 'mine': 0 of 5 trials done"
+    assert len([line for line in lines if line.startswith("trial ")]) == 5
+    study_run, *trials = tracked(store_uri)
+    assert study_run.data.tags[names.KIND] == names.STUDY
+    assert study_run.info.status == "FINISHED"
+    assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {study_run.info.run_id}
+    assert sorted(int(t.data.params["trial.model.freeze_layers"]) for t in trials) == [0, 1, 2, 3, 4]
+    for run in trials:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags[names.TRIAL_STATE] == "COMPLETE"
+        assert run.data.metrics["objective/pearson"] == run.data.metrics["best/dev_pearson"]
+    best = best_trials(swept.study)[0]
+    assert study_run.data.metrics["objective/best_pearson"] == max(t.data.metrics["objective/pearson"] for t in trials)
+    assert study_run.data.metrics["best/model.freeze_layers"] == best.params["model.freeze_layers"]
+    artifacts = {f.path for f in open_store(store_uri).client.list_artifacts(study_run.info.run_id)}
+    assert {"best.toml", "trials.csv", "plots.html", "space.json", "environment.json"} <= artifacts
+    page = (tmp_path / "out" / "plots.html").read_text("utf-8")
+    assert page.count("plotly-graph-div") >= 3
+    assert 'src="http' not in page
+
+
+def test_test_rows_are_never_seen(request_: Request, store_uri: str) -> None:
+    sweep(lay_out(replace(request_, trials=1)), said()[1])
+    for run in tracked(store_uri):
+        assert names.TEST_READ not in run.data.tags
+        assert not [name for name in run.data.metrics if name.startswith("test/")]
+        assert names.TEST_PREDICTIONS not in json.loads(run.data.tags[names.MANIFEST])
+
+
+def test_the_best_settings_are_a_profile(request_: Request, tmp_path: Path) -> None:
+    swept = sweep(lay_out(request_), said()[1])
+    conclude(swept, tmp_path / "out")
+    file = tmp_path / "out" / "best.toml"
+    best = best_trials(swept.study)[0].params["model.freeze_layers"]
+    assert tomllib.loads(file.read_text())["model"] == {"encoder": "tiny", "freeze_layers": best}
+    config = resolve(load_profile(str(file)), "epm+ft")
+    assert config.model.freeze_layers == best
+    assert config.optimisation.epochs == 2
+
+
+def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: Request) -> None:
+    sweep(lay_out(replace(request_, trials=2)), said()[1])
+    lines, tell = said()
+    swept = sweep(lay_out(request_), tell)
+    assert lines[0] == "study 'mine': 2 of 5 trials done"
+    assert len(lines) == 4
+    assert len(swept.study.trials) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"space": "lr", "sampler": "tpe"}, "space:"),
+        ({"objective": "pearson,seconds"}, "objective:|directions"),
+        ({"split": "dev2"}, "splits: \\['dev1'\\] there, \\['dev2'\\] here"),
+        ({"overrides": ("optimisation.epochs=3",)}, "settings:"),
+        ({"seed": 5}, "seed: 0 there, 5 here"),
+    ],
+)
+def test_another_question_under_the_same_name_is_refused_with_the_difference(
+    request_: Request, change: dict[str, object], told: str
+) -> None:
+    sweep(lay_out(replace(request_, trials=1)), said()[1])
+    with pytest.raises(UsageError, match=told):
+        sweep(lay_out(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
+
+
+def test_pruned_trials_are_killed_runs_with_their_epoch(request_: Request, store_uri: str) -> None:
+    overrides = ("optimisation.epochs=8", "optimisation.lr_head=0.05")
+    asked = replace(request_, space="lr", sampler="tpe", pruner="hyperband", trials=12, overrides=overrides)
+    swept = sweep(lay_out(asked), said()[1])
+    pruned = [t for t in swept.study.trials if t.state == TrialState.PRUNED]
+    assert pruned
+    runs = {int(r.data.tags[names.TRIAL_NUMBER]): r for r in tracked(store_uri) if r.data.tags[names.KIND] == names.TRIAL}
+    for trial in pruned:
+        run = runs[trial.number]
+        assert run.info.status == "KILLED"
+        assert run.data.tags[names.TRIAL_STATE] == "PRUNED"
+        assert run.data.tags[names.REASON].startswith(f"pruned after epoch {max(trial.intermediate_values)} ")
+
+
+def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
+    request_: Request, store_uri: str, tmp_path: Path
+) -> None:
+    space = tmp_path / "broken.toml"
+    space.write_text('question = "?"\n[fields."optimisation.lr_encoder"]\nchoices = [1e-4, 1e30]')
+    overrides = ("optimisation.epochs=1", "optimisation.warmup=0", "optimisation.batch_size=8")
+    lines, tell = said()
+    swept = sweep(lay_out(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
+    assert sorted(t.state.name for t in swept.study.trials) == ["COMPLETE", "FAIL"]
+    assert any("RunError: train/" in line for line in lines)
+    failed = next(r for r in tracked(store_uri) if r.info.status == "FAILED")
+    assert failed.data.tags[names.TRIAL_STATE] == "FAIL"
+    again, tell = said()
+    sweep(lay_out(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
+    assert again == ["study 'mine': 2 of 2 trials done"]
+
+
+def test_parameters_that_were_tried_are_not_trained_again(request_: Request, store_uri: str, tmp_path: Path) -> None:
+    space = tmp_path / "one.toml"
+    space.write_text('question = "?"\n[fields."model.pooling"]\nchoices = ["mean"]')
+    swept = sweep(lay_out(replace(request_, space=str(space), sampler="tpe", trials=3)), said()[1])
+    assert len({t.value for t in swept.study.trials}) == 1
+    again = [r for r in tracked(store_uri) if names.SAME_AS in r.data.tags]
+    assert [r.data.tags[names.SAME_AS] for r in again] == ["0", "0"]
+    assert all("cost/seconds" not in r.data.metrics for r in again)
+
+
+def test_two_objectives_give_a_pareto_front(request_: Request, tmp_path: Path) -> None:
+    swept = sweep(lay_out(replace(request_, objective="pearson,seconds", trials=3)), said()[1])
+    assert best_trials(swept.study)
+    assert all(len(t.values) == 2 and t.values[1] > 0 for t in swept.study.trials)
+    conclude(swept, tmp_path / "out")
+    assert "Pareto" in (tmp_path / "out" / "plots.html").read_text("utf-8")
+
+
+def test_several_splits_are_averaged(request_: Request, store_uri: str) -> None:
+    sweep(lay_out(replace(request_, split="dev1,dev2", trials=1)), said()[1])
+    (run,) = [r for r in tracked(store_uri) if r.data.tags[names.KIND] == names.TRIAL]
+    last = [run.data.metrics[f"{split}/dev/pearson"] for split in ("dev1", "dev2")]
+    assert min(last) - 0.3 < run.data.metrics["objective/pearson"] < max(last) + 0.3
+
+
+def test_a_journal_file_serves_as_well(request_: Request, tmp_path: Path) -> None:
+    swept = sweep(lay_out(replace(request_, storage=f"journal:{tmp_path / 'study.log'}", trials=2)), said()[1])
+    assert len(swept.study.trials) == 2
+
+
+class TestKilled:
+    def command(self, request: Request, *more: str) -> list[str]:
+        return [
+            sys.executable, "-m", "ablation", "sweep", "--space", request.space, "--study", request.study,
+            "--data", request.data, "--profile", "smoke", "--trials", "5", "--sampler", "grid", "--pruner", "none",
+            "--tracking-uri", str(request.tracking_uri), "--storage", request.storage, *more,
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_a_killed_study_goes_on_with_no_trial_lost_and_none_done_twice(
+        self, number: signal.Signals, request_: Request, store_uri: str, tmp_path: Path
+    ) -> None:
+        asked = replace(request_, overrides=("optimisation.epochs=40",))
+        command = self.command(asked, "--set", "optimisation.epochs=40", "--out", str(tmp_path / "out"))
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("trial 0"):  # the next one is in training
+                break
+        storage = open_storage(request_.storage)
+        while not optuna.load_study(study_name="mine", storage=storage).get_trials(states=(TrialState.RUNNING,)):
+            assert process.poll() is None
+        process.send_signal(number)
+        process.communicate()
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        study = optuna.load_study(study_name="mine", storage=storage)
+        complete = study.get_trials(states=(TrialState.COMPLETE,))
+        assert sorted(t.params["model.freeze_layers"] for t in complete) == [0, 1, 2, 3, 4]
+        assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+        statuses = [r.info.status for r in tracked(store_uri)]
+        assert "RUNNING" not in statuses
+        assert statuses.count("KILLED") <= 1
+
+    def test_workers_share_a_study(self, request_: Request, store_uri: str, tmp_path: Path) -> None:
+        command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"))
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == 0, done.stderr
+        study = optuna.load_study(study_name="mine", storage=open_storage(request_.storage))
+        assert sorted(t.params["model.freeze_layers"] for t in study.trials) == [0, 1, 2, 3, 4]
+        assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+        assert len({t.user_attrs["process"] for t in study.trials}) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sampler": "tpee"}, "unknown sampler 'tpee'"),
+        ({"pruner": "x"}, "unknown pruner 'x'"),
+        ({"objective": "loss"}, "unknown objective 'loss'"),
+        ({"trials": 0}, "trials must be at least 1"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"split": "dev9"}, "unknown split 'dev9'"),
+        ({"storage": "nonsense://x"}, "storage nonsense://x: can't be used"),
+    ],
+)
+def test_wrong_requests_are_explained(request_: Request, change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        sweep(lay_out(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
