@@ -195,8 +195,9 @@ def sweep(
 ) -> None:
     """Search settings with Optuna on development rows; resumes a study by its name."""
     from studies.outcome import best_trials, conclude
-    from studies.sweep import Request as SweepRequest
-    from studies.sweep import lay_out, sweep
+    from studies.study import Request as SweepRequest
+    from studies.study import lay_out
+    from studies.sweep import sweep
 
     console = _console()
     laid = lay_out(

@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablation.tracking.runs import adopt_run
 from studies.space import VARIANT, configure
-from studies.sweep import Laid, Swept
+from studies.study import Laid
+from studies.sweep import Swept
 
 #: File name to Optuna's plot, each where the study has what it takes.
 PLOTS: Final[dict[str, Callable[[optuna.Study], go.Figure]]] = {

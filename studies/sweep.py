@@ -5,89 +5,36 @@ whose worker died are taken back and run again with the same parameters; `trials
 were completed, pruned or failed for a reason, before and now.
 """
 
-import json
 import multiprocessing
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import optuna
 import torch
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation import provenance
-from ablation.config import load_profile, parse_overrides, resolve
-from ablation.data.corpus import Corpus, load_corpus
 from ablation.encoders.loading import transformer_layers
-from ablation.errors import UsageError
 from ablation.runner import Preparations, sigterm_as_interrupt
-from ablation.splits import parse_splits
 from ablation.tracking import names
 from ablation.tracking.processes import end_orphans, is_dead, this_process
 from ablation.tracking.runs import start_run
-from ablation.tracking.store import Store, experiment_id, open_store
-from studies.space import Space, check, configure, grid, load_space, suggest
-from studies.storage import default_url, lock_file, open_storage
+from ablation.tracking.store import experiment_id
+from studies.space import check, configure, suggest
+from studies.storage import lock_file
+from studies.study import OBJECTIVES, Laid, Request, lay_out, open_study, wanted_trials
 from studies.trial import Place, run_trial, track_known
 
-SAMPLERS: Final = ("tpe", "grid", "qmc")
-PRUNERS: Final = ("hyperband", "median", "none")
-OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
-    "pearson": ("maximize",),
-    "pearson,seconds": ("maximize", "minimize"),
-}
-#: How finely the grid sampler divides a range that has no steps.
-GRID_POINTS: Final = 5
-_DEFINITION: Final = "definition"
 _PROCESS: Final = "process"
 _REASON: Final = "reason"
 _RETRIED: Final = "retried"
 _SAME_AS: Final = "same_as"
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for, as it was typed. `timeout` in seconds, 0 for none."""
-
-    space: str = "tau"
-    study: str = ""
-    trials: int = 20
-    timeout: float = 0.0
-    workers: int = 1
-    data: str = "demo"
-    profile: str = "demo"
-    split: str = "dev1"
-    sampler: str = "tpe"
-    pruner: str = "hyperband"
-    objective: str = "pearson"
-    seed: int = 0
-    experiment: str = ""
-    overrides: tuple[str, ...] = ()
-    storage: str = ""
-    tracking_uri: str | None = None
-
-
-@dataclass(frozen=True)
-class Laid:
-    """A request that was checked: everything its workers need."""
-
-    request: Request
-    space: Space
-    corpus: Corpus
-    differences: dict[str, Any]
-    splits: list[str]
-    store: Store
-    storage_url: str
-    study_name: str
 
 
 @dataclass(frozen=True)
@@ -99,49 +46,39 @@ class Swept:
     study_run: str
 
 
-def lay_out(request: Request) -> Laid:
-    """Check what can be checked before an encoder is loaded. Raises UsageError."""
-    problems = [
-        f"unknown {what} {value!r}: known are {', '.join(known)}"
-        for what, value, known in (
-            ("sampler", request.sampler, SAMPLERS),
-            ("pruner", request.pruner, PRUNERS),
-            ("objective", request.objective, OBJECTIVES),
-        )
-        if value not in known
-    ]
-    problems += [f"{what} must be at least 1" for what in ("trials", "workers") if getattr(request, what) < 1]
-    if problems:
-        raise UsageError(problems)
-    space, corpus = load_space(request.space), load_corpus(request.data)
-    differences = {**load_profile(request.profile), **parse_overrides(request.overrides)}
-    splits = parse_splits(request.split, corpus, resolve(differences, space.variant).data.split_seed)
-    store = open_store(request.tracking_uri)
-    name = request.study or f"{request.space.rsplit('/', 1)[-1].removesuffix('.toml')}-{corpus.name}-{request.profile}"
-    return Laid(request, space, corpus, differences, splits, store, request.storage or default_url(store.uri), name)
-
-
 def sweep(laid: Laid, tell: Tell) -> Swept:
     """Carry the study on until it has its trials. Raises UsageError for one that is another study of that name."""
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)
     check(laid.space, laid.differences, layers)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open_study(laid, layers, worker=0)
+    study = open_study(laid, layers, worker=0)
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
     study_run = _open_run(laid, study, experiment)
     taken = recover(study)
-    wanted = _wanted(laid, layers)
+    wanted = wanted_trials(laid, layers)
     tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done" + (f", {taken} taken back" if taken else ""))
+    try:
+        study = _carry_on(laid, study, preparations, layers, experiment, study_run, tell)
+    except KeyboardInterrupt:
+        laid.store.client.set_terminated(study_run, "KILLED")
+        raise
+    return Swept(study, laid, study_run)
+
+
+def _carry_on(
+    laid: Laid, study: Study, preparations: Preparations, layers: int, experiment: str, study_run: str, tell: Tell
+) -> Study:
+    """Trials until there are enough, here or in worker processes."""
     deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
     if laid.request.workers == 1:
         with sigterm_as_interrupt():
             _work(laid, study, preparations, layers, experiment, study_run, deadline, tell)
     else:
         _in_processes(laid, deadline)
-        study = _open_study(laid, layers, worker=0)
-    return Swept(study, laid, study_run)
+        study = open_study(laid, layers, worker=0)
+    return study
 
 
 def recover(study: Study) -> int:
@@ -167,7 +104,7 @@ def work(request: Request, worker: int, threads: int, deadline: float) -> None:
     laid = lay_out(request)
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)
-    study = _open_study(laid, layers, worker)
+    study = open_study(laid, layers, worker)
     experiment = experiment_id(laid.store, request.experiment or "studies")
     parent = os.getppid()
 
@@ -191,7 +128,7 @@ def _work(
     tell: Tell,
 ) -> None:
     place = Place(laid.store, experiment, study_run, _tags(laid))
-    wanted, lock = _wanted(laid, layers), FileLock(lock_file(laid.storage_url))
+    wanted, lock = wanted_trials(laid, layers), FileLock(lock_file(laid.storage_url))
     multi = len(OBJECTIVES[laid.request.objective]) > 1
 
     def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
@@ -249,66 +186,6 @@ def _in_processes(laid: Laid, deadline: float) -> None:
             for process in processes:
                 process.join()
             raise
-
-
-def _open_study(laid: Laid, layers: int, worker: int) -> Study:
-    request = laid.request
-    directions = OBJECTIVES[request.objective]
-    storage = open_storage(laid.storage_url)
-    with FileLock(lock_file(laid.storage_url)):
-        study = optuna.create_study(
-            study_name=laid.study_name, storage=storage, load_if_exists=True, directions=directions,
-            sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
-        ) if laid.study_name not in optuna.get_all_study_names(storage) else optuna.load_study(
-            study_name=laid.study_name, storage=storage, sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
-        )  # fmt: skip
-        definition = json.loads(json.dumps(_definition(laid)))
-        known = study.user_attrs.get(_DEFINITION)
-        if known is None:
-            study.set_user_attr(_DEFINITION, definition)
-        elif known != definition:
-            differing = [f"{k}: {known.get(k)} there, {definition[k]} here" for k in definition if known.get(k) != definition[k]]
-            raise UsageError([f"study {laid.study_name!r} exists and is another one; give --study a new name", *differing])
-    return study
-
-
-def _definition(laid: Laid) -> dict[str, Any]:
-    """What makes two sweeps the same study. How it is searched (sampler, pruner, workers) may change."""
-    return {
-        "space": laid.space.model_dump(mode="json", exclude_defaults=True),
-        "objective": laid.request.objective,
-        "splits": laid.splits,
-        "seed": laid.request.seed,
-        "data": laid.corpus.digest,
-        "settings": {k: v for k, v in resolve(laid.differences).flat().items() if k not in laid.space.fields},
-    }
-
-
-def _sampler(laid: Laid, layers: int, worker: int) -> BaseSampler:
-    warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
-    seed = laid.request.seed + 1000 * worker
-    if laid.request.sampler == "grid":
-        return GridSampler(grid(laid.space, layers, GRID_POINTS), seed=laid.request.seed)
-    if laid.request.sampler == "qmc":
-        return QMCSampler(seed=laid.request.seed, scramble=True)
-    return TPESampler(seed=seed, multivariate=True, constant_liar=laid.request.workers > 1)
-
-
-def _pruner(laid: Laid) -> BasePruner:
-    epochs = resolve(laid.differences).optimisation.epochs
-    if laid.request.pruner == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=2)
-    return MedianPruner(n_startup_trials=4, n_warmup_steps=1) if laid.request.pruner == "median" else NopPruner()
-
-
-def _wanted(laid: Laid, layers: int) -> int:
-    """The number of trials, at most the grid's."""
-    if laid.request.sampler != "grid":
-        return laid.request.trials
-    size = 1
-    for values in grid(laid.space, layers, GRID_POINTS).values():
-        size *= len(values)
-    return min(laid.request.trials, size)
 
 
 def _layers(laid: Laid, preparations: Preparations) -> int:

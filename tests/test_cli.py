@@ -34,7 +34,7 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules); print('heavy:', heavy)"
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path).stdout
-    for command in ("run", "plan", "data", "report"):
+    for command in ("run", "plan", "data", "report", "sweep"):
         assert re.search(rf"^.*\b{command}\b", output, re.MULTILINE)
     assert "heavy: set()" in output
 
@@ -56,6 +56,8 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         (["report", "--experiment", "nowhere"], "no experiment 'nowhere'"),
         (["report", "--mix", "some"], "--mix 'some': say true or false"),
         (["report", "--tracking-uri", "sqlite:///nowhere.db"], "nowhere.db: there is no such file"),
+        (["sweep", "--space", "tua", "--data", "{corpus}"], "unknown space 'tua': did you mean 'tau'?"),
+        (["sweep", "--sampler", "x", "--data", "{corpus}"], "unknown sampler 'x'"),
         (["report", "--group", "x"], "Invalid value for '--group'"),
         (["run", "--tracking-uri", "nonsense://x", "--data", "{corpus}"], "tracking store nonsense://x"),
         (["plan", "--encoder", "./nowhere", "--data", "{corpus}"], "there is no such folder"),

@@ -61,6 +61,14 @@ def test_reports_take_from_ablation_what_describes_runs_and_nothing_that_trains(
     }  # fmt: skip
 
 
+def test_only_studies_use_optuna_and_they_know_nothing_of_reports() -> None:
+    files = {
+        package: {n.split(".")[0] for f in modules(package) for n in imports(f)} for package in ("ablation", "reports", "studies")
+    }
+    assert [package for package, names in files.items() if "optuna" in names] == ["studies"]
+    assert "reports" not in files["studies"]
+
+
 def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
     for name in ("training", "experiment", "evaluation", "model", "batching", "ensemble", "splits"):
         found = set(imports(ROOT / "ablation" / f"{name}.py"))
@@ -89,6 +97,10 @@ def test_the_top_level_holds_what_was_agreed() -> None:
         ("ablation", "run", {
             "data": "demo", "profile": "demo", "variants": "table3", "splits": "dev1,dev2", "seeds": "0",
             "encoder": "", "experiment": "", "fresh": "false", "report": "true",
+        }),
+        ("sweep", "sweep", {
+            "space": "tau", "study": "", "trials": "20", "timeout": "0", "workers": "1", "data": "demo", "profile": "demo",
+            "split": "dev1",
         }),
         ("report", "report", {"experiment": "", "out": "", "group": "1", "mix": "false", "ui_url": ""}),
     ],

@@ -21,15 +21,22 @@ def test_commands_on_ones_own_data_do_what_they_say(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     mine = [line for line in COMMANDS if line.startswith("ablation ")]
-    assert len(mine) == 5
+    assert len(mine) == 6
     for line in mine:
         line = line.replace("path/to/folder", str(small_corpus)).replace("--profile small", "--profile smoke")
+        line = line.replace("--trials 7", "--trials 1")
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 0, line
     printed = capsys.readouterr().out
-    for part in ("Labelled rows by intimacy", "12 to do, 0 reused", "bold: best of these runs", "numbers computed again"):
+    for part in (
+        "Labelled rows by intimacy",
+        "12 to do, 0 reused",
+        "bold: best of these runs",
+        "numbers computed again",
+        "Run it with: ablation run",
+    ):
         assert part in printed
 
 
@@ -45,7 +52,7 @@ def test_every_other_command_is_run_by_ci_or_by_a_test_of_its_own() -> None:
 
 
 def test_the_map_names_every_module() -> None:
-    for entry in (*(ROOT / "ablation").iterdir(), *(ROOT / "reports").iterdir()):
+    for entry in (*(ROOT / "ablation").iterdir(), *(ROOT / "reports").iterdir(), *(ROOT / "studies").iterdir()):
         name = f"{entry.name}/" if entry.is_dir() else entry.name
         if name.startswith("__") or name in ("py.typed", "errors.py", "paper.py", "seeding.py"):
             continue

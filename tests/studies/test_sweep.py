@@ -21,7 +21,8 @@ from ablation.tracking import names
 from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
 from studies.storage import open_storage
-from studies.sweep import Request, lay_out, sweep
+from studies.study import Request, lay_out
+from studies.sweep import sweep
 
 
 @pytest.fixture

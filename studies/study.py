@@ -1,0 +1,150 @@
+"""A study: what was asked for, checked; its sampler and pruner; opened by name, refused if it is another one."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler, TPESampler
+from optuna.study import Study
+
+from ablation.config import load_profile, parse_overrides, resolve
+from ablation.data.corpus import Corpus, load_corpus
+from ablation.errors import UsageError
+from ablation.splits import parse_splits
+from ablation.tracking.store import Store, open_store
+from studies.space import Space, grid, load_space
+from studies.storage import default_url, lock_file, open_storage
+
+SAMPLERS: Final = ("tpe", "grid", "qmc")
+PRUNERS: Final = ("hyperband", "median", "none")
+OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
+    "pearson": ("maximize",),
+    "pearson,seconds": ("maximize", "minimize"),
+}
+#: How finely the grid sampler divides a range that has no steps.
+GRID_POINTS: Final = 5
+_DEFINITION: Final = "definition"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as it was typed. `timeout` in seconds, 0 for none."""
+
+    space: str = "tau"
+    study: str = ""
+    trials: int = 20
+    timeout: float = 0.0
+    workers: int = 1
+    data: str = "demo"
+    profile: str = "demo"
+    split: str = "dev1"
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
+    objective: str = "pearson"
+    seed: int = 0
+    experiment: str = ""
+    overrides: tuple[str, ...] = ()
+    storage: str = ""
+    tracking_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A request that was checked: everything its workers need."""
+
+    request: Request
+    space: Space
+    corpus: Corpus
+    differences: dict[str, Any]
+    splits: list[str]
+    store: Store
+    storage_url: str
+    study_name: str
+
+
+def lay_out(request: Request) -> Laid:
+    """Check what can be checked before an encoder is loaded. Raises UsageError."""
+    problems = [
+        f"unknown {what} {value!r}: known are {', '.join(known)}"
+        for what, value, known in (
+            ("sampler", request.sampler, SAMPLERS),
+            ("pruner", request.pruner, PRUNERS),
+            ("objective", request.objective, OBJECTIVES),
+        )
+        if value not in known
+    ]
+    problems += [f"{what} must be at least 1" for what in ("trials", "workers") if getattr(request, what) < 1]
+    if problems:
+        raise UsageError(problems)
+    space, corpus = load_space(request.space), load_corpus(request.data)
+    differences = {**load_profile(request.profile), **parse_overrides(request.overrides)}
+    splits = parse_splits(request.split, corpus, resolve(differences, space.variant).data.split_seed)
+    store = open_store(request.tracking_uri)
+    name = request.study or f"{request.space.rsplit('/', 1)[-1].removesuffix('.toml')}-{corpus.name}-{request.profile}"
+    return Laid(request, space, corpus, differences, splits, store, request.storage or default_url(store.uri), name)
+
+
+def open_study(laid: Laid, layers: int, worker: int) -> Study:
+    """The study of that name, made if it is not there. Raises UsageError if it asks something else, with the difference."""
+    request = laid.request
+    directions = OBJECTIVES[request.objective]
+    storage = open_storage(laid.storage_url)
+    with FileLock(lock_file(laid.storage_url)):
+        study = optuna.create_study(
+            study_name=laid.study_name, storage=storage, load_if_exists=True, directions=directions,
+            sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
+        ) if laid.study_name not in optuna.get_all_study_names(storage) else optuna.load_study(
+            study_name=laid.study_name, storage=storage, sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
+        )  # fmt: skip
+        definition = json.loads(json.dumps(_definition(laid)))
+        known = study.user_attrs.get(_DEFINITION)
+        if known is None:
+            study.set_user_attr(_DEFINITION, definition)
+        elif known != definition:
+            differing = [f"{k}: {known.get(k)} there, {definition[k]} here" for k in definition if known.get(k) != definition[k]]
+            raise UsageError([f"study {laid.study_name!r} exists and is another one; give --study a new name", *differing])
+    return study
+
+
+def _definition(laid: Laid) -> dict[str, Any]:
+    """What makes two sweeps the same study. How it is searched (sampler, pruner, workers) may change."""
+    return {
+        "space": laid.space.model_dump(mode="json", exclude_defaults=True),
+        "objective": laid.request.objective,
+        "splits": laid.splits,
+        "seed": laid.request.seed,
+        "data": laid.corpus.digest,
+        "settings": {k: v for k, v in resolve(laid.differences).flat().items() if k not in laid.space.fields},
+    }
+
+
+def _sampler(laid: Laid, layers: int, worker: int) -> BaseSampler:
+    warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
+    seed = laid.request.seed + 1000 * worker
+    if laid.request.sampler == "grid":
+        return GridSampler(grid(laid.space, layers, GRID_POINTS), seed=laid.request.seed)
+    if laid.request.sampler == "qmc":
+        return QMCSampler(seed=laid.request.seed, scramble=True)
+    return TPESampler(seed=seed, multivariate=True, constant_liar=laid.request.workers > 1)
+
+
+def _pruner(laid: Laid) -> BasePruner:
+    epochs = resolve(laid.differences).optimisation.epochs
+    if laid.request.pruner == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=2)
+    return MedianPruner(n_startup_trials=4, n_warmup_steps=1) if laid.request.pruner == "median" else NopPruner()
+
+
+def wanted_trials(laid: Laid, layers: int) -> int:
+    """The number of trials, at most the grid's."""
+    if laid.request.sampler != "grid":
+        return laid.request.trials
+    size = 1
+    for values in grid(laid.space, layers, GRID_POINTS).values():
+        size *= len(values)
+    return min(laid.request.trials, size)
