@@ -26,8 +26,6 @@ OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
     "pearson": ("maximize",),
     "pearson,seconds": ("maximize", "minimize"),
 }
-#: How finely the grid sampler divides a range that has no steps.
-GRID_POINTS: Final = 5
 _DEFINITION: Final = "definition"
 
 
@@ -127,7 +125,7 @@ def _sampler(laid: Laid, layers: int, worker: int) -> BaseSampler:
     warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
     seed = laid.request.seed + 1000 * worker
     if laid.request.sampler == "grid":
-        return GridSampler(grid(laid.space, layers, GRID_POINTS), seed=laid.request.seed)
+        return GridSampler(_grid(laid, layers), seed=laid.request.seed)
     if laid.request.sampler == "qmc":
         return QMCSampler(seed=laid.request.seed, scramble=True)
     return TPESampler(seed=seed, multivariate=True, constant_liar=laid.request.workers > 1)
@@ -145,6 +143,12 @@ def wanted_trials(laid: Laid, layers: int) -> int:
     if laid.request.sampler != "grid":
         return laid.request.trials
     size = 1
-    for values in grid(laid.space, layers, GRID_POINTS).values():
+    for values in _grid(laid, layers).values():
         size *= len(values)
     return min(laid.request.trials, size)
+
+
+def _grid(laid: Laid, layers: int) -> dict[str, list[Any]]:
+    """As many points a field, the same for each and at least two, as the trials allow."""
+    points = int(laid.request.trials ** (1 / len(laid.space.fields)) + 1e-9)
+    return grid(laid.space, layers, max(2, points))
