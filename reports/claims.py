@@ -75,8 +75,8 @@ def rule(measured: Measurements, *, comparable: bool) -> list[Ruling]:
     rulings = []
     for claim, measures, found in zip(CLAIMS, placed, estimates, strict=True):
         judged = [
-            judge_effect(estimate, printed_effect(part.weights, part.measures[0]), next(adjusted), comparable=comparable)
-            for part, estimate in zip(claim.parts, found, strict=True)
+            _judge(part, measure, estimate, next(adjusted), comparable=comparable)
+            for part, measure, estimate in zip(claim.parts, measures, found, strict=True)
         ]
         rulings.append(_ruling(claim, measures, found, judged, comparable=comparable))
     return rulings
@@ -85,6 +85,17 @@ def rule(measured: Measurements, *, comparable: bool) -> list[Ruling]:
 def printed_effect(weights: Mapping[str, float], measure: Measure) -> float:
     """The same contrast of the paper's cells; NaN where one of them is not printed."""
     return float(sum(weight * paper_cell(variant, measure) for variant, weight in weights.items()))
+
+
+def _judge(part: Part, measure: Measure, estimate: Estimate, p: float, *, comparable: bool) -> Judgement:
+    """Against the paper's figure on these rows; on rows that only stand in for the paper's, nothing is refuted."""
+    printed = printed_effect(part.weights, measure)
+    if np.isfinite(printed):
+        return judge_effect(estimate, printed, p, comparable=comparable)
+    judged = judge_effect(estimate, printed_effect(part.weights, part.measures[0]), p, comparable=comparable)
+    if judged.verdict == "not reproduced" and measure != part.measures[0]:
+        return Judgement("underpowered", f"{measure} only stands in for {part.measures[0]}, on which nothing was scored")
+    return judged
 
 
 def _place(measured: Measurements, part: Part) -> Measure:

@@ -82,6 +82,14 @@ class TestClaims:
         ruling = next(r for r in rule(made.find().measured, comparable=True) if r.claim.text.startswith("CL on top"))
         assert "points on Dev2 unseen" in ruling.sentence
 
+    def test_what_stands_in_refutes_nothing(self, experiment: Callable[..., Made]) -> None:
+        # CL does harm on Dev2's unseen languages; the paper's claim is about the test rows' unseen ones.
+        made = experiment(noise={"epm": 0.2, "epm+cl": 2.0}, labelled=False, rows=60)
+        ruling = next(r for r in rule(made.find().measured, comparable=True) if r.claim.text.startswith("CL on top"))
+        assert ruling.estimates[0].widest.high < 0
+        assert ruling.outcome == "not decidable"
+        assert "Dev2 unseen only stands in for test unseen" in ruling.sentence
+
     def test_one_seed_decides_nothing(self, experiment: Callable[..., Made]) -> None:
         made = experiment(noise={"mse": 2.0, "epm": 0.1}, seeds=(0,), rows=30)
         assert {r.outcome for r in rule(made.find().measured, comparable=True)} == {"not decidable"}
