@@ -155,8 +155,17 @@ def grid(space: Space, layers: int, points: int) -> dict[str, list[Any]]:
             low, high = distribution.low, distribution.high
             steps = [i / max(points - 1, 1) for i in range(points)]
             each = [low * (high / low) ** s if distribution.log else low + (high - low) * s for s in steps]
-            values[field] = sorted({round(v) for v in each}) if isinstance(distribution, IntDistribution) else each
+            values[field] = sorted({_inside(distribution, v) for v in each})
     return values
+
+
+def _inside(distribution: IntDistribution | FloatDistribution, value: float) -> int | float:
+    """The nearest value that the distribution has: rounding must not put a grid's ends outside."""
+    if isinstance(distribution, IntDistribution):
+        return min(max(round(value), distribution.low), distribution.high)
+    if distribution.step is not None:
+        value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
+    return min(max(value, distribution.low), distribution.high)
 
 
 def _variants(space: Space) -> list[str]:

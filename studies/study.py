@@ -1,6 +1,8 @@
 """A study: what was asked for, checked; its sampler and pruner; opened by name, refused if it is another one."""
 
+import itertools
 import json
+import random
 import warnings
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -9,8 +11,9 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler, TPESampler
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from ablation.config import load_profile, parse_overrides, resolve
 from ablation.data.corpus import Corpus, load_corpus
@@ -27,6 +30,8 @@ OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
     "pearson,seconds": ("maximize", "minimize"),
 }
 _DEFINITION: Final = "definition"
+#: A trial's attribute: why it failed. Trials that were killed have none and are run again.
+REASON: Final = "reason"
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def lay_out(request: Request) -> Laid:
     return Laid(request, space, corpus, differences, splits, store, request.storage or default_url(store.uri), name)
 
 
-def open_study(laid: Laid, layers: int, worker: int) -> Study:
+def open_study(laid: Laid, worker: int) -> Study:
     """The study of that name, made if it is not there. Raises UsageError if it asks something else, with the difference."""
     request = laid.request
     directions = OBJECTIVES[request.objective]
@@ -95,9 +100,9 @@ def open_study(laid: Laid, layers: int, worker: int) -> Study:
     with FileLock(lock_file(laid.storage_url)):
         study = optuna.create_study(
             study_name=laid.study_name, storage=storage, load_if_exists=True, directions=directions,
-            sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
+            sampler=_sampler(laid, worker), pruner=_pruner(laid),
         ) if laid.study_name not in optuna.get_all_study_names(storage) else optuna.load_study(
-            study_name=laid.study_name, storage=storage, sampler=_sampler(laid, layers, worker), pruner=_pruner(laid),
+            study_name=laid.study_name, storage=storage, sampler=_sampler(laid, worker), pruner=_pruner(laid),
         )  # fmt: skip
         definition = json.loads(json.dumps(_definition(laid)))
         known = study.user_attrs.get(_DEFINITION)
@@ -121,11 +126,11 @@ def _definition(laid: Laid) -> dict[str, Any]:
     }
 
 
-def _sampler(laid: Laid, layers: int, worker: int) -> BaseSampler:
+def _sampler(laid: Laid, worker: int) -> BaseSampler:
     warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
     seed = laid.request.seed + 1000 * worker
     if laid.request.sampler == "grid":
-        return GridSampler(_grid(laid, layers), seed=laid.request.seed)
+        return RandomSampler(seed=laid.request.seed)  # never asked: `queue_grid` says what comes next
     if laid.request.sampler == "qmc":
         return QMCSampler(seed=laid.request.seed, scramble=True)
     return TPESampler(seed=seed, multivariate=True, constant_liar=laid.request.workers > 1)
@@ -142,13 +147,39 @@ def wanted_trials(laid: Laid, layers: int) -> int:
     """The number of trials, at most the grid's."""
     if laid.request.sampler != "grid":
         return laid.request.trials
-    size = 1
-    for values in _grid(laid, layers).values():
-        size *= len(values)
-    return min(laid.request.trials, size)
+    return min(laid.request.trials, len(_grid_points(laid, layers)))
 
 
-def _grid(laid: Laid, layers: int) -> dict[str, list[Any]]:
-    """As many points a field, the same for each and at least two, as the trials allow."""
-    points = int(laid.request.trials ** (1 / len(laid.space.fields)) + 1e-9)
-    return grid(laid.space, layers, max(2, points))
+def params_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters, also of one that was queued with them and has not asked for any yet."""
+    return trial.params or dict(trial.system_attrs.get("fixed_params", {}))
+
+
+def queue_grid(study: Study, laid: Laid, layers: int) -> None:
+    """Queue each of the grid's points that no trial has; nothing for other samplers.
+
+    Optuna's GridSampler counts a point as visited once a trial was given it, so that a worker
+    killed before it had written its parameters down would lose that point.
+    """
+    if laid.request.sampler != "grid":
+        return
+    taken = [params_of(trial) for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL or counts(trial)]
+    for point in _grid_points(laid, layers)[: laid.request.trials]:
+        if point not in taken:
+            study.enqueue_trial(point)
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of those asked for: completed, pruned, or failed for a reason of its own."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
+        trial.state == TrialState.FAIL and REASON in trial.user_attrs
+    )
+
+
+def _grid_points(laid: Laid, layers: int) -> list[dict[str, Any]]:
+    """As many values a field, the same number for each and at least two, as the trials allow; in a seeded order."""
+    per_field = int(laid.request.trials ** (1 / len(laid.space.fields)) + 1e-9)
+    values = grid(laid.space, layers, max(2, per_field))
+    points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+    random.Random(laid.request.seed).shuffle(points)  # a study that is stopped early has seen all of the space
+    return points

@@ -27,11 +27,21 @@ from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
-from studies.study import OBJECTIVES, Laid, Request, lay_out, open_study, wanted_trials
+from studies.study import (
+    OBJECTIVES,
+    REASON,
+    Laid,
+    Request,
+    counts,
+    lay_out,
+    open_study,
+    params_of,
+    queue_grid,
+    wanted_trials,
+)
 from studies.trial import Place, run_trial, track_known
 
 _PROCESS: Final = "process"
-_REASON: Final = "reason"
 _RETRIED: Final = "retried"
 _SAME_AS: Final = "same_as"
 Tell = Callable[[str], None]
@@ -52,7 +62,7 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
     layers = _layers(laid, preparations)
     check(laid.space, laid.differences, layers)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(laid, layers, worker=0)
+    study = open_study(laid, worker=0)
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
     study_run = _open_run(laid, study, experiment)
@@ -77,7 +87,7 @@ def _carry_on(
             _work(laid, study, preparations, layers, experiment, study_run, deadline, tell)
     else:
         _in_processes(laid, deadline)
-        study = open_study(laid, layers, worker=0)
+        study = open_study(laid, worker=0)
     return study
 
 
@@ -91,9 +101,10 @@ def recover(study: Study) -> int:
             count += 1
     # Also those that ended as FAIL by a signal or by losing their heartbeat, once each.
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if _REASON in trial.user_attrs or not trial.params or _was_retried(study, trial):
+        params = params_of(trial)
+        if REASON in trial.user_attrs or not params or _was_retried(study, trial):
             continue
-        study.enqueue_trial(trial.params, user_attrs={_RETRIED: trial.number})
+        study.enqueue_trial(params, user_attrs={_RETRIED: trial.number})
     return count
 
 
@@ -104,7 +115,7 @@ def work(request: Request, worker: int, threads: int, deadline: float) -> None:
     laid = lay_out(request)
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)
-    study = open_study(laid, layers, worker)
+    study = open_study(laid, worker)
     experiment = experiment_id(laid.store, request.experiment or "studies")
     parent = os.getppid()
 
@@ -149,7 +160,7 @@ def _work(
         except optuna.TrialPruned:
             raise
         except Exception as error:
-            trial.set_user_attr(_REASON, f"{type(error).__name__}: {error}")
+            trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
             raise
         return (pearson, seconds) if multi else pearson
 
@@ -158,6 +169,7 @@ def _work(
         if _count_done(study) + _count_running(study) >= wanted:
             lock.release()
             return
+        queue_grid(study, laid, layers)
         try:
             study.optimize(objective, n_trials=1, catch=(Exception,))
         finally:
@@ -226,9 +238,7 @@ def _tags(laid: Laid) -> Mapping[str, object]:
 
 def _count_done(study: Study) -> int:
     """Completed and pruned trials, and those that failed for a reason of their own."""
-    trials = study.get_trials(deepcopy=False)
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    return sum(t.state in ended or (t.state == TrialState.FAIL and _REASON in t.user_attrs) for t in trials)
+    return sum(counts(trial) for trial in study.get_trials(deepcopy=False))
 
 
 def _count_running(study: Study) -> int:
@@ -257,7 +267,7 @@ def _line(study: Study, trials: list[FrozenTrial]) -> str:
     values = " and ".join(f"{v:.4f}" for v in last.values or ())
     if _SAME_AS in last.user_attrs:
         values += f", as trial {last.user_attrs[_SAME_AS]}"
-    became = values or last.user_attrs.get(_REASON) or last.state.name.lower()
+    became = values or last.user_attrs.get(REASON) or last.state.name.lower()
     best = ""
     if len(study.directions) == 1 and any(t.state == TrialState.COMPLETE for t in trials):
         best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})"

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ablation.config import load_profile
 from ablation.errors import UsageError
-from studies.space import READY, check, configure, grid, load_space, suggest
+from studies.space import READY, Bounds, Space, check, configure, grid, load_space, suggest
 
 LAYERS = 6
 
@@ -35,6 +37,14 @@ def test_the_issue_of_depth_goes_up_to_the_encoders_layers() -> None:
 def test_a_log_scale_is_divided_evenly() -> None:
     values = grid(load_space("tau"), LAYERS, 3)["loss.tau"]
     assert values == pytest.approx([0.02, 0.2, 2.0])
+
+
+@given(low=st.floats(1e-9, 1e3), width=st.floats(1e-9, 1e3), points=st.integers(2, 40), log=st.booleans())
+def test_every_point_of_a_grid_lies_within_the_bounds(low: float, width: float, points: int, log: bool) -> None:
+    space = Space(question="?", fields={"loss.tau": Bounds(low=low, high=low + width, log=log)})
+    distribution = space.fields["loss.tau"].distribution(LAYERS)
+    for value in grid(space, LAYERS, points)["loss.tau"]:
+        assert distribution._contains(distribution.to_internal_repr(value))
 
 
 def test_choices_and_steps(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ablation.tracking import names
 from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
 from studies.storage import open_storage
-from studies.study import Request, lay_out
+from studies.study import Request, lay_out, open_study, queue_grid
 from studies.sweep import sweep
 
 
@@ -210,6 +210,16 @@ class TestKilled:
         statuses = [r.info.status for r in tracked(store_uri)]
         assert "RUNNING" not in statuses
         assert statuses.count("KILLED") <= 1
+
+    def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(self, request_: Request) -> None:
+        laid = lay_out(request_)
+        study = open_study(laid, worker=0)
+        queue_grid(study, laid, layers=4)
+        study.ask()  # RUNNING, without parameters, and nobody who works on it
+        swept = sweep(laid, said()[1])
+        complete = swept.study.get_trials(states=(TrialState.COMPLETE,))
+        assert sorted(t.params["model.freeze_layers"] for t in complete) == [0, 1, 2, 3, 4]
+        assert not swept.study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
 
     def test_workers_share_a_study(self, request_: Request, store_uri: str, tmp_path: Path) -> None:
         command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"))
