@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from ablation.console import introduce, print_comparison, raise_for_failures, screen, ui_command, where
 from ablation.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ablation.records import RunRecord
-    from ablation.results import Outcome
     from ablation.runner import Request
 
 INTERRUPTED: Final = 130
@@ -66,23 +65,23 @@ def run(
     from ablation.progress import Progress
     from ablation.runner import lay_out, run_ablation
 
-    console = _console()
+    console = screen()
     planned = lay_out(request)
-    _introduce(console, planned.corpus.name, planned.corpus.synthetic, planned.corpus.has_test_labels, len(planned.runs))
+    introduce(console, planned.corpus.name, planned.corpus.synthetic, planned.corpus.has_test_labels, len(planned.runs))
     try:
         outcomes = run_ablation(planned, Progress(console))
     except KeyboardInterrupt:
         print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    _print_comparison(console, [o.record for o in outcomes if o.record], planned.corpus.synthetic)
+    print_comparison(console, [o.record for o in outcomes if o.record], planned.corpus.synthetic)
     console.print(
-        f"Tracked in {_shown(planned.store.uri)}; browse with: {_ui_command(planned.store.uri)}", soft_wrap=True, markup=False
+        f"Tracked in {where(planned.store.uri)}; browse with: {ui_command(planned.store.uri)}", soft_wrap=True, markup=False
     )
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
     if with_report and run_id:
         experiment = planned.store.client.get_run(run_id).info.experiment_id
         _build_report(console, experiment=experiment, tracking_uri=planned.store.uri)
-    _exit_with_failures(console, outcomes)
+    raise_for_failures(console, outcomes)
 
 
 @app.command()
@@ -107,7 +106,7 @@ def plan(
     from ablation.estimate import Cost, estimate
     from ablation.runner import lay_out, prepare_all
 
-    console = _console()
+    console = screen()
     planned = lay_out(request)
     seconds: dict[object, float] = {}
     known: dict[tuple[object, ...], Cost] = {}
@@ -142,7 +141,7 @@ def data(
     from ablation.data.corpus import load_corpus
     from ablation.data.description import print_description
 
-    print_description(load_corpus(path), _console())
+    print_description(load_corpus(path), screen())
 
 
 @app.command()
@@ -164,11 +163,11 @@ def report(
         from reports.verify import verify as verify_report
 
         folder = Path(out) if out else default_folder(Choice(experiment=name, **wanted))
-        count = verify_report(folder, Choice(experiment=name, **wanted), lambda line: _console().print(line, markup=False))
-        _console().print(f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True)
+        count = verify_report(folder, Choice(experiment=name, **wanted), lambda line: screen().print(line, markup=False))
+        screen().print(f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True)
         return
     _build_report(
-        _console(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log),
+        screen(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log),
         group=group, mixed=_true_or_false("--mix", mix), **wanted,
     )  # fmt: skip
 
@@ -199,7 +198,7 @@ def sweep(
     from studies.study import lay_out
     from studies.sweep import sweep
 
-    console = _console()
+    console = screen()
     laid = lay_out(
         SweepRequest(
             space=space, study=study, trials=trials, timeout=timeout, workers=workers, data=data, profile=profile, split=split,
@@ -220,7 +219,48 @@ def sweep(
     if not best_trials(swept.study):
         raise RunError("no trial was completed; the reasons stand above, and in MLflow")
     console.print(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}", markup=False, soft_wrap=True)
-    console.print(f"Browse it with: optuna-dashboard {_shown(laid.storage_url)}", markup=False, soft_wrap=True)
+    console.print(f"Browse it with: optuna-dashboard {where(laid.storage_url)}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def curves(
+    figures: Annotated[str, typer.Option(help="4 (MSE, EPM), 5 (both with CL), or both.")] = "4,5",
+    signs: Annotated[str, typer.Option(help="Readings of Eq. 9: as_printed, attract, or both.")] = "as_printed,attract",
+    taus: Annotated[str, typer.Option(help="Temperatures of Eq. 9, with commas.")] = "0.02,0.2,2",
+    seeds: Seeds = "0,1,2",
+    data: Data = "demo",
+    profile: Profile = "demo",
+    split: Annotated[str, typer.Option(help="Whose training rows are trained on; one split.")] = "dev1",
+    experiment: Experiment = "",
+    set_: Set = None,
+    fresh: Fresh = "false",
+    report: Annotated[str, typer.Option(help="false leaves the report at the end out.", metavar="true|false")] = "true",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Train Figures 4 and 5 with their gradients measured, and say what the curves say of the paper's claims."""
+    with_report = _true_or_false("--report", report)
+    from ablation.progress import Progress
+    from studies.curves import Request as CurvesRequest
+    from studies.curves import carry_out, lay_out
+
+    console = screen()
+    laid = lay_out(
+        CurvesRequest(
+            figures=figures, signs=signs, taus=taus, seeds=seeds, data=data, profile=profile, split=split,
+            overrides=tuple(set_ or ()), experiment=experiment or _mlflow_experiment(tracking_uri),
+            fresh=_true_or_false("--fresh", fresh), tracking_uri=tracking_uri,
+        )
+    )  # fmt: skip
+    introduce(console, laid.corpus.name, laid.corpus.synthetic, True, len(laid.curves))
+    try:
+        outcomes = carry_out(laid, Progress(console))
+    except KeyboardInterrupt:
+        print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(f"Tracked in {where(laid.store.uri)}; browse with: {ui_command(laid.store.uri)}", soft_wrap=True, markup=False)
+    if with_report and any(o.record for o in outcomes):
+        _build_report(console, experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri)
+    raise_for_failures(console, outcomes)
 
 
 def main() -> NoReturn:
@@ -275,64 +315,3 @@ def _build_report(console: "Console", *, out: Path | None = None, log: bool = Tr
         console.print(warning, markup=False, highlight=False, style="yellow")
     where = f", and among the artifacts of suite {built.suite}" if built.suite else ""
     console.print(f"Report: {built.folder / 'report.html'}, report.pdf beside it{where}", markup=False, soft_wrap=True)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    # Away from a terminal lines are not folded at 80 columns: tables stay whole in logs.
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def _introduce(console: "Console", corpus: str, synthetic: bool, has_test_labels: bool, runs: int) -> None:
-    console.print(f"{runs} runs on corpus {corpus}", markup=False)
-    if synthetic:
-        console.print("The demo corpus is synthetic: its scores are its authors' judgement, no benchmark.", markup=False)
-    if not has_test_labels:
-        console.print("No test labels were given: test rows are predicted, not scored.", markup=False)
-
-
-def _print_comparison(console: "Console", records: "list[RunRecord]", synthetic: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from ablation.comparison import as_text, caption, compare
-
-    table = compare(records)
-    if table.empty:
-        console.print("No run finished: there is nothing to compare.", markup=False)
-        return
-    text = as_text(table, with_paper=not synthetic)
-    best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
-    means = dict(zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True))
-    console.print(caption(records, synthetic=synthetic), markup=False, highlight=False)
-    shown = Table(caption="bold: best of these runs", caption_justify="left")
-    for column in text.columns:
-        shown.add_column(column, no_wrap=True)
-    for variant, row in text.iterrows():
-        cells = [Text(str(row["Method"]))]
-        for column in text.columns[1:]:
-            is_best = means[(str(variant), column)] == best[column]
-            cells.append(Text(str(row[column]), "bold" if is_best else ""))
-        shown.add_row(*cells)
-    console.print(shown)
-
-
-def _exit_with_failures(console: "Console", outcomes: "list[Outcome]") -> None:
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed:
-        console.print(
-            f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})", style="red", markup=False, soft_wrap=True
-        )
-    if failed:
-        raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
-
-
-def _shown(uri: str) -> str:
-    from ablation.tracking.store import without_password
-
-    return without_password(uri)
-
-
-def _ui_command(uri: str) -> str:
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {_shown(uri)}"

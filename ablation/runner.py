@@ -28,7 +28,7 @@ from ablation.tracking.history import past_runs
 from ablation.tracking.processes import end_orphans
 from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
-from ablation.training import Hooks
+from ablation.training import Hooks, OnTerms
 from ablation.variants import parse_variants
 
 DEFAULT_EXPERIMENT: Final = "ablation"
@@ -248,12 +248,11 @@ def _carry_out(
         else:
             result = _train(planned, run, run.config, preparations, tracked, progress)
         keep(tracked, result)
-    except KeyboardInterrupt:
-        tracked.end("KILLED", "interrupted")
+    except KeyboardInterrupt as interrupt:
+        tracked.fail(interrupt)
         raise
     except Exception as error:  # this run's failure, whatever it is; the others go on
-        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-        tracked.end("FAILED", reason, error)
+        reason = tracked.fail(error)
         progress.ended(run.key, "failed", None, None, note=reason)
         return Outcome(run.key, "failed", None, tracked.run_id, reason)
     tracked.end("FINISHED")
@@ -265,6 +264,19 @@ def _carry_out(
 def _train(
     planned: Planned, run: PlannedRun, config: RunConfig, preparations: Preparations, tracked: TrackedRun, progress: Progress
 ) -> Result:
+    export = planned.request.export
+    folder = None if export is None else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
+    return train_tracked(tracked, config, preparations.get(config), run.key, run.identity.digest, progress, export_to=folder)
+
+
+def train_tracked(
+    tracked: TrackedRun, config: RunConfig, prepared: Prepared, key: RunKey, identity: str, progress: Progress,
+    *, on_terms: OnTerms | None = None, export_to: Path | None = None,
+) -> Result:  # fmt: skip
+    """Train with `config`; its settings and points go to `tracked`, the points as a table of their own too.
+
+    Raises what `run_experiment` does.
+    """
     tracked.params(config.flat())
     tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
     curves: list[tuple[int, str, float]] = []
@@ -275,12 +287,11 @@ def _train(
 
     hooks = Hooks(
         on_point=on_point,
-        on_step=lambda done, total: progress.step(run.key, done, total),
-        on_epoch=lambda epoch, figures: progress.epoch(run.key, epoch, figures),
+        on_step=lambda done, total: progress.step(key, done, total),
+        on_epoch=lambda epoch, figures: progress.epoch(key, epoch, figures),
+        on_terms=on_terms,
     )
-    export = planned.request.export
-    folder = None if export is None else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
-    result = run_experiment(preparations.get(config), config, run.key, run.identity.digest, hooks, folder)
+    result = run_experiment(prepared, config, key, identity, hooks, export_to)
     tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result
 

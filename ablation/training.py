@@ -24,17 +24,23 @@ from ablation.seeding import seed_for
 
 #: Receives named values and the step (training points) or epoch (development points) they belong to.
 OnPoint = Callable[[Mapping[str, float], int], None]
+#: Figures for a point of the curves from that step's loss terms: their graph is whole, the weights are those before the step.
+OnTerms = Callable[[IntimacyRegressor, Terms], Mapping[str, float]]
 #: Turns development predictions (rows,) into named figures, `pearson` among them where it exists.
 DevScores = Callable[[np.ndarray], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop tells while it runs: curve points, and (steps done, steps in all)."""
+    """What the loop tells while it runs: curve points, and (steps done, steps in all).
+
+    `on_terms` adds figures of its own to each training point. None of them changes what is learned.
+    """
 
     on_point: OnPoint = lambda values, step: None
     on_step: Callable[[int, int], None] = lambda done, total: None
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, scores: None
+    on_terms: OnTerms | None = None
 
 
 NO_HOOKS: Final = Hooks()
@@ -109,14 +115,16 @@ def fit(
         for indices in batches:
             batch = collate(train, indices, device)
             rates = {"lr/encoder": optimizer.param_groups[0]["lr"], "lr/head": optimizer.param_groups[-1]["lr"]}
-            prediction, values, has_contrastive = train_step(model, batch, optimizer, optimisation, loss, step)
+            is_logged = (step + 1) % optimisation.log_every == 0 or step + 1 == total_steps
+            on_terms = hooks.on_terms if is_logged else None
+            prediction, values, figures_of_step = train_step(model, batch, optimizer, optimisation, loss, step, on_terms)
             schedule.step()
             step += 1
             tokens += len(batch.ids)
-            skipped += loss.contrastive != "none" and not has_contrastive
+            skipped += loss.contrastive != "none" and "train/loss_contrastive" not in values
             window.add(prediction, batch, values)
-            if step % optimisation.log_every == 0 or step == total_steps:
-                hooks.on_point({**window.point(), **rates}, step)
+            if is_logged:
+                hooks.on_point({**window.point(), **rates, **figures_of_step}, step)
                 window = _Window()
             hooks.on_step(step, total_steps)
         predictions = predict(model, dev, optimisation.precision)
@@ -140,16 +148,19 @@ def train_step(
     optimisation: OptimisationConfig,
     loss: LossConfig,
     step: int,
-) -> tuple[torch.Tensor, dict[str, float], bool]:
-    """One optimizer step; returns the predictions, the named values, and whether Eq. 9 had a term.
+    on_terms: OnTerms | None = None,
+) -> tuple[torch.Tensor, dict[str, float], Mapping[str, float]]:
+    """One optimizer step; returns the predictions, the named values, and what `on_terms` made of the loss terms.
 
-    Raises RunError, before the weights change, for a loss or gradient that is not a finite number.
+    `train/loss_contrastive` is among the values where Eq. 9 had a term. Raises RunError, before the
+    weights change, for a loss or gradient that is not a finite number.
     """
     bfloat16 = optimisation.precision == "bfloat16"
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bfloat16):
         output = model(batch.ids, batch.lengths)
     terms: Terms = total_loss(output, batch.label, batch.language, loss)
     optimizer.zero_grad(set_to_none=True)
+    figures = {} if on_terms is None else on_terms(model, terms)
     terms.total.backward()
     norm = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), optimisation.max_grad_norm)
     values = {"train/loss": terms.total.item(), "train/loss_regression": terms.regression.item(), "train/grad_norm": norm.item()}
@@ -159,7 +170,7 @@ def train_step(
         rows = ", ".join(map(str, batch.row[:8])) + (" ..." if len(batch.row) > 8 else "")
         raise RunError(f"{bad[0]} is not a finite number at step {step + 1} (training rows {rows})")
     optimizer.step()
-    return output.prediction, values, terms.contrastive is not None
+    return output.prediction, values, figures
 
 
 def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -> AdamW:

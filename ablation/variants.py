@@ -55,6 +55,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "mse+ft": Variant("MSE + FT", "Does FT need EPM?", _MSE | _FT),
     "mse+cl+ft": Variant("MSE + CL + FT", "Do CL and FT get in each other's way without EPM?", _MSE | _CL | _FT),
     "epm+cl(attract)": Variant("+ EPM + CL (attract)", "What if Eq. 9 really draws a language together?", _EPM | _ATTRACT),
+    "mse+cl(attract)": Variant("MSE + CL (attract)", "Does MSE collapse too if Eq. 9 draws a language together?", _MSE | _ATTRACT),
     # The task's baseline (Pei et al., 2023), fine-tuned here; Table 3 quotes its figures.
     "baseline": Variant("Baseline", "How far is the task's own baseline, XLM-T?", _MSE | {"model.encoder": "cardiffnlp/twitter-xlm-roberta-base"}, PaperCells(None, None, 65.33, 41.25)),
 }  # fmt: skip

@@ -7,6 +7,7 @@ numbers.json        every number, with the runs behind it: what `--verify` check
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ablation.errors import UsageError
+from ablation.tracking import names
 from reports import figures
+from reports.blocks import Report
 from reports.collect import Experiment, collect
-from reports.contents import Findings, Report, compose
+from reports.contents import Findings, compose
+from reports.curve_study import as_json
 from reports.groups import Group, group_runs, mix
 from reports.html import write_html
-from reports.measures import measure
 from reports.pdf import write_pdf
 from reports.tables import FORMS
 
@@ -74,7 +77,23 @@ def build(
         if suite is not None:
             tell(f"logging to suite {suite}")
             found.experiment.store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
+        log_verdicts(found)
     return Built(folder, report, suite)
+
+
+def log_verdicts(found: Findings) -> None:
+    """Put what the curves say of the paper's claims on the newest curve study's run: a file, and metrics of means and bounds."""
+    study = found.curve_study
+    if study is None or study.newest is None:
+        return
+    client, run_id = found.experiment.store.client, study.newest.run_id
+    client.log_dict(run_id, {"verdicts": as_json(study)}, names.VERDICTS_FILE)
+    for verdict in study.verdicts:
+        where = f" {verdict.contrast.sign} tau {verdict.contrast.tau:g}" if verdict.contrast else ""
+        figures = {"mean": verdict.mean, "low": verdict.interval.low, "high": verdict.interval.high}
+        for part, value in figures.items():
+            if math.isfinite(value):
+                client.log_metric(run_id, f"verdict/{verdict.claim.id}{where}/{part}", value)
 
 
 def default_folder(choice: Choice) -> Path:
@@ -87,11 +106,11 @@ def find(choice: Choice, tell: Tell = quiet) -> Findings:
     experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
     tell(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
     groups = group_runs(experiment)
-    if not groups:
+    if not groups and not any(run.status == "FINISHED" for run in experiment.curves):
         raise UsageError(f"experiment {experiment.name!r} has no finished run{_reasons(experiment)}")
-    group = chosen(groups, choice)
-    tell(f"reading the predictions of {len(group.runs)} of them")
-    return Findings(experiment, groups, group, measure(experiment, group, seed=choice.seed), choice.seed)
+    group = chosen(groups, choice) if groups else Group((), ())
+    tell(f"reading what {len(group.runs or experiment.curves)} of them left")
+    return Findings(experiment, groups, group, choice.seed)
 
 
 def write(found: Findings, report: Report, choice: Choice, folder: Path, when: datetime) -> None:
@@ -112,7 +131,7 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path, when: d
     content = {
         "choice": {"group": choice.group, "mixed": choice.mixed, "seed": choice.seed},
         "group": [run.run_id for run in found.group.runs],
-        "runs": [run.run_id for run in found.experiment.runs],
+        "runs": [run.run_id for run in (*found.experiment.runs, *found.experiment.curves)],
         "tables": numbers(report),
     }
     (folder / NUMBERS_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
@@ -141,17 +160,18 @@ def chosen(groups: Sequence[Group], choice: Choice) -> Group:
 
 def _newest_suite(found: Findings) -> str | None:
     """The newest suite with a run of the group; reused runs count for the suite that trained them."""
-    suites = {run.suite for run in found.group.runs}
-    newest = [suite.run_id for suite in found.experiment.suites if suite.run_id in suites]
+    suites = {run.suite for run in found.group.runs or found.experiment.curves}
+    all_suites = (*found.experiment.suites, *found.experiment.curve_studies)
+    newest = [suite.run_id for suite in all_suites if suite.run_id in suites]
     return newest[-1] if newest else None
 
 
 def _reasons(experiment: Experiment) -> str:
     states: dict[str, int] = {}
-    for run in experiment.runs:
+    for run in (*experiment.runs, *experiment.curves):
         states[run.status] = states.get(run.status, 0) + 1
     told = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
-    reasons = {reason for run in experiment.runs if (reason := run.tags.get("ablation.reason"))}
+    reasons = {reason for run in (*experiment.runs, *experiment.curves) if (reason := run.tags.get("ablation.reason"))}
     return f": {told}" + (f" ({'; '.join(sorted(reasons)[:3])})" if reasons else "")
 
 

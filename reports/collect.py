@@ -34,7 +34,7 @@ _FETCHED_AT_ONCE: Final = 8
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One training run (or ensemble) of the experiment, as tracked. `started` is ISO 8601, UTC."""
+    """One training run (or ensemble, or curve of a study) of the experiment, as tracked. `started` is ISO 8601, UTC."""
 
     run_id: str
     variant: str
@@ -76,7 +76,7 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class StoredSuite:
-    """One call of the ablation: the parent of the runs that it trained."""
+    """One call of the ablation or of a curve study: the parent of the runs that it trained."""
 
     run_id: str
     status: str
@@ -87,7 +87,10 @@ class StoredSuite:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All runs and suites of one experiment, oldest first. `ui_url` is where its pages are, if known."""
+    """All runs and suites of one experiment, oldest first. `ui_url` is where its pages are, if known.
+
+    `curves` are the runs of its `curve_studies`, which stand in no score.
+    """
 
     store: Store
     experiment_id: str
@@ -95,6 +98,8 @@ class Experiment:
     runs: tuple[StoredRun, ...]
     suites: tuple[StoredSuite, ...]
     ui_url: str | None
+    curves: tuple[StoredRun, ...] = ()
+    curve_studies: tuple[StoredSuite, ...] = ()
 
     @property
     def finished(self) -> list[StoredRun]:
@@ -116,19 +121,23 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
         known = sorted(e.name for e in store.client.search_experiments())
         raise UsageError(f"no experiment {name!r} in {without_password(store.uri)}; it has {', '.join(known)}")
     experiment = store.client.get_experiment(experiment_id)
-    runs, suites = [], []
+    runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
+    suites: dict[str, list[StoredSuite]] = {names.SUITE: [], names.CURVE_STUDY: []}
     for run in _pages(store, experiment_id):
-        kind = run.data.tags.get(names.KIND)
-        if kind == names.RUN:
-            runs.append(_stored_run(run))
-        elif kind == names.SUITE:
-            suites.append(_stored_suite(run))
-    if not runs:
+        kind = run.data.tags.get(names.KIND, "")
+        if kind in runs:
+            runs[kind].append(_stored_run(run))
+        elif kind in suites:
+            suites[kind].append(_stored_suite(run))
+    if not any(runs.values()):
         raise UsageError(f"experiment {experiment.name!r} has no run of an ablation; `ablation run` makes some")
     if ui_url is None and store.uri.startswith("http"):
         ui_url = without_password(store.uri)
     address = ui_url.rstrip("/") if ui_url else None
-    return Experiment(store, experiment_id, str(experiment.name), tuple(runs), tuple(suites), address)
+    return Experiment(
+        store, experiment_id, str(experiment.name), tuple(runs[names.RUN]), tuple(suites[names.SUITE]), address,
+        tuple(runs[names.CURVE]), tuple(suites[names.CURVE_STUDY]),
+    )  # fmt: skip
 
 
 def open_store_that_exists(uri: str | None) -> Store:

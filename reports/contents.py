@@ -5,72 +5,43 @@ computed. Nothing is drawn or laid out here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports import claims, comparisons, curves, errors, figures, origin, scores, setting
 from reports import statistics as st
+from reports.blocks import Block, Picture, Report, Section
 from reports.collect import Experiment, read_corpus
+from reports.curve_study import CurveStudy, curve_table, find_study, runs_table, verdict_table
 from reports.effects import effects
 from reports.groups import Group, describe
-from reports.measures import TEST, Measure, Measurements
-from reports.tables import Table
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure; `id` is its file name. `wide` needs the page's whole width."""
-
-    id: str
-    caption: str
-    figure: Figure
-    wide: bool = False
-
-
-Block = str | Table | Picture
-
-
-@dataclass(frozen=True)
-class Section:
-    title: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """A whole report. `warnings` stand on its first page, `running` on every page, `watermark` across each."""
-
-    title: str
-    subtitle: str
-    warnings: tuple[str, ...]
-    running: str
-    watermark: str
-    sections: tuple[Section, ...]
-
-    @property
-    def tables(self) -> list[Table]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
-
-    @property
-    def pictures(self) -> list[Picture]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
+from reports.measures import TEST, Measure, Measurements, measure
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report is made of: the group of runs that it shows, measured, and what is read beside it."""
+    """What a report is made of: the group of runs that it shows, measured, and what is read beside it.
+
+    An experiment that holds a curve study and nothing else has an empty group.
+    """
 
     experiment: Experiment
     groups: Sequence[Group]
     group: Group
-    measured: Measurements
     seed: int = 0
+
+    @cached_property
+    def measured(self) -> Measurements:
+        return measure(self.experiment, self.group, seed=self.seed)
+
+    @cached_property
+    def curve_study(self) -> CurveStudy | None:
+        return find_study(self.experiment)
 
     @cached_property
     def comparable(self) -> bool:
@@ -108,15 +79,17 @@ class Findings:
 
 def compose(found: Findings) -> Report:
     """Every section that has something to show."""
-    sections = [Section(name, tuple(make(found))) for name, make in SECTIONS]
     group = found.group
-    data = {run.tags.get("ablation.corpus", "") for run in group.runs}
-    kind = "synthetic data: no benchmark" if group.synthetic else "own data"
+    sections = [Section(name, tuple(make(found))) for name, make in (SECTIONS if group.runs else STUDY_SECTIONS)]
+    runs = group.runs or found.experiment.curves
+    data = {run.tags.get("ablation.corpus", "") for run in runs}
+    synthetic = any(run.synthetic for run in runs)
+    kind = "synthetic data: no benchmark" if synthetic else "own data"
     running = f"{found.experiment.name} · data {', '.join(sorted(data))} ({kind})"
     return Report(
         title=f"Ablation report: {found.experiment.name}",
-        subtitle=_subtitle(found),
-        warnings=tuple(_warnings(found)),
+        subtitle=_subtitle(found) if group.runs else f"A study of training curves: {len(runs)} runs",
+        warnings=tuple(_warnings(found)) if group.runs else (SYNTHETIC_WARNING,) * synthetic,
         running=running,
         watermark=f"MIXED: {', '.join(group.mixed)}" if group.mixed else "",
         sections=tuple(section for section in sections if section.blocks),
@@ -134,7 +107,7 @@ def _subtitle(found: Findings) -> str:
 def _warnings(found: Findings) -> Iterator[str]:
     group = found.group
     if group.synthetic:
-        yield "The data are synthetic: these scores are no benchmark, and no claim of the paper is decided by them."
+        yield SYNTHETIC_WARNING
     if group.mixed:
         yield (
             f"Mixed by force: the runs differ in {', '.join(group.mixed)}. Their means are not those of any one method, and the"
@@ -228,6 +201,40 @@ def _curves(found: Findings) -> Iterator[Block]:
     yield curves.table(found.curves)
 
 
+def _curve_study(found: Findings) -> Iterator[Block]:
+    study = found.curve_study
+    if study is None:
+        return
+    seeds = sorted({seed for by_seed in study.curves.values() for seed in by_seed})
+    text = f"Runs trained for their curves alone, seeds {', '.join(map(str, seeds))}: they stand in no score."
+    if study.others:
+        text += f" {study.others} more differ in data, encoder, code, split or settings and are left out."
+    yield text
+    yield verdict_table(study)
+    plain: dict[str, Mapping[int, curves.Curve]] = {
+        c.regression: by_seed for c, by_seed in study.curves.items() if c.contrast is None
+    }
+    if plain:
+        caption = "Figure 4 in the study: training Pearson at each logging point, every seed thin, their mean bold."
+        yield Picture("study_figure4", caption, figures.curves(plain, list(plain)))
+    if study.contrasts:
+        told = "by reading of Eq. 9 and temperature"
+        yield Picture(
+            "study_figure5", f"Figure 5 {told}; every seed thin, the mean bold.", figures.study_curves(study), wide=True
+        )
+        caption = f"Gradient norms of the terms and of their sum {told}, means over seeds."
+        yield Picture("study_gradients", caption, figures.study_gradients(study), wide=True)
+        caption = f"Cosine between the two terms' gradients {told}: below zero they work against each other."
+        yield Picture("study_cosines", caption, figures.study_cosines(study), wide=True)
+    yield curve_table(study)
+    yield runs_table(found.experiment, study)
+
+
+def _study_origin(found: Findings) -> Iterator[Block]:
+    if found.curve_study is not None:
+        yield origin.provenance(found.experiment, Group((), found.curve_study.runs))
+
+
 def _errors(found: Findings) -> Iterator[Block]:
     residuals = found.residuals
     if residuals is None:
@@ -316,9 +323,18 @@ SECTIONS: Final[tuple[tuple[str, Callable[[Findings], Iterator[Block]]], ...]] =
     ("What each component does", _effects),
     ("Languages", _languages),
     ("Training curves", _curves),
+    ("The study of training curves", _curve_study),
     ("Errors", _errors),
     ("Cost", _cost),
     ("Data and settings", _setting),
     ("Where everything came from", _origin),
     ("How it was computed", _methods),
 )
+#: The same for an experiment that holds a curve study and no ablation.
+STUDY_SECTIONS: Final[tuple[tuple[str, Callable[[Findings], Iterator[Block]]], ...]] = (
+    ("The study of training curves", _curve_study),
+    ("Where everything came from", _study_origin),
+)  # fmt: skip
+SYNTHETIC_WARNING: Final = (
+    "The data are synthetic: these scores are no benchmark, and no claim of the paper is decided by them."
+)  # fmt: skip

@@ -5,7 +5,7 @@ Nothing is smoothed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,11 +26,16 @@ HAD_LEARNED: Final = 0.3
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's training Pearson: `step` and `pearson` (points,), rising steps."""
+    """One run's training Pearson: `step` and `pearson` (points,), rising steps.
+
+    `gradients` has a row for each step at which they were measured (`names.GRADIENTS`, without the
+    prefix): a curve study's runs have them, others have none.
+    """
 
     run: StoredRun
     step: np.ndarray
     pearson: np.ndarray
+    gradients: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def final(self) -> float:
@@ -54,6 +59,34 @@ class Curve:
         learned = np.maximum.accumulate(self.pearson) > HAD_LEARNED if len(self.pearson) else np.empty(0, bool)
         fell = np.flatnonzero(learned & (self.pearson < 0))
         return int(self.step[fell[0]]) if len(fell) else None
+
+    @property
+    def gradient_regression(self) -> float:
+        """Mean norm of the regression term's gradient; NaN where it was not measured, as with the others."""
+        return self._mean("regression")
+
+    @property
+    def gradient_contrastive(self) -> float:
+        return self._mean("contrastive")
+
+    @property
+    def gradient_cosine(self) -> float:
+        """Mean cosine between the two terms' gradients, in [-1, 1]."""
+        return self._mean("cosine")
+
+    @property
+    def gradient_sum(self) -> float:
+        return self._mean("sum")
+
+    @property
+    def gradient_magnitude(self) -> float:
+        """Mean of log10 of the norm of their sum: norms fall by powers of ten, and a mean of them sees only the largest."""
+        norms = self.gradients["sum"].to_numpy(float) if "sum" in self.gradients else np.empty(0)
+        return float(np.log10(norms[norms > 0]).mean()) if (norms > 0).any() else float("nan")
+
+    def _mean(self, name: str) -> float:
+        values = self.gradients[name].dropna() if name in self.gradients else pd.Series(dtype=float)
+        return float(values.mean()) if len(values) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -83,8 +116,14 @@ def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve
         frame = frames[run.run_id]
         if frame is not None:
             points = frame[frame["name"] == METRIC].sort_values("step")
-            curves.append(Curve(run, points["step"].to_numpy(), points["value"].to_numpy(np.float64)))
+            measured = frame[frame["name"].isin(names.GRADIENTS)]
+            gradients = measured.pivot(index="step", columns="name", values="value").rename(columns=_without_prefix)
+            curves.append(Curve(run, points["step"].to_numpy(), points["value"].to_numpy(np.float64), gradients))
     return curves
+
+
+def _without_prefix(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def by_variant(curves: Sequence[Curve], split: str) -> dict[str, dict[int, Curve]]:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from reports.comparisons import Step
+from reports.curve_study import Condition, CurveStudy
 from reports.curves import Curve, mean_curve
 from reports.errors import BIN_WIDTH
 from reports.origin import Cost
@@ -126,6 +127,24 @@ def curves(by_variant: Mapping[str, Mapping[int, Curve]], variants: Sequence[str
 
 
 @_styled
+def study_curves(study: CurveStudy) -> Figure:
+    """Figure 5 for each reading of Eq. 9 (rows) and temperature (columns); every seed thin, the mean bold."""
+    return _panels(study, "training Pearson", _draw_pearson)
+
+
+@_styled
+def study_gradients(study: CurveStudy) -> Figure:
+    """Norms of each term's gradient and of their sum, means over seeds, by step; one panel a reading and temperature."""
+    return _panels(study, "gradient norm", _draw_norms)
+
+
+@_styled
+def study_cosines(study: CurveStudy) -> Figure:
+    """The cosine between the terms' gradients by step; every seed thin, the mean bold."""
+    return _panels(study, "cosine", _draw_cosine)
+
+
+@_styled
 def forest(steps: Sequence[Step]) -> Figure:
     """The steps' differences with their 95% intervals; the paper's as open diamonds."""
     shown = [step for step in steps if step.estimate.exists]
@@ -223,6 +242,49 @@ def gain(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def _panels(study: CurveStudy, ylabel: str, draw: Callable[[Axes, int, str, Sequence[Curve]], None]) -> Figure:
+    """A row for each sign and a column for each temperature; `draw` gets the axes, a colour's number, the loss and its curves."""
+    signs, taus = (sorted({getattr(c, part) for c in study.contrasts}) for part in ("sign", "tau"))
+    signs.reverse() if signs[0] == "attract" and len(signs) > 1 else None
+    figure, grid = _grid(len(signs), len(taus), WIDE, 0.5 + 1.7 * len(signs), sharex=True, sharey=True)
+    for axes, contrast in ((grid[signs.index(c.sign)][taus.index(c.tau)], c) for c in study.contrasts):
+        for i, loss in enumerate(("mse", "epm")):
+            found = list(study.curves.get(Condition(loss, contrast), {}).values())
+            if found:
+                draw(axes, i, f"{loss.upper()} + CL", found)
+        axes.set_title(str(contrast), fontsize=7)
+    for axes in grid[-1]:
+        axes.set_xlabel("optimizer step")
+    for row in grid:
+        row[0].set_ylabel(ylabel)
+    grid[0][0].legend(fontsize=5.5)
+    return figure
+
+
+def _draw_pearson(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None:
+    for curve in found:
+        axes.plot(curve.step, curve.pearson, color=COLOURS[i], linewidth=0.4, alpha=0.55)
+    mean = mean_curve(found)
+    axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=1.6, label=name)
+    axes.axhline(0, color="#999999", linewidth=0.5)
+
+
+def _draw_norms(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None:
+    for term, style in (("regression", ":"), ("contrastive", "--"), ("sum", "-")):
+        mean = pd.concat([c.gradients[term] for c in found if term in c.gradients], axis=1, join="inner").mean(axis=1)
+        axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=0.9, linestyle=style, label=f"{name}: {term}")
+    axes.set_yscale("log")
+
+
+def _draw_cosine(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None:
+    each = [c.gradients["cosine"] for c in found if "cosine" in c.gradients]
+    for series in each:
+        axes.plot(series.index, series.to_numpy(), color=COLOURS[i], linewidth=0.4, alpha=0.55)
+    mean = pd.concat(each, axis=1, join="inner").mean(axis=1)
+    axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=1.6, label=name)
+    axes.axhline(0, color="#999999", linewidth=0.5)
+
+
 def _kl(axes: Axes, each: Distances) -> None:
     image = axes.imshow(each.kl, cmap="magma")
     edges = np.flatnonzero(each.language[1:] != each.language[:-1]) + 0.5
@@ -255,7 +317,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, grid[0][0]
 
 
-def _grid(rows: int, columns: int, width: float, height: float, **ratios: Sequence[float]) -> tuple[Figure, np.ndarray]:
+def _grid(
+    rows: int, columns: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False, **ratios: Sequence[float]
+) -> tuple[Figure, np.ndarray]:
     # Not pyplot's: nothing is kept open, and threads can draw.
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios or None)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, gridspec_kw=ratios or None)

@@ -104,6 +104,11 @@ def _key(run: StoredRun) -> Key:
     return (*parts, *((field, run.params.get(field, "")) for field in SHARED_FIELDS))
 
 
+def study_key(run: StoredRun) -> Key:
+    """What a curve study's runs must share to be compared: all but the variant's own fields, the seed and the temperature."""
+    return (*((field, value) for field, value in _key(run) if field != "loss.tau"), ("split", run.split))
+
+
 def _has_own_encoder(run: StoredRun) -> bool:
     return run.variant in VARIANTS and "model.encoder" in VARIANTS[run.variant].changes
 

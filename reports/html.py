@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from reports.contents import Picture, Report
+from reports.blocks import Picture, Report
 from reports.tables import group_spans, printable
 
 

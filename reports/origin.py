@@ -96,7 +96,7 @@ def other_reads(experiment: Experiment, group: Group) -> Table | None:
     """Readings of the test rows by runs outside the group: failed ones, replaced ones, other settings. None if there are none."""
     shown = {run.run_id for run in group.runs}
     rows = [
-        (_run_cell(experiment, run), Cell(str(run)), Cell(run.status), Cell(when))
+        (run_cell(experiment, run), Cell(str(run)), Cell(run.status), Cell(when))
         for run in experiment.runs
         if run.run_id not in shown and (when := _read_at(run))
     ]
@@ -112,7 +112,7 @@ def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> 
         values = [measured.values.get((run.run_id, Measure(place)), float("nan")) for place in (run.split, TEST)]
         rows.append(
             (
-                _run_cell(experiment, run, anchor=True),
+                run_cell(experiment, run, anchor=True),
                 Cell(title(run.variant)),
                 Cell(str(Measure(run.split))),
                 Cell(str(run.seed), run.seed),
@@ -144,7 +144,7 @@ def unfinished(experiment: Experiment) -> Table | None:
     """Runs that failed, were killed or still run; they stand in no number. None if there are none."""
     rows = [
         (
-            _run_cell(experiment, run),
+            run_cell(experiment, run),
             Cell(str(run)),
             Cell(run.status),
             Cell(run.started),
@@ -178,7 +178,8 @@ def provenance(experiment: Experiment, group: Group) -> Table:
         (Cell("git commit"), Cell(_tally(group, _commit))),
         (Cell("libraries"), Cell(_tally(group, lambda r: r.part("libraries")))),
     ]  # fmt: skip
-    suites = [suite for suite in experiment.suites if suite.run_id in {run.suite for run in group.runs}]
+    parents = {run.suite for run in group.runs}
+    suites = [suite for suite in (*experiment.suites, *experiment.curve_studies) if suite.run_id in parents]
     machines: Counter[str] = Counter()
     for suite in suites:
         environment = read_suite_json(experiment, suite, names.ENVIRONMENT_FILE) or {}
@@ -228,7 +229,8 @@ def _read_at(run: StoredRun) -> str:
     return "" if read.startswith("predicted only") else read
 
 
-def _run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:
+def run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:
+    """A run's id, cut, with the address of its page; with `anchor`, numbers that come from it lead here."""
     return Cell(
         run.run_id[:SHORT], runs=(run.run_id,), anchor=run.run_id if anchor else "", link=experiment.run_url(run.run_id)
     )  # fmt: skip

@@ -13,7 +13,7 @@ import manimgx_fonts
 import noto_cjk_sans_otc
 import typst
 
-from reports.contents import Block, Picture, Report
+from reports.blocks import Block, Picture, Report
 from reports.tables import Cell, group_spans, printable
 
 TEMPLATE: Final = Path(str(files("reports") / "document" / "report.typ"))

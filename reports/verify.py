@@ -16,8 +16,8 @@ from ablation.errors import RunError, UsageError
 from reports.build import NUMBERS_FILE, Choice, Tell, chosen, numbers, quiet
 from reports.collect import Experiment, collect
 from reports.contents import Findings, compose
-from reports.groups import group_runs
-from reports.measures import TEST, Measure, Measurements, measure
+from reports.groups import Group, group_runs
+from reports.measures import TEST, Measure, Measurements
 
 #: Sums in another order differ in the last digits; a figure that was touched differs in far more.
 TOLERANCE = 1e-9
@@ -36,18 +36,19 @@ def verify(folder: Path, choice: Choice, tell: Tell = quiet) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder}: holds no finished report ({NUMBERS_FILE}): {error}") from error
     experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
-    if lost := known - {run.run_id for run in experiment.runs}:
+    if lost := known - {run.run_id for run in (*experiment.runs, *experiment.curves)}:
         raise RunError(f"{len(lost)} runs of the report are no longer in the store, such as {min(lost)}")
     experiment = _as_it_was(experiment, known)
     groups = group_runs(experiment)
     # Groups may stand in another order now; the report's own is the one with its runs.
     group = next((g for g in groups if {r.run_id for r in g.runs} == set(then["group"])), None)
     if group is None:
-        group = chosen(groups, asked)
-    tell(f"computing the numbers of {len(group.runs)} runs again")
-    measured = measure(experiment, group, seed=asked.seed)
-    check_records(measured)
-    now = numbers(compose(Findings(experiment, groups, group, measured, asked.seed)))
+        group = chosen(groups, asked) if groups else Group((), ())
+    tell(f"computing the numbers of {len(group.runs or experiment.curves)} runs again")
+    found = Findings(experiment, groups, group, asked.seed)
+    if group.runs:
+        check_records(found.measured)
+    now = numbers(compose(found))
     count = 0
     for place, was, is_ in _pairs(then["tables"], now):
         if not _equal(was, is_):
@@ -72,7 +73,8 @@ def check_records(measured: Measurements) -> None:
 def _as_it_was(experiment: Experiment, known: set[str]) -> Experiment:
     runs = tuple(run for run in experiment.runs if run.run_id in known)
     suites = {run.suite for run in runs}
-    return replace(experiment, runs=runs, suites=tuple(s for s in experiment.suites if s.run_id in suites))
+    curves = tuple(run for run in experiment.curves if run.run_id in known)
+    return replace(experiment, runs=runs, suites=tuple(s for s in experiment.suites if s.run_id in suites), curves=curves)
 
 
 def _pairs(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:

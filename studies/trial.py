@@ -74,13 +74,12 @@ def run_trial(
         tracked.tags({names.TRIAL_STATE: "PRUNED"})
         tracked.end("KILLED", str(pruned))
         raise
-    except KeyboardInterrupt:
-        tracked.end("KILLED", "interrupted")
+    except KeyboardInterrupt as interrupt:
+        tracked.fail(interrupt)
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
         tracked.tags({names.TRIAL_STATE: "FAIL"})
-        tracked.end("FAILED", reason, error)
+        tracked.fail(error)
         raise
     tracked.tags({names.TRIAL_STATE: "COMPLETE"})
     tracked.end("FINISHED")

@@ -25,16 +25,16 @@ class PastRun:
     profile: str | None
 
 
-def past_runs(store: Store, experiment: str) -> list[PastRun]:
-    """All runs of the experiment that belong to an ablation, newest first; asked for in pages."""
-    return [_past_run(run) for run in _pages(store, experiment)]
+def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[PastRun]:
+    """All runs of the experiment that belong to an ablation (or are of another kind), newest first; asked for in pages."""
+    return [_past_run(run) for run in _pages(store, experiment, kind)]
 
 
-def _pages(store: Store, experiment: str) -> Iterator[Run]:
+def _pages(store: Store, experiment: str, kind: str) -> Iterator[Run]:
     token: str | None = None
     while True:
         page = store.client.search_runs(
-            [experiment], f"tags.`{names.KIND}` = '{names.RUN}'", order_by=["attributes.start_time DESC"], page_token=token
+            [experiment], f"tags.`{names.KIND}` = '{kind}'", order_by=["attributes.start_time DESC"], page_token=token
         )
         yield from page
         token = page.token

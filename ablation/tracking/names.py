@@ -11,6 +11,8 @@ SUITE: Final = "suite"
 RUN: Final = "run"
 STUDY: Final = "study"
 TRIAL: Final = "trial"
+CURVE_STUDY: Final = "curve study"
+CURVE: Final = "curve"
 VARIANT: Final = "ablation.variant"
 SPLIT: Final = "ablation.split"
 SEED: Final = "ablation.seed"
@@ -63,3 +65,8 @@ OUTCOMES_FILE: Final = "runs.json"
 TRAIN_CORPUS: Final = "corpus/train.parquet"
 TEST_CORPUS: Final = "corpus/test.parquet"
 COMPARISON: Final = "comparison"
+#: On a curve study's run: what its curves say of the paper's claims, with intervals over seeds.
+VERDICTS_FILE: Final = "verdicts.json"
+#: What is measured at each point of a curve study, by optimizer step: norms of each term's gradient with respect to the
+#: encoder's trained parameters, the cosine between the two, and the norm of their sum.
+GRADIENTS: Final = ("gradient/regression", "gradient/contrastive", "gradient/cosine", "gradient/sum")

@@ -91,6 +91,15 @@ class TrackedRun:
             raise
         self._store.client.set_terminated(self.run_id, status)
 
+    def fail(self, error: BaseException) -> str:
+        """End it as KILLED for an interrupt, else as FAILED with the traceback; returns the reason, one line."""
+        if isinstance(error, KeyboardInterrupt):
+            self.end("KILLED", "interrupted")
+            return "interrupted"
+        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+        self.end("FAILED", reason, error)
+        return reason
+
     def _artifact(self, path: str, content: bytes) -> None:
         folder, _, name = path.rpartition("/")
         with tempfile.TemporaryDirectory() as scratch:

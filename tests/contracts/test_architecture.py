@@ -49,7 +49,7 @@ def test_reports_read_the_store_through_one_module_and_draw_in_one() -> None:
     assert users("mlflow") == {"collect"}
     assert users("typst") == {"pdf"}
     assert users("statsmodels") == {"statistics"}
-    assert users("matplotlib") == {"figures", "contents"}  # contents names the type
+    assert users("matplotlib") == {"figures", "blocks"}  # blocks names the type
     assert users("studies") == set()
 
 
@@ -101,6 +101,10 @@ def test_the_top_level_holds_what_was_agreed() -> None:
         ("sweep", "sweep", {
             "space": "tau", "study": "", "trials": "20", "timeout": "0", "workers": "1", "data": "demo", "profile": "demo",
             "split": "dev1",
+        }),
+        ("curves", "curves", {
+            "figures": "4,5", "signs": "as_printed,attract", "taus": "0.02,0.2,2", "seeds": "0,1,2", "data": "demo",
+            "profile": "demo", "split": "dev1", "experiment": "", "fresh": "false", "report": "true",
         }),
         ("report", "report", {"experiment": "", "out": "", "group": "1", "mix": "false", "ui_url": ""}),
     ],

@@ -1,0 +1,79 @@
+"""What the commands print: who they are for, what came out, and where to look next."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from ablation.errors import RunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablation.records import RunRecord
+    from ablation.results import Outcome
+
+
+def screen() -> "Console":
+    """Standard output, with colours and live tables where it is a terminal."""
+    from rich.console import Console
+
+    # Away from a terminal lines are not folded at 80 columns: tables stay whole in logs.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def introduce(console: "Console", corpus: str, synthetic: bool, has_test_labels: bool, runs: int) -> None:
+    """How many runs on which data, and what is to be known of the data."""
+    console.print(f"{runs} runs on corpus {corpus}", markup=False)
+    if synthetic:
+        console.print("The demo corpus is synthetic: its scores are its authors' judgement, no benchmark.", markup=False)
+    if not has_test_labels:
+        console.print("No test labels were given: test rows are predicted, not scored.", markup=False)
+
+
+def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: bool) -> None:
+    """Table 3 as these runs have it, beside the paper's unless the data are synthetic."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ablation.comparison import as_text, caption, compare
+
+    table = compare(records)
+    if table.empty:
+        console.print("No run finished: there is nothing to compare.", markup=False)
+        return
+    text = as_text(table, with_paper=not synthetic)
+    best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
+    means = dict(zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True))
+    console.print(caption(records, synthetic=synthetic), markup=False, highlight=False)
+    drawn = Table(caption="bold: best of these runs", caption_justify="left")
+    for column in text.columns:
+        drawn.add_column(column, no_wrap=True)
+    for variant, row in text.iterrows():
+        cells = [Text(str(row["Method"]))]
+        for column in text.columns[1:]:
+            is_best = means[(str(variant), column)] == best[column]
+            cells.append(Text(str(row[column]), "bold" if is_best else ""))
+        drawn.add_row(*cells)
+    console.print(drawn)
+
+
+def raise_for_failures(console: "Console", outcomes: "list[Outcome]") -> None:
+    """Print a line for each failed run. Raises RunError if there is one."""
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        console.print(
+            f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})", style="red", markup=False, soft_wrap=True
+        )
+    if failed:
+        raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
+
+
+def where(uri: str) -> str:
+    """The address of a store or storage as it may be shown: without its password."""
+    from ablation.tracking.store import without_password
+
+    return without_password(uri)
+
+
+def ui_command(uri: str) -> str:
+    """What opens the MLflow UI on a tracking store."""
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {where(uri)}"

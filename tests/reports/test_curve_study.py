@@ -1,0 +1,188 @@
+"""What a curve study says of Section 4.2: by hand, on curves made up to hold or to break each claim."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ablation.config import resolve
+from ablation.tracking import names
+from ablation.tracking.runs import start_run
+from ablation.tracking.store import experiment_id, open_store
+from reports.build import build, find
+from reports.curve_study import Condition, Contrast, CurveStudy, Verdict, collapses, find_study
+from reports.verify import verify
+from tests.reports.conftest import Made
+
+STEPS = np.arange(1, 21)
+PRINTED = Contrast("as_printed", 0.2)
+#: Pearson at each step, the two terms' norms, their cosine: as Section 4.2 has it.
+Shape = Callable[[str, int], tuple[np.ndarray, float, float, float]]
+
+
+def as_claimed(variant: str, seed: int) -> tuple[np.ndarray, float, float, float]:
+    """EPM fast and smooth; CL slows it; MSE + CL collapses with opposed gradients whose sum is small."""
+    slow = 3.0 + seed if "mse" in variant else 2.0 if "cl" in variant else 1.0
+    pearson = 0.9 - np.exp(-STEPS / slow)
+    if variant.startswith("mse"):
+        pearson = pearson + 0.02 * (1 + seed / 10) * (-1.0) ** STEPS
+    if variant.startswith("mse+cl"):
+        pearson[12 + seed] = -0.2
+    norm = 10.0 + seed if "epm" in variant else 1.0 + seed / 10
+    return pearson, norm, 0.9 * norm, -0.8 - seed / 100 if "mse" in variant else 0.1
+
+
+def write_study(
+    uri: str,
+    shape: Shape = as_claimed,
+    *,
+    variants: Sequence[str] = ("mse", "epm", "mse+cl", "epm+cl"),
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    taus: Sequence[float] = (0.2,),
+    settings: Mapping[str, object] | None = None,
+    synthetic: bool = False,
+    name: str = "ablation",
+) -> Made:
+    """A curve study whose runs have the curves and gradients that `shape` gives a variant and seed."""
+    store = open_store(uri)
+    experiment = experiment_id(store, name)
+    tags: dict[str, object] = {
+        names.CORPUS: "made-up", names.SYNTHETIC: str(synthetic).lower(), f"{names.IDENTITY_PART}data": "d" * 40,
+        names.COMMIT: "f" * 40, names.ENCODER: "tiny",
+    }  # fmt: skip
+    study = start_run(store, experiment, "curves", {names.KIND: names.CURVE_STUDY, **tags})
+    for tau in taus:
+        for variant in variants:
+            for seed in seeds:
+                key = {names.KIND: names.CURVE, names.VARIANT: variant, names.SPLIT: "dev1", names.SEED: seed, **tags}
+                run = start_run(store, experiment, f"{variant} {seed}", key, parent=study)
+                run.params(resolve({"model.encoder": "tiny", "loss.tau": tau, **(settings or {})}, variant).flat())
+                pearson, a, b, cosine = shape(variant, seed)
+                total = np.sqrt(a * a + b * b + 2 * a * b * cosine) if "cl" in variant else a
+                gradients = {"regression": a, "sum": total} | ({"contrastive": b, "cosine": cosine} if "cl" in variant else {})
+                points = [(s, "train/pearson", p) for s, p in zip(STEPS, pearson, strict=True)]
+                points += [(s, f"gradient/{n}", v) for s in STEPS for n, v in gradients.items()]
+                run.frame(names.CURVES, pd.DataFrame(points, columns=["step", "name", "value"]))
+                run.end("FINISHED")
+    study.end("FINISHED")
+    return Made(uri, name, store)
+
+
+def study_of(made: Made) -> CurveStudy:
+    study = find(made.choice()).curve_study
+    assert study is not None
+    return study
+
+
+def verdict(study: CurveStudy, claim: str) -> Verdict:
+    (found,) = [v for v in study.verdicts if v.claim.id == claim]
+    return found
+
+
+CLAIM_IDS = ("faster", "smoother", "slower", "opposed", "vanishing", "amplified")
+
+
+def test_curves_that_are_as_section_42_has_them_support_it(store_uri: str) -> None:
+    study = study_of(write_study(store_uri))
+    assert {v.claim.id: v.outcome for v in study.verdicts} == dict.fromkeys(CLAIM_IDS, "supported")
+    assert collapses(study, PRINTED)[:2] == ("supported", "MSE + CL 4 of 4, EPM + CL 0 of 4")
+
+
+def test_numbers_by_hand(store_uri: str) -> None:
+    study = study_of(write_study(store_uri))
+    opposed = verdict(study, "opposed")
+    cosines = np.array([-0.80, -0.81, -0.82, -0.83])
+    assert opposed.mean == pytest.approx(cosines.mean())
+    assert opposed.p == pytest.approx(stats.ttest_1samp(cosines, 0).pvalue)
+    low, high = stats.t.interval(0.95, 3, cosines.mean(), stats.sem(cosines))
+    assert (opposed.interval.low, opposed.interval.high) == pytest.approx((low, high))
+    first = study.curves[Condition("mse", PRINTED)][0]
+    assert first.gradient_sum == pytest.approx(np.sqrt(1 + 0.81 - 2 * 0.9 * 0.8))
+    assert first.gradient_magnitude == pytest.approx(np.log10(first.gradient_sum))
+    vanishing = [np.log10(np.sqrt(1 + 0.81 + 1.8 * c)) for c in cosines]  # the sum's norm as a share of the regression's
+    assert verdict(study, "vanishing").mean == pytest.approx(np.mean(vanishing))
+
+
+def test_the_opposite_is_not_supported_and_noise_is_not_decidable(store_uri: str) -> None:
+    def swapped(variant: str, seed: int) -> tuple[np.ndarray, float, float, float]:
+        other = variant.replace("mse", "x").replace("epm", "mse").replace("x", "epm")
+        pearson, a, b, _ = as_claimed(other, seed)
+        return pearson, a, b, 0.3 * (-1) ** seed
+
+    study = study_of(write_study(store_uri, swapped))
+    assert verdict(study, "faster").outcome == "not supported"
+    assert verdict(study, "faster").why == "the opposite holds"
+    assert verdict(study, "opposed").outcome == "not decidable"
+    assert verdict(study, "opposed").why == "4 seeds don't tell it from zero"
+    assert collapses(study, PRINTED)[:2] == ("not supported", "MSE + CL 0 of 4, EPM + CL 4 of 4")
+
+
+def test_few_seeds_and_synthetic_data_decide_nothing(store_uri: str) -> None:
+    few = study_of(write_study(store_uri, seeds=(0, 1)))
+    assert {v.outcome for v in few.verdicts} == {"not decidable"}
+    assert collapses(few, PRINTED)[0] == "not decidable"
+    made_up = study_of(write_study(store_uri, synthetic=True, name="synthetic"))
+    assert {v.why for v in made_up.verdicts} == {"the data are synthetic"}
+
+
+def test_p_values_are_corrected_over_a_claims_conditions(store_uri: str) -> None:
+    study = study_of(write_study(store_uri, taus=(0.02, 0.2, 2.0)))
+    opposed = [v for v in study.verdicts if v.claim.id == "opposed"]
+    assert [v.contrast and v.contrast.tau for v in opposed] == [0.02, 0.2, 2.0]
+    alone = stats.ttest_1samp(np.array([-0.80, -0.81, -0.82, -0.83]), 0).pvalue
+    assert [v.p for v in opposed] == pytest.approx([3 * alone] * 3)
+    assert len([v for v in study.verdicts if v.claim.id == "faster"]) == 1
+
+
+def test_a_missing_side_leaves_a_claim_open(store_uri: str) -> None:
+    study = study_of(write_study(store_uri, variants=("mse", "epm")))
+    assert {v.claim.id for v in study.verdicts} == {"faster", "smoother"}
+    alone = study_of(write_study(store_uri, variants=("mse+cl",), name="alone"))
+    assert verdict(alone, "faster").why == "not both sides have curves that can be measured"
+
+
+def test_other_settings_stand_apart_and_a_newer_run_replaces_an_older(store_uri: str) -> None:
+    write_study(store_uri, seeds=(0,), settings={"optimisation.epochs": 3})
+    write_study(store_uri, seeds=(0,))
+    made = write_study(store_uri, seeds=(0, 1))
+    study = study_of(made)
+    assert study.others == 4
+    assert {len(by_seed) for by_seed in study.curves.values()} == {2}
+    assert len({c.run.suite for by_seed in study.curves.values() for c in by_seed.values()}) == 1
+
+
+def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(store_uri: str, tmp_path: Path) -> None:
+    made = write_study(store_uri, taus=(0.02, 2.0))
+    built = build(made.choice(), tmp_path / "report")
+    assert [section.title for section in built.report.sections] == ["The study of training curves", "Where everything came from"]
+    assert {"curve_verdicts", "curve_conditions", "curve_runs", "provenance"} == {table.id for table in built.report.tables}
+    assert {picture.id for picture in built.report.pictures} == {
+        "study_figure4", "study_figure5", "study_gradients", "study_cosines"
+    }  # fmt: skip
+    assert verify(tmp_path / "report", made.choice()) > 50
+    runs = made.store.client.search_runs([made.store.client.get_experiment_by_name("ablation").experiment_id])
+    (study,) = [run for run in runs if run.data.tags[names.KIND] == names.CURVE_STUDY]
+    kept = json.loads(Path(made.store.client.download_artifacts(study.info.run_id, names.VERDICTS_FILE)).read_text("utf-8"))
+    assert {v["outcome"] for v in kept["verdicts"]} == {"supported"}
+    assert study.data.metrics["verdict/opposed as_printed tau 2/mean"] == pytest.approx(-0.815)
+
+
+def test_beside_an_ablation_it_is_a_section_and_in_no_score(
+    experiment: Callable[..., Made], store_uri: str, tmp_path: Path
+) -> None:
+    made = experiment(seeds=(0, 1))
+    alone = build(made.choice(), tmp_path / "alone", log=False)
+    write_study(store_uri)
+    both = build(made.choice(), tmp_path / "both", log=False)
+    assert [s.title for s in both.report.sections if s not in alone.report.sections].count("The study of training curves") == 1
+    tables = {t.id: t for t in both.report.tables}
+    assert all(tables[t.id] == t for t in alone.report.tables if t.id != "provenance")
+    assert verify(tmp_path / "both", made.choice()) > verify(tmp_path / "alone", made.choice())
+
+
+def test_no_curves_no_study(experiment: Callable[..., Made]) -> None:
+    assert find_study(experiment(seeds=(0,)).find().experiment) is None
