@@ -189,37 +189,56 @@ def sweep(
     experiment: Annotated[str, typer.Option(help="MLflow experiment. [default: studies, or the one of mlflow run]")] = "",
     set_: Set = None,
     storage: Annotated[str, typer.Option(help="SQLAlchemy URL, or journal:FILE. [default: studies.db beside the store]")] = "",
-    out: Annotated[str, typer.Option(help="Folder for best.toml, trials.csv, plots.html. [default: study-NAME]")] = "",
+    out: Annotated[str, typer.Option(help="Folder for best.toml, trials.csv, plots. [default: study-NAME]")] = "",
+    then_seeds: Annotated[
+        str, typer.Option(help="Space of variants: seeds of the run at each one's best; none: no run.")
+    ] = "0,1,2",
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Search settings with Optuna on development rows; resumes a study by its name."""
+    """Search settings with Optuna on development rows; resumes a study by its name.
+
+    A space of variants (such as `variants`) gives each the same number of trials, and then runs every
+    row of the table at its own best.
+    """
+    from studies.fair import conclude_fairly, is_fair, tune
     from studies.outcome import best_trials, conclude
     from studies.study import Request as SweepRequest
-    from studies.study import lay_out
+    from studies.study import lay_out, name_of
     from studies.sweep import sweep
 
     console = screen()
-    laid = lay_out(
-        SweepRequest(
-            space=space, study=study, trials=trials, timeout=timeout, workers=workers, data=data, profile=profile, split=split,
-            sampler=sampler, pruner=pruner, objective=objective, seed=seed, overrides=tuple(set_ or ()), storage=storage,
-            experiment=experiment or _mlflow_experiment(tracking_uri), tracking_uri=tracking_uri,
-        )
+    request = SweepRequest(
+        space=space, study=study, trials=trials, timeout=timeout, workers=workers, data=data, profile=profile, split=split,
+        sampler=sampler, pruner=pruner, objective=objective, seed=seed, overrides=tuple(set_ or ()), storage=storage,
+        experiment=experiment or _mlflow_experiment(tracking_uri), tracking_uri=tracking_uri,
     )  # fmt: skip
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    folder = Path(out) if out else Path(f"study-{name_of(request)}")
+    fair = is_fair(space)
     try:
-        swept = sweep(laid, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+        tuned = tune(request, tell) if fair else None
+        swept = list(tuned.swept.values()) if tuned else [sweep(lay_out(request), tell)]
     except KeyboardInterrupt:
         print("ablation: interrupted; the same command goes on with the study", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    folder = Path(out) if out else Path(f"study-{laid.study_name}")
-    conclude(swept, folder)
-    for trial in best_trials(swept.study):
-        values = " and ".join(f"{value:.4f}" for value in trial.values)
-        console.print(f"best: trial {trial.number}: {values}: {trial.params}", markup=False, soft_wrap=True)
-    if not best_trials(swept.study):
+    if tuned:
+        conclude_fairly(tuned, folder)
+    else:
+        conclude(swept[0], folder)
+    for each in swept:
+        for trial in best_trials(each.study):
+            values = " and ".join(f"{value:.4f}" for value in trial.values)
+            tell(f"best of {each.laid.space.variant}: trial {trial.number}: {values}: {trial.params}")
+    if not any(best_trials(each.study) for each in swept):
         raise RunError("no trial was completed; the reasons stand above, and in MLflow")
-    console.print(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}", markup=False, soft_wrap=True)
-    console.print(f"Browse it with: optuna-dashboard {where(laid.storage_url)}", markup=False, soft_wrap=True)
+    tell(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}")
+    tell(f"Browse it with: optuna-dashboard {where(swept[0].laid.storage_url)}")
+    if tuned and then_seeds != "none":
+        rows = ",".join([*tuned.swept, "ensemble"])
+        run(data, str(folder / "best.toml"), rows, seeds=then_seeds, tracking_uri=tracking_uri)
 
 
 @app.command()

@@ -99,14 +99,45 @@ FIELDS: Final[tuple[str, ...]] = tuple(RunConfig().flat())
 _NOT_TOML: Final = (ValueError, RecursionError)
 MOST_SEEDS: Final = 1000
 PROFILES: Final = ("smoke", "demo", "small", "paper")
+#: How the settings of a single variant are named among a profile's differences: `variant.epm+cl`.
+OF_VARIANT: Final = "variant."
+#: The table in which a profile says how its settings were found, see `ablation.tuning`.
+TUNING: Final = "tuning"
 
 
 def load_profile(name_or_file: str) -> dict[str, Any]:
     """The differences that a profile states, as dotted field names to values.
 
     `name_or_file` is one of `PROFILES` or the path of a TOML file with the tables data, model,
-    loss and optimisation. Raises UsageError if it can't be read.
+    loss and optimisation. The same tables below `variant."NAME"` hold for that variant alone; they
+    come back under `variant.NAME`. Raises UsageError if it can't be read.
     """
+    tables = read_profile(name_or_file)
+    differences = {
+        f"{section}.{name}": value
+        for section, fields in tables.items()
+        if section not in (TUNING, "variant")
+        for name, value in fields.items()
+    }
+    for variant, sections in tables.get("variant", {}).items():
+        if not isinstance(sections, dict) or not all(isinstance(fields, dict) for fields in sections.values()):
+            raise UsageError(f'profile {name_or_file}: variant.{variant}: write [variant."{variant}".optimisation] and so on')
+        own = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+        differences[f"{OF_VARIANT}{variant}"] = own
+    return differences
+
+
+def override(differences: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`differences` with `changes`, which win over what is said of single variants too."""
+    kept = {
+        name: {field: v for field, v in value.items() if field not in changes} if name.startswith(OF_VARIANT) else value
+        for name, value in differences.items()
+    }
+    return {**kept, **changes}
+
+
+def read_profile(name_or_file: str) -> dict[str, Any]:
+    """The tables of a profile as they stand in its file. Raises UsageError."""
     if name_or_file in PROFILES:
         text = (files("ablation.profiles") / f"{name_or_file}.toml").read_text("utf-8")
     else:
@@ -129,7 +160,7 @@ def load_profile(name_or_file: str) -> dict[str, Any]:
         raise UsageError(f"profile {name_or_file}: not TOML: {error}") from error
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
         raise UsageError(f"profile {name_or_file}: {', '.join(loose)}: fields stand in tables such as [model]")
-    return {f"{section}.{name}": value for section, fields in tables.items() for name, value in fields.items()}
+    return tables
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
@@ -152,16 +183,19 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def resolve(differences: Mapping[str, Any], variant: str = "mse") -> RunConfig:
-    """The settings of `variant`: defaults, then `differences`, then what the variant changes.
+    """The settings of `variant`: defaults, then `differences`, those for it alone last, then what it changes itself.
 
     Raises UsageError with a line for each unknown field and each value out of range.
     """
-    problems = []
-    for name in differences:
+    of_variants = {name.removeprefix(OF_VARIANT): own for name, own in differences.items() if name.startswith(OF_VARIANT)}
+    problems = [f"unknown variant {name!r} in the profile" for name in of_variants if name not in VARIANTS]
+    named = [name for name in differences if not name.startswith(OF_VARIANT)]
+    for name in dict.fromkeys([*named, *(field for own in of_variants.values() for field in own)]):
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.5)
             problems.append(f"unknown field {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-    known = {name: value for name, value in differences.items() if name in FIELDS}
+    effective = {**differences, **of_variants.get(variant, {})}
+    known = {name: value for name, value in effective.items() if name in FIELDS}
     try:
         RunConfig.model_validate(_by_section(known))  # on its own: a wrong value counts even where the variant decides
         config = RunConfig.model_validate(_by_section({**known, **VARIANTS[variant].changes}))

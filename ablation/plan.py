@@ -48,13 +48,14 @@ def make_plan(
     *,
     intact: Callable[[PastRun], bool],
     fresh: bool = False,
+    tuning: str = "",
 ) -> list[PlannedRun]:
     """Every run of variants x splits x seeds, trained ones first, then the ensembles over them.
 
     `differences` are the profile's and the command line's; `past` the experiment's runs, newest
-    first; `intact` tells whether a finished one still has its artifacts, `fresh` ignores them.
-    Raises UsageError before anything else happens if a
-    setting, split or encoder is not usable.
+    first; `intact` tells whether a finished one still has its artifacts, `fresh` ignores them;
+    `tuning` is the digest of how the settings were found, where they were. Raises UsageError before
+    anything else happens if a setting, split or encoder is not usable.
     """
     trained = [name for name in variants if not VARIANTS[name].combines_runs]
     combined = [name for name in variants if VARIANTS[name].combines_runs]
@@ -63,6 +64,8 @@ def make_plan(
     split_names = parse_splits(splits, corpus, some_config.data.split_seed)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
     shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
+    if tuning:
+        shared["tuning"] = tuning  # the same settings chosen by hand had another chance
     plan: list[PlannedRun] = []
     for split in split_names:
         for seed in seeds:
@@ -118,6 +121,7 @@ _WHAT: Final = {
     "code": "the code",
     "libraries": "library versions",
     "members": "the members",
+    "tuning": "how the settings were found",
 }
 
 

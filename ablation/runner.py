@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from ablation import provenance
-from ablation.config import RunConfig, load_profile, parse_overrides, parse_seeds
+from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.ensemble import run_ensemble
 from ablation.experiment import Prepared, Result, check_depth, preparation_key, prepare, run_experiment
@@ -29,6 +29,7 @@ from ablation.tracking.processes import end_orphans
 from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.training import Hooks, OnTerms
+from ablation.tuning import Tuning, load_tuning
 from ablation.variants import parse_variants
 
 DEFAULT_EXPERIMENT: Final = "ablation"
@@ -54,7 +55,7 @@ class Request:
     def differences(self) -> dict[str, Any]:
         """The profile's fields, then the command line's. Raises UsageError."""
         encoder = {"model.encoder": self.encoder} if self.encoder else {}
-        return {**load_profile(self.profile), **encoder, **parse_overrides(self.overrides)}
+        return override(load_profile(self.profile), encoder | parse_overrides(self.overrides))
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Planned:
     corpus: Corpus
     store: Store
     runs: list[PlannedRun]
+    tuning: Tuning | None = None
 
 
 @dataclass
@@ -89,6 +91,7 @@ def lay_out(request: Request) -> Planned:
     store = open_store(request.tracking_uri)
     experiment = _adopted_experiment(request, store) or find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
     past = past_runs(store, experiment) if experiment else []
+    tuning = load_tuning(request.profile)
     runs = make_plan(
         corpus,
         differences,
@@ -98,8 +101,9 @@ def lay_out(request: Request) -> Planned:
         past,
         intact=lambda run: is_whole(store, run.run_id, run.manifest),
         fresh=request.fresh,
+        tuning=tuning.digest if tuning else "",
     )
-    return Planned(request, corpus, store, runs)
+    return Planned(request, corpus, store, runs, tuning)
 
 
 def prepare_all(planned: Planned) -> Preparations:
@@ -186,6 +190,8 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         diff = provenance.source().diff
         if diff:
             suite.text(names.DIFF_FILE, diff)
+        if planned.tuning:
+            suite.json(names.TUNING_FILE, planned.tuning.model_dump())
         suite.frame(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
         if planned.corpus.test is not None:
             suite.frame(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
@@ -237,6 +243,8 @@ def _carry_out(
     }
     if run.config is not None:
         tags[names.ENCODER] = run.config.model.encoder
+        if planned.tuning and planned.tuning.each_its_own:
+            tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
     tracked = start_run(store, experiment, str(run.key), tags, parent=suite)
     progress.started(run.key)
     try:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from reports import claims, comparisons, curves, errors, figures, origin, scores, setting
+from reports import claims, comparisons, curves, errors, figures, origin, scores, setting, tuning
 from reports import statistics as st
 from reports.blocks import Block, Picture, Report, Section
 from reports.collect import Experiment, read_corpus
@@ -42,6 +42,10 @@ class Findings:
     @cached_property
     def curve_study(self) -> CurveStudy | None:
         return find_study(self.experiment)
+
+    @cached_property
+    def budgets(self) -> tuning.Budgets | None:
+        return tuning.find_budgets(self.experiment, self.group)
 
     @cached_property
     def comparable(self) -> bool:
@@ -120,6 +124,8 @@ def _warnings(found: Findings) -> Iterator[str]:
         )
     if not found.measured.has_test:
         yield "The test rows have no labels: nothing is scored on them; languages and errors are looked at on development rows."
+    if found.budgets and found.budgets.warning:
+        yield found.budgets.warning
     others = [other for other in found.groups if other is not group]
     if others and not group.mixed:
         count = sum(len(other.runs) for other in others)
@@ -275,6 +281,10 @@ def _setting(found: Findings) -> Iterator[Block]:
         yield setting.table_2(train, test)
         yield Picture("figure1", "Figure 1: labelled rows by intimacy.", figures.histogram(setting.histogram(train)))
     yield setting.table_4(found.group)
+    if found.budgets:
+        yield tuning.table(found.budgets)
+        caption = "Highest development Pearson against the number of trials."
+        yield Picture("tuning", caption, figures.budgets(found.budgets))
     layers = setting.layers(found.measured)
     if len(layers):
         caption = "Figure 3: trained layers (filled) and frozen ones (hatched) of each variant; E embeddings, H head."

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from reports.comparisons import Step
 from reports.curve_study import Condition, CurveStudy
@@ -25,6 +26,7 @@ from reports.errors import BIN_WIDTH
 from reports.origin import Cost
 from reports.scores import title
 from reports.setting import Distances
+from reports.tuning import Budgets
 
 P = ParamSpec("P")
 
@@ -142,6 +144,20 @@ def study_gradients(study: CurveStudy) -> Figure:
 def study_cosines(study: CurveStudy) -> Figure:
     """The cosine between the terms' gradients by step; every seed thin, the mean bold."""
     return _panels(study, "cosine", _draw_cosine)
+
+
+@_styled
+def budgets(found: Budgets) -> Figure:
+    """Highest development Pearson against the number of trials, a line for each variant."""
+    figure, axes = _axes(NARROW, 2.3)
+    for i, variant in enumerate(v for v, count in found.counts.items() if count):
+        best = 100 * found.best_so_far(variant)
+        axes.step(np.arange(1, len(best) + 1), best, where="post", color=COLOURS[i % 8], marker=MARKERS[i % 8], markersize=2.5,
+                  label=title(variant))  # fmt: skip
+    axes.set(xlabel="trials", ylabel="best development Pearson × 100")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=5.5, loc="lower right")
+    return figure
 
 
 @_styled

@@ -4,6 +4,7 @@ Runs of different data, encoders, epochs, precision, code or other settings stan
 their own. Libraries are not part of it (their versions are listed with each run's origin).
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -92,16 +93,19 @@ def describe(group: Group, others: Sequence[Group]) -> str:
     return ", ".join(f"{_WORDS.get(f, f)} {_short(f, key[f])}" for f in different) or "no settings apart"
 
 
-_WORDS: Final = {"code": "code version"}
+_WORDS: Final = {"code": "code version", "tuning": "how the settings were found"}
 
 
 def _short(field: str, value: str) -> str:
+    if field == "tuning":
+        return f"by study {value[:10]}" if value else "by hand"
     return value[:10] if field in ("data", "code", "encoder") else value or "unknown"
 
 
 def _key(run: StoredRun) -> Key:
-    parts = ((name, run.part(name)) for name in ("data", "encoder", "code"))
-    return (*parts, *((field, run.params.get(field, "")) for field in SHARED_FIELDS))
+    parts = ((name, run.part(name)) for name in ("data", "encoder", "code", "tuning"))
+    own = json.loads(run.tags.get(names.OWN_FIELDS) or "[]")  # what was tuned for each variant makes the row, not the group
+    return (*parts, *((field, "" if field in own else run.params.get(field, "")) for field in SHARED_FIELDS))
 
 
 def study_key(run: StoredRun) -> Key:

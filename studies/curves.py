@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ablation import provenance
-from ablation.config import RunConfig, load_profile, parse_overrides, parse_seeds
+from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
 from ablation.identity import RunKey
@@ -78,7 +78,7 @@ class Laid:
 def lay_out(request: Request) -> Laid:
     """Check everything that can be checked without training. Raises UsageError."""
     corpus = load_corpus(request.data)
-    differences = {**load_profile(request.profile), **parse_overrides(request.overrides)}
+    differences = override(load_profile(request.profile), parse_overrides(request.overrides))
     variants, taus, seeds = _variants(request), _taus(request.taus), parse_seeds(request.seeds)
     if "," in request.split:
         raise UsageError(f"--split {request.split!r}: a curve study trains on one split")
@@ -88,7 +88,7 @@ def lay_out(request: Request) -> Laid:
     curves: dict[str, Curve] = {}
     for tau in taus:
         plan = make_plan(
-            corpus, {**differences, "loss.tau": tau}, variants, request.split, seeds, past,
+            corpus, override(differences, {"loss.tau": tau}), variants, request.split, seeds, past,
             intact=lambda run: is_whole(store, run.run_id, run.manifest), fresh=request.fresh,
         )  # fmt: skip
         for run in plan:

@@ -1,19 +1,22 @@
 """What a sweep leaves behind: the best settings as a profile, a table of trials, and Optuna's plots."""
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import matplotlib as mpl
+import numpy as np
 import optuna
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.tracking.runs import adopt_run
-from studies.space import VARIANT, configure
-from studies.study import Laid
+from studies.profile import profile_text
 from studies.sweep import Swept
+
+mpl.use("Agg")  # pictures go to files; a worker has no screen
+from matplotlib import pyplot as plt
 
 #: File name to Optuna's plot, each where the study has what it takes.
 PLOTS: Final[dict[str, Callable[[optuna.Study], go.Figure]]] = {
@@ -25,6 +28,16 @@ PLOTS: Final[dict[str, Callable[[optuna.Study], go.Figure]]] = {
     "parallel": optuna.visualization.plot_parallel_coordinate,
 }
 PARETO: Final = {"pareto": optuna.visualization.plot_pareto_front}
+#: The same, drawn by matplotlib.
+PICTURES: Final[dict[str, Callable[[optuna.Study], Any]]] = {
+    "history": optuna.visualization.matplotlib.plot_optimization_history,
+    "intermediate": optuna.visualization.matplotlib.plot_intermediate_values,
+    "importances": optuna.visualization.matplotlib.plot_param_importances,
+    "slice": optuna.visualization.matplotlib.plot_slice,
+    "contour": optuna.visualization.matplotlib.plot_contour,
+    "parallel": optuna.visualization.matplotlib.plot_parallel_coordinate,
+    "pareto": optuna.visualization.matplotlib.plot_pareto_front,
+}
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -32,21 +45,6 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return []
     return [study.best_trial] if len(study.directions) == 1 else study.best_trials
-
-
-def profile_text(laid: Laid, trial: FrozenTrial) -> str:
-    """The trial's settings as a profile file: what the sweep's profile changed, and what the trial chose."""
-    variant, config = configure(laid.space, laid.differences, trial.params)
-    chosen = {**laid.differences, **{f: v for f, v in trial.params.items() if f != VARIANT}}
-    flat = config.flat()
-    tables: dict[str, dict[str, Any]] = {}
-    for name in chosen:
-        section, field = name.split(".", 1)
-        tables.setdefault(section, {})[field] = flat[name]
-    lines = [f"# Trial {trial.number} of study {laid.study_name!r}, tuned on {', '.join(laid.splits)} with variant {variant}."]
-    for section, fields in tables.items():
-        lines += ["", f"[{section}]", *(f"{field} = {json.dumps(value)}" for field, value in fields.items() if value is not None)]
-    return "\n".join(lines) + "\n"
 
 
 def plots(study: optuna.Study) -> dict[str, go.Figure]:
@@ -64,15 +62,31 @@ def plots(study: optuna.Study) -> dict[str, go.Figure]:
     return found
 
 
+def draw(study: optuna.Study, folder: Path) -> list[Path]:
+    """The same plots as pictures, `folder`/NAME.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    with mpl.rc_context({"figure.constrained_layout.use": True, "figure.figsize": (9, 6), "font.size": 8}):
+        for name in plots(study):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                axes = PICTURES[name](study)
+            figure = np.atleast_1d(axes).flat[0].figure
+            figure.savefig(folder / f"{name}.png", dpi=150)
+            plt.close(figure)
+            files.append(folder / f"{name}.png")
+    return files
+
+
 def conclude(swept: Swept, folder: Path) -> None:
-    """Write best.toml, trials.csv and plots.html to `folder` and to the study's MLflow run, and end that run."""
+    """Write best.toml, trials.csv, plots.html and plots/*.png to `folder` and to the study's MLflow run, and end that run."""
     study, laid = swept.study, swept.laid
     folder.mkdir(parents=True, exist_ok=True)
     run = adopt_run(laid.store, swept.study_run, f"study {laid.study_name}", {})
     best = best_trials(study)
     files: dict[str, str] = {"trials.csv": study.trials_dataframe(multi_index=False).to_csv(index=False)}
     if best:
-        files["best.toml"] = profile_text(laid, best[0])
+        files["best.toml"] = profile_text(swept, best[0])
         run.points(_metrics(best[0], study))
         run.tags({"ablation.best_trial": best[0].number})
     figures = plots(study)
@@ -83,6 +97,8 @@ def conclude(swept: Swept, folder: Path) -> None:
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
         run.text(name, text)
+    for file in draw(study, folder / "plots"):
+        run.file(f"plots/{file.name}", file)
     run.end("FINISHED")
 
 

@@ -11,12 +11,12 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ablation.config import FIELDS, RunConfig, resolve
+from ablation.config import FIELDS, RunConfig, override, resolve
 from ablation.errors import UsageError
 from ablation.variants import VARIANTS
 
 READY: Final = ("tau", "freeze", "lr", "joint", "variants")
-#: The field that stands for the row of Table 3 instead of a setting.
+#: The field that stands for rows of Table 3 instead of a setting: each of them is tuned in a study of its own (`studies.fair`).
 VARIANT: Final = "variant"
 
 
@@ -91,8 +91,10 @@ def load_space(name_or_file: str) -> Space:
     problems = []
     for field, bounds in space.fields.items():
         if field == VARIANT:
-            problems += [f"space {name_or_file}: unknown variant {v!r}" for v in bounds.choices if v not in VARIANTS]
+            unknown = [v for v in bounds.choices if v not in VARIANTS or VARIANTS[str(v)].combines_runs]
+            problems += [f"space {name_or_file}: {v!r} is no variant that is trained" for v in unknown]
             problems += [f"space {name_or_file}: variant takes choices"] if not bounds.choices else []
+            problems += [f"space {name_or_file}: beside variant, name a field to tune"] if len(space.fields) == 1 else []
         elif field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, n=1, cutoff=0.5)
             problems.append(f"space {name_or_file}: unknown field {field!r}" + (f": did you mean {near[0]!r}?" if near else ""))
@@ -103,24 +105,32 @@ def load_space(name_or_file: str) -> Space:
     return space
 
 
+def variants_of(space: Space) -> tuple[str, ...]:
+    """The rows that the space tunes side by side; empty for a space of one variant."""
+    return tuple(map(str, space.fields[VARIANT].choices)) if VARIANT in space.fields else ()
+
+
+def for_variant(space: Space, variant: str) -> Space:
+    """The part of the space that is searched for one of its variants."""
+    fields = {field: bounds for field, bounds in space.fields.items() if field != VARIANT}
+    return space.model_copy(update={"variant": variant, "fields": fields})
+
+
 def check(space: Space, differences: Mapping[str, Any], layers: int) -> None:
-    """Raise UsageError if the settings can't take some corner of the space, or a variant decides a field of it."""
-    for variant in _variants(space):
-        fixed = set(VARIANTS[variant].changes) & set(space.fields)
-        if fixed:
-            raise UsageError(f"{', '.join(sorted(fixed))}: the variant {variant!r} decides this itself")
+    """Raise UsageError if the settings can't take some corner of the space, or its variant decides a field of it."""
+    fixed = set(VARIANTS[space.variant].changes) & set(space.fields)
+    if fixed:
+        raise UsageError(f"{', '.join(sorted(fixed))}: the variant {space.variant!r} decides this itself")
     for end in ("low", "high"):
-        corner = {field: _end(bounds, end, layers) for field, bounds in space.fields.items() if field != VARIANT}
-        resolve({**differences, **corner}, space.variant)
+        configure(space, differences, {field: _end(bounds, end, layers) for field, bounds in space.fields.items()})
     for field, bounds in space.fields.items():
-        for choice in bounds.choices if field != VARIANT else ():
-            resolve({**differences, field: choice}, space.variant)
+        for choice in bounds.choices:
+            configure(space, differences, {field: choice})
 
 
-def configure(space: Space, differences: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, RunConfig]:
-    """The variant and the settings of a trial with these parameters."""
-    variant = str(params.get(VARIANT, space.variant))
-    return variant, resolve({**differences, **{f: v for f, v in params.items() if f != VARIANT}}, variant)
+def configure(space: Space, differences: Mapping[str, Any], params: Mapping[str, Any]) -> RunConfig:
+    """The settings of a trial with these parameters."""
+    return resolve(override(differences, params), space.variant)
 
 
 def suggest(trial: optuna.Trial, space: Space, layers: int) -> dict[str, Any]:
@@ -166,10 +176,6 @@ def _inside(distribution: IntDistribution | FloatDistribution, value: float) -> 
     if distribution.step is not None:
         value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
     return min(max(value, distribution.low), distribution.high)
-
-
-def _variants(space: Space) -> list[str]:
-    return [str(c) for c in space.fields[VARIANT].choices] if VARIANT in space.fields else [space.variant]
 
 
 def _end(bounds: Bounds, end: str, layers: int) -> Any:

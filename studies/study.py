@@ -5,6 +5,7 @@ import json
 import random
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import optuna
@@ -15,12 +16,12 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config import load_profile, parse_overrides, resolve
+from ablation.config import load_profile, override, parse_overrides, resolve
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
 from ablation.splits import parse_splits
 from ablation.tracking.store import Store, open_store
-from studies.space import Space, grid, load_space
+from studies.space import Space, for_variant, grid, load_space, variants_of
 from studies.storage import default_url, lock_file, open_storage
 
 SAMPLERS: Final = ("tpe", "grid", "qmc")
@@ -36,9 +37,13 @@ REASON: Final = "reason"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, as it was typed. `timeout` in seconds, 0 for none."""
+    """What the user asked for, as it was typed. `timeout` in seconds, 0 for none.
+
+    `variant` is the row to tune, of a space that has several; `parent` the MLflow run to stand below.
+    """
 
     space: str = "tau"
+    variant: str = ""
     study: str = ""
     trials: int = 20
     timeout: float = 0.0
@@ -54,6 +59,7 @@ class Request:
     overrides: tuple[str, ...] = ()
     storage: str = ""
     tracking_uri: str | None = None
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,18 @@ def lay_out(request: Request) -> Laid:
     if problems:
         raise UsageError(problems)
     space, corpus = load_space(request.space), load_corpus(request.data)
-    differences = {**load_profile(request.profile), **parse_overrides(request.overrides)}
+    if variants_of(space):
+        space = for_variant(space, request.variant or variants_of(space)[0])
+    differences = override(load_profile(request.profile), parse_overrides(request.overrides))
     splits = parse_splits(request.split, corpus, resolve(differences, space.variant).data.split_seed)
     store = open_store(request.tracking_uri)
-    name = request.study or f"{request.space.rsplit('/', 1)[-1].removesuffix('.toml')}-{corpus.name}-{request.profile}"
-    return Laid(request, space, corpus, differences, splits, store, request.storage or default_url(store.uri), name)
+    return Laid(request, space, corpus, differences, splits, store, request.storage or default_url(store.uri), name_of(request))
+
+
+def name_of(request: Request) -> str:
+    """The study's name, from space, data and profile where none was given."""
+    parts = (Path(part).name.removesuffix(".toml") for part in (request.space, request.data, request.profile))
+    return request.study or "-".join(parts)
 
 
 def open_study(laid: Laid, worker: int) -> Study:

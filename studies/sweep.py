@@ -15,6 +15,7 @@ from typing import Any, Final
 import optuna
 import torch
 from filelock import FileLock
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -152,10 +153,10 @@ def _work(
                 trial.set_user_attr(_SAME_AS, before.number)
                 track_known(place, trial.number, before, params)
                 return tuple(before.values) if multi else before.values[0]
-            variant, config = configure(laid.space, laid.differences, params)
+            config = configure(laid.space, laid.differences, params)
             prepared = preparations.get(config)
             pearson, seconds = run_trial(
-                trial, params, variant, config, prepared, laid.splits, laid.request.seed, place, prune=not multi
+                trial, params, laid.space.variant, config, prepared, laid.splits, laid.request.seed, place, prune=not multi
             )
         except optuna.TrialPruned:
             raise
@@ -201,7 +202,7 @@ def _in_processes(laid: Laid, deadline: float) -> None:
 
 
 def _layers(laid: Laid, preparations: Preparations) -> int:
-    _, config = configure(laid.space, laid.differences, {})
+    config = configure(laid.space, laid.differences, {})
     return len(transformer_layers(preparations.get(config).encoder.model))
 
 
@@ -217,7 +218,8 @@ def _open_run(laid: Laid, study: Study, experiment: str) -> str:
 
 
 def _new_run(laid: Laid, experiment: str) -> str:
-    run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid)})
+    below = {MLFLOW_PARENT_RUN_ID: laid.request.parent} if laid.request.parent else {}
+    run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid), **below})
     run.corpus(laid.corpus)
     run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})
     run.json(names.ENVIRONMENT_FILE, provenance.environment())
@@ -232,7 +234,7 @@ def _tags(laid: Laid) -> Mapping[str, object]:
         names.PROFILE: laid.request.profile, names.CORPUS: laid.corpus.name, names.SPLIT: ",".join(laid.splits),
         names.SYNTHETIC: str(laid.corpus.synthetic).lower(), names.COMMIT: source.commit or "none",
         names.DIRTY: str(source.dirty).lower(), f"{names.IDENTITY_PART}data": laid.corpus.digest,
-        names.STUDY_NAME: laid.study_name,
+        names.STUDY_NAME: laid.study_name, names.VARIANT: laid.space.variant,
     }  # fmt: skip
 
 

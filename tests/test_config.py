@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ablation.config import FIELDS, PROFILES, RunConfig, load_profile, parse_overrides, parse_seeds, resolve
+from ablation.config import FIELDS, PROFILES, RunConfig, load_profile, override, parse_overrides, parse_seeds, resolve
 from ablation.errors import UsageError
+from ablation.tuning import load_tuning
 from ablation.variants import VARIANTS
 
 TABLE_4 = {
@@ -219,3 +220,53 @@ def test_what_is_no_seed_is_explained(text: str) -> None:
 def test_whatever_the_override_there_is_never_anything_but_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
         resolve(parse_overrides([text]))
+
+
+class TestSettingsOfSingleVariants:
+    @pytest.fixture
+    def profile(self, tmp_path: Path) -> str:
+        file = tmp_path / "own.toml"
+        file.write_text('[loss]\ntau = 0.4\n[variant."epm+cl".loss]\ntau = 0.9\n[variant.mse.optimisation]\nepochs = 3')
+        return str(file)
+
+    def test_they_hold_for_that_variant_alone(self, profile: str) -> None:
+        differences = load_profile(profile)
+        assert {v: resolve(differences, v).loss.tau for v in ("mse", "epm", "epm+cl")} == {"mse": 0.4, "epm": 0.4, "epm+cl": 0.9}
+        assert resolve(differences, "mse").optimisation.epochs == 3
+        assert resolve(differences, "epm").optimisation.epochs == 11
+
+    def test_the_command_line_wins_over_them(self, profile: str) -> None:
+        differences = override(load_profile(profile), parse_overrides(["loss.tau=0.1"]))
+        assert resolve(differences, "epm+cl").loss.tau == 0.1
+        assert resolve(differences, "mse").optimisation.epochs == 3
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('[variant."epm+lc".loss]\ntau = 1.0', "unknown variant 'epm.lc'"),
+            ('[variant."epm+cl".loss]\ntua = 1.0', "unknown field 'loss.tua': did you mean 'loss.tau'"),
+            ('[variant."epm+cl"]\ntau = 1.0', "variant.epm.cl: write"),
+            ('[variant."epm+cl".loss]\ntau = -1.0', "loss.tau = -1.0"),
+        ],
+    )
+    def test_what_is_wrong_in_them_is_said(self, tmp_path: Path, text: str, message: str) -> None:
+        file = tmp_path / "wrong.toml"
+        file.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            resolve(load_profile(str(file)), "epm+cl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tuning]\nstudy = 1", "tuning.study: input should be a valid string"),
+        ('[tuning]\nstudy = "s"\nsplits = []\nfields = []\ntrials = {}\nmore = 1', "tuning.more: extra inputs"),
+    ],
+)
+def test_a_broken_account_of_the_tuning_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "tuned.toml"
+    file.write_text(text)
+    assert load_profile(str(file)) == {}
+    with pytest.raises(UsageError, match=message):
+        load_tuning(str(file))
+    assert load_tuning("demo") is None

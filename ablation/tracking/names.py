@@ -45,6 +45,8 @@ TRIAL_NUMBER: Final = "ablation.trial_number"
 TRIAL_STATE: Final = "ablation.trial_state"
 #: The number of the earlier trial with the same parameters, whose value was taken.
 SAME_AS: Final = "ablation.same_as_trial"
+#: JSON list of the settings that each variant has values of its own for, since each was tuned.
+OWN_FIELDS: Final = "ablation.tuned_fields"
 #: The runs that a suite reused instead of training them again, JSON list of run ids.
 REUSED: Final = "ablation.reused_runs"
 
@@ -61,6 +63,8 @@ DISTANCES: Final = "language_distances.parquet"
 CURVES: Final = "curves.parquet"
 #: On the suite run: how each run of the plan ended, reused ones with the id that they were trained under.
 OUTCOMES_FILE: Final = "runs.json"
+#: On the suite run: how its profile's settings were found, see `ablation.tuning`.
+TUNING_FILE: Final = "tuning.json"
 #: On the suite run: texts and labels by row, which the runs' predictions refer to.
 TRAIN_CORPUS: Final = "corpus/train.parquet"
 TEST_CORPUS: Final = "corpus/test.parquet"

@@ -65,6 +65,10 @@ class TrackedRun:
         frame.to_parquet(buffer, index=False, compression="zstd")
         self._artifact(path, buffer.getvalue())
 
+    def file(self, path: str, file: Path) -> None:
+        """Keep a copy of `file` as the artifact `path`."""
+        self._artifact(path, file.read_bytes())
+
     def corpus(self, corpus: Corpus) -> None:
         """Name the corpus as the run's dataset inputs, with the digest of its bytes."""
         inputs = []

@@ -57,7 +57,8 @@ def test_reports_take_from_ablation_what_describes_runs_and_nothing_that_trains(
     taken = {n for f in modules("reports") for n in imports(f) if n.split(".")[0] == "ablation"}
     assert taken == {
         "ablation", "ablation.comparison", "ablation.config", "ablation.data.description", "ablation.data.languages",
-        "ablation.errors", "ablation.records", "ablation.tracking", "ablation.tracking.store", "ablation.variants",
+        "ablation.errors", "ablation.records", "ablation.tracking", "ablation.tracking.store", "ablation.tuning",
+        "ablation.variants",
     }  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def test_the_top_level_holds_what_was_agreed() -> None:
         }),
         ("sweep", "sweep", {
             "space": "tau", "study": "", "trials": "20", "timeout": "0", "workers": "1", "data": "demo", "profile": "demo",
-            "split": "dev1",
+            "split": "dev1", "sampler": "tpe", "pruner": "hyperband", "then_seeds": "0,1,2",
         }),
         ("curves", "curves", {
             "figures": "4,5", "signs": "as_printed,attract", "taus": "0.02,0.2,2", "seeds": "0,1,2", "data": "demo",

@@ -9,24 +9,31 @@ from hypothesis import strategies as st
 
 from ablation.config import load_profile
 from ablation.errors import UsageError
-from studies.space import READY, Bounds, Space, check, configure, grid, load_space, suggest
+from studies.space import READY, Bounds, Space, check, configure, for_variant, grid, load_space, suggest, variants_of
 
 LAYERS = 6
 
 
 @pytest.mark.parametrize("name", READY)
 def test_ready_spaces_fit_the_settings_and_are_sampled_within_their_bounds(name: str) -> None:
-    space = load_space(name)
+    whole = load_space(name)
     differences = load_profile("demo")
-    check(space, differences, LAYERS)
-    assert space.question.endswith("?")
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(20):
-        params = suggest(study.ask(), space, LAYERS)
-        variant, config = configure(space, differences, params)
-        flat = config.flat()
-        assert all(flat[field] == value for field, value in params.items() if field != "variant")
-        assert variant == params.get("variant", space.variant)
+    assert whole.question.endswith("?")
+    for space in [for_variant(whole, v) for v in variants_of(whole)] or [whole]:
+        check(space, differences, LAYERS)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(20):
+            params = suggest(study.ask(), space, LAYERS)
+            flat = configure(space, differences, params).flat()
+            assert all(flat[field] == value for field, value in params.items())
+
+
+def test_a_space_of_variants_is_searched_for_each_of_them() -> None:
+    whole = load_space("variants")
+    assert variants_of(whole) == ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
+    assert for_variant(whole, "epm").variant == "epm"
+    assert list(for_variant(whole, "epm").fields) == ["optimisation.lr_encoder", "optimisation.lr_head"]
+    assert variants_of(load_space("tau")) == ()
 
 
 def test_the_issue_of_depth_goes_up_to_the_encoders_layers() -> None:
@@ -66,7 +73,9 @@ def test_choices_and_steps(tmp_path: Path) -> None:
         ('question = "?"\n[fields."loss.tau"]\nlow = 0.1', "give choices, or low and high"),
         ('question = "?"\n[fields."loss.tau"]\nlow = 0.0\nhigh = 1.0\nlog = true', "a log scale starts above 0"),
         ('question = "?"\nvariant = "emp"\n[fields."loss.tau"]\nlow = 0.1\nhigh = 1.0', "'emp' is no variant that is trained"),
-        ('question = "?"\n[fields.variant]\nchoices = ["emp"]', "unknown variant 'emp'"),
+        ('question = "?"\n[fields.variant]\nchoices = ["emp"]', "'emp' is no variant that is trained"),
+        ('question = "?"\n[fields.variant]\nchoices = ["ensemble"]', "'ensemble' is no variant that is trained"),
+        ('question = "?"\n[fields.variant]\nchoices = ["mse"]', "beside variant, name a field to tune"),
         ('question = "?"\n[fields]', "at least 1 item"),
         ("fields = 3", "question"),
         ("a = [", "not TOML"),
