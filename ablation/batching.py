@@ -12,16 +12,41 @@ import torch
 
 
 @dataclass(frozen=True)
+class HiddenStates:
+    """What an encoder's lowest layers give for each token of some rows (`ablation.frozen` makes it).
+
+    `values` (tokens, hidden) float32, of a whole file; row i's tokens stand from `start[i]` on.
+    """
+
+    values: np.ndarray
+    start: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "HiddenStates":
+        """Those of these rows; the values are not copied."""
+        return HiddenStates(self.values, self.start[indices])
+
+    def gather(self, indices: np.ndarray, lengths: list[int]) -> torch.Tensor:
+        """A copy of these rows' values (tokens, hidden), end to end; `lengths` are their numbers of tokens."""
+        # A tensor's own memory: aligned as torch aligns what it computes, so that products of both round alike.
+        gathered = torch.empty(sum(lengths), self.values.shape[1])
+        pieces = [self.values[s : s + n] for s, n in zip(self.start[indices], lengths, strict=True)]
+        np.concatenate(pieces, out=gathered.numpy())
+        return gathered
+
+
+@dataclass(frozen=True)
 class Texts:
     """Tokenised rows. `ids` are arrays of token ids; `label` and `language` have shape (rows,).
 
     `row` are the rows' numbers in their file; `language` counts the corpus's languages from 0.
+    `hidden` are the outputs of layers that don't train, where they are kept.
     """
 
     ids: list[np.ndarray]
     label: np.ndarray
     language: np.ndarray
     row: np.ndarray
+    hidden: HiddenStates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -31,19 +56,27 @@ class Texts:
         return np.array([len(ids) for ids in self.ids])
 
     def take(self, indices: np.ndarray) -> "Texts":
-        return Texts([self.ids[i] for i in indices], self.label[indices], self.language[indices], self.row[indices])
+        return Texts(
+            [self.ids[i] for i in indices],
+            self.label[indices],
+            self.language[indices],
+            self.row[indices],
+            None if self.hidden is None else self.hidden.take(indices),
+        )
 
 
 @dataclass(frozen=True)
 class Batch:
     """`ids` (tokens,) int64, the texts laid end to end; `lengths` (batch,) int64; `label` (batch,)
-    float32; `language` (batch,) int64; `row` (batch,), the rows' numbers in their file."""
+    float32; `language` (batch,) int64; `row` (batch,), the rows' numbers in their file; `hidden`
+    (tokens, hidden) float32, or None where no layer's outputs are kept."""
 
     ids: torch.Tensor
     lengths: torch.Tensor
     label: torch.Tensor
     language: torch.Tensor
     row: np.ndarray
+    hidden: torch.Tensor | None = None
 
 
 def epoch_batches(texts: Texts, batch_size: int, seed: int) -> list[np.ndarray]:
@@ -70,4 +103,5 @@ def collate(texts: Texts, indices: np.ndarray, device: torch.device) -> Batch:
         torch.from_numpy(texts.label[indices].astype(np.float32)).to(device),
         torch.from_numpy(texts.language[indices]).to(device),
         texts.row[indices],
+        None if texts.hidden is None else texts.hidden.gather(indices, [len(ids) for ids in rows]).to(device),
     )

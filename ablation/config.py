@@ -45,6 +45,9 @@ class ModelConfig(_Section):
     pooling: Literal["auto", "cls", "mean"] = Field("auto", description="sentence vector; auto: by encoder family")
     frozen_tuning: bool = Field(False, description="FT, Section 3.3: train neither embeddings nor the lowest layers")
     freeze_layers: int = Field(3, ge=0, description="how many layers FT freezes (Table 4)")
+    frozen_dropout: bool = Field(
+        False, description="dropout also in the layers that FT freezes; off, they are run once and their outputs kept"
+    )
     dropout: float | None = Field(None, ge=0, lt=1, description="in encoder layers; the encoder's own where not given")
     trim_vocabulary: bool = Field(True, description="train only the embeddings of tokens that occur; exact for them")
 

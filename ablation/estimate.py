@@ -11,6 +11,7 @@ from ablation.batching import Texts, collate, epoch_batches
 from ablation.config import RunConfig
 from ablation.evaluation import predict
 from ablation.experiment import Prepared, fresh_model, peak_memory
+from ablation.frozen import FrozenOutputs, with_outputs
 from ablation.identity import RunKey
 from ablation.seeding import seed_for
 from ablation.splits import Split, make_split
@@ -22,11 +23,15 @@ MEASURED_ROWS: Final = 128
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds for one token trained and one predicted, and the peak memory of a large batch in bytes."""
+    """Seconds for one token trained and one predicted, and the peak memory of a large batch in bytes.
+
+    `keep_token_s`: seconds for one token's frozen outputs, which the first run of a kind computes for the others.
+    """
 
     train_token_s: float
     predict_token_s: float
     memory_bytes: int
+    keep_token_s: float = 0.0
 
 
 def measure(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
@@ -37,21 +42,28 @@ def measure(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
     device = next(model.parameters()).device
     batches = epoch_batches(texts, config.optimisation.batch_size, seed_for("order", 0, 0))
     tokens = np.array([texts.lengths[indices].sum() for indices in batches])
-    model.train()
 
-    def step(number: int) -> None:
-        train_step(model, collate(texts, batches[number], device), optimizer, config.optimisation, config.loss, number)
+    def kept(rows: np.ndarray) -> Texts:
+        return with_outputs(FrozenOutputs(), "sample", model, texts.take(rows), config.optimisation.precision)
 
-    step(int(tokens.argmax()))  # not timed: the first step also allocates
+    def step(rows: Texts, number: int) -> None:
+        train_step(model, collate(rows, np.arange(len(rows)), device), optimizer, config.optimisation, config.loss, number)
+
+    largest = kept(batches[int(tokens.argmax())])
     measured = list(range(min(MEASURED_STEPS, len(batches))))
+    steps = [kept(batches[number]) for number in measured]
     began = time.perf_counter()
-    for number in measured:
-        step(number)
+    sample = kept(np.arange(min(MEASURED_ROWS, len(texts))))
+    keep_s = (time.perf_counter() - began) / int(sample.lengths.sum()) if sample.hidden is not None else 0.0
+    model.train()
+    step(largest, 0)  # not timed: the first step also allocates
+    began = time.perf_counter()
+    for number, rows in zip(measured, steps, strict=True):
+        step(rows, number)
     train_s = (time.perf_counter() - began) / tokens[measured].sum()
-    sample = texts.take(np.arange(min(MEASURED_ROWS, len(texts))))
     began = time.perf_counter()
     predict(model, sample, config.optimisation.precision)
-    return Cost(float(train_s), (time.perf_counter() - began) / int(sample.lengths.sum()), peak_memory())
+    return Cost(float(train_s), (time.perf_counter() - began) / int(sample.lengths.sum()), peak_memory(), keep_s)
 
 
 def cost_class(config: RunConfig) -> tuple[object, ...]:
@@ -71,13 +83,18 @@ def run_seconds(prepared: Prepared, config: RunConfig, split: Split, cost: Cost)
 
 
 def estimate(prepared: Prepared, runs: Iterable[tuple[RunKey, RunConfig]], known: dict[tuple[object, ...], Cost]) -> list[float]:
-    """Seconds for each run; costs that are not yet in `known` are measured and put there."""
+    """Seconds for each run; costs that are not yet in `known` are measured and put there.
+
+    The run that a cost is measured for also bears what it leaves to the later ones: frozen layers' outputs.
+    """
     seconds = []
     for key, config in runs:
         split = make_split(prepared.corpus, key.split, config.data.split_seed)
+        once = 0.0
         if cost_class(config) not in known:
-            known[cost_class(config)] = measure(prepared, config, split)
-        seconds.append(run_seconds(prepared, config, split, known[cost_class(config)]))
+            cost = known[cost_class(config)] = measure(prepared, config, split)
+            once = cost.keep_token_s * (_tokens(prepared.train) + _tokens(prepared.test))
+        seconds.append(once + run_seconds(prepared, config, split, known[cost_class(config)]))
     return seconds
 
 

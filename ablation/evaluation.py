@@ -61,6 +61,6 @@ def predict(model: IntimacyRegressor, texts: Texts, precision: str = "float32") 
     for indices in by_length(texts, EVALUATION_BATCH):
         batch = collate(texts, indices, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            output = model(batch.ids, batch.lengths)
+            output = model(batch.ids, batch.lengths, batch.hidden)
         result[indices] = output.prediction.cpu().numpy()
     return result

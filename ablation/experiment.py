@@ -4,7 +4,7 @@ import copy
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from ablation.encoders.packing import position_offset
 from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, trim, vocabulary_of
 from ablation.evaluation import predict, scores
 from ablation.freezing import count_parameters, freeze, require_layers
+from ablation.frozen import FrozenOutputs, with_outputs
 from ablation.identity import RunKey
 from ablation.model import IntimacyRegressor, build_model, export
 from ablation.records import RunRecord
@@ -35,7 +36,7 @@ class Prepared:
     """A corpus tokenised with an encoder, and the encoder with its vocabulary cut to it.
 
     Shared by all runs with the same `model.encoder`, `model.layers`, `data.max_tokens` and
-    `model.trim_vocabulary`.
+    `model.trim_vocabulary`. `frozen` is what their frozen layers gave, filled by the first that needs it.
     """
 
     corpus: Corpus
@@ -45,6 +46,7 @@ class Prepared:
     train: Texts
     test: Texts | None
     languages: list[str]
+    frozen: FrozenOutputs = field(default_factory=FrozenOutputs)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def fresh_model(prepared: Prepared, config: RunConfig, split: Split, seed: int) 
         seed=seed_for("head", seed),
     )
     if config.model.frozen_tuning:
-        freeze(model, config.model.freeze_layers)
+        freeze(model, config.model.freeze_layers, dropout=config.model.frozen_dropout)
     return model.to(choose_device())
 
 
@@ -129,11 +131,11 @@ def run_experiment(
     split = make_split(corpus, key.split, config.data.split_seed)
     model = fresh_model(prepared, config, split, key.seed)
     counts = count_parameters(model)
-    dev_texts = prepared.train.take(split.dev)
     seen = [language for language in corpus.training_languages if language not in split.unseen]
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    train_texts = prepared.train.take(split.train)
+    labelled = with_outputs(prepared.frozen, "train", model, prepared.train, config.optimisation.precision)
+    train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
     fitted = fit(
         model,
         train_texts,
@@ -147,7 +149,8 @@ def run_experiment(
     trained = time.monotonic() - began
     test = None
     if prepared.test is not None:
-        predicted = predict(model, prepared.test, config.optimisation.precision)
+        test_texts = with_outputs(prepared.frozen, "test", model, prepared.test, config.optimisation.precision)
+        predicted = predict(model, test_texts, config.optimisation.precision)
         test = prediction_table(prepared.test, prepared.languages, predicted)
     if export_to is not None:
         export(export_to, model, prepared.encoder, prepared.vocabulary, max_tokens=config.data.max_tokens)

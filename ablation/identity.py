@@ -26,6 +26,7 @@ RESULT_SOURCES: Final = (
     "evaluation.py",
     "experiment.py",
     "freezing.py",
+    "frozen.py",
     "losses",
     "model.py",
     "seeding.py",

@@ -7,7 +7,7 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of
-from ablation.encoders.packing import encode_packed, is_packable, make_packing, use_packing
+from ablation.encoders.packing import encode_packed, is_packable, layers_packed, make_packing, use_packing
 from ablation.encoders.trimming import Vocabulary, embedding_of, restore
 from ablation.errors import UsageError
 
@@ -28,12 +28,17 @@ class Output(NamedTuple):
 
 
 class IntimacyRegressor(nn.Module):
-    """y = w v + b, with v the first token's vector ("cls") or the mean over tokens ("mean")."""
+    """y = w v + b, with v the first token's vector ("cls") or the mean over tokens ("mean").
+
+    `frozen_layers` and `frozen_dropout` are what `ablation.freezing.freeze` was told; without it, None and False.
+    """
 
     def __init__(self, encoder: PreTrainedModel, pooling: str, label_mean: float, seed: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
+        self.frozen_layers: int | None = None
+        self.frozen_dropout = False
         if is_packable(encoder):
             use_packing(encoder)
         hidden = int(encoder.config.hidden_size)
@@ -44,9 +49,24 @@ class IntimacyRegressor(nn.Module):
             self.head.weight.normal_(0.0, 0.02, generator=generator)
             self.head.bias.fill_(label_mean)
 
-    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> Output:
-        """`ids` (tokens,): the texts' token ids laid end to end; `lengths` (batch,): tokens of each text."""
-        if is_packable(self.encoder):
+    def train(self, mode: bool = True) -> Self:
+        """As for every module, but what is frozen stays in evaluation mode unless `frozen_dropout`."""
+        super().train(mode)
+        if mode and self.frozen_layers is not None and not self.frozen_dropout:
+            for module in self.encoder.modules():
+                trains = [p.requires_grad for p in module.parameters()]
+                if trains and not any(trains):
+                    module.eval()
+        return self
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor, hidden: torch.Tensor | None = None) -> Output:
+        """`ids` (tokens,): the texts' token ids laid end to end; `lengths` (batch,): tokens of each text.
+
+        `hidden` (tokens, hidden): what the frozen layers give for them, if that is known; they are not run then.
+        """
+        if hidden is not None:
+            hidden, text = layers_packed(self.encoder, hidden, lengths, self.frozen_layers or 0)
+        elif is_packable(self.encoder):
             hidden, text = encode_packed(self.encoder, ids, lengths)
         else:
             hidden, text = self._encode_padded(ids, lengths)

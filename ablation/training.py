@@ -157,7 +157,7 @@ def train_step(
     """
     bfloat16 = optimisation.precision == "bfloat16"
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bfloat16):
-        output = model(batch.ids, batch.lengths)
+        output = model(batch.ids, batch.lengths, batch.hidden)
     terms: Terms = total_loss(output, batch.label, batch.language, loss)
     optimizer.zero_grad(set_to_none=True)
     figures = {} if on_terms is None else on_terms(model, terms)

@@ -48,3 +48,16 @@ def test_runs_that_cost_the_same_are_measured_once(prepared: Prepared) -> None:
     assert len(seconds) == 3
     assert len(known) == 2
     assert cost_class(config("mse")) == cost_class(config("epm")) != cost_class(config("epm+ft"))
+
+
+def test_the_first_of_the_runs_with_frozen_layers_bears_computing_their_outputs(prepared: Prepared) -> None:
+    known: dict[tuple[object, ...], Cost] = {}
+    runs = [(RunKey(name, "dev1", 0), config(name)) for name in ("mse", "epm", "mse+ft", "epm+ft")]
+    plain, plain_again, first, second = estimate(prepared, runs, known)
+    assert plain == plain_again
+    assert prepared.test is not None
+    cost = known[cost_class(config("mse+ft"))]
+    tokens = prepared.train.lengths.sum() + prepared.test.lengths.sum()
+    assert first - second == pytest.approx(cost.keep_token_s * tokens)
+    assert first > second
+    assert not prepared.frozen.made  # measured on a few rows, which are not a file's

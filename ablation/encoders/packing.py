@@ -13,6 +13,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from ablation.encoders.loading import transformer_layers
+
 #: Families (`model_type`) whose attention can be replaced through transformers' interface, with
 #: whether their positions start behind the padding token's number. Others are padded.
 PACKABLE: Final[dict[str, bool]] = {
@@ -91,3 +93,29 @@ def encode_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tens
     packing, text, position = make_packing(lengths)
     output = model(input_ids=ids.unsqueeze(0), position_ids=(position + position_offset(model)).unsqueeze(0), packing=packing)
     return output.last_hidden_state[0], text
+
+
+def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The embeddings' output (tokens, hidden) for packed `ids` (tokens,): where `layers_packed` goes on."""
+    _, _, position = make_packing(lengths)
+    embeddings = model.get_submodule("embeddings")
+    embedded: torch.Tensor = embeddings(input_ids=ids[None], position_ids=(position + position_offset(model))[None])
+    return embedded[0]
+
+
+def layers_packed(
+    model: PreTrainedModel, hidden: torch.Tensor, lengths: torch.Tensor, first: int, last: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states (tokens, hidden), and each token's text (tokens,), after the layers `first` to `last` - 1.
+
+    `hidden` (tokens, hidden) is the output of the layer below `first`. With no `last`, all is run
+    that `encode_packed` runs above that.
+    """
+    packing, text, _ = make_packing(lengths)
+    states = hidden.unsqueeze(0)
+    for layer in transformer_layers(model)[first:last]:
+        states = layer(states, None, packing=packing)
+    norm = dict(model.get_submodule("encoder").named_children()).get("LayerNorm")
+    if last is None and norm is not None:  # XLM-R XL normalises once more above its layers
+        states = norm(states)
+    return states[0], text
