@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ablation.errors import RunError, UsageError
 from ablation.records import RunRecord
@@ -231,7 +230,7 @@ def _stored_run(run: Run) -> StoredRun:
         seed=int(tags[names.SEED]),
         status=run.info.status,
         started=_iso(run.info.start_time),
-        suite=tags.get(MLFLOW_PARENT_RUN_ID, ""),
+        suite=tags.get(names.PARENT, ""),
         tags=tags,
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),

@@ -11,7 +11,6 @@ from time import monotonic
 
 import optuna
 import plotly.io
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ablation.errors import RunError, UsageError
 from ablation.tracking import names
@@ -95,7 +94,7 @@ def _open_run(laid: Laid, name: str, request: Request) -> str:
     client, experiment = laid.store.client, experiment_id(laid.store, request.experiment or "studies")
     known = client.search_runs([experiment], f"tags.`{names.KIND}` = '{names.STUDY}' and attributes.run_name = 'study {name}'")
     for run in known:
-        if MLFLOW_PARENT_RUN_ID not in run.data.tags:
+        if names.PARENT not in run.data.tags:
             client.update_run(run.info.run_id, "RUNNING")
             client.set_tag(run.info.run_id, names.PROCESS, this_process())
             return str(run.info.run_id)

@@ -15,7 +15,6 @@ from typing import Any, Final
 import optuna
 import torch
 from filelock import FileLock
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -218,7 +217,7 @@ def _open_run(laid: Laid, study: Study, experiment: str) -> str:
 
 
 def _new_run(laid: Laid, experiment: str) -> str:
-    below = {MLFLOW_PARENT_RUN_ID: laid.request.parent} if laid.request.parent else {}
+    below = {names.PARENT: laid.request.parent} if laid.request.parent else {}
     run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid), **below})
     run.corpus(laid.corpus)
     run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})

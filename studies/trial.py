@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.trial import FrozenTrial
 
 from ablation.config import RunConfig
@@ -51,7 +50,7 @@ def run_trial(
     """
     tags = {
         **place.tags, names.KIND: names.TRIAL, names.VARIANT: variant, names.SEED: seed, names.TRIAL_NUMBER: trial.number,
-        names.ENCODER: config.model.encoder, MLFLOW_PARENT_RUN_ID: place.study_run,
+        names.ENCODER: config.model.encoder, names.PARENT: place.study_run,
     }  # fmt: skip
     tracked = start_run(place.store, place.experiment, f"trial {trial.number}", tags)
     trial.set_user_attr("mlflow_run_id", tracked.run_id)
@@ -88,7 +87,7 @@ def run_trial(
 
 def track_known(place: Place, number: int, before: FrozenTrial, params: Mapping[str, Any]) -> None:
     """The MLflow run of a trial whose parameters an earlier one already had: its values, and which one it was."""
-    tags = {**place.tags, names.KIND: names.TRIAL, names.TRIAL_NUMBER: number, MLFLOW_PARENT_RUN_ID: place.study_run}
+    tags = {**place.tags, names.KIND: names.TRIAL, names.TRIAL_NUMBER: number, names.PARENT: place.study_run}
     tracked = start_run(place.store, place.experiment, f"trial {number}", tags)
     tracked.params({f"trial.{name}": value for name, value in params.items()})
     tracked.points(dict(zip(("objective/pearson", "objective/seconds"), before.values, strict=False)))

@@ -6,6 +6,8 @@ the finals `best/epoch`, `best/dev_...` and `test/...` (see `ablation.evaluation
 
 from typing import Final
 
+#: MLflow's own tag for the run that a run stands below.
+PARENT: Final = "mlflow.parentRunId"
 KIND: Final = "ablation.kind"
 SUITE: Final = "suite"
 RUN: Final = "run"

@@ -68,6 +68,7 @@ def test_only_studies_use_optuna_and_they_know_nothing_of_reports() -> None:
     }
     assert [package for package, names in files.items() if "optuna" in names] == ["studies"]
     assert "reports" not in files["studies"]
+    assert "mlflow" not in files["studies"], "imported before ablation.tracking, it would not be told to be quiet"
 
 
 def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
