@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ablation.config import load_profile, override, parse_overrides, resolve
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
+from ablation.seeding import seed_for
 from ablation.splits import parse_splits
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, for_variant, grid, load_space, variants_of
@@ -112,11 +113,11 @@ def open_study(laid: Laid, worker: int) -> Study:
     storage = open_storage(laid.storage_url)
     with FileLock(lock_file(laid.storage_url)):
         study = optuna.create_study(
-            study_name=laid.study_name, storage=storage, load_if_exists=True, directions=directions,
-            sampler=_sampler(laid, worker), pruner=_pruner(laid),
+            study_name=laid.study_name, storage=storage, load_if_exists=True, directions=directions, pruner=_pruner(laid),
         ) if laid.study_name not in optuna.get_all_study_names(storage) else optuna.load_study(
-            study_name=laid.study_name, storage=storage, sampler=_sampler(laid, worker), pruner=_pruner(laid),
+            study_name=laid.study_name, storage=storage, pruner=_pruner(laid),
         )  # fmt: skip
+        study.sampler = _sampler(laid, worker, len(study.get_trials(deepcopy=False)))
         definition = json.loads(json.dumps(_definition(laid)))
         known = study.user_attrs.get(_DEFINITION)
         if known is None:
@@ -139,14 +140,15 @@ def _definition(laid: Laid) -> dict[str, Any]:
     }
 
 
-def _sampler(laid: Laid, worker: int) -> BaseSampler:
+def _sampler(laid: Laid, worker: int, trials: int) -> BaseSampler:
+    """`trials` are there already: a study that goes on must not draw again what it drew first."""
     warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
-    seed = laid.request.seed + 1000 * worker
     if laid.request.sampler == "grid":
         return RandomSampler(seed=laid.request.seed)  # never asked: `queue_grid` says what comes next
     if laid.request.sampler == "qmc":
         return QMCSampler(seed=laid.request.seed, scramble=True)
-    return TPESampler(seed=seed, multivariate=True, constant_liar=laid.request.workers > 1)
+    seed = seed_for("sampler", laid.request.seed, worker, trials)
+    return TPESampler(seed=seed % 2**32, multivariate=True, constant_liar=laid.request.workers > 1)
 
 
 def _pruner(laid: Laid) -> BasePruner:

@@ -98,6 +98,15 @@ def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: Request)
     assert len(swept.study.trials) == 5
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+def test_a_study_that_goes_on_draws_nothing_twice(request_: Request, sampler: str) -> None:
+    asked = replace(request_, space="lr", sampler=sampler)
+    for trials in (2, 4):
+        swept = sweep(lay_out(replace(asked, trials=trials)), said()[1])
+    rates = [t.params["optimisation.lr_head"] for t in swept.study.trials]
+    assert len(rates) == len(set(rates)) == 4
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
