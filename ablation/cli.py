@@ -13,7 +13,7 @@ from ablation.errors import RunError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ablation.runner import Request
+    from ablation.request import Request
 
 INTERRUPTED: Final = 130
 
@@ -63,7 +63,8 @@ def run(
     with_report = _true_or_false("--report", report)
     request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, export)
     from ablation.progress import Progress
-    from ablation.runner import lay_out, run_ablation
+    from ablation.request import lay_out
+    from ablation.runner import run_ablation
 
     console = screen()
     planned = lay_out(request)
@@ -104,7 +105,7 @@ def plan(
     from rich.text import Text
 
     from ablation.estimate import Cost, estimate
-    from ablation.runner import lay_out, prepare_all
+    from ablation.request import lay_out, prepare_all
 
     console = screen()
     planned = lay_out(request)
@@ -300,7 +301,7 @@ def _request(
     data: str, profile: str, variants: str, splits: str, seeds: str, encoder: str, experiment: str,
     set_: list[str] | None, fresh: str, tracking_uri: str | None, export: Path | None,
 ) -> "Request":  # fmt: skip
-    from ablation.runner import Request
+    from ablation.request import Request
 
     return Request(
         data=data, profile=profile, variants=variants, splits=splits, seeds=seeds, encoder=encoder, experiment=experiment,

@@ -123,9 +123,10 @@ def fresh_model(prepared: Prepared, config: RunConfig, split: Split, seed: int) 
 
 
 def run_experiment(
-    prepared: Prepared, config: RunConfig, key: RunKey, identity: str, hooks: Hooks, export_to: Path | None = None
-) -> Result:
-    """Train, select, and predict the test rows once. Raises RunError or UsageError."""
+    prepared: Prepared, config: RunConfig, key: RunKey, identity: str, hooks: Hooks,
+    export_to: Path | None = None, checkpoints: Path | None = None,
+) -> Result:  # fmt: skip
+    """Train, select, and predict the test rows once; `checkpoints` as in `fit`. Raises RunError or UsageError."""
     began = time.monotonic()
     corpus = prepared.corpus
     split = make_split(corpus, key.split, config.data.split_seed)
@@ -145,8 +146,9 @@ def run_experiment(
         seed=key.seed,
         dev_scores=lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
         hooks=hooks,
+        checkpoints=checkpoints,
     )
-    trained = time.monotonic() - began
+    trained = time.monotonic() - began + fitted.seconds_before
     test = None
     if prepared.test is not None:
         test_texts = with_outputs(prepared.frozen, "test", model, prepared.test, config.optimisation.precision)
@@ -165,7 +167,7 @@ def run_experiment(
         dev=fitted.dev_scores,
         test=test_scores(test, corpus),
         steps=fitted.steps,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - began + fitted.seconds_before,
         tokens_per_second=fitted.tokens / trained,
         peak_memory_bytes=peak_memory(),
         parameters_total=counts.total,

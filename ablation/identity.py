@@ -32,6 +32,7 @@ RESULT_SOURCES: Final = (
     "seeding.py",
     "splits.py",
     "training.py",
+    "training_state.py",
 )
 #: Libraries whose arithmetic or tokenisation a result depends on.
 RESULT_LIBRARIES: Final = ("numpy", "scipy", "tokenizers", "torch", "transformers")

@@ -11,7 +11,14 @@ from rich.text import Text
 
 from ablation.identity import RunKey
 
-_COLOURS = {"waiting": "dim", "reused": "cyan", "running": "bold yellow", "finished": "green", "failed": "bold red"}
+_COLOURS = {
+    "waiting": "dim",
+    "elsewhere": "dim",
+    "reused": "cyan",
+    "running": "bold yellow",
+    "finished": "green",
+    "failed": "bold red",
+}
 
 
 @dataclass
@@ -63,6 +70,18 @@ class Progress:
         row.state, row.began = "running", time.monotonic()
         self._line(key, "started")
 
+    def waits(self, key: RunKey) -> None:
+        """Another process has the run: said once."""
+        if self.rows[key].state != "elsewhere":
+            self.rows[key].state = "elsewhere"
+            self._line(key, "another process trains it")
+
+    def resumed(self, key: RunKey, epoch: int) -> None:
+        """It goes on after `epoch`, which a process that was killed had completed."""
+        row = self.rows[key]
+        row.epoch = epoch
+        self._line(key, f"goes on after epoch {epoch}/{row.epochs}")
+
     def step(self, key: RunKey, done: int, total: int) -> None:
         row = self.rows[key]
         row.step, row.steps = done, total
@@ -91,7 +110,7 @@ class Progress:
                 done += share * row.epochs
                 spent += time.monotonic() - row.began if share else 0.0
                 left += (1 - share) * row.epochs
-            elif row.state == "waiting":
+            elif row.state in ("waiting", "elsewhere"):
                 left += row.epochs
             elif row.state == "finished" and row.seconds is not None:
                 done += row.epochs
@@ -120,7 +139,7 @@ class Progress:
         room = max(5, self.console.height - 6)
         if len(rows) <= room or self._live is None:
             return rows
-        at = next((i for i, (_, row) in enumerate(rows) if row.state in ("running", "waiting")), len(rows))
+        at = next((i for i, (_, row) in enumerate(rows) if row.state in ("running", "waiting", "elsewhere")), len(rows))
         first = max(0, min(at - room // 2, len(rows) - room))
         return rows[first : first + room]
 

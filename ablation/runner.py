@@ -4,115 +4,33 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
 import pandas as pd
 
 from ablation import provenance
-from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds
-from ablation.data.corpus import Corpus, load_corpus
+from ablation.checkpoints import clear, prune
+from ablation.claims import POLL_S, claim
+from ablation.config import RunConfig
 from ablation.ensemble import run_ensemble
-from ablation.experiment import Prepared, Result, check_depth, preparation_key, prepare, run_experiment
-from ablation.identity import RunKey
-from ablation.plan import PlannedRun, ensemble_identity, make_plan
+from ablation.experiment import Prepared, Result, run_experiment
+from ablation.identity import Identity, RunKey
+from ablation.plan import PlannedRun, ensemble_identity
 from ablation.progress import Progress
 from ablation.records import RunRecord
+from ablation.request import DEFAULT_EXPERIMENT, Planned, Preparations, adopted_experiment, prepare_all
 from ablation.results import Outcome, conclude, keep
 from ablation.splits import make_split
+from ablation.state import run_slot, state_folder
 from ablation.tracking import names
-from ablation.tracking.history import past_runs
-from ablation.tracking.processes import end_orphans
+from ablation.tracking.history import finished_run
+from ablation.tracking.processes import end_orphans, end_with, mlflow_run
 from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, read_frame, read_json, start_run
-from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
+from ablation.tracking.store import Store, experiment_id
 from ablation.training import Hooks, OnTerms
-from ablation.tuning import Tuning, load_tuning
-from ablation.variants import parse_variants
-
-DEFAULT_EXPERIMENT: Final = "ablation"
-MLFLOW_RUN_ID: Final = "MLFLOW_RUN_ID"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for, as it was typed."""
-
-    data: str = "demo"
-    profile: str = "demo"
-    variants: str = "table3"
-    splits: str = "dev1,dev2"
-    seeds: str = "0"
-    encoder: str = ""
-    experiment: str = ""
-    overrides: tuple[str, ...] = ()
-    fresh: bool = False
-    tracking_uri: str | None = None
-    export: Path | None = None
-
-    def differences(self) -> dict[str, Any]:
-        """The profile's fields, then the command line's. Raises UsageError."""
-        encoder = {"model.encoder": self.encoder} if self.encoder else {}
-        return override(load_profile(self.profile), encoder | parse_overrides(self.overrides))
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A request checked and laid out: nothing has been trained or written."""
-
-    request: Request
-    corpus: Corpus
-    store: Store
-    runs: list[PlannedRun]
-    tuning: Tuning | None = None
-
-
-@dataclass
-class Preparations:
-    """Tokenised corpora and loaded encoders, each made once for all the runs that share it."""
-
-    corpus: Corpus
-    made: dict[tuple[object, ...], Prepared] = field(default_factory=dict)
-
-    def get(self, config: RunConfig) -> Prepared:
-        key = preparation_key(config)
-        if key not in self.made:
-            self.made[key] = prepare(self.corpus, config)
-        return self.made[key]
-
-
-def lay_out(request: Request) -> Planned:
-    """Check everything that can be checked without training. Raises UsageError."""
-    corpus = load_corpus(request.data)
-    differences = request.differences()
-    variants, seeds = parse_variants(request.variants), parse_seeds(request.seeds)
-    store = open_store(request.tracking_uri)
-    experiment = _adopted_experiment(request, store) or find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
-    past = past_runs(store, experiment) if experiment else []
-    tuning = load_tuning(request.profile)
-    runs = make_plan(
-        corpus,
-        differences,
-        variants,
-        request.splits,
-        seeds,
-        past,
-        intact=lambda run: is_whole(store, run.run_id, run.manifest),
-        fresh=request.fresh,
-        tuning=tuning.digest if tuning else "",
-    )
-    return Planned(request, corpus, store, runs, tuning)
-
-
-def prepare_all(planned: Planned) -> Preparations:
-    """Load what the runs still to do need. Raises UsageError for an encoder that can't serve."""
-    preparations = Preparations(planned.corpus)
-    for run in planned.runs:
-        if run.config is not None and not run.is_reused:
-            check_depth(run.config.model, preparations.get(run.config))
-    return preparations
 
 
 def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
@@ -122,25 +40,26 @@ def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
         suite, experiment = _open_suite(planned)
         try:
             progress.plan([(run.key, 0 if run.config is None else run.config.optimisation.epochs) for run in planned.runs])
-            outcomes: dict[RunKey, Outcome] = {}
             with progress:
-                for run in planned.runs:
-                    outcomes[run.key] = _carry_out(planned, run, preparations, suite, experiment, progress, outcomes)
-            conclude(suite, planned.corpus, list(outcomes.values()))
+                outcomes = _carry_out_all(planned, preparations, suite, experiment, progress)
+            conclude(suite, planned.corpus, outcomes)
         except KeyboardInterrupt:
             suite.end("KILLED", "interrupted")
             raise
         except BaseException as error:
             suite.end("FAILED", f"{type(error).__name__}: {error}", error)
             raise
-        failed = [o for o in outcomes.values() if o.state == "failed"]
+        failed = [o for o in outcomes if o.state == "failed"]
         suite.end("FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None)
-    return list(outcomes.values())
+    return outcomes
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that runs are closed with what is true."""
+    """SIGTERM ends the block as Ctrl-C does, so that runs are closed with what is true.
+
+    The end of the `mlflow run` that started this process does the same: it would go on alone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -149,31 +68,24 @@ def sigterm_as_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt(f"signal {number}")
 
     before = signal.signal(signal.SIGTERM, interrupt)
+    if (parent := mlflow_run()) is not None:
+        end_with(parent)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _adopted_experiment(request: Request, store: Store) -> str | None:
-    """The experiment of the run that `mlflow run` opened, unless another one is asked for."""
-    run_id = os.environ.get(MLFLOW_RUN_ID)
-    if not run_id:
-        return None
-    experiment = store.client.get_experiment(store.client.get_run(run_id).info.experiment_id)
-    return str(experiment.experiment_id) if request.experiment in ("", experiment.name) else None
-
-
 def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
     """The suite's run and its experiment: the run that `mlflow run` opened, or a new one."""
     request, store = planned.request, planned.store
-    adopted = _adopted_experiment(request, store)
+    adopted = adopted_experiment(request, store)
     experiment = adopted or experiment_id(store, request.experiment or DEFAULT_EXPERIMENT)
     end_orphans(store, experiment)
     name = f"{planned.corpus.name}: {request.variants} ({request.profile})"
     tags = {names.KIND: names.SUITE, **_common_tags(planned)}
     # A child process must not take this run for its own.
-    opened = os.environ.pop(MLFLOW_RUN_ID, None)
+    opened = os.environ.pop(names.MLFLOW_RUN_ID, None)
     if adopted and opened:
         suite = adopt_run(store, opened, name, tags)
     else:
@@ -213,6 +125,28 @@ def _common_tags(planned: Planned) -> dict[str, object]:
     }
 
 
+def _carry_out_all(
+    planned: Planned, preparations: Preparations, suite: TrackedRun, experiment: str, progress: Progress
+) -> list[Outcome]:
+    """Every run's outcome, in the plan's order. Runs that another process has are come back to, ensembles last."""
+    prune(state_folder() / "checkpoints")
+    outcomes: dict[RunKey, Outcome] = {}
+    waiting = planned.runs
+    while waiting:
+        left: list[PlannedRun] = []
+        for run in waiting:
+            lacks = run.config is None and any((r.key.split, r.key.seed) == (run.key.split, run.key.seed) for r in left)
+            outcome = None if lacks else _carry_out(planned, run, preparations, suite, experiment, progress, outcomes)
+            if outcome is None:
+                left.append(run)
+            else:
+                outcomes[run.key] = outcome
+        if len(left) == len(waiting):
+            time.sleep(POLL_S)
+        waiting = left
+    return [outcomes[run.key] for run in planned.runs]
+
+
 def _carry_out(
     planned: Planned,
     run: PlannedRun,
@@ -221,17 +155,48 @@ def _carry_out(
     experiment: str,
     progress: Progress,
     outcomes: Mapping[RunKey, Outcome],
-) -> Outcome:
-    store = planned.store
+) -> Outcome | None:
+    """None if another process has the run."""
+    store, members = planned.store, list[Outcome]()
+    identity = run.identity
     if run.config is None:  # which runs an ensemble really has is known only now
         members = _members(run.key, outcomes)
         identity = ensemble_identity(run.key, [o.record.identity for o in members if o.record])
-    else:
-        identity = run.identity
     if run.is_reused and run.run_id and identity.digest == run.identity.digest:
-        record = RunRecord.model_validate(read_json(store, run.run_id, names.RECORD_FILE))
-        progress.ended(run.key, "reused", *_headline(record), note=f"run {run.run_id}")
-        return Outcome(run.key, "reused", record, run.run_id)
+        return _reuse(store, run.key, run.run_id, progress)
+    slot = run_slot(store.uri, experiment, identity.digest)
+    with claim(slot) as mine:
+        if not mine:
+            progress.waits(run.key)
+            return None
+        # Another process may have finished it since the plan was made.
+        since = None if planned.request.fresh else finished_run(store, experiment, identity.digest)
+        if since is not None and is_whole(store, since.run_id, since.manifest):
+            return _reuse(store, run.key, since.run_id, progress)
+        return _do(
+            planned, run, identity, members, preparations, suite, experiment, progress, state_folder() / "checkpoints" / slot
+        )
+
+
+def _reuse(store: Store, key: RunKey, run_id: str, progress: Progress) -> Outcome:
+    record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
+    progress.ended(key, "reused", *_headline(record), note=f"run {run_id}")
+    return Outcome(key, "reused", record, run_id)
+
+
+def _do(
+    planned: Planned,
+    run: PlannedRun,
+    identity: Identity,
+    members: Sequence[Outcome],
+    preparations: Preparations,
+    suite: TrackedRun,
+    experiment: str,
+    progress: Progress,
+    checkpoints: Path,
+) -> Outcome:
+    """Train the run, or combine its members; its failure is its own."""
+    store = planned.store
     tags: dict[str, object] = {
         names.KIND: names.RUN,
         names.VARIANT: run.key.variant,
@@ -254,7 +219,7 @@ def _carry_out(
             ids = {o.key.variant: o.run_id for o in members if o.key.variant in (result.record.members or {})}
             tracked.tags({names.MEMBER_RUNS: json.dumps(ids)})
         else:
-            result = _train(planned, run, run.config, preparations, tracked, progress)
+            result = _train(planned, run, run.config, preparations, tracked, progress, checkpoints)
         keep(tracked, result)
     except KeyboardInterrupt as interrupt:
         tracked.fail(interrupt)
@@ -264,22 +229,27 @@ def _carry_out(
         progress.ended(run.key, "failed", None, None, note=reason)
         return Outcome(run.key, "failed", None, tracked.run_id, reason)
     tracked.end("FINISHED")
+    clear(checkpoints)
     note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
     progress.ended(run.key, "finished", *_headline(result.record), note=note)
     return Outcome(run.key, "finished", result.record, tracked.run_id)
 
 
 def _train(
-    planned: Planned, run: PlannedRun, config: RunConfig, preparations: Preparations, tracked: TrackedRun, progress: Progress
-) -> Result:
+    planned: Planned, run: PlannedRun, config: RunConfig, preparations: Preparations, tracked: TrackedRun, progress: Progress,
+    checkpoints: Path,
+) -> Result:  # fmt: skip
     export = planned.request.export
     folder = None if export is None else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
-    return train_tracked(tracked, config, preparations.get(config), run.key, run.identity.digest, progress, export_to=folder)
+    return train_tracked(
+        tracked, config, preparations.get(config), run.key, run.identity.digest, progress,
+        export_to=folder, checkpoints=checkpoints,
+    )  # fmt: skip
 
 
 def train_tracked(
     tracked: TrackedRun, config: RunConfig, prepared: Prepared, key: RunKey, identity: str, progress: Progress,
-    *, on_terms: OnTerms | None = None, export_to: Path | None = None,
+    *, on_terms: OnTerms | None = None, export_to: Path | None = None, checkpoints: Path | None = None,
 ) -> Result:  # fmt: skip
     """Train with `config`; its settings and points go to `tracked`, the points as a table of their own too.
 
@@ -293,13 +263,18 @@ def train_tracked(
         tracked.points(values, step)
         curves.extend((step, name, value) for name, value in values.items())
 
+    def on_resume(epoch: int) -> None:
+        tracked.tags({names.RESUMED: epoch})
+        progress.resumed(key, epoch)
+
     hooks = Hooks(
         on_point=on_point,
         on_step=lambda done, total: progress.step(key, done, total),
         on_epoch=lambda epoch, figures: progress.epoch(key, epoch, figures),
         on_terms=on_terms,
+        on_resume=on_resume,
     )
-    result = run_experiment(prepared, config, key, identity, hooks, export_to)
+    result = run_experiment(prepared, config, key, identity, hooks, export_to, checkpoints)
     tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result
 

@@ -1,8 +1,11 @@
 """The training loop, and nothing else: batches, model, loss, optimizer, and the points of the curves."""
 
+import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -14,13 +17,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from ablation.batching import Batch, Texts, collate, epoch_batches
+from ablation.checkpoints import Saver, load
 from ablation.config import LossConfig, OptimisationConfig
 from ablation.encoders.loading import transformer_layers
 from ablation.errors import RunError
-from ablation.evaluation import pearson, predict
+from ablation.evaluation import predict
 from ablation.losses import Terms, total_loss
 from ablation.model import IntimacyRegressor
 from ablation.seeding import seed_for
+from ablation.training_state import Best, TrainingState, Window, put_away, take_up, trained_weights
 
 #: Receives named values and the step (training points) or epoch (development points) they belong to.
 OnPoint = Callable[[Mapping[str, float], int], None]
@@ -34,13 +39,15 @@ DevScores = Callable[[np.ndarray], Mapping[str, float]]
 class Hooks:
     """What the loop tells while it runs: curve points, and (steps done, steps in all).
 
-    `on_terms` adds figures of its own to each training point. None of them changes what is learned.
+    `on_terms` adds figures of its own to each training point; `on_resume` hears after which epoch a
+    killed run goes on. None of them changes what is learned.
     """
 
     on_point: OnPoint = lambda values, step: None
     on_step: Callable[[int, int], None] = lambda done, total: None
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, scores: None
     on_terms: OnTerms | None = None
+    on_resume: Callable[[int], None] = lambda epoch: None
 
 
 NO_HOOKS: Final = Hooks()
@@ -52,6 +59,7 @@ class Fit:
 
     `best_epoch` is None if no epoch had a Pearson at all: the run collapsed to a constant. The
     model is left with the best epoch's weights (the last epoch's, if there is no best one).
+    `seconds_before` were spent by earlier processes that were killed.
     """
 
     best_epoch: int | None
@@ -60,27 +68,7 @@ class Fit:
     steps: int
     tokens: int
     skipped_contrastive: int
-
-
-@dataclass
-class _Window:
-    """What happened since the last point of the training curves."""
-
-    predictions: list[np.ndarray] = field(default_factory=list)
-    labels: list[np.ndarray] = field(default_factory=list)
-    totals: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, prediction: torch.Tensor, batch: Batch, values: Mapping[str, float]) -> None:
-        self.predictions.append(prediction.detach().float().cpu().numpy())
-        self.labels.append(batch.label.cpu().numpy())
-        for name, value in values.items():
-            self.totals.setdefault(name, []).append(value)
-
-    def point(self) -> dict[str, float]:
-        """Means since the last point, and the Pearson over all rows since then (Figures 4 and 5)."""
-        values = {name: float(np.mean(each)) for name, each in self.totals.items()}
-        r = pearson(np.concatenate(self.predictions), np.concatenate(self.labels))
-        return values if r is None else values | {"train/pearson": r}
+    seconds_before: float = 0.0
 
 
 def fit(
@@ -93,52 +81,71 @@ def fit(
     seed: int,
     dev_scores: DevScores,
     hooks: Hooks = NO_HOOKS,
+    checkpoints: Path | None = None,
 ) -> Fit:
     """Train `model` in place and choose its best epoch by development Pearson (`selection: dev pearson`).
 
-    `seed` decides the order of batches and dropout, each through a stream of its own. Raises
-    RunError at the first loss or gradient that is not a number, naming the batch's rows.
+    `seed` decides the order of batches and dropout, each through a stream of its own. With a folder
+    for `checkpoints`, each completed epoch is kept there, and a run whose process died goes on after
+    the last one, to the same end to the bit; the points from before are told to `hooks` again. Raises
+    RunError at the first loss or gradient that is not a number, naming the batch's rows, and for a
+    checkpoint that can't be written.
     """
-    device = next(model.parameters()).device
+    device, began = next(model.parameters()).device, time.monotonic()
     order = [epoch_batches(train, optimisation.batch_size, seed_for("order", seed, e)) for e in range(optimisation.epochs)]
     total_steps = sum(map(len, order))
     optimizer = make_optimizer(model, optimisation)
     schedule = make_schedule(optimizer, optimisation, total_steps)
-    best: tuple[float, int, dict[str, float], np.ndarray, dict[str, torch.Tensor]] | None = None
-    window, step, tokens, skipped = _Window(), 0, 0, 0
+    state = TrainingState()
+    if checkpoints is not None and (found := load(checkpoints)) is not None:
+        state = take_up(found, model, optimizer, schedule)
+        for at, values in state.points:
+            hooks.on_point(values, at)
+        hooks.on_resume(state.epoch)
+
+    def emit(values: dict[str, float], at: int) -> None:
+        state.points.append((at, values))
+        hooks.on_point(values, at)
+
     figures: Mapping[str, float] = {}
     predictions = np.empty(0, dtype=np.float32)
-    for epoch, batches in enumerate(order, start=1):
-        # Seeded anew each epoch, so that an epoch does not depend on how the one before was run.
-        torch.manual_seed(seed_for("dropout", seed, epoch))
-        model.train()
-        for indices in batches:
-            batch = collate(train, indices, device)
-            rates = {"lr/encoder": optimizer.param_groups[0]["lr"], "lr/head": optimizer.param_groups[-1]["lr"]}
-            is_logged = (step + 1) % optimisation.log_every == 0 or step + 1 == total_steps
-            on_terms = hooks.on_terms if is_logged else None
-            prediction, values, figures_of_step = train_step(model, batch, optimizer, optimisation, loss, step, on_terms)
-            schedule.step()
-            step += 1
-            tokens += len(batch.ids)
-            skipped += loss.contrastive != "none" and "train/loss_contrastive" not in values
-            window.add(prediction, batch, values)
-            if is_logged:
-                hooks.on_point({**window.point(), **rates, **figures_of_step}, step)
-                window = _Window()
-            hooks.on_step(step, total_steps)
-        predictions = predict(model, dev, optimisation.precision)
-        figures = dev_scores(predictions)
-        hooks.on_point({f"dev/{name}": value for name, value in figures.items()}, epoch)
-        hooks.on_epoch(epoch, figures)
-        r = figures.get("pearson")
-        if r is not None and (best is None or r > best[0]):
-            best = (r, epoch, dict(figures), predictions, _trained_state(model))
-    if best is None:
-        return Fit(None, dict(figures), predictions, step, tokens, skipped)
-    _, best_epoch, best_figures, best_predictions, state = best
-    model.load_state_dict(state, strict=False)
-    return Fit(best_epoch, best_figures, best_predictions, step, tokens, skipped)
+    with contextlib.closing(Saver(checkpoints)) if checkpoints is not None else contextlib.nullcontext() as saver:
+        for epoch, batches in enumerate(order[state.epoch :], start=state.epoch + 1):
+            # Seeded anew each epoch, so that an epoch does not depend on how the one before was run.
+            torch.manual_seed(seed_for("dropout", seed, epoch))
+            model.train()
+            for indices in batches:
+                batch = collate(train, indices, device)
+                rates = {"lr/encoder": optimizer.param_groups[0]["lr"], "lr/head": optimizer.param_groups[-1]["lr"]}
+                is_logged = (state.step + 1) % optimisation.log_every == 0 or state.step + 1 == total_steps
+                on_terms = hooks.on_terms if is_logged else None
+                prediction, values, of_step = train_step(model, batch, optimizer, optimisation, loss, state.step, on_terms)
+                schedule.step()
+                state.step += 1
+                state.tokens += len(batch.ids)
+                state.skipped += loss.contrastive != "none" and "train/loss_contrastive" not in values
+                state.window.add(prediction, batch, values)
+                if is_logged:
+                    emit({**state.window.point(), **rates, **of_step}, state.step)
+                    state.window = Window()
+                hooks.on_step(state.step, total_steps)
+            predictions = predict(model, dev, optimisation.precision)
+            figures = dev_scores(predictions)
+            emit({f"dev/{name}": value for name, value in figures.items()}, epoch)
+            r = figures.get("pearson")
+            if r is not None and (state.best is None or r > state.best.figures["pearson"]):
+                state.best = Best(epoch, dict(figures), predictions, trained_weights(model))
+            state.epoch = epoch
+            if saver is not None and epoch < len(order):  # after the last one there is nothing to go on with
+                saver.save(put_away(state, model, optimizer, schedule, state.seconds + time.monotonic() - began))
+            hooks.on_epoch(epoch, figures)
+        if saver is not None:
+            saver.wait()
+    counts = (state.step, state.tokens, state.skipped, state.seconds)
+    if state.best is None:
+        return Fit(None, dict(figures), predictions, *counts)
+    model.load_state_dict(state.best.weights, strict=False)
+    return Fit(state.best.epoch, state.best.figures, state.best.predictions, *counts)
 
 
 def train_step(
@@ -210,11 +217,6 @@ def make_schedule(optimizer: Optimizer, optimisation: OptimisationConfig, total_
     else:
         schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps, total_steps)
     return schedule
-
-
-def _trained_state(model: IntimacyRegressor) -> dict[str, torch.Tensor]:
-    """A copy of what training changes; frozen parameters are as they were."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def prediction_table(texts: Texts, languages: list[str], prediction: np.ndarray) -> pd.DataFrame:

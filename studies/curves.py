@@ -8,9 +8,12 @@ where they are reported (`reports.curve_study`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from ablation import provenance
+from ablation.checkpoints import clear
+from ablation.claims import wait_for
 from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
@@ -18,10 +21,12 @@ from ablation.identity import RunKey
 from ablation.plan import PlannedRun, make_plan
 from ablation.progress import Progress
 from ablation.records import RunRecord
+from ablation.request import Preparations
 from ablation.results import Outcome, keep
-from ablation.runner import Preparations, sigterm_as_interrupt, train_tracked
+from ablation.runner import sigterm_as_interrupt, train_tracked
+from ablation.state import run_slot, state_folder
 from ablation.tracking import names
-from ablation.tracking.history import past_runs
+from ablation.tracking.history import finished_run, past_runs
 from ablation.tracking.processes import end_orphans
 from ablation.tracking.runs import TrackedRun, is_whole, read_json, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
@@ -125,9 +130,31 @@ def _carry_out(
 ) -> Outcome:
     run, config = curve.planned, _config(curve)
     if run.is_reused and run.run_id:
-        record = RunRecord.model_validate(read_json(laid.store, run.run_id, names.RECORD_FILE))
-        progress.ended(curve.shown, "reused", record.dev.get("pearson"), None, note=f"run {run.run_id}")
-        return Outcome(curve.shown, "reused", record, run.run_id)
+        return _reuse(laid.store, curve, run.run_id, progress)
+    slot = run_slot(laid.store.uri, experiment, run.identity.digest)
+    with wait_for(slot):
+        # Another process may have finished it since the plan was made.
+        since = None if laid.request.fresh else finished_run(laid.store, experiment, run.identity.digest, names.CURVE)
+        if since is not None and is_whole(laid.store, since.run_id, since.manifest):
+            return _reuse(laid.store, curve, since.run_id, progress)
+        checkpoints = state_folder() / "checkpoints" / slot
+        outcome = _train(laid, curve, config, preparations, study, experiment, progress, checkpoints)
+        if outcome.state == "finished":
+            clear(checkpoints)
+        return outcome
+
+
+def _reuse(store: Store, curve: Curve, run_id: str, progress: Progress) -> Outcome:
+    record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
+    progress.ended(curve.shown, "reused", record.dev.get("pearson"), None, note=f"run {run_id}")
+    return Outcome(curve.shown, "reused", record, run_id)
+
+
+def _train(
+    laid: Laid, curve: Curve, config: RunConfig, preparations: Preparations, study: TrackedRun, experiment: str,
+    progress: Progress, checkpoints: Path,
+) -> Outcome:  # fmt: skip
+    run = curve.planned
     tags = {
         names.KIND: names.CURVE, names.VARIANT: run.key.variant, names.SPLIT: run.key.split, names.SEED: run.key.seed,
         names.IDENTITY: run.identity.digest, names.ENCODER: config.model.encoder, **_tags(laid),
@@ -139,7 +166,9 @@ def _carry_out(
         tracked.corpus(preparations.corpus)
         on_terms = measure_gradients(config.loss.contrastive_weight)
         prepared = preparations.get(config)
-        result = train_tracked(tracked, config, prepared, curve.shown, run.identity.digest, progress, on_terms=on_terms)
+        result = train_tracked(
+            tracked, config, prepared, curve.shown, run.identity.digest, progress, on_terms=on_terms, checkpoints=checkpoints
+        )
         keep(tracked, replace(result, record=result.record.model_copy(update={"variant": run.key.variant})))
     except KeyboardInterrupt as interrupt:
         tracked.fail(interrupt)

@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablation import provenance
 from ablation.encoders.loading import transformer_layers
-from ablation.runner import Preparations, sigterm_as_interrupt
+from ablation.request import Preparations
+from ablation.runner import sigterm_as_interrupt
 from ablation.tracking import names
 from ablation.tracking.processes import end_orphans, is_dead, this_process
 from ablation.tracking.runs import start_run

@@ -3,7 +3,7 @@
 import csv
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # Before the libraries are imported: none of them may ask the network for anything.
@@ -85,6 +85,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store_uri(empty_store: Path, tmp_path: Path) -> str:
     """A fresh store of the test's own."""
     return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Checkpoints and claims of the tests stay out of the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("ABLATION_STATE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from ablation.freezing import freeze
 from ablation.frozen import FrozenOutputs, with_outputs
 from ablation.identity import RunKey
 from ablation.model import IntimacyRegressor, build_model, load_exported
-from ablation.runner import Preparations
+from ablation.request import Preparations
 from ablation.training import NO_HOOKS, Fit, Hooks, fit
 
 DEPTHS = (0, 2, 4)  # embeddings only, half, all: then the head alone trains

@@ -15,7 +15,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from rich.console import Console
 
 from ablation.progress import Progress
-from ablation.runner import Request, lay_out, run_ablation
+from ablation.request import Request, lay_out
+from ablation.runner import run_ablation
 from ablation.tracking.store import open_store
 from reports.build import Choice, build
 from tests.conftest import some_rows, write_corpus

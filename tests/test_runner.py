@@ -18,8 +18,9 @@ from ablation.errors import RunError, UsageError
 from ablation.evaluation import pearson
 from ablation.plan import PlannedRun
 from ablation.progress import Progress
+from ablation.request import Request, lay_out, prepare_all
 from ablation.results import Outcome
-from ablation.runner import Request, lay_out, prepare_all, run_ablation
+from ablation.runner import run_ablation
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
 from ablation.tracking.store import Store, open_store

@@ -30,6 +30,13 @@ def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[Past
     return [_past_run(run) for run in _pages(store, experiment, kind)]
 
 
+def finished_run(store: Store, experiment: str, identity: str, kind: str = names.RUN) -> PastRun | None:
+    """The newest finished run of that identity; None where there is none."""
+    wanted = f"tags.`{names.KIND}` = '{kind}' and tags.`{names.IDENTITY}` = '{identity}' and attributes.status = 'FINISHED'"
+    found = store.client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    return _past_run(found[0]) if found else None
+
+
 def _pages(store: Store, experiment: str, kind: str) -> Iterator[Run]:
     token: str | None = None
     while True:

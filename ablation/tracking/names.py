@@ -6,6 +6,8 @@ the finals `best/epoch`, `best/dev_...` and `test/...` (see `ablation.evaluation
 
 from typing import Final
 
+#: The environment variable by which `mlflow run` hands on the run that it opened.
+MLFLOW_RUN_ID: Final = "MLFLOW_RUN_ID"
 #: MLflow's own tag for the run that a run stands below.
 PARENT: Final = "mlflow.parentRunId"
 KIND: Final = "ablation.kind"
@@ -49,6 +51,8 @@ TRIAL_STATE: Final = "ablation.trial_state"
 SAME_AS: Final = "ablation.same_as_trial"
 #: JSON list of the settings that each variant has values of its own for, since each was tuned.
 OWN_FIELDS: Final = "ablation.tuned_fields"
+#: After which epoch a run goes on that an earlier process had begun.
+RESUMED: Final = "ablation.resumed_after_epoch"
 #: The runs that a suite reused instead of training them again, JSON list of run ids.
 REUSED: Final = "ablation.reused_runs"
 

@@ -1,7 +1,11 @@
 """Which process writes a run, and whether it still lives: so that no run stays RUNNING for ever."""
 
+import contextlib
 import os
 import platform
+import signal
+import threading
+import time
 
 import psutil
 from mlflow.entities import Run
@@ -24,6 +28,25 @@ def is_dead(process: str) -> bool:
         return bool(abs(psutil.Process(int(pid)).create_time() - float(start)) > 2)
     except psutil.NoSuchProcess:
         return True
+
+
+def end_with(parent: psutil.Process, every_s: float = 1.0) -> None:
+    """Send this process SIGTERM once `parent` is gone: an interrupted `mlflow run` takes nothing down with it."""
+
+    def watch() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(every_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def mlflow_run() -> psutil.Process | None:
+    """The `mlflow run` that this process was started by, if it was."""
+    if names.MLFLOW_RUN_ID not in os.environ:
+        return None
+    return next((p for p in psutil.Process().parents() if any("mlflow" in part for part in p.cmdline()[:3])), None)
 
 
 def end_orphans(store: Store, experiment: str) -> list[str]:
