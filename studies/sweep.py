@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import optuna
@@ -220,7 +220,7 @@ def _open_run(laid: Laid, study: Study, experiment: str) -> str:
 def _new_run(laid: Laid, experiment: str) -> str:
     below = {names.PARENT: laid.request.parent} if laid.request.parent else {}
     run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid), **below})
-    run.corpus(laid.corpus)
+    run.corpus(replace(laid.corpus, test=None))  # its test rows are not looked at
     run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})
     run.json(names.ENVIRONMENT_FILE, provenance.environment())
     run.json("space.json", laid.space.model_dump(mode="json"))
