@@ -107,6 +107,18 @@ def read(file: Path) -> Checkpoint | None:
         return None
 
 
+def mend(folder: Path) -> list[str]:
+    """Remove what is damaged or half written in a run's folder; returns the names of what went.
+
+    Only for who has claimed the run: half-written files may be another process's.
+    """
+    whole = {file.stem for file in folder.glob("epoch-*.json") if read(file) is not None}
+    gone = [file for file in sorted(folder.glob("*")) if file.suffix == ".part" or file.stem not in whole]
+    for file in gone:
+        file.unlink(missing_ok=True)
+    return [file.name for file in gone]
+
+
 def clear(folder: Path) -> None:
     """Remove a run's checkpoints: it has finished."""
     shutil.rmtree(folder, ignore_errors=True)

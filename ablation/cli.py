@@ -283,6 +283,18 @@ def curves(
     raise_for_failures(console, outcomes)
 
 
+@app.command()
+def doctor(tracking_uri: TrackingUri = None) -> None:
+    """Name and mend what processes that died left behind: runs, checkpoints, lost artifacts."""
+    from ablation.doctor import examine
+    from ablation.tracking.store import open_store
+
+    lines = 0
+    for lines, line in enumerate(examine(open_store(tracking_uri)), start=1):  # noqa: B007
+        screen().print(line, markup=False, highlight=False, soft_wrap=True)
+    screen().print("nothing else was amiss" if lines else "nothing was amiss", highlight=False)
+
+
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     debug = "--debug" in sys.argv

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablation import provenance
-from ablation.checkpoints import clear, prune
+from ablation.checkpoints import clear, mend, prune
 from ablation.claims import POLL_S, claim
 from ablation.config import RunConfig
 from ablation.ensemble import run_ensemble
@@ -212,6 +212,8 @@ def _do(
             tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
     tracked = start_run(store, experiment, str(run.key), tags, parent=suite)
     progress.started(run.key)
+    if damaged := mend(checkpoints):
+        progress.say(f"{run.key}: damaged or half written, and removed: {', '.join(damaged)}")
     try:
         tracked.corpus(planned.corpus)
         if run.config is None:

@@ -7,6 +7,7 @@ from mlflow.entities import Run
 
 from ablation.identity import RunKey
 from ablation.tracking import names
+from ablation.tracking.runs import is_whole
 from ablation.tracking.store import Store
 
 
@@ -35,6 +36,14 @@ def finished_run(store: Store, experiment: str, identity: str, kind: str = names
     wanted = f"tags.`{names.KIND}` = '{kind}' and tags.`{names.IDENTITY}` = '{identity}' and attributes.status = 'FINISHED'"
     found = store.client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time DESC"])
     return _past_run(found[0]) if found else None
+
+
+def unwhole_runs(store: Store, experiment: str) -> Iterator[tuple[str, RunKey]]:
+    """Ids and keys of the finished runs whose artifacts are not all there with their sizes."""
+    for run in _pages(store, experiment, names.RUN):
+        past = _past_run(run)
+        if past.status == "FINISHED" and not is_whole(store, past.run_id, past.manifest):
+            yield past.run_id, past.key
 
 
 def _pages(store: Store, experiment: str, kind: str) -> Iterator[Run]:

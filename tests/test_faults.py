@@ -1,0 +1,66 @@
+"""A disk that is really full and a folder that really can't be written: one clear line, and earlier results intact."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ablation.request import Request, lay_out
+from ablation.runner import run_ablation
+from ablation.tracking import names
+from ablation.tracking.store import open_store
+from tests.test_runner import quiet, runs_of
+
+Mount = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Mount]:
+    """Mounts a file system of its own in the test's folder; skips where that is not allowed."""
+    made: list[Path] = []
+
+    def mount(name: str, options: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"no file system can be mounted here (that takes root): {done.stderr.strip()}")
+        made.append(folder)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_state_folder_fails_the_run_with_its_reason_and_keeps_earlier_results(
+    mounted: Mount, small_corpus: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Request(data=str(small_corpus), profile="smoke", variants="mse", splits="dev1", tracking_uri=store_uri)
+    (before,) = run_ablation(lay_out(asked), quiet())
+    full = mounted("full", "size=200k")
+    monkeypatch.setenv("ABLATION_STATE", str(full))
+    outcomes = run_ablation(lay_out(Request(**{**asked.__dict__, "variants": "mse,epm"})), quiet())
+    assert [outcome.state for outcome in outcomes] == ["reused", "failed"]
+    assert outcomes[1].reason.startswith(f"RunError: checkpoint in {full}")
+    assert outcomes[1].reason.endswith("set ABLATION_STATE to another folder")
+    store = open_store(store_uri)
+    failed = next(run for run in runs_of(store, names.RUN) if run.info.status == "FAILED")
+    assert failed.data.tags[names.REASON] == outcomes[1].reason
+    assert lay_out(asked).runs[0].run_id == before.run_id
+
+
+def test_a_tracking_folder_that_is_read_only_is_one_clear_line(mounted: Mount, small_corpus: Path, tmp_path: Path) -> None:
+    folder = mounted("tracking", "ro")
+    done = subprocess.run(
+        [sys.executable, "-m", "ablation", "run", "--data", str(small_corpus), "--profile", "smoke",
+         "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("ablation: tracking store")
+    assert "Read-only file system" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
