@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from ablation.console import introduce, print_comparison, raise_for_failures, screen, ui_command, where
+from ablation.console import (
+    explain,
+    introduce,
+    print_comparison,
+    raise_for_failures,
+    screen,
+    ui_command,
+    where,
+    writable_folder,
+)
 from ablation.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +70,7 @@ def run(
 ) -> None:
     """Train every variant on every split with every seed, track it all in MLflow, and report on it."""
     with_report = _true_or_false("--report", report)
+    export = writable_folder("--export", export) if export else None
     request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, export)
     from ablation.progress import Progress
     from ablation.runner import lay_out, run_ablation
@@ -162,12 +172,12 @@ def report(
         from reports.build import Choice, default_folder
         from reports.verify import verify as verify_report
 
-        folder = Path(out) if out else default_folder(Choice(experiment=name, **wanted))
+        folder = Path(out).expanduser() if out else default_folder(Choice(experiment=name, **wanted))
         count = verify_report(folder, Choice(experiment=name, **wanted), lambda line: screen().print(line, markup=False))
         screen().print(f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True)
         return
     _build_report(
-        screen(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log),
+        screen(), experiment=name, out=writable_folder("--out", Path(out)) if out else None, log=_true_or_false("--log", log),
         group=group, mixed=_true_or_false("--mix", mix), **wanted,
     )  # fmt: skip
 
@@ -200,10 +210,11 @@ def sweep(
     A space of variants (such as `variants`) gives each the same number of trials, and then runs every
     row of the table at its own best.
     """
+    from ablation.config import parse_seeds
     from studies.fair import conclude_fairly, is_fair, tune
     from studies.outcome import best_trials, conclude
     from studies.study import Request as SweepRequest
-    from studies.study import lay_out, name_of
+    from studies.study import folder_name, lay_out
     from studies.sweep import sweep
 
     console = screen()
@@ -216,8 +227,10 @@ def sweep(
     def tell(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    folder = Path(out) if out else Path(f"study-{name_of(request)}")
+    folder = writable_folder("--out", Path(out or folder_name(request)))
     fair = is_fair(space)
+    if fair and then_seeds != "none":
+        parse_seeds(then_seeds)
     try:
         tuned = tune(request, tell) if fair else None
         swept = list(tuned.swept.values()) if tuned else [sweep(lay_out(request), tell)]
@@ -286,14 +299,12 @@ def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     debug = "--debug" in sys.argv
     try:
-        app(standalone_mode=True)
-    except (UsageError, RunError) as error:
+        code = app(standalone_mode=False)
+    except Exception as error:
         if debug:
             raise
-        for line in str(error).splitlines():
-            print(f"ablation: {line}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(0)
+        sys.exit(explain(error))
+    sys.exit(code or 0)
 
 
 def _request(

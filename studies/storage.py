@@ -30,7 +30,7 @@ def open_storage(url: str) -> BaseStorage:
     """The storage at an SQLAlchemy URL, or at `journal:FILE`. Raises UsageError if it can't be used."""
     try:
         if url.startswith(JOURNAL):
-            file = Path(url.removeprefix(JOURNAL)).expanduser().resolve()
+            file = _journal(url)
             file.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(file)))
         # Several workers on one SQLite file wait for each other instead of failing.
@@ -46,11 +46,15 @@ def open_storage(url: str) -> BaseStorage:
         raise UsageError(f"storage {without_password(url)}: can't be used: {first}") from error
 
 
+def _journal(url: str) -> Path:
+    return Path(url.removeprefix(JOURNAL)).expanduser().resolve()
+
+
 def lock_file(url: str) -> Path:
     """The file that workers of one machine lock while they take a trial."""
     if url.startswith("sqlite:///"):
         return Path(url.removeprefix("sqlite:///") + ".lock")
     if url.startswith(JOURNAL):
-        return Path(url.removeprefix(JOURNAL) + ".take.lock")
+        return _journal(url).with_name(f"{_journal(url).name}.take.lock")
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"ablation-study-{digest}.lock"
