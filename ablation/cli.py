@@ -7,8 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from ablation.console import introduce, print_comparison, raise_for_failures, screen, ui_command, where
-from ablation.errors import RunError, UsageError
+from ablation.console import (
+    explain,
+    introduce,
+    print_comparison,
+    raise_for_failures,
+    screen,
+    ui_command,
+    where,
+    writable_folder,
+)
+from ablation.errors import RunError
+from ablation.options import (
+    Data,
+    EncoderName,
+    Experiment,
+    Fresh,
+    Profile,
+    Seeds,
+    Set,
+    Splits,
+    TrackingUri,
+    Variants,
+    true_or_false,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,17 +45,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[str, typer.Option(help="'demo', or a folder with train.csv and test.csv (text,label,language).")]
-Profile = Annotated[str, typer.Option(help="smoke, demo, small, paper, or a TOML file with what it changes.")]
-Variants = Annotated[str, typer.Option(help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, all.")]
-Splits = Annotated[str, typer.Option(help="dev1, dev2 (two seeded languages held out), dev2:fr+it, dev2:all.")]
-Seeds = Annotated[str, typer.Option(help="Whole numbers: 0,1,2 or 0-4.")]
-EncoderName = Annotated[str, typer.Option(help="bundled, a Hugging Face Hub id, or a folder. [default: the profile's]")]
-Experiment = Annotated[str, typer.Option(help="MLflow experiment. [default: ablation, or the one of mlflow run]")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field, e.g. loss.tau=0.1; repeatable.")]
-Fresh = Annotated[str, typer.Option(help="true trains again what had finished before.", metavar="true|false")]
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI, or ./mlflow.db]")]
 
 
 @app.callback()
@@ -60,7 +71,8 @@ def run(
     report: Annotated[str, typer.Option(help="false leaves the report at the end out.", metavar="true|false")] = "true",
 ) -> None:
     """Train every variant on every split with every seed, track it all in MLflow, and report on it."""
-    with_report = _true_or_false("--report", report)
+    with_report = true_or_false("--report", report)
+    export = writable_folder("--export", export) if export else None
     request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, export)
     from ablation.progress import Progress
     from ablation.request import lay_out
@@ -163,13 +175,13 @@ def report(
         from reports.build import Choice, default_folder
         from reports.verify import verify as verify_report
 
-        folder = Path(out) if out else default_folder(Choice(experiment=name, **wanted))
+        folder = Path(out).expanduser() if out else default_folder(Choice(experiment=name, **wanted))
         count = verify_report(folder, Choice(experiment=name, **wanted), lambda line: screen().print(line, markup=False))
         screen().print(f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True)
         return
     _build_report(
-        screen(), experiment=name, out=Path(out) if out else None, log=_true_or_false("--log", log),
-        group=group, mixed=_true_or_false("--mix", mix), **wanted,
+        screen(), experiment=name, out=writable_folder("--out", Path(out)) if out else None, log=true_or_false("--log", log),
+        group=group, mixed=true_or_false("--mix", mix), **wanted,
     )  # fmt: skip
 
 
@@ -201,24 +213,28 @@ def sweep(
     A space of variants (such as `variants`) gives each the same number of trials, and then runs every
     row of the table at its own best.
     """
+    from ablation.config import parse_seeds
+    from ablation.request import mlflow_experiment
     from studies.fair import conclude_fairly, is_fair, tune
     from studies.outcome import best_trials, conclude
     from studies.study import Request as SweepRequest
-    from studies.study import lay_out, name_of
+    from studies.study import folder_name, lay_out
     from studies.sweep import sweep
 
     console = screen()
     request = SweepRequest(
         space=space, study=study, trials=trials, timeout=timeout, workers=workers, data=data, profile=profile, split=split,
         sampler=sampler, pruner=pruner, objective=objective, seed=seed, overrides=tuple(set_ or ()), storage=storage,
-        experiment=experiment or _mlflow_experiment(tracking_uri), tracking_uri=tracking_uri,
+        experiment=experiment or mlflow_experiment(tracking_uri), tracking_uri=tracking_uri,
     )  # fmt: skip
 
     def tell(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    folder = Path(out) if out else Path(f"study-{name_of(request)}")
+    folder = writable_folder("--out", Path(out or folder_name(request)))
     fair = is_fair(space)
+    if fair and then_seeds != "none":
+        parse_seeds(then_seeds)
     try:
         tuned = tune(request, tell) if fair else None
         swept = list(tuned.swept.values()) if tuned else [sweep(lay_out(request), tell)]
@@ -258,8 +274,9 @@ def curves(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Train Figures 4 and 5 with their gradients measured, and say what the curves say of the paper's claims."""
-    with_report = _true_or_false("--report", report)
+    with_report = true_or_false("--report", report)
     from ablation.progress import Progress
+    from ablation.request import mlflow_experiment
     from studies.curves import Request as CurvesRequest
     from studies.curves import carry_out, lay_out
 
@@ -267,8 +284,8 @@ def curves(
     laid = lay_out(
         CurvesRequest(
             figures=figures, signs=signs, taus=taus, seeds=seeds, data=data, profile=profile, split=split,
-            overrides=tuple(set_ or ()), experiment=experiment or _mlflow_experiment(tracking_uri),
-            fresh=_true_or_false("--fresh", fresh), tracking_uri=tracking_uri,
+            overrides=tuple(set_ or ()), experiment=experiment or mlflow_experiment(tracking_uri),
+            fresh=true_or_false("--fresh", fresh), tracking_uri=tracking_uri,
         )
     )  # fmt: skip
     introduce(console, laid.corpus.name, laid.corpus.synthetic, True, len(laid.curves))
@@ -299,14 +316,12 @@ def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     debug = "--debug" in sys.argv
     try:
-        app(standalone_mode=True)
-    except (UsageError, RunError) as error:
+        code = app(prog_name="ablation", standalone_mode=False)
+    except Exception as error:
         if debug:
             raise
-        for line in str(error).splitlines():
-            print(f"ablation: {line}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(0)
+        sys.exit(explain(error))
+    sys.exit(code or 0)
 
 
 def _request(
@@ -317,24 +332,8 @@ def _request(
 
     return Request(
         data=data, profile=profile, variants=variants, splits=splits, seeds=seeds, encoder=encoder, experiment=experiment,
-        overrides=tuple(set_ or ()), fresh=_true_or_false("--fresh", fresh), tracking_uri=tracking_uri, export=export,
+        overrides=tuple(set_ or ()), fresh=true_or_false("--fresh", fresh), tracking_uri=tracking_uri, export=export,
     )  # fmt: skip
-
-
-def _mlflow_experiment(tracking_uri: str | None) -> str:
-    """The name of the experiment that `mlflow run` opened; empty outside of it."""
-    found = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
-    if not found:
-        return ""
-    from ablation.tracking.store import open_store
-
-    return str(open_store(tracking_uri).client.get_experiment(found).name)
-
-
-def _true_or_false(option: str, text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise UsageError(f"{option} {text!r}: say true or false")
-    return text.lower() == "true"
 
 
 def _build_report(console: "Console", *, out: Path | None = None, log: bool = True, **choice: Any) -> None:

@@ -99,7 +99,7 @@ class RunConfig(_Section):
 
 FIELDS: Final[tuple[str, ...]] = tuple(RunConfig().flat())
 #: What `tomllib` raises: its own error (a ValueError), Python's for integers of thousands of digits, and for deep nesting.
-_NOT_TOML: Final = (ValueError, RecursionError)
+NOT_TOML: Final = (ValueError, RecursionError)
 MOST_SEEDS: Final = 1000
 PROFILES: Final = ("smoke", "demo", "small", "paper")
 #: How the settings of a single variant are named among a profile's differences: `variant.epm+cl`.
@@ -159,7 +159,7 @@ def read_profile(name_or_file: str) -> dict[str, Any]:
             raise UsageError(f"profile {file}: can't be read: {error}") from error
     try:
         tables = tomllib.loads(text)
-    except _NOT_TOML as error:
+    except NOT_TOML as error:
         raise UsageError(f"profile {name_or_file}: not TOML: {error}") from error
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
         raise UsageError(f"profile {name_or_file}: {', '.join(loose)}: fields stand in tables such as [model]")
@@ -178,7 +178,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"--set {assignment!r}: write FIELD=VALUE, such as loss.tau=0.1")
         try:
             parsed = tomllib.loads(f"value = {value.strip()}")
-        except _NOT_TOML:
+        except NOT_TOML:
             parsed = {}
         is_plain = len(parsed) == 1 and not (type(parsed["value"]) is int and abs(parsed["value"]) >= 2**63)
         overrides[name.strip()] = parsed["value"] if is_plain else value.strip()

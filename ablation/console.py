@@ -1,15 +1,22 @@
 """What the commands print: who they are for, what came out, and where to look next."""
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
-from ablation.errors import RunError
+import typer
+
+from ablation.errors import RunError, UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ablation.records import RunRecord
     from ablation.results import Outcome
+
+#: What the parser of the command line raises for arguments that it can't read.
+_UNREADABLE: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 def screen() -> "Console":
@@ -77,3 +84,36 @@ def where(uri: str) -> str:
 def ui_command(uri: str) -> str:
     """What opens the MLflow UI on a tracking store."""
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {where(uri)}"
+
+
+def explain(error: Exception) -> int:
+    """Say on standard error, in one line for each problem, why the command ended; returns its exit code."""
+    code = 1
+    if isinstance(error, UsageError | RunError):
+        code, problems = error.exit_code, getattr(error, "problems", None) or str(error).splitlines()
+    elif isinstance(error, _UNREADABLE):
+        code, context = 2, getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context else ""
+        told = error.format_message().rstrip(".")  # nothing where the help was shown, for want of arguments
+        problems = [f"{told}{hint}"] if told else []
+    elif isinstance(error, OSError) and error.filename is not None:
+        problems = [f"{error.filename}: {error.strerror}"]
+    else:
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        problems = [f"{type(error).__name__}: {first[:200]} (ablation --debug ... shows where)"]
+    for problem in problems:
+        print(f"ablation: {one_line(problem)}", file=sys.stderr)
+    return code
+
+
+def writable_folder(option: str, folder: Path) -> Path:
+    """`folder`, there or not, as one that can be written to. Raises UsageError, so that no work is done for nothing."""
+    try:
+        folder = folder.expanduser()
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        what = "is no folder" if not there.is_dir() else None if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
+    except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
+        raise UsageError(f"{option} {str(folder)[:80]}: {getattr(error, 'strerror', None) or error}") from error
+    if what:
+        raise UsageError(f"{option} {folder}: {there} {what}; give another folder")
+    return folder

@@ -1,6 +1,15 @@
 """The two ways in which a command ends badly, and the exit code of each."""
 
 from collections.abc import Sequence
+from typing import Final
+
+LONGEST_LINE: Final = 280
+
+
+def one_line(text: str) -> str:
+    """`text` for a message: on one line, without characters that a terminal obeys, its middle left out if it is long."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-(LONGEST_LINE - 175) :]}"
 
 
 class UsageError(Exception):

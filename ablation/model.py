@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -126,10 +127,14 @@ def load_exported(folder: Path) -> Exported:
     """The model that `export` wrote. Raises UsageError if the folder holds none."""
     try:
         description = json.loads((folder / "intimacy.json").read_text("utf-8"))
+        pooling, max_tokens = str(description["pooling"]), int(description["max_tokens"])
         head = load_file(folder / "head.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(f"{folder}: not a model that `ablation run --export` wrote: {error}") from error
     encoder = load_encoder(str(folder))
-    model = IntimacyRegressor(encoder.model, pooling_of(encoder, description["pooling"]), 0.0, seed=0)
-    model.head.load_state_dict(head)
-    return Exported(model.eval(), encoder.tokenizer, description["max_tokens"])
+    model = IntimacyRegressor(encoder.model, pooling_of(encoder, pooling), 0.0, seed=0)
+    try:
+        model.head.load_state_dict(head)
+    except RuntimeError as error:
+        raise UsageError(f"{folder}: head.safetensors does not fit the encoder beside it") from error
+    return Exported(model.eval(), encoder.tokenizer, max_tokens)

@@ -105,3 +105,9 @@ def adopted_experiment(request: Request, store: Store) -> str | None:
         return None
     experiment = store.client.get_experiment(store.client.get_run(run_id).info.experiment_id)
     return str(experiment.experiment_id) if request.experiment in ("", experiment.name) else None
+
+
+def mlflow_experiment(tracking_uri: str | None) -> str:
+    """The name of the experiment that `mlflow run` opened; empty outside of it. Raises UsageError for an unusable store."""
+    found = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+    return str(open_store(tracking_uri).client.get_experiment(found).name) if found else ""

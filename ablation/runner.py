@@ -21,6 +21,7 @@ from ablation.identity import Identity, RunKey
 from ablation.plan import PlannedRun, ensemble_identity
 from ablation.progress import Progress
 from ablation.records import RunRecord
+from ablation.reproducer import kept_in
 from ablation.request import DEFAULT_EXPERIMENT, Planned, Preparations, adopted_experiment, prepare_all
 from ablation.results import Outcome, conclude, keep
 from ablation.splits import make_split
@@ -276,7 +277,8 @@ def train_tracked(
         on_terms=on_terms,
         on_resume=on_resume,
     )
-    result = run_experiment(prepared, config, key, identity, hooks, export_to, checkpoints)
+    with kept_in(tracked, config, prepared):
+        result = run_experiment(prepared, config, key, identity, hooks, export_to, checkpoints)
     tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result
 

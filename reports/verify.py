@@ -32,7 +32,7 @@ def verify(folder: Path, choice: Choice, tell: Tell = quiet) -> int:
     try:
         then = json.loads((folder / NUMBERS_FILE).read_text("utf-8"))
         asked = replace(choice, **{k: v for k, v in then["choice"].items() if k in ("group", "mixed", "seed")})
-        known = set(then["runs"])
+        known, runs_of_group, tables = set(then["runs"]), set(then["group"]), dict(then["tables"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder}: holds no finished report ({NUMBERS_FILE}): {error}") from error
     experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
@@ -41,7 +41,7 @@ def verify(folder: Path, choice: Choice, tell: Tell = quiet) -> int:
     experiment = _as_it_was(experiment, known)
     groups = group_runs(experiment)
     # Groups may stand in another order now; the report's own is the one with its runs.
-    group = next((g for g in groups if {r.run_id for r in g.runs} == set(then["group"])), None)
+    group = next((g for g in groups if {r.run_id for r in g.runs} == runs_of_group), None)
     if group is None:
         group = chosen(groups, asked) if groups else Group((), ())
     tell(f"computing the numbers of {len(group.runs or experiment.curves)} runs again")
@@ -50,7 +50,7 @@ def verify(folder: Path, choice: Choice, tell: Tell = quiet) -> int:
         check_records(found.measured)
     now = numbers(compose(found))
     count = 0
-    for place, was, is_ in _pairs(then["tables"], now):
+    for place, was, is_ in _pairs(tables, now):
         if not _equal(was, is_):
             raise RunError(f"{place}: the report says {_shown(was)}, the stored predictions {_shown(is_)}")
         count += was is not None and was["value"] is not None

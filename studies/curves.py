@@ -107,6 +107,9 @@ def lay_out(request: Request) -> Laid:
 def carry_out(laid: Laid, progress: Progress) -> list[Outcome]:
     """Train what is not there yet. A run's failure is that run's; Ctrl-C and SIGTERM end all, marked KILLED."""
     preparations = Preparations(replace(laid.corpus, test=None))
+    for curve in laid.curves:
+        if not curve.planned.is_reused:
+            preparations.get(_config(curve))  # an encoder that can't serve shows before anything is written
     with sigterm_as_interrupt():
         experiment = experiment_id(laid.store, laid.request.experiment or "ablation")
         end_orphans(laid.store, experiment)

@@ -1,5 +1,6 @@
 """What a sweep leaves behind: the best settings as a profile, a table of trials, and Optuna's plots."""
 
+import html
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ def conclude(swept: Swept, folder: Path) -> None:
     if figures:
         parts = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(figures.values())]
         title = f"Study {laid.study_name}"
-        files["plots.html"] = f"<!doctype html><meta charset='utf-8'><title>{title}</title>" + "\n".join(parts)
+        files["plots.html"] = f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>" + "\n".join(parts)
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
         run.text(name, text)

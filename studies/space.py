@@ -11,8 +11,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ablation.config import FIELDS, RunConfig, override, resolve
+from ablation.config import FIELDS, NOT_TOML, RunConfig, override, resolve
 from ablation.errors import UsageError
+from ablation.freezing import require_layers
 from ablation.variants import VARIANTS
 
 READY: Final = ("tau", "freeze", "lr", "joint", "variants")
@@ -73,8 +74,12 @@ def load_space(name_or_file: str) -> Space:
     if name_or_file in READY:
         text = (files("studies") / "spaces" / f"{name_or_file}.toml").read_text("utf-8")
     else:
-        file = Path(name_or_file).expanduser()
-        if not file.is_file():
+        try:
+            file = Path(name_or_file).expanduser()
+            found = file.is_file()
+        except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
+            raise UsageError(f"space {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}") from error
+        if not found:
             near = difflib.get_close_matches(name_or_file, READY, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(READY)}, or a TOML file"
             raise UsageError(f"unknown space {name_or_file!r}: {hint}")
@@ -83,9 +88,11 @@ def load_space(name_or_file: str) -> Space:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"space {file}: can't be read: {error}") from error
     try:
-        space = Space.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        tables = tomllib.loads(text)
+    except NOT_TOML as error:
         raise UsageError(f"space {name_or_file}: not TOML: {error}") from error
+    try:
+        space = Space.model_validate(tables)
     except ValidationError as error:
         raise UsageError([f"space {name_or_file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from error
     problems = []
@@ -121,11 +128,12 @@ def check(space: Space, differences: Mapping[str, Any], layers: int) -> None:
     fixed = set(VARIANTS[space.variant].changes) & set(space.fields)
     if fixed:
         raise UsageError(f"{', '.join(sorted(fixed))}: the variant {space.variant!r} decides this itself")
-    for end in ("low", "high"):
-        configure(space, differences, {field: _end(bounds, end, layers) for field, bounds in space.fields.items()})
-    for field, bounds in space.fields.items():
-        for choice in bounds.choices:
-            configure(space, differences, {field: choice})
+    corners = [{field: _end(bounds, end, layers) for field, bounds in space.fields.items()} for end in ("low", "high")]
+    corners += [{field: choice} for field, bounds in space.fields.items() for choice in bounds.choices]
+    for corner in corners:
+        model = configure(space, differences, corner).model
+        if model.frozen_tuning:
+            require_layers(model.freeze_layers, layers)
 
 
 def configure(space: Space, differences: Mapping[str, Any], params: Mapping[str, Any]) -> RunConfig:

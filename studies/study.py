@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
     "pearson": ("maximize",),
     "pearson,seconds": ("maximize", "minimize"),
 }
+MOST_TRIALS: Final = 100_000
+MOST_WORKERS: Final = 256
+#: Optuna's samplers take 32 bits, and each worker draws with a seed of its own above the one asked for.
+MOST_SEED: Final = 2**31
 _DEFINITION: Final = "definition"
 #: A trial's attribute: why it failed. Trials that were killed have none and are run again.
 REASON: Final = "reason"
@@ -88,7 +93,16 @@ def lay_out(request: Request) -> Laid:
         )
         if value not in known
     ]
-    problems += [f"{what} must be at least 1" for what in ("trials", "workers") if getattr(request, what) < 1]
+    for what, most in (("trials", MOST_TRIALS), ("workers", MOST_WORKERS)):
+        asked = getattr(request, what)
+        problems += [f"{what} must be at least 1 (--{what} {asked})"] if asked < 1 else []
+        problems += [f"{what} must be at most {most} (--{what} {asked})"] if asked > most else []
+    if not 0 <= request.seed < MOST_SEED:
+        problems.append(f"--seed {request.seed}: give a whole number from 0 to {MOST_SEED - 1}")
+    if not 0 <= request.timeout < float("inf"):
+        problems.append(f"--timeout {request.timeout:g}: give seconds, or 0 for no limit")
+    if not all(c.isprintable() and c not in "'\"`" for c in request.study):
+        problems.append(f"--study {request.study[:80]!r}: a name has no quotation marks and no control characters")
     if problems:
         raise UsageError(problems)
     space, corpus = load_space(request.space), load_corpus(request.data)
@@ -104,6 +118,11 @@ def name_of(request: Request) -> str:
     """The study's name, from space, data and profile where none was given."""
     parts = (Path(part).name.removesuffix(".toml") for part in (request.space, request.data, request.profile))
     return request.study or "-".join(parts)
+
+
+def folder_name(request: Request) -> str:
+    """Where the study's files go if no folder is given: one name, whatever the study is called."""
+    return "study-" + re.sub(r"[^\w.+()-]+", "-", name_of(request))[:100]
 
 
 def open_study(laid: Laid, worker: int) -> Study:

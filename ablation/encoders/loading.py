@@ -5,6 +5,7 @@ along is executed.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from ablation.errors import UsageError
 #: Encoder families (`model_type`) whose first token was trained as a sentence vector; the others
 #: are mean-pooled. XLM-R's <s> is what its own classification head reads.
 CLS_FAMILIES: Final = ("xlm-roberta", "roberta", "xlm-roberta-xl", "camembert")
+FEWEST_TOKENS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,19 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "num_hidden_layers"):
             raise UsageError(f"encoder {name!r} is a {config.model_type} model, not a transformer encoder")
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
-        model = AutoModel.from_pretrained(source, config=config, use_safetensors=True, dtype=torch.float32, **options)
+        if "/" in str(getattr(config, "_attn_implementation", "")):
+            raise UsageError(f"encoder {name!r}: its config.json asks for attention code from the Hub, which is not run")
+        model, loaded = AutoModel.from_pretrained(
+            source, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+        )
     except UsageError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
         raise UsageError(_explain(name, source, error)) from error
+    if lacking := sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler.")):
+        raise UsageError(f"encoder {name!r}: {len(lacking)} weights are not in its files, such as {lacking[0]}; get it again")
+    if len(tokenizer.get_vocab()) < FEWEST_TOKENS:  # without its files transformers makes one that knows no word
+        raise UsageError(f"encoder {name!r}: its tokenizer has {len(tokenizer.get_vocab())} tokens; are its files missing?")
     if tokenizer.pad_token_id is None:
         raise UsageError(f"encoder {name!r}: its tokenizer has no padding token")
     if getattr(model, "pooler", None) is not None:
@@ -77,7 +87,10 @@ def encoder_digest(name: str) -> str:
     _quieten()
     source = _source(name)
     if isinstance(source, Path):
-        return _files_digest(source)
+        try:
+            return _files_digest(source)
+        except OSError as error:
+            raise UsageError(f"encoder {name!r}: {error.filename}: can't be read: {error.strerror}") from error
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the libraries below raise a dozen kinds
@@ -119,10 +132,23 @@ def _source(name: str) -> Path | str:
             raise UsageError(f"encoder {name!r}: the folder has no config.json; it needs the Hub's layout")
         if not list(folder.glob("*.safetensors")):
             raise UsageError(f"encoder {name!r}: no .safetensors file in the folder; pickled weights are not read")
+        _require_safe_index(name, folder / "model.safetensors.index.json")
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"encoder {name!r}: there is no such folder")
     return name
+
+
+def _require_safe_index(name: str, index: Path) -> None:
+    """An index may name any file as a part of the weights: only safetensors beside it are let through."""
+    if not index.is_file():
+        return
+    try:
+        parts = {str(part) for part in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"encoder {name!r}: {index.name} is no index of weights: {type(error).__name__}") from error
+    if wrong := sorted(part for part in parts if Path(part).name != part or not part.endswith(".safetensors")):
+        raise UsageError(f"encoder {name!r}: {index.name} names {wrong[0]!r}: only .safetensors files beside it are read")
 
 
 def _explain(name: str, source: Path | str, error: Exception) -> str:
