@@ -12,7 +12,8 @@ from rich.console import Console
 from ablation.errors import UsageError
 from ablation.progress import Progress
 from ablation.reproducer import BATCH, repeat
-from ablation.runner import Request, lay_out, run_ablation
+from ablation.request import Request, lay_out
+from ablation.runner import run_ablation
 from ablation.tracking.store import open_store
 
 WILD = "optimisation.epochs=1,optimisation.warmup=0,optimisation.batch_size=8"
