@@ -299,7 +299,7 @@ def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="ablation", standalone_mode=False)
     except Exception as error:
         if debug:
             raise

@@ -93,8 +93,10 @@ def explain(error: Exception) -> int:
         code, problems = error.exit_code, getattr(error, "problems", None) or str(error).splitlines()
     elif isinstance(error, _UNREADABLE):
         code, context = 2, getattr(error, "ctx", None)
-        hint = f" See: {context.command_path} --help" if context else ""
-        problems = [f"{error.format_message()}{hint}"] if error.format_message() else []  # without arguments the help was shown
+        hint = f"; see {context.command_path} --help" if context else ""
+        problems = (
+            [f"{error.format_message().rstrip('.')}{hint}"] if error.format_message() else []
+        )  # without arguments the help was shown
     elif isinstance(error, OSError) and error.filename is not None:
         problems = [f"{error.filename}: {error.strerror}"]
     else:

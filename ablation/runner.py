@@ -21,6 +21,7 @@ from ablation.identity import RunKey
 from ablation.plan import PlannedRun, ensemble_identity, make_plan
 from ablation.progress import Progress
 from ablation.records import RunRecord
+from ablation.reproducer import kept_in
 from ablation.results import Outcome, conclude, keep
 from ablation.splits import make_split
 from ablation.tracking import names
@@ -299,7 +300,8 @@ def train_tracked(
         on_epoch=lambda epoch, figures: progress.epoch(key, epoch, figures),
         on_terms=on_terms,
     )
-    result = run_experiment(prepared, config, key, identity, hooks, export_to)
+    with kept_in(tracked, config, prepared):
+        result = run_experiment(prepared, config, key, identity, hooks, export_to)
     tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result
 

@@ -62,6 +62,20 @@ class Fit:
     skipped_contrastive: int
 
 
+class NotFiniteError(RunError):
+    """A loss or gradient that is not a finite number, and what the step was: see `ablation.reproducer`.
+
+    `step` counts from 1; `weights` are the trained parameters before it, `random_state` dropout's.
+    """
+
+    def __init__(
+        self, message: str, *, step: int, batch: Batch, values: dict[str, float], weights: dict[str, torch.Tensor],
+        random_state: torch.Tensor,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.step, self.batch, self.values, self.weights, self.random_state = step, batch, values, weights, random_state
+
+
 @dataclass
 class _Window:
     """What happened since the last point of the training curves."""
@@ -156,6 +170,7 @@ def train_step(
     weights change, for a loss or gradient that is not a finite number.
     """
     bfloat16 = optimisation.precision == "bfloat16"
+    random_state = get_random_state(batch.ids.device)
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bfloat16):
         output = model(batch.ids, batch.lengths, batch.hidden)
     terms: Terms = total_loss(output, batch.label, batch.language, loss)
@@ -168,9 +183,22 @@ def train_step(
         values["train/loss_contrastive"] = terms.contrastive.item()
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         rows = ", ".join(map(str, batch.row[:8])) + (" ..." if len(batch.row) > 8 else "")
-        raise RunError(f"{bad[0]} is not a finite number at step {step + 1} (training rows {rows})")
+        message = f"{bad[0]} is not a finite number at step {step + 1} (training rows {rows})"
+        weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        raise NotFiniteError(message, step=step + 1, batch=batch, values=values, weights=weights, random_state=random_state)
     optimizer.step()
     return output.prediction, values, figures
+
+
+def get_random_state(device: torch.device) -> torch.Tensor:
+    """Where dropout's stream of random numbers stands on `device` (uint8)."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: torch.Tensor) -> None:
+    """Go back to where `get_random_state` was; nothing for a state of another kind of device."""
+    if state.shape == get_random_state(device).shape:
+        torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
 
 
 def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -> AdamW:

@@ -6,13 +6,12 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
 
 from ablation.errors import UsageError
-from ablation.tracking.store import without_password
+from ablation.tracking.store import require_sqlite_of, without_password
 
 JOURNAL: Final = "journal:"
 #: A worker on any machine that has not been heard of for this long is taken for dead, and its trial is run again.
@@ -33,6 +32,7 @@ def open_storage(url: str) -> BaseStorage:
             file = _journal(url)
             file.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(file)))
+        require_sqlite_of("studies", url)
         # Several workers on one SQLite file wait for each other instead of failing.
         engine: dict[str, Any] = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
         with warnings.catch_warnings():
@@ -41,7 +41,7 @@ def open_storage(url: str) -> BaseStorage:
                 url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )  # fmt: skip
-    except (OptunaError, SQLAlchemyError, OSError, ImportError, ValueError) as error:
+    except Exception as error:  # Optuna, SQLAlchemy, alembic and a missing driver raise a dozen kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"storage {without_password(url)}: can't be used: {first}") from error
 

@@ -13,6 +13,7 @@ from ablation.errors import RunError
 from ablation.experiment import Prepared, check_depth, run_experiment
 from ablation.identity import RunKey
 from ablation.records import RunRecord
+from ablation.reproducer import kept_in
 from ablation.results import keep
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, start_run
@@ -63,7 +64,8 @@ def run_trial(
         records = []
         for number, split in enumerate(splits):
             hooks = _hooks(trial, tracked, split if len(splits) > 1 else "", prune=prune and number == 0)
-            result = run_experiment(without_test, config, RunKey(variant, split, seed), "", hooks)
+            with kept_in(tracked, config, prepared):
+                result = run_experiment(without_test, config, RunKey(variant, split, seed), "", hooks)
             if number == 0:
                 keep(tracked, result)
             records.append(result.record)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,11 +11,11 @@ from typing import Final
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from ablation.errors import UsageError
 
 _SQLITE: Final = "sqlite:///"
+_IMPATIENT: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,21 @@ def open_store(uri: str | None = None) -> Store:
     A new SQLite store is made by one process at a time (several at once break it). Raises
     UsageError if the store can't be used.
     """
-    uri = absolute_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db")
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
     try:
+        uri = absolute_uri(uri)
+        require_sqlite_of("experiments", uri)
         # The handle is made under the lock too: it upgrades the tables of a new store.
         if uri.startswith(_SQLITE):
             file = Path(uri.removeprefix(_SQLITE))
             file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_name(f".{file.name}.lock")):
+            lock = file.with_name(f".{file.name}.lock")
+            lock.touch()  # raises where nobody may write; FileLock would wait for ever
+            with FileLock(lock):
                 client = _answering_client(uri)
         else:
             client = _answering_client(uri)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except Exception as error:  # MLflow, SQLAlchemy, alembic and a missing driver raise a dozen kinds
         raise UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}") from error
     return Store(uri, client)
 
@@ -51,6 +57,20 @@ def absolute_uri(uri: str) -> str:
         path = uri.removeprefix(_SQLITE)
         return _SQLITE + str(Path(path).expanduser().resolve()) if path not in ("", ":memory:") else uri
     return uri if "://" in uri or uri.startswith("databricks") else str(Path(uri).expanduser().resolve())
+
+
+def require_sqlite_of(table: str, url: str) -> None:
+    """Raise ValueError for an SQLite file that holds something else: MLflow and Optuna would put their tables beside it."""
+    file = Path(url.removeprefix(_SQLITE).partition("?")[0])
+    if not url.startswith(_SQLITE) or not file.is_file() or not file.stat().st_size:
+        return
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+            tables = sorted(str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'"))
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{error}; give another file") from error
+    if tables and table not in tables:
+        raise ValueError(f"it is a database of something else (tables {', '.join(tables)[:60]}); give another file")
 
 
 def without_password(uri: str) -> str:
@@ -92,7 +112,14 @@ def _artifact_location(store: Store, name: str) -> str | None:
 
 def _answering_client(uri: str) -> MlflowClient:
     client = MlflowClient(tracking_uri=uri)
-    client.search_experiments(max_results=1)
+    # A server that is not there is said at once; MLflow's own patience (minutes) is for one that goes away meanwhile.
+    unset = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
+    os.environ.update(unset)
+    try:
+        client.search_experiments(max_results=1)
+    finally:
+        for name in unset:
+            del os.environ[name]
     return client
 
 
