@@ -94,9 +94,8 @@ def explain(error: Exception) -> int:
     elif isinstance(error, _UNREADABLE):
         code, context = 2, getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""
-        problems = (
-            [f"{error.format_message().rstrip('.')}{hint}"] if error.format_message() else []
-        )  # without arguments the help was shown
+        message = str(getattr(error, "format_message", error.__str__)())
+        problems = [message.rstrip(".") + hint] if message else []  # without arguments the help was shown
     elif isinstance(error, OSError) and error.filename is not None:
         problems = [f"{error.filename}: {error.strerror}"]
     else:
