@@ -62,7 +62,7 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)
     check(laid.space, laid.differences, layers)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told in a line; MLflow keeps its traceback
     study = open_study(laid, worker=0)
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
@@ -112,7 +112,7 @@ def recover(study: Study) -> int:
 def work(request: Request, worker: int, threads: int, deadline: float) -> None:
     """A worker process: takes trials until there are enough. Started by `sweep`."""
     torch.set_num_threads(threads)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told in a line; MLflow keeps its traceback
     laid = lay_out(request)
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)

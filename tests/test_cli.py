@@ -128,7 +128,7 @@ def test_a_failing_run_makes_the_command_fail_and_is_listed(small_corpus: Path, 
     arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
     done = ablation("run", *arguments, *broken, "--report", "false", cwd=tmp_path)
     assert done.returncode == 1
-    assert "failed: mse dev1 seed 0: RunError: train/" in done.stdout
+    assert "failed: mse dev1 seed 0: NotFiniteError: train/" in done.stdout
     assert "1 of 1 runs failed" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -89,7 +89,7 @@ def test_a_curve_that_breaks_is_failed_and_the_others_go_on(request_: Request, s
     study, *runs = tracked(store_uri)
     assert study.info.status == "FAILED"
     assert study.data.tags[names.REASON] == "2 runs failed"
-    assert all(run.data.tags[names.REASON].startswith("RunError: train/") for run in runs)
+    assert all(run.data.tags[names.REASON].startswith("NotFiniteError: train/") for run in runs)
 
 
 def test_the_command_ends_with_a_report_and_verdicts_in_the_store(

@@ -148,7 +148,7 @@ def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
     lines, tell = said()
     swept = sweep(lay_out(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
     assert sorted(t.state.name for t in swept.study.trials) == ["COMPLETE", "FAIL"]
-    assert any("RunError: train/" in line for line in lines)
+    assert any("NotFiniteError: train/" in line for line in lines)
     failed = next(r for r in tracked(store_uri) if r.info.status == "FAILED")
     assert failed.data.tags[names.TRIAL_STATE] == "FAIL"
     again, tell = said()
