@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from ablation.console import introduce, print_comparison, raise_for_failures, screen, ui_command, where
+from ablation.console import introduce, print_comparison, raise_for_failures, screen, ui_command, undelivered, where
 from ablation.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(
         f"Tracked in {where(planned.store.uri)}; browse with: {ui_command(planned.store.uri)}", soft_wrap=True, markup=False
     )
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
-    if with_report and run_id:
+    if with_report and run_id and not undelivered():  # a report is on what the store holds
         experiment = planned.store.client.get_run(run_id).info.experiment_id
         _build_report(console, experiment=experiment, tracking_uri=planned.store.uri)
     raise_for_failures(console, outcomes)
@@ -277,23 +277,37 @@ def curves(
         print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     console.print(f"Tracked in {where(laid.store.uri)}; browse with: {ui_command(laid.store.uri)}", soft_wrap=True, markup=False)
-    if with_report and any(o.record for o in outcomes):
+    if with_report and any(o.record for o in outcomes) and not undelivered():
         _build_report(console, experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri)
     raise_for_failures(console, outcomes)
 
 
+@app.command()
+def sync(
+    spool: Annotated[Path | None, typer.Option(help="[default: spool in $ABLATION_STATE, or in your state folder]")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="The same server, with credentials. [default: as it was]")] = None,
+) -> None:
+    """Send what was kept while a tracking server was away, in the order in which it was written."""
+    from ablation.tracking.delivery import sync as send
+
+    send(spool, tracking_uri, print)
+
+
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
-    debug = "--debug" in sys.argv
+    code: Any = 0
     try:
         app(standalone_mode=True)
     except (UsageError, RunError) as error:
-        if debug:
+        if "--debug" in sys.argv:
             raise
-        for line in str(error).splitlines():
-            print(f"ablation: {line}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(0)
+        print(*(f"ablation: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        code = error.exit_code
+    except SystemExit as ended:
+        code = ended.code
+    if line := undelivered():
+        print(f"ablation: {line}", file=sys.stderr)
+    sys.exit(code or (1 if line else 0))
 
 
 def _request(

@@ -67,6 +67,21 @@ def raise_for_failures(console: "Console", outcomes: "list[Outcome]") -> None:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
 
 
+def undelivered() -> str:
+    """One line on what this command wrote and a tracking server has not got, and how to send it; empty for nothing."""
+    from ablation.tracking.spool import left_behind
+
+    left = left_behind()
+    if not left:
+        return ""
+    folders = ", ".join(str(one.folder) for one in left)
+    writes, runs = sum(one.writes for one in left), sum(one.runs for one in left)
+    return (
+        f"{writes} writes of {runs} runs have not reached {left[0].server} ({left[0].reason}); "
+        f"they are kept in {folders}, send them with: ablation sync"
+    )
+
+
 def where(uri: str) -> str:
     """The address of a store or storage as it may be shown: without its password."""
     from ablation.tracking.store import without_password

@@ -261,12 +261,12 @@ def _carry_out(
         raise
     except Exception as error:  # this run's failure, whatever it is; the others go on
         reason = tracked.fail(error)
-        progress.ended(run.key, "failed", None, None, note=reason)
-        return Outcome(run.key, "failed", None, tracked.run_id, reason)
+        progress.ended(run.key, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept))))
+        return Outcome(run.key, "failed", None, tracked.run_id, reason, tracked.kept)
     tracked.end("FINISHED")
     note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
-    progress.ended(run.key, "finished", *_headline(result.record), note=note)
-    return Outcome(run.key, "finished", result.record, tracked.run_id)
+    progress.ended(run.key, "finished", *_headline(result.record), note=" · ".join(filter(None, (note, tracked.kept))))
+    return Outcome(run.key, "finished", result.record, tracked.run_id, kept=tracked.kept)
 
 
 def _train(

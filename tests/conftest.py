@@ -24,6 +24,12 @@ MINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "mint"
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is kept in the folder of whoever runs the tests."""
+    os.environ["ABLATION_STATE"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def mint() -> Path:
     if not (MINT / "train.csv").is_file():
