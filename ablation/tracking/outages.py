@@ -55,6 +55,10 @@ def is_refusal(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """One line of at most 200 characters, without passwords; a refusal begins with its status."""
     first = (without_password(str(error)).strip().splitlines() or [type(error).__name__])[0]
+    if "Caused by " in first:  # what it was, instead of three libraries' ways of saying that it was asked in vain
+        cause = first.rpartition("Caused by ")[2].rpartition(": ")[2].rstrip("""'")""")
+        said = re.split(r"""\(['"]""", cause)[-1]
+        first = f"no answer: {said}"
     status = status_of(error)
     if status in (401, 403):
         return f"refused with {status}, check the credentials: {first}"[:200]
