@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from ablation.console import introduce, print_comparison, raise_for_failures, screen, ui_command, undelivered, where
+from ablation.console import introduce, print_comparison, raise_for_failures, screen, told, ui_command, undelivered, where
 from ablation.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -295,19 +295,7 @@ def sync(
 
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
-    code: Any = 0
-    try:
-        app(standalone_mode=True)
-    except (UsageError, RunError) as error:
-        if "--debug" in sys.argv:
-            raise
-        print(*(f"ablation: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        code = error.exit_code
-    except SystemExit as ended:
-        code = ended.code
-    if line := undelivered():
-        print(f"ablation: {line}", file=sys.stderr)
-    sys.exit(code or (1 if line else 0))
+    sys.exit(told(app, debug="--debug" in sys.argv))
 
 
 def _request(

@@ -1,9 +1,10 @@
 """What the commands print: who they are for, what came out, and where to look next."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ablation.errors import RunError
+from ablation.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +66,31 @@ def raise_for_failures(console: "Console", outcomes: "list[Outcome]") -> None:
         )
     if failed:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
+
+
+def told(command: Callable[[], object], *, debug: bool) -> int | str:
+    """Carry out a command line; its exit code. Errors, and what a tracking server has not got, become lines."""
+    code: int | str | None = 0
+    try:
+        command()
+    except SystemExit as ended:
+        code = ended.code
+    except Exception as error:
+        of_mlflow = type(error).__module__ == "mlflow.exceptions"  # a server that went away, or refuses
+        if debug or not (of_mlflow or isinstance(error, UsageError | RunError)):
+            raise
+        code = getattr(error, "exit_code", RunError.exit_code)
+        for line in [f"tracking store: {_reason(error)}"] if of_mlflow else str(error).splitlines():
+            print(f"ablation: {line}", file=sys.stderr)
+    if line := undelivered():
+        print(f"ablation: {line}", file=sys.stderr)
+    return code or (RunError.exit_code if line else 0)
+
+
+def _reason(error: Exception) -> str:
+    from ablation.tracking.outages import reason_of
+
+    return reason_of(error)
 
 
 def undelivered() -> str:

@@ -26,7 +26,7 @@ from ablation.splits import make_split
 from ablation.tracking import names
 from ablation.tracking.history import past_runs
 from ablation.tracking.processes import end_orphans
-from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, read_frame, read_json, start_run
+from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, is_whole, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.training import Hooks, OnTerms
 from ablation.tuning import Tuning, load_tuning
@@ -181,9 +181,7 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
         suite.params({name: getattr(request, name) for name in asked})
         if opened:
-            store.client.set_tag(
-                opened, "mlflow.note.content", f"The ablation is run {suite.run_id} of experiment {request.experiment!r}."
-            )
+            describe_run(store, opened, f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
     try:
         suite.corpus(planned.corpus)
         suite.json(names.ENVIRONMENT_FILE, provenance.environment())

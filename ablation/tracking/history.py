@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from mlflow.entities import Run
 
 from ablation.identity import RunKey
 from ablation.tracking import names
+from ablation.tracking.outages import patiently
 from ablation.tracking.store import Store
 
 
@@ -33,9 +35,9 @@ def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[Past
 def _pages(store: Store, experiment: str, kind: str) -> Iterator[Run]:
     token: str | None = None
     while True:
-        page = store.client.search_runs(
-            [experiment], f"tags.`{names.KIND}` = '{kind}'", order_by=["attributes.start_time DESC"], page_token=token
-        )
+        wanted, order = f"tags.`{names.KIND}` = '{kind}'", ["attributes.start_time DESC"]
+        ask = partial(store.client.search_runs, [experiment], wanted, order_by=order, page_token=token)
+        page = patiently(ask, store.uri)
         yield from page
         token = page.token
         if not token:

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -183,6 +184,11 @@ def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) 
     return run
 
 
+def describe_run(store: Store, run_id: str, text: str) -> None:
+    """Say something on the page of a run that this process does not write."""
+    store.writer.log_batch(run_id, tags=[RunTag("mlflow.note.content", text)])
+
+
 def reopen_run(store: Store, run_id: str) -> None:
     """RUNNING again, and written by this process."""
 
@@ -218,14 +224,15 @@ def _read(store: Store, run_id: str, path: str) -> bytes:
 
 
 def is_whole(store: Store, run_id: str, manifest: str | None) -> bool:
-    """Whether every artifact of the run's manifest is there with its size."""
+    """Whether every artifact of the run's manifest is there with its size. Raises RunError if a server is away."""
     if not manifest:
         return False
     expected: dict[str, int] = json.loads(manifest)
     found: dict[str, int | None] = {}
     try:
         for folder in {path.rpartition("/")[0] for path in expected}:
-            found |= {f.path: f.file_size for f in store.client.list_artifacts(run_id, folder or None) if not f.is_dir}
+            listed = patiently(partial(store.client.list_artifacts, run_id, folder or None), store.uri)
+            found |= {f.path: f.file_size for f in listed if not f.is_dir}
     except (MlflowException, OSError):
         return False
     return all(found.get(path) == size for path, size in expected.items())

@@ -443,66 +443,68 @@ def test_statuses_that_mlflow_has_no_name_for_are_still_told_apart(code: int, pr
     assert is_refusal(error.value)
 
 
-class TestCommand:
-    """`ablation run` against a server that goes away in mid-training."""
+@pytest.fixture
+def asked(small_corpus: Path, proxy: Proxy, request: pytest.FixtureRequest) -> list[str]:
+    return [
+        "ablation", "run", "--data", str(small_corpus), "--profile", "smoke", "--variants", "mse,epm,ensemble",
+        "--splits", "dev1", "--set", "optimisation.epochs=1", "--tracking-uri", proxy.uri, "--experiment",
+        request.node.name, "--report", "true",
+    ]  # fmt: skip
 
-    @pytest.fixture
-    def asked(self, small_corpus: Path, proxy: Proxy, request: pytest.FixtureRequest) -> list[str]:
-        return [
-            "ablation", "run", "--data", str(small_corpus), "--profile", "smoke", "--variants", "mse,epm,ensemble",
-            "--splits", "dev1", "--set", "optimisation.epochs=1", "--tracking-uri", proxy.uri, "--experiment",
-            request.node.name, "--report", "true",
-        ]  # fmt: skip
 
-    def code(self, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code
+def code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
+    """The exit code of a command."""
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
 
-    def test_it_says_where_the_results_are_and_sync_delivers_them(
-        self, asked: list[str], proxy: Proxy, direct: MlflowClient, deliveries: list[Delivery],
-        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
-    ) -> None:  # fmt: skip
-        monkeypatch.chdir(tmp_path)
-        proxy.fail_after(2, "close", "runs/create")  # the suite is made, its first run is not
-        assert self.code(monkeypatch, asked) == 1
-        out, err = capsys.readouterr()
-        (folder,) = spool_folders()
-        assert out.count("finished") == 3, "training did not go on"
-        assert f"kept in {folder}, send with: ablation sync" in out
-        assert "Report:" not in out
-        (line,) = [line for line in err.splitlines() if line.startswith("ablation: ")]
-        assert "Remote end closed connection" in line
-        assert str(folder) in line
-        assert line.endswith("send them with: ablation sync")
-        for delivery in deliveries:
-            delivery.close()
-        assert self.code(monkeypatch, ["ablation", "sync"]) == 1
-        assert "have not reached" in capsys.readouterr().err
-        proxy.fail(None)
-        assert self.code(monkeypatch, ["ablation", "sync"]) == 0
-        experiment = direct.get_experiment_by_name(asked[asked.index("--experiment") + 1])
-        assert experiment is not None
-        runs = direct.search_runs([experiment.experiment_id])
-        assert Counter(run.info.status for run in runs) == {"FINISHED": 4}
-        by_variant = {run.data.tags.get(names.VARIANT, ""): run for run in runs}
-        members = json.loads(by_variant["ensemble"].data.tags[names.MEMBER_RUNS])
-        assert members
-        assert all(by_variant[variant].info.run_id == run_id for variant, run_id in members.items())
-        assert all(is_whole(Store("", direct), run.info.run_id, run.data.tags[names.MANIFEST]) for run in runs)
-        # And what was sent later is as good as what was sent at once: the same command trains nothing again.
-        assert self.code(monkeypatch, asked) == 0
-        assert capsys.readouterr().out.count("reused") == 3
 
-    def test_a_server_that_comes_back_has_it_all_at_the_end(
-        self, asked: list[str], proxy: Proxy, direct: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        proxy.fail_times(12, 500, "log-batch")
-        asked[asked.index("true")] = "false"
-        assert self.code(monkeypatch, asked) == 0
-        assert left_behind() == []
+def test_it_says_where_the_results_are_and_sync_delivers_them(
+    asked: list[str], proxy: Proxy, direct: MlflowClient, deliveries: list[Delivery],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    proxy.fail_after(2, "close", "runs/create")  # the suite is made, its first run is not
+    assert code(monkeypatch, asked) == 1
+    out, err = capsys.readouterr()
+    (folder,) = spool_folders()
+    assert out.count("finished") == 3, "training did not go on"
+    assert f"kept in {folder}, send with: ablation sync" in out
+    assert "Report:" not in out
+    (line,) = [line for line in err.splitlines() if line.startswith("ablation: ")]
+    assert "Remote end closed connection" in line
+    assert str(folder) in line
+    assert line.endswith("send them with: ablation sync")
+    for delivery in deliveries:
+        delivery.close()
+    assert code(monkeypatch, ["ablation", "sync"]) == 1
+    assert "have not reached" in capsys.readouterr().err
+    proxy.fail(None)
+    assert code(monkeypatch, ["ablation", "sync"]) == 0
+    experiment = direct.get_experiment_by_name(asked[asked.index("--experiment") + 1])
+    assert experiment is not None
+    runs = direct.search_runs([experiment.experiment_id])
+    assert Counter(run.info.status for run in runs) == {"FINISHED": 4}
+    by_variant = {run.data.tags.get(names.VARIANT, ""): run for run in runs}
+    members = json.loads(by_variant["ensemble"].data.tags[names.MEMBER_RUNS])
+    assert members
+    assert all(by_variant[variant].info.run_id == run_id for variant, run_id in members.items())
+    assert all(is_whole(Store("", direct), run.info.run_id, run.data.tags[names.MANIFEST]) for run in runs)
+    # And what was sent later is as good as what was sent at once: the same command trains nothing again.
+    asked[asked.index("true")] = "false"
+    assert code(monkeypatch, asked) == 0
+    assert capsys.readouterr().out.count("reused") == 3
+
+
+def test_a_server_that_comes_back_has_it_all_at_the_end(
+    asked: list[str], proxy: Proxy, direct: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    proxy.fail_times(12, 500, "log-batch")
+    asked[asked.index("true")] = "false"
+    assert code(monkeypatch, asked) == 0
+    assert left_behind() == []
 
 
 @pytest.mark.soak
