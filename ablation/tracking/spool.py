@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import psutil
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
@@ -166,7 +167,10 @@ class Spool:
 def this_command() -> str:
     """host:pid:start of this process, or of the one that started it as its worker."""
     parent = multiprocessing.parent_process()
-    return this_process(None if parent is None else parent.pid)
+    try:
+        return this_process(None if parent is None else parent.pid)
+    except psutil.NoSuchProcess:  # a worker that has outlived it
+        return this_process()
 
 
 def spool_folders(place: Path | None = None) -> list[Path]:

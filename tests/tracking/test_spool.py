@@ -507,6 +507,16 @@ def test_a_server_that_comes_back_has_it_all_at_the_end(
     assert left_behind() == []
 
 
+def test_a_server_that_refuses_to_be_read_is_one_line(
+    asked: list[str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.fault = lambda method, path: 401 if "get-by-name" in path else None
+    assert code(monkeypatch, asked) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ablation: ")]
+    assert len(lines) == 1
+    assert "refused with 401, check the credentials" in lines[0]
+
+
 @pytest.mark.soak
 def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
     small_corpus: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
