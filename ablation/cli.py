@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from ablation.console import (
-    explain,
     introduce,
     print_comparison,
     raise_for_failures,
     screen,
+    told,
     ui_command,
+    undelivered,
     where,
     writable_folder,
 )
 from ablation.errors import RunError
 from ablation.options import (
     Data,
+    Debug,
     EncoderName,
     Experiment,
     Fresh,
@@ -30,7 +32,7 @@ from ablation.options import (
     TrackingUri,
     Variants,
     true_or_false,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +50,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def _options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
+def _options(context: typer.Context, debug: Debug = False) -> None:
     context.obj = debug
 
 
@@ -91,7 +90,7 @@ def run(
         f"Tracked in {where(planned.store.uri)}; browse with: {ui_command(planned.store.uri)}", soft_wrap=True, markup=False
     )
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
-    if with_report and run_id:
+    if with_report and run_id and not undelivered():  # a report is on what the store holds
         experiment = planned.store.client.get_run(run_id).info.experiment_id
         _build_report(console, experiment=experiment, tracking_uri=planned.store.uri)
     raise_for_failures(console, outcomes)
@@ -295,7 +294,7 @@ def curves(
         print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     console.print(f"Tracked in {where(laid.store.uri)}; browse with: {ui_command(laid.store.uri)}", soft_wrap=True, markup=False)
-    if with_report and any(o.record for o in outcomes):
+    if with_report and any(o.record for o in outcomes) and not undelivered():
         _build_report(console, experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri)
     raise_for_failures(console, outcomes)
 
@@ -306,22 +305,25 @@ def doctor(tracking_uri: TrackingUri = None) -> None:
     from ablation.doctor import examine
     from ablation.tracking.store import open_store
 
-    lines = 0
-    for lines, line in enumerate(examine(open_store(tracking_uri)), start=1):  # noqa: B007
+    found = list(examine(open_store(tracking_uri)))
+    for line in [*found, "nothing else was amiss" if found else "nothing was amiss"]:
         screen().print(line, markup=False, highlight=False, soft_wrap=True)
-    screen().print("nothing else was amiss" if lines else "nothing was amiss", highlight=False)
+
+
+@app.command()
+def sync(
+    spool: Annotated[Path | None, typer.Option(help="[default: spool in $ABLATION_STATE, or in your state folder]")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="The same server, with credentials. [default: as it was]")] = None,
+) -> None:
+    """Send what was kept while a tracking server was away, in the order in which it was written."""
+    from ablation.tracking.delivery import sync as send
+
+    send(spool, tracking_uri, print)
 
 
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
-    debug = "--debug" in sys.argv
-    try:
-        code = app(prog_name="ablation", standalone_mode=False)
-    except Exception as error:
-        if debug:
-            raise
-        sys.exit(explain(error))
-    sys.exit(code or 0)
+    sys.exit(told(lambda: app(prog_name="ablation", standalone_mode=False), debug="--debug" in sys.argv))
 
 
 def _request(

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -74,6 +75,37 @@ def raise_for_failures(console: "Console", outcomes: "list[Outcome]") -> None:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
 
 
+def told(command: Callable[[], int | None], *, debug: bool) -> int | str:
+    """Carry out a command line; its exit code. Errors, and what a tracking server has not got, become lines."""
+    code: int | str | None = 0
+    try:
+        code = command()
+    except SystemExit as ended:
+        code = ended.code
+    except Exception as error:
+        if debug:
+            raise
+        code = explain(error)
+    if line := undelivered():
+        print(f"ablation: {line}", file=sys.stderr)
+    return code or (RunError.exit_code if line else 0)
+
+
+def undelivered() -> str:
+    """One line on what this command wrote and a tracking server has not got, and how to send it; empty for nothing."""
+    from ablation.tracking.spool import left_behind
+
+    left = left_behind()
+    if not left:
+        return ""
+    folders = ", ".join(str(one.folder) for one in left)
+    writes, runs = sum(one.writes for one in left), sum(one.runs for one in left)
+    return (
+        f"{writes} writes of {runs} runs have not reached {left[0].server} ({left[0].reason}); "
+        f"they are kept in {folders}, send them with: ablation sync"
+    )
+
+
 def where(uri: str) -> str:
     """The address of a store or storage as it may be shown: without its password."""
     from ablation.tracking.store import without_password
@@ -96,6 +128,10 @@ def explain(error: Exception) -> int:
         hint = f"; see {context.command_path} --help" if context else ""
         told = error.format_message().rstrip(".")  # nothing where the help was shown, for want of arguments
         problems = [f"{told}{hint}"] if told else []
+    elif type(error).__module__ == "mlflow.exceptions":  # a server that went away, or refuses
+        from ablation.tracking.outages import reason_of
+
+        problems = [f"tracking store: {reason_of(error)}"]
     elif isinstance(error, OSError) and error.filename is not None:
         problems = [f"{error.filename}: {error.strerror}"]
     else:

@@ -6,6 +6,7 @@ import typer
 
 from ablation.errors import UsageError
 
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Data = Annotated[str, typer.Option(help="'demo', or a folder with train.csv and test.csv (text,label,language).")]
 Profile = Annotated[str, typer.Option(help="smoke, demo, small, paper, or a TOML file with what it changes.")]
 Variants = Annotated[str, typer.Option(help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, all.")]

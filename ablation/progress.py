@@ -63,7 +63,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own, above the table."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, key: RunKey) -> None:
         row = self.rows[key]

@@ -16,13 +16,17 @@ from ablation.tracking.runs import TrackedRun, now
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a planned run ended. `record` is None for a failed one, `reason` then says why."""
+    """How a planned run ended. `record` is None for a failed one, `reason` then says why.
+
+    `kept` says where its results wait for a tracking server that was away, and how to send them.
+    """
 
     key: RunKey
     state: Literal["finished", "reused", "failed"]
     record: RunRecord | None = None
     run_id: str | None = None
     reason: str = ""
+    kept: str = ""
 
 
 def keep(tracked: TrackedRun, result: Result) -> None:

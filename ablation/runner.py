@@ -29,7 +29,7 @@ from ablation.state import run_slot, state_folder
 from ablation.tracking import names
 from ablation.tracking.history import finished_run
 from ablation.tracking.processes import end_orphans, end_with, mlflow_run
-from ablation.tracking.runs import TrackedRun, adopt_run, is_whole, read_frame, read_json, start_run
+from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, is_whole, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id
 from ablation.training import Hooks, OnTerms
 
@@ -94,9 +94,7 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
         suite.params({name: getattr(request, name) for name in asked})
         if opened:
-            store.client.set_tag(
-                opened, "mlflow.note.content", f"The ablation is run {suite.run_id} of experiment {request.experiment!r}."
-            )
+            describe_run(store, opened, f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
     try:
         suite.corpus(planned.corpus)
         suite.json(names.ENVIRONMENT_FILE, provenance.environment())
@@ -229,13 +227,13 @@ def _do(
         raise
     except Exception as error:  # this run's failure, whatever it is; the others go on
         reason = tracked.fail(error)
-        progress.ended(run.key, "failed", None, None, note=reason)
-        return Outcome(run.key, "failed", None, tracked.run_id, reason)
+        progress.ended(run.key, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept))))
+        return Outcome(run.key, "failed", None, tracked.run_id, reason, tracked.kept)
     tracked.end("FINISHED")
     clear(checkpoints)
     note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
-    progress.ended(run.key, "finished", *_headline(result.record), note=note)
-    return Outcome(run.key, "finished", result.record, tracked.run_id)
+    progress.ended(run.key, "finished", *_headline(result.record), note=" · ".join(filter(None, (note, tracked.kept))))
+    return Outcome(run.key, "finished", result.record, tracked.run_id, kept=tracked.kept)
 
 
 def _train(

@@ -178,11 +178,11 @@ def _train(
         raise
     except Exception as error:  # this run's failure, whatever it is; the others go on
         reason = tracked.fail(error)
-        progress.ended(curve.shown, "failed", None, None, note=reason)
-        return Outcome(curve.shown, "failed", None, tracked.run_id, reason)
+        progress.ended(curve.shown, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept))))
+        return Outcome(curve.shown, "failed", None, tracked.run_id, reason, tracked.kept)
     tracked.end("FINISHED")
-    progress.ended(curve.shown, "finished", result.record.dev.get("pearson"), None)
-    return Outcome(curve.shown, "finished", result.record, tracked.run_id)
+    progress.ended(curve.shown, "finished", result.record.dev.get("pearson"), None, note=tracked.kept)
+    return Outcome(curve.shown, "finished", result.record, tracked.run_id, kept=tracked.kept)
 
 
 def _open_study(laid: Laid, experiment: str) -> TrackedRun:

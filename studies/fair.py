@@ -14,8 +14,7 @@ import plotly.io
 
 from ablation.errors import RunError, UsageError
 from ablation.tracking import names
-from ablation.tracking.processes import this_process
-from ablation.tracking.runs import adopt_run, start_run
+from ablation.tracking.runs import adopt_run, reopen_run, start_run
 from ablation.tracking.store import Store, experiment_id
 from studies.outcome import best_trials, conclude
 from studies.profile import fair_profile_text
@@ -95,8 +94,7 @@ def _open_run(laid: Laid, name: str, request: Request) -> str:
     known = client.search_runs([experiment], f"tags.`{names.KIND}` = '{names.STUDY}' and attributes.run_name = 'study {name}'")
     for run in known:
         if names.PARENT not in run.data.tags:
-            client.update_run(run.info.run_id, "RUNNING")
-            client.set_tag(run.info.run_id, names.PROCESS, this_process())
+            reopen_run(laid.store, run.info.run_id)
             return str(run.info.run_id)
     tags = {
         names.KIND: names.STUDY, names.STUDY_NAME: name, names.CORPUS: laid.corpus.name, names.PROFILE: request.profile,
@@ -105,7 +103,7 @@ def _open_run(laid: Laid, name: str, request: Request) -> str:
     opened = start_run(laid.store, experiment, f"study {name}", tags)
     opened.params({"study": name, "space": request.space, "trials for each variant": laid.request.trials})
     opened.end("FINISHED")
-    client.update_run(opened.run_id, "RUNNING")
+    reopen_run(laid.store, opened.run_id)
     return str(opened.run_id)
 
 

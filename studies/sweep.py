@@ -24,7 +24,7 @@ from ablation.request import Preparations
 from ablation.runner import sigterm_as_interrupt
 from ablation.tracking import names
 from ablation.tracking.processes import end_orphans, is_dead, this_process
-from ablation.tracking.runs import start_run
+from ablation.tracking.runs import reopen_run, start_run
 from ablation.tracking.store import experiment_id
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
@@ -73,7 +73,9 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
     try:
         study = _carry_on(laid, study, preparations, layers, experiment, study_run, tell)
     except KeyboardInterrupt:
-        laid.store.client.set_terminated(study_run, "KILLED")
+        laid.store.writer.set_terminated(study_run, "KILLED")
+        if laid.store.delivery:
+            laid.store.delivery.drain()
         raise
     return Swept(study, laid, study_run)
 
@@ -212,8 +214,7 @@ def _open_run(laid: Laid, study: Study, experiment: str) -> str:
     if known is None:
         known = _new_run(laid, experiment)
         study.set_user_attr("mlflow_run_id", known)
-    laid.store.client.update_run(known, "RUNNING")
-    laid.store.client.set_tag(known, names.PROCESS, this_process())
+    reopen_run(laid.store, known)
     return str(known)
 
 

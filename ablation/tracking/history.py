@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from ablation.identity import RunKey
 from ablation.tracking import names
+from ablation.tracking.outages import patiently
 from ablation.tracking.runs import is_whole
 from ablation.tracking.store import Store
 
@@ -32,9 +35,12 @@ def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[Past
 
 
 def finished_run(store: Store, experiment: str, identity: str, kind: str = names.RUN) -> PastRun | None:
-    """The newest finished run of that identity; None where there is none."""
+    """The newest finished run of that identity; None where there is none, or where the store does not answer."""
     wanted = f"tags.`{names.KIND}` = '{kind}' and tags.`{names.IDENTITY}` = '{identity}' and attributes.status = 'FINISHED'"
-    found = store.client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    try:
+        found = store.client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    except MlflowException:
+        return None
     return _past_run(found[0]) if found else None
 
 
@@ -49,9 +55,9 @@ def unwhole_runs(store: Store, experiment: str) -> Iterator[tuple[str, RunKey]]:
 def _pages(store: Store, experiment: str, kind: str) -> Iterator[Run]:
     token: str | None = None
     while True:
-        page = store.client.search_runs(
-            [experiment], f"tags.`{names.KIND}` = '{kind}'", order_by=["attributes.start_time DESC"], page_token=token
-        )
+        wanted, order = f"tags.`{names.KIND}` = '{kind}'", ["attributes.start_time DESC"]
+        ask = partial(store.client.search_runs, [experiment], wanted, order_by=order, page_token=token)
+        page = patiently(ask, store.uri)
         yield from page
         token = page.token
         if not token:

@@ -32,6 +32,8 @@ DIRTY: Final = "ablation.git_dirty"
 #: host:pid:start of the process that writes the run.
 PROCESS: Final = "ablation.process"
 REASON: Final = "ablation.reason"
+#: What a run was called by the process that asked a tracking server to make it, so that it is made once.
+SPOOLED: Final = "ablation.spool_id"
 COLLAPSED: Final = "ablation.collapsed"
 #: JSON object, artifact path to its size in bytes: what a whole run consists of.
 MANIFEST: Final = "ablation.artifacts"

@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric
+
+from ablation.tracking.store import Writer
 
 #: What MLflow's servers take in one request.
 MOST_IN_A_REQUEST: Final = 1000
@@ -22,9 +23,9 @@ class PointWriter:
     counted in `not_finite`. `close` returns when everything has arrived and raises what went wrong.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, writer: Writer, run_id: str) -> None:
         self.not_finite = 0
-        self._client = client
+        self._writer = writer
         self._run_id = run_id
         self._queue: queue.SimpleQueue[Metric | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
@@ -51,7 +52,7 @@ class PointWriter:
             while not finished:
                 points, finished = self._gather()
                 for start in range(0, len(points), MOST_IN_A_REQUEST):
-                    self._client.log_batch(self._run_id, metrics=points[start : start + MOST_IN_A_REQUEST])
+                    self._writer.log_batch(self._run_id, metrics=points[start : start + MOST_IN_A_REQUEST])
         except BaseException as error:
             self._error = error
 

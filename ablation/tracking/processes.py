@@ -6,17 +6,23 @@ import platform
 import signal
 import threading
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 import psutil
-from mlflow.entities import Run
 
 from ablation.tracking import names
-from ablation.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from ablation.tracking.store import Store
 
 
-def this_process() -> str:
-    """host:pid:start, the start as seconds since 1970."""
-    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+def this_process(pid: int | None = None) -> str:
+    """host:pid:start of this process or of `pid`, the start as seconds since 1970."""
+    process = psutil.Process(pid)
+    return f"{platform.node()}:{process.pid}:{process.create_time():.0f}"
 
 
 def is_dead(process: str) -> bool:
@@ -49,19 +55,27 @@ def mlflow_run() -> psutil.Process | None:
     return next((p for p in psutil.Process().parents() if any("mlflow" in part for part in p.cmdline()[:3])), None)
 
 
-def end_orphans(store: Store, experiment: str) -> list[str]:
-    """End the runs whose process died without ending them, as KILLED; returns their names."""
+def end_orphans(store: "Store", experiment: str) -> list[str]:
+    """End the runs whose process died without ending them, as KILLED; returns their names.
+
+    Those whose end lies in a spool of this machine have one, which `ablation sync` sends.
+    """
+    from ablation.tracking.outages import patiently
+    from ablation.tracking.spool import runs_with_an_end
+
     ended = []
     token: str | None = None
+    spared = runs_with_an_end()
     while True:
-        page = store.client.search_runs([experiment], "attributes.status = 'RUNNING'", page_token=token)
-        ended += [str(run.info.run_name) for run in page if _end_if_orphaned(store, run)]
+        ask = partial(store.client.search_runs, [experiment], "attributes.status = 'RUNNING'", page_token=token)
+        page = patiently(ask, store.uri)
+        ended += [str(run.info.run_name) for run in page if run.info.run_id not in spared and _end_if_orphaned(store, run)]
         token = page.token
         if not token:
             return ended
 
 
-def _end_if_orphaned(store: Store, run: Run) -> bool:
+def _end_if_orphaned(store: "Store", run: "Run") -> bool:
     process = run.data.tags.get(names.PROCESS)
     if process is None or not is_dead(process):
         return False

@@ -1,12 +1,15 @@
 """Runs as they are written: opening one, its points, tags and artifacts, and its truthful end."""
 
 import io
+import itertools
 import json
 import os
 import tempfile
+import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,10 +18,11 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ablation.data.corpus import Corpus
 from ablation.tracking import names
+from ablation.tracking.outages import patiently, without_password
 from ablation.tracking.points import PointWriter
 from ablation.tracking.processes import this_process
 from ablation.tracking.store import Store
@@ -29,28 +33,61 @@ _LONGEST_TAG: Final = 5000
 _SYSTEM_METRICS_EVERY_S: Final = 5
 
 
+class _Machine:
+    """MLflow's system metrics, sent as all points are: its own thread asks the store each time, and ends at the first outage."""
+
+    def __init__(self, run_id: str, store: Store, points: PointWriter) -> None:
+        self._metrics = SystemMetricsMonitor(run_id, _SYSTEM_METRICS_EVERY_S, tracking_uri=store.uri)
+        self._points = points
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._measure, name=f"machine-{run_id[:8]}", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        self._finished.set()
+        self._thread.join()
+
+    def _measure(self) -> None:
+        for step in itertools.count():
+            self._metrics.collect_metrics()
+            if self._finished.wait(self._metrics.sampling_interval):
+                return
+            self._points.add({f"system/{name}": value for name, value in self._metrics.aggregate_metrics().items()}, step)
+            for monitor in self._metrics.monitors:
+                monitor.clear_metrics()
+
+
 class TrackedRun:
     """One run of the store that this process writes. Always `end` it."""
 
     def __init__(self, store: Store, run_id: str) -> None:
-        self.run_id = run_id
+        self._run = run_id
         self._store = store
-        self._points = PointWriter(store.client, run_id)
+        self._points = PointWriter(store.writer, run_id)
         self._manifest: dict[str, int] = {}
-        self._monitor = SystemMetricsMonitor(run_id, _SYSTEM_METRICS_EVERY_S, tracking_uri=store.uri)
-        self._monitor.start()
+        self._machine = _Machine(run_id, store, self._points)
+
+    @property
+    def run_id(self) -> str:
+        """The store's id of the run; one of this process while a server that is away has not made it."""
+        return self._store.run_id(self._run)
+
+    @property
+    def kept(self) -> str:
+        """Where what has not arrived is kept, and how to send it; empty if all has arrived."""
+        return self._store.delivery.kept(self._run) if self._store.delivery else ""
 
     def points(self, values: Mapping[str, float], step: int = 0) -> None:
         """Queue metric points; they are sent off the caller's path."""
         self._points.add(values, step)
 
     def tags(self, tags: Mapping[str, object]) -> None:
-        self._store.client.log_batch(self.run_id, tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()])
+        self._store.writer.log_batch(self._run, tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()])
 
     def params(self, params: Mapping[str, object]) -> None:
         entities = [Param(name, str(value)) for name, value in params.items()]
         for start in range(0, len(entities), _MOST_PARAMS):
-            self._store.client.log_batch(self.run_id, params=entities[start : start + _MOST_PARAMS])
+            self._store.writer.log_batch(self._run, params=entities[start : start + _MOST_PARAMS])
 
     def text(self, path: str, text: str) -> None:
         """Keep `text` as the artifact `path`."""
@@ -76,31 +113,36 @@ class TrackedRun:
             if frame is not None:
                 dataset = from_pandas(frame, name=f"{corpus.name}-{context}", digest=corpus.digest[:36])
                 inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)]))
-        self._store.client.log_inputs(self.run_id, inputs)
+        self._store.writer.log_inputs(self._run, inputs)
 
     def end(self, status: Status, reason: str | None = None, error: BaseException | None = None) -> None:
-        """Send what is still on its way, then close the run with the status that is true."""
-        self._monitor.finish()
+        """Send what is still on its way, then close the run with the status that is true.
+
+        Waits until a server has it all, but no longer than `outages.PATIENCE_S` for one that is away: see `kept`.
+        """
+        self._machine.finish()
         try:
             if error is not None:
-                self.text(names.TRACEBACK_FILE, "".join(traceback.format_exception(error)))
+                self.text(names.TRACEBACK_FILE, without_password("".join(traceback.format_exception(error))))
             self._points.close()
             self.tags(
                 {names.MANIFEST: json.dumps(self._manifest, sort_keys=True)}
                 | ({names.NOT_FINITE: self._points.not_finite} if self._points.not_finite else {})
-                | ({names.REASON: reason} if reason else {})
+                | ({names.REASON: without_password(reason)} if reason else {})
             )
         except BaseException:
-            self._store.client.set_terminated(self.run_id, "FAILED")
+            self._store.writer.set_terminated(self._run, "FAILED")
             raise
-        self._store.client.set_terminated(self.run_id, status)
+        self._store.writer.set_terminated(self._run, status)
+        if self._store.delivery:
+            self._store.delivery.drain()
 
     def fail(self, error: BaseException) -> str:
         """End it as KILLED for an interrupt, else as FAILED with the traceback; returns the reason, one line."""
         if isinstance(error, KeyboardInterrupt):
             self.end("KILLED", "interrupted")
             return "interrupted"
-        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+        reason = without_password(f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0])
         self.end("FAILED", reason, error)
         return reason
 
@@ -109,14 +151,18 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / name
             file.write_bytes(content)
-            self._store.client.log_artifact(self.run_id, str(file), folder or None)
+            self._store.writer.log_artifact(self._run, str(file), folder or None)
         self._manifest[path] = len(content)
 
 
 def start_run(
     store: Store, experiment: str, name: str, tags: Mapping[str, object], parent: TrackedRun | None = None
 ) -> TrackedRun:
-    """A new run, RUNNING, below `parent` where that is given."""
+    """A new run, RUNNING, below `parent` where that is given.
+
+    Where a server is away, a run below another one is made when it is back; one that stands by itself
+    can't be begun: UsageError.
+    """
     all_tags = {
         **tags,
         names.PROCESS: this_process(),
@@ -124,11 +170,11 @@ def start_run(
         "mlflow.user": os.environ.get("USER", ""),
     }
     if parent is not None:
-        all_tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
-    run = store.client.create_run(
-        experiment, tags={key: str(value)[:_LONGEST_TAG] for key, value in all_tags.items()}, run_name=name
-    )
-    return TrackedRun(store, run.info.run_id)
+        all_tags[names.PARENT] = parent.run_id
+    texts = {key: str(value)[:_LONGEST_TAG] for key, value in all_tags.items()}
+    if store.delivery:
+        return TrackedRun(store, store.delivery.create_run(experiment, name, texts, required=names.PARENT not in texts))
+    return TrackedRun(store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id)
 
 
 def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) -> TrackedRun:
@@ -138,31 +184,55 @@ def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) 
     return run
 
 
+def describe_run(store: Store, run_id: str, text: str) -> None:
+    """Say something on the page of a run that this process does not write."""
+    store.writer.log_batch(run_id, tags=[RunTag("mlflow.note.content", text)])
+
+
+def reopen_run(store: Store, run_id: str) -> None:
+    """RUNNING again, and written by this process."""
+
+    def reopen() -> None:
+        store.client.update_run(run_id, "RUNNING")
+        store.client.set_tag(run_id, names.PROCESS, this_process())
+
+    patiently(reopen, store.uri)
+
+
 def now() -> str:
     """The time, ISO 8601, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_frame(store: Store, run_id: str, path: str) -> pd.DataFrame:
-    """The Parquet artifact `path` of a run."""
-    with tempfile.TemporaryDirectory() as scratch:
-        return pd.read_parquet(store.client.download_artifacts(run_id, path, scratch))
+    """The Parquet artifact `path` of a run. Raises RunError if a server is away."""
+    return pd.read_parquet(io.BytesIO(_read(store, run_id, path)))
 
 
 def read_json(store: Store, run_id: str, path: str) -> Any:
+    """The JSON artifact `path` of a run. Raises RunError if a server is away."""
+    return json.loads(_read(store, run_id, path))
+
+
+def _read(store: Store, run_id: str, path: str) -> bytes:
+    """An artifact's bytes, also of one that is still on its way to the server."""
+    if store.delivery and (waiting := store.delivery.artifact(run_id, path)) is not None:
+        return waiting
     with tempfile.TemporaryDirectory() as scratch:
-        return json.loads(Path(store.client.download_artifacts(run_id, path, scratch)).read_text("utf-8"))
+        download = store.client.download_artifacts
+        return Path(patiently(lambda: download(store.run_id(run_id), path, scratch), store.uri)).read_bytes()
 
 
 def is_whole(store: Store, run_id: str, manifest: str | None) -> bool:
-    """Whether every artifact of the run's manifest is there with its size."""
+    """Whether every artifact of the run's manifest is there with its size. Raises RunError if a server is away."""
     if not manifest:
         return False
     expected: dict[str, int] = json.loads(manifest)
     found: dict[str, int | None] = {}
     try:
         for folder in {path.rpartition("/")[0] for path in expected}:
-            found |= {f.path: f.file_size for f in store.client.list_artifacts(run_id, folder or None) if not f.is_dir}
+            listed = patiently(partial(store.client.list_artifacts, run_id, folder or None), store.uri)
+            found |= {f.path: f.file_size for f in listed if not f.is_dir}
     except (MlflowException, OSError):
         return False
     return all(found.get(path) == size for path, size in expected.items())

@@ -3,27 +3,60 @@
 import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from ablation.errors import UsageError
+from ablation.tracking.delivery import Delivery
+from ablation.tracking.outages import is_remote, patiently, without_credentials
+from ablation.tracking.outages import without_password as without_password
+from ablation.tracking.spool import Spool
 
 _SQLITE: Final = "sqlite:///"
 _IMPATIENT: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
+class Writer(Protocol):
+    """What runs are written with, as MlflowClient has it."""
+
+    def log_batch(
+        self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
+    ) -> Any: ...
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None: ...
+
+    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None: ...
+
+    def set_terminated(self, run_id: str, status: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class Store:
-    """A tracking store that answers. `uri` is absolute, so it means the same from every folder."""
+    """A tracking store that answers. `uri` is absolute, so it means the same from every folder.
+
+    What is behind a server is written through a `delivery`, since a server can go away; `client` is
+    for reading, and for what has to be there at once.
+    """
 
     uri: str
     client: MlflowClient
+    delivery: Delivery | None = None
+
+    @property
+    def writer(self) -> Writer:
+        return self.delivery or self.client
+
+    def run_id(self, run: str) -> str:
+        """The store's id of a run that may have been made while the server was away."""
+        return self.delivery.run_id(run) if self.delivery else run
 
 
 def open_store(uri: str | None = None) -> Store:
@@ -48,7 +81,8 @@ def open_store(uri: str | None = None) -> Store:
             client = _answering_client(uri)
     except Exception as error:  # MLflow, SQLAlchemy, alembic and a missing driver raise a dozen kinds
         raise UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}") from error
-    return Store(uri, client)
+    delivery = Delivery(client, Spool(without_credentials(uri))) if is_remote(uri) else None
+    return Store(uri, client, delivery)
 
 
 def absolute_uri(uri: str) -> str:
@@ -73,18 +107,13 @@ def require_sqlite_of(table: str, url: str) -> None:
         raise ValueError(f"it is a database of something else (tables {', '.join(tables)[:60]}); give another file")
 
 
-def without_password(uri: str) -> str:
-    """`uri` fit to be printed: user:password@ is left out."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
-
-
 def experiment_id(store: Store, name: str) -> str:
     """The experiment called `name`, made if it is not there; artifacts beside a local store.
 
     Raises UsageError for a deleted experiment or one that can't be made.
     """
     try:
-        found = store.client.get_experiment_by_name(name)
+        found = patiently(lambda: store.client.get_experiment_by_name(name), store.uri)
         if found is None:
             return store.client.create_experiment(name, artifact_location=_artifact_location(store, name))
     except MlflowException as error:
@@ -124,4 +153,4 @@ def _answering_client(uri: str) -> MlflowClient:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return (without_password(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
