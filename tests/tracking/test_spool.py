@@ -26,7 +26,8 @@ from rich.console import Console
 from ablation.cli import main
 from ablation.errors import RunError, UsageError
 from ablation.progress import Progress
-from ablation.runner import Request, lay_out, run_ablation
+from ablation.request import Request, lay_out
+from ablation.runner import run_ablation
 from ablation.tracking import names, outages
 from ablation.tracking.delivery import Delivery, sync
 from ablation.tracking.outages import is_refusal, reason_of, without_credentials
