@@ -92,7 +92,7 @@ def compose(found: Findings) -> Report:
     running = f"{found.experiment.name} · data {', '.join(sorted(data))} ({kind})"
     return Report(
         title=f"Ablation report: {found.experiment.name}",
-        subtitle=_subtitle(found) if group.runs else f"A study of training curves: {len(runs)} runs",
+        subtitle=_subtitle(found) if group.runs else _study_subtitle(found),
         warnings=tuple(_warnings(found)) if group.runs else (SYNTHETIC_WARNING,) * synthetic,
         running=running,
         watermark=f"MIXED: {', '.join(group.mixed)}" if group.mixed else "",
@@ -106,6 +106,10 @@ def _subtitle(found: Findings) -> str:
     seeds = f"{len(group.seeds)} seed{'s' * (len(group.seeds) != 1)} ({', '.join(map(str, group.seeds))})"
     encoders = sorted({run.tags.get("ablation.encoder", "") for run in group.runs} - {""})
     return f"{runs}, {seeds}, encoder {', '.join(encoders)}"
+
+
+def _study_subtitle(found: Findings) -> str:
+    return f"A study of training curves: {len(found.curve_study.runs) if found.curve_study else 0} runs"
 
 
 def _warnings(found: Findings) -> Iterator[str]:
@@ -341,10 +345,5 @@ SECTIONS: Final[tuple[tuple[str, Callable[[Findings], Iterator[Block]]], ...]] =
     ("How it was computed", _methods),
 )
 #: The same for an experiment that holds a curve study and no ablation.
-STUDY_SECTIONS: Final[tuple[tuple[str, Callable[[Findings], Iterator[Block]]], ...]] = (
-    ("The study of training curves", _curve_study),
-    ("Where everything came from", _study_origin),
-)  # fmt: skip
-SYNTHETIC_WARNING: Final = (
-    "The data are synthetic: these scores are no benchmark, and no claim of the paper is decided by them."
-)  # fmt: skip
+STUDY_SECTIONS: Final = (("The study of training curves", _curve_study), ("Where everything came from", _study_origin))
+SYNTHETIC_WARNING: Final = "The data are synthetic: these scores are no benchmark, and no claim of the paper is decided by them."

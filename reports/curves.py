@@ -84,6 +84,14 @@ class Curve:
         norms = self.gradients["sum"].to_numpy(float) if "sum" in self.gradients else np.empty(0)
         return float(np.log10(norms[norms > 0]).mean()) if (norms > 0).any() else float("nan")
 
+    @property
+    def gradient_cancelling(self) -> float:
+        """Mean of log10 of the sum's norm by the regression term's own: 0 where CL adds nothing, below where it cancels."""
+        if not {"sum", "regression"} <= set(self.gradients):
+            return float("nan")
+        ratio = (self.gradients["sum"] / self.gradients["regression"]).to_numpy(float)
+        return float(np.log10(ratio[ratio > 0]).mean()) if (ratio > 0).any() else float("nan")
+
     def _mean(self, name: str) -> float:
         values = self.gradients[name].dropna() if name in self.gradients else pd.Series(dtype=float)
         return float(values.mean()) if len(values) else float("nan")

@@ -273,7 +273,8 @@ def _panels(study: CurveStudy, ylabel: str, draw: Callable[[Axes, int, str, Sequ
         axes.set_xlabel("optimizer step")
     for row in grid:
         row[0].set_ylabel(ylabel)
-    grid[0][0].legend(fontsize=5.5)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=6, loc="outside upper center", ncols=min(3, len(labels)))
     return figure
 
 

@@ -173,7 +173,7 @@ def _sampler(laid: Laid, worker: int, trials: int) -> BaseSampler:
 def _pruner(laid: Laid) -> BasePruner:
     epochs = resolve(laid.differences).optimisation.epochs
     if laid.request.pruner == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=2)
+        return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=4)
     return MedianPruner(n_startup_trials=4, n_warmup_steps=1) if laid.request.pruner == "median" else NopPruner()
 
 

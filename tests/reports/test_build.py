@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -309,5 +310,5 @@ class TestOddExperiments:
 def test_reports_need_nothing_of_training(tmp_path: Path) -> None:
     """No torch, no transformers: a report is built where nothing can be trained."""
     script = "import sys, reports.build, reports.verify; print({'torch', 'transformers', 'studies'} & set(sys.modules))"
-    done = subprocess.run(["python", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "set()", done.stderr

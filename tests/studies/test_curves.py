@@ -104,7 +104,7 @@ def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
     assert "The study of training curves" in page
     study = tracked(store_uri)[0]
     verdicts = read_json(open_store(store_uri), study.info.run_id, names.VERDICTS_FILE)["verdicts"]
-    assert {v["id"] for v in verdicts} == {"faster", "smoother", "slower", "opposed", "vanishing", "amplified", "collapse"}
+    assert {v["id"] for v in verdicts} == {"faster", "smoother", "slower", "cancelling", "vanishing", "amplified", "collapse"}
     assert {v["condition"] for v in verdicts} == {None, "Eq. 9 as printed, τ = 0.2", "Eq. 9 attract, τ = 0.2"}
     assert "verdict/vanishing as_printed tau 0.2/mean" in study.data.metrics
 

@@ -231,7 +231,8 @@ class TestKilled:
         assert not swept.study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
 
     def test_workers_share_a_study(self, request_: Request, store_uri: str, tmp_path: Path) -> None:
-        command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"))
+        # Long enough for the one that starts later to find some left.
+        command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"), "--set", "optimisation.epochs=40")
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
