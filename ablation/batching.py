@@ -79,6 +79,19 @@ class Batch:
     hidden: torch.Tensor | None = None
 
 
+def split(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` texts, in order."""
+    pieces, tokens = [], batch.lengths.cumsum(0).tolist()
+    for first in range(0, len(batch.lengths), size):
+        texts = slice(first, first + size)
+        ids = slice(tokens[first - 1] if first else 0, tokens[min(first + size, len(tokens)) - 1])
+        hidden = None if batch.hidden is None else batch.hidden[ids]
+        pieces.append(
+            Batch(batch.ids[ids], batch.lengths[texts], batch.label[texts], batch.language[texts], batch.row[texts], hidden)
+        )
+    return pieces
+
+
 def epoch_batches(texts: Texts, batch_size: int, seed: int) -> list[np.ndarray]:
     """The row indices of each batch of one epoch; every row once. Equal seeds, equal batches."""
     order = np.random.default_rng(seed).permutation(len(texts))

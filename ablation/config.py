@@ -65,6 +65,9 @@ class LossConfig(_Section):
 class OptimisationConfig(_Section):
     epochs: PositiveInt = Field(11, description="Table 4")
     batch_size: PositiveInt = Field(64, description="Table 4")
+    micro_batch: PositiveInt | None = Field(
+        None, description="texts of a batch that are in memory at a time; the same batch and loss, at half the speed"
+    )
     lr_encoder: PositiveFloat = Field(2e-5, description="highest learning rate of the encoder (Table 4)")
     lr_head: PositiveFloat = Field(1e-4, description="highest learning rate of the head (Table 4)")
     lr_layer_decay: float = Field(1.0, gt=0, le=1, description="factor on the rate for each layer further down")

@@ -70,7 +70,13 @@ def cost_class(config: RunConfig) -> tuple[object, ...]:
     """Runs with equal classes cost the same for each token."""
     frozen = config.model.freeze_layers if config.model.frozen_tuning else None
     optimisation = config.optimisation
-    return (*config.model.model_dump().values(), frozen, optimisation.batch_size, optimisation.precision)
+    return (
+        *config.model.model_dump().values(),
+        frozen,
+        optimisation.batch_size,
+        optimisation.micro_batch,
+        optimisation.precision,
+    )
 
 
 def run_seconds(prepared: Prepared, config: RunConfig, split: Split, cost: Cost) -> float:

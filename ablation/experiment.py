@@ -4,6 +4,8 @@ import copy
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ from ablation.diagnostics import language_distances
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of, transformer_layers
 from ablation.encoders.packing import position_offset
 from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, trim, vocabulary_of
+from ablation.errors import RunError
 from ablation.evaluation import predict, scores
 from ablation.freezing import count_parameters, freeze, require_layers
 from ablation.frozen import FrozenOutputs, with_outputs
@@ -137,17 +140,18 @@ def run_experiment(
         torch.cuda.reset_peak_memory_stats()
     labelled = with_outputs(prepared.frozen, "train", model, prepared.train, config.optimisation.precision)
     train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
-    fitted = fit(
-        model,
-        train_texts,
-        dev_texts,
-        optimisation=config.optimisation,
-        loss=config.loss,
-        seed=key.seed,
-        dev_scores=lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
-        hooks=hooks,
-        checkpoints=checkpoints,
-    )
+    with enough_memory(config):
+        fitted = fit(
+            model,
+            train_texts,
+            dev_texts,
+            optimisation=config.optimisation,
+            loss=config.loss,
+            seed=key.seed,
+            dev_scores=lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
+            hooks=hooks,
+            checkpoints=checkpoints,
+        )
     trained = time.monotonic() - began + fitted.seconds_before
     test = None
     if prepared.test is not None:
@@ -180,6 +184,19 @@ def run_experiment(
     distances = language_distances(model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed)
     dev = prediction_table(dev_texts, prepared.languages, fitted.dev_predictions)
     return Result(record, dev, test, model, distances)
+
+
+@contextmanager
+def enough_memory(config: RunConfig) -> Iterator[None]:
+    """Raises RunError, with what to do about it, where the GPU's memory does not hold a step."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        now = config.optimisation.micro_batch or config.optimisation.batch_size
+        raise RunError(
+            f"the GPU has too little memory for {now} texts at a time: try --set optimisation.micro_batch={max(1, now // 2)},"
+            " which gives the same batches and losses"
+        ) from error
 
 
 def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] | None:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,20 +16,21 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from ablation.batching import Batch, Texts, collate, epoch_batches
+from ablation.batching import Batch, Texts, collate, epoch_batches, split
 from ablation.checkpoints import Saver, load
 from ablation.config import LossConfig, OptimisationConfig
 from ablation.encoders.loading import transformer_layers
 from ablation.errors import RunError
 from ablation.evaluation import predict
 from ablation.losses import Terms, total_loss
-from ablation.model import IntimacyRegressor
+from ablation.model import IntimacyRegressor, Output
 from ablation.seeding import seed_for
 from ablation.training_state import Best, TrainingState, Window, put_away, take_up, trained_weights
 
 #: Receives named values and the step (training points) or epoch (development points) they belong to.
 OnPoint = Callable[[Mapping[str, float], int], None]
 #: Figures for a point of the curves from that step's loss terms: their graph is whole, the weights are those before the step.
+#: Not asked where a batch is taken in pieces, whose graphs are gone.
 OnTerms = Callable[[IntimacyRegressor, Terms], Mapping[str, float]]
 #: Turns development predictions (rows,) into named figures, `pearson` among them where it exists.
 DevScores = Callable[[np.ndarray], Mapping[str, float]]
@@ -176,14 +177,16 @@ def train_step(
     `train/loss_contrastive` is among the values where Eq. 9 had a term. Raises RunError, before the
     weights change, for a loss or gradient that is not a finite number.
     """
-    bfloat16 = optimisation.precision == "bfloat16"
     random_state = get_random_state(batch.ids.device)
-    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=bfloat16):
-        output = model(batch.ids, batch.lengths, batch.hidden)
-    terms: Terms = total_loss(output, batch.label, batch.language, loss)
     optimizer.zero_grad(set_to_none=True)
-    figures = {} if on_terms is None else on_terms(model, terms)
-    terms.total.backward()
+    figures: Mapping[str, float] = {}
+    if optimisation.micro_batch is None or len(batch.lengths) <= optimisation.micro_batch:
+        output = _forward(model, batch, optimisation.precision)
+        terms = total_loss(output, batch.label, batch.language, loss)
+        figures = {} if on_terms is None else on_terms(model, terms)
+        terms.total.backward()
+    else:
+        output, terms = _in_pieces(model, batch, optimisation.micro_batch, optimisation.precision, loss)
     norm = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), optimisation.max_grad_norm)
     values = {"train/loss": terms.total.item(), "train/loss_regression": terms.regression.item(), "train/grad_norm": norm.item()}
     if terms.contrastive is not None:
@@ -195,6 +198,40 @@ def train_step(
         raise NotFiniteError(message, step=step + 1, batch=batch, values=values, weights=weights, random_state=random_state)
     optimizer.step()
     return output.prediction, values, figures
+
+
+def _forward(model: IntimacyRegressor, batch: Batch, precision: str) -> Output:
+    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        output: Output = model(batch.ids, batch.lengths, batch.hidden)
+    return output
+
+
+def _in_pieces(model: IntimacyRegressor, batch: Batch, size: int, precision: str, loss: LossConfig) -> tuple[Output, Terms]:
+    """The gradients of the whole batch's loss with `size` texts in memory at a time: exact, also for Eq. 9's pairs.
+
+    Every piece is run twice. First without gradients, for the outputs that the loss is made of; then,
+    with the same dropout, to carry the loss's gradient by these outputs further down (Gao et al.,
+    2021, "Scaling deep contrastive learning batch size under memory limited setup").
+    """
+    device, pieces = batch.ids.device, split(batch, size)
+    states, outputs = [], []
+    with torch.no_grad():
+        for piece in pieces:
+            states.append(get_random_state(device))
+            outputs.append(_forward(model, piece, precision))
+    whole = Output(*(torch.cat(part).requires_grad_() for part in zip(*outputs, strict=True)))
+    terms = total_loss(whole, batch.label, batch.language, loss)
+    by_output = torch.autograd.grad(terms.total, whole, allow_unused=True)
+    for piece, state, *gradients in zip(pieces, states, *(_pieces_of(g, size, pieces) for g in by_output), strict=True):
+        set_random_state(device, state)
+        output = _forward(model, piece, precision)
+        reached = [(part, gradient) for part, gradient in zip(output, gradients, strict=True) if gradient is not None]
+        torch.autograd.backward([part for part, _ in reached], [gradient for _, gradient in reached])
+    return whole, terms
+
+
+def _pieces_of(gradient: torch.Tensor | None, size: int, pieces: Sequence[Batch]) -> Sequence[torch.Tensor | None]:
+    return [None] * len(pieces) if gradient is None else gradient.split(size)
 
 
 def get_random_state(device: torch.device) -> torch.Tensor:

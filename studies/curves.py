@@ -14,7 +14,7 @@ from typing import Any, Final
 from ablation import provenance
 from ablation.checkpoints import clear
 from ablation.claims import wait_for
-from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds
+from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds, resolve
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
 from ablation.identity import RunKey
@@ -87,6 +87,8 @@ def lay_out(request: Request) -> Laid:
     variants, taus, seeds = _variants(request), _taus(request.taus), parse_seeds(request.seeds)
     if "," in request.split:
         raise UsageError(f"--split {request.split!r}: a curve study trains on one split")
+    if resolve(differences).optimisation.micro_batch is not None:
+        raise UsageError("optimisation.micro_batch: a curve study measures the gradients of whole batches; leave it out")
     store = open_store(request.tracking_uri)
     experiment = find_experiment(store, request.experiment or "ablation")
     past = past_runs(store, experiment, names.CURVE) if experiment else []
