@@ -93,8 +93,9 @@ def undisturbed(small_corpus: Path, empty_store: Path, tmp_path: Path) -> tuple[
 
 
 def test_after_sigkill_the_same_command_goes_on_to_the_same_bit(
-    small_corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path]
+    small_corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))  # other tests' killed runs leave theirs
     arguments = command(small_corpus, store_uri, tmp_path / "out")
     process = start(arguments, tmp_path)
     read_until(process, "epm+cl dev1 seed 0: epoch 4/6")
