@@ -24,7 +24,7 @@ def test_commands_on_ones_own_data_do_what_they_say(
     assert len(mine) == 7
     for line in mine:
         line = line.replace("path/to/folder", str(small_corpus)).replace("--profile small", "--profile smoke")
-        line = line.replace("--trials 7", "--trials 1").replace("--taus 0.02,0.2,2 --seeds 0,1,2", "--taus 0.2 --seeds 0")
+        line = line.replace("--trials 7", "--trials 1").replace("--taus 0.02,0.2,2 --seeds 0,1,2", "--figures 4 --seeds 0")
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as ended:
             main()

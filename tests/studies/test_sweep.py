@@ -198,8 +198,8 @@ class TestKilled:
     def test_a_killed_study_goes_on_with_no_trial_lost_and_none_done_twice(
         self, number: signal.Signals, request_: Request, store_uri: str, tmp_path: Path
     ) -> None:
-        asked = replace(request_, overrides=("optimisation.epochs=40",))
-        command = self.command(asked, "--set", "optimisation.epochs=40", "--out", str(tmp_path / "out"))
+        asked = replace(request_, overrides=("optimisation.epochs=15",))
+        command = self.command(asked, "--set", "optimisation.epochs=15", "--out", str(tmp_path / "out"))
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout
         for line in process.stdout:
@@ -232,7 +232,7 @@ class TestKilled:
 
     def test_workers_share_a_study(self, request_: Request, store_uri: str, tmp_path: Path) -> None:
         # Long enough for the one that starts later to find some left.
-        command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"), "--set", "optimisation.epochs=40")
+        command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"), "--set", "optimisation.epochs=25")
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
