@@ -156,23 +156,6 @@ def test_a_signal_ends_the_runs_as_killed_and_leaves_none_running(
     assert len(runs) == 2
 
 
-def test_after_a_kill_the_next_command_ends_what_was_left_running(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
-    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri, "--report", "false")
-    command = [sys.executable, "-m", "ablation", "run", *arguments]
-    process = subprocess.Popen([*command, "--set", "optimisation.epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if "epoch 2/" in line:
-            break
-    process.kill()
-    process.communicate()
-    store = open_store(store_uri)
-    experiments = [e.experiment_id for e in store.client.search_experiments()]
-    assert {run.info.status for run in store.client.search_runs(experiments)} == {"RUNNING"}
-    assert ablation("run", *arguments, cwd=tmp_path).returncode == 0
-    assert sorted(run.info.status for run in store.client.search_runs(experiments)) == ["FINISHED"] * 2 + ["KILLED"] * 2
-
-
 def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
     project = Path(__file__).resolve().parents[1]
     parameters = {"data": small_corpus, "profile": "smoke", "variants": "mse,ensemble", "splits": "dev1", "report": "false"}
