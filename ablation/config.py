@@ -66,7 +66,7 @@ class OptimisationConfig(_Section):
     epochs: PositiveInt = Field(11, description="Table 4")
     batch_size: PositiveInt = Field(64, description="Table 4")
     micro_batch: PositiveInt | None = Field(
-        None, description="texts of a batch that are in memory at a time; the same batch and loss, at half the speed"
+        None, description="texts of a batch that are in memory at a time; the same batch and loss, for one more forward pass"
     )
     lr_encoder: PositiveFloat = Field(2e-5, description="highest learning rate of the encoder (Table 4)")
     lr_head: PositiveFloat = Field(1e-4, description="highest learning rate of the head (Table 4)")
