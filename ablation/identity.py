@@ -21,6 +21,7 @@ RESULT_SOURCES: Final = (
     "batching.py",
     "data",
     "diagnostics.py",
+    "dropout.py",
     "encoders",
     "ensemble.py",
     "evaluation.py",

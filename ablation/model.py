@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ablation.dropout import use_fast_dropout
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of
 from ablation.encoders.packing import encode_packed, is_packable, layers_packed, make_packing, use_packing
 from ablation.encoders.trimming import Vocabulary, embedding_of, restore
@@ -40,6 +41,7 @@ class IntimacyRegressor(nn.Module):
         self.pooling = pooling
         self.frozen_layers: int | None = None
         self.frozen_dropout = False
+        use_fast_dropout(encoder)
         if is_packable(encoder):
             use_packing(encoder)
         hidden = int(encoder.config.hidden_size)
@@ -80,11 +82,11 @@ class IntimacyRegressor(nn.Module):
 
     def _encode_padded(self, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What `encode_packed` gives, for encoder families whose attention can't be told of packing."""
-        packing, text, _ = make_packing(lengths)
-        grid = ids.new_full((packing.texts * packing.width,), int(self.encoder.config.pad_token_id))
-        grid = grid.index_copy(0, packing.slot, ids).view(packing.texts, packing.width)
+        packing = make_packing(lengths, self.encoder)
+        grid = ids.new_full((len(lengths) * packing.width,), int(self.encoder.config.pad_token_id))
+        grid = grid.index_copy(0, packing.slot, ids).view(len(lengths), packing.width)
         output = self.encoder(input_ids=grid, attention_mask=packing.mask[:, 0, 0].long())
-        return output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot), text
+        return output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot), packing.text
 
 
 def build_model(

@@ -7,12 +7,14 @@ languages mixed as they come, at the speed of batches sorted by length.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from ablation.encoders.attention import Layout, attend
 from ablation.encoders.loading import transformer_layers
 
 #: Families (`model_type`) whose attention can be replaced through transformers' interface, with
@@ -29,21 +31,44 @@ NAME: Final = "packed"
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the tokens of a packed batch belong: `slot` (tokens,) in a padded (texts * width) grid."""
+    """Texts of these `lengths` (texts,) laid end to end: `text` and `position` (tokens,) say which token is which.
 
-    slot: torch.Tensor
-    mask: torch.Tensor
-    texts: int
-    width: int
+    `heads` is the attention's number of heads.
+    """
+
+    lengths: torch.Tensor
+    heads: int
+    text: torch.Tensor
+    position: torch.Tensor
+
+    @cached_property
+    def width(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def slot(self) -> torch.Tensor:
+        """Where the tokens belong in a padded grid (texts * width)."""
+        return self.text * self.width + self.position
+
+    @cached_property
+    def mask(self) -> torch.Tensor:
+        """True where the grid (texts, 1, 1, width) holds a token."""
+        return (torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None])[:, None, None, :]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The same for attention on a CPU."""
+        return Layout(tuple(self.lengths.tolist()), self.heads)
 
 
-def make_packing(lengths: torch.Tensor) -> tuple[Packing, torch.Tensor, torch.Tensor]:
-    """The packing for texts of these lengths (texts,), each token's text, and its position in it."""
-    texts, width = len(lengths), int(lengths.max())
-    columns = torch.arange(width, device=lengths.device)
-    mask = columns[None, :] < lengths[:, None]
-    text, position = mask.nonzero(as_tuple=True)
-    return Packing(text * width + position, mask[:, None, None, :], texts, width), text, position
+def make_packing(lengths: torch.Tensor, model: PreTrainedModel) -> Packing:
+    """The packing of texts of these lengths (texts,) for `model`."""
+    text = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    first = lengths.cumsum(0) - lengths
+    return Packing(
+        lengths, int(model.config.num_attention_heads), text, torch.arange(len(text), device=lengths.device) - first[text]
+    )
 
 
 def packed_attention(
@@ -59,17 +84,20 @@ def packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each text: query, key and value (1, heads, tokens, size) to (1, tokens, heads, size)."""
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, size)
+    if q.device.type == "cpu" and q.dtype != torch.bfloat16:
+        scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+        return attend(q, k, v, packing.layout, scale, dropout).unsqueeze(0), None
+    q, k, v = (_padded(states, packing) for states in (q, k, v))
+    attended = scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling)
+    return attended.transpose(1, 2).flatten(0, 1).index_select(0, packing.slot).unsqueeze(0), None
 
-    def unpack(states: torch.Tensor) -> torch.Tensor:
-        flat = states[0].transpose(0, 1)  # (tokens, heads, size)
-        grid = flat.new_zeros(packing.texts * packing.width, *flat.shape[1:]).index_copy(0, packing.slot, flat)
-        return grid.view(packing.texts, packing.width, *flat.shape[1:]).transpose(1, 2)
 
-    attended = scaled_dot_product_attention(
-        unpack(query), unpack(key), unpack(value), attn_mask=packing.mask, dropout_p=dropout, scale=scaling
-    )
-    flat = attended.transpose(1, 2).reshape(packing.texts * packing.width, *attended.shape[1:2], attended.shape[-1])
-    return flat.index_select(0, packing.slot).unsqueeze(0), None
+def _padded(states: torch.Tensor, packing: Packing) -> torch.Tensor:
+    """(tokens, heads, size) as (texts, heads, width, size), zeros where there is no token."""
+    texts, width = len(packing.lengths), packing.width
+    grid = states.new_zeros(texts * width, *states.shape[1:]).index_copy(0, packing.slot, states)
+    return grid.view(texts, width, *states.shape[1:]).transpose(1, 2)
 
 
 def is_packable(model: PreTrainedModel) -> bool:
@@ -90,16 +118,16 @@ def use_packing(model: PreTrainedModel) -> None:
 
 def encode_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Last hidden states (tokens, hidden), and each token's text (tokens,), of packed `ids` (tokens,)."""
-    packing, text, position = make_packing(lengths)
-    output = model(input_ids=ids.unsqueeze(0), position_ids=(position + position_offset(model)).unsqueeze(0), packing=packing)
-    return output.last_hidden_state[0], text
+    packing = make_packing(lengths, model)
+    positions = (packing.position + position_offset(model)).unsqueeze(0)
+    return model(input_ids=ids.unsqueeze(0), position_ids=positions, packing=packing).last_hidden_state[0], packing.text
 
 
 def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The embeddings' output (tokens, hidden) for packed `ids` (tokens,): where `layers_packed` goes on."""
-    _, _, position = make_packing(lengths)
+    positions = make_packing(lengths, model).position + position_offset(model)
     embeddings = model.get_submodule("embeddings")
-    embedded: torch.Tensor = embeddings(input_ids=ids[None], position_ids=(position + position_offset(model))[None])
+    embedded: torch.Tensor = embeddings(input_ids=ids[None], position_ids=positions[None])
     return embedded[0]
 
 
@@ -111,11 +139,11 @@ def layers_packed(
     `hidden` (tokens, hidden) is the output of the layer below `first`. With no `last`, all is run
     that `encode_packed` runs above that.
     """
-    packing, text, _ = make_packing(lengths)
+    packing = make_packing(lengths, model)
     states = hidden.unsqueeze(0)
     for layer in transformer_layers(model)[first:last]:
         states = layer(states, None, packing=packing)
     norm = dict(model.get_submodule("encoder").named_children()).get("LayerNorm")
     if last is None and norm is not None:  # XLM-R XL normalises once more above its layers
         states = norm(states)
-    return states[0], text
+    return states[0], packing.text
