@@ -4,4 +4,11 @@ The folders are the pipeline: `data` and `splits` feed `training` with the `mode
 `losses`; `runner` executes a `plan` of runs and hands what they measure to `tracking`.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# Set before torch is imported. Its threads spin while they wait for each other, and where any other process wants one
+# of the cores, a spinning thread keeps the one it waits for from running: a training step then takes up to ten times
+# as long (`tests/benchmarks/NOTES.md`). Threads that sleep cost nothing measurable on a machine of one's own.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

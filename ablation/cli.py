@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from ablation.bench.command import bench
 from ablation.console import (
     introduce,
     print_comparison,
@@ -297,6 +298,9 @@ def curves(
     if with_report and any(o.record for o in outcomes) and not undelivered():
         _build_report(console, experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri)
     raise_for_failures(console, outcomes)
+
+
+app.command()(bench)
 
 
 @app.command()

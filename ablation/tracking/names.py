@@ -17,6 +17,7 @@ STUDY: Final = "study"
 TRIAL: Final = "trial"
 CURVE_STUDY: Final = "curve study"
 CURVE: Final = "curve"
+BENCH: Final = "bench"
 VARIANT: Final = "ablation.variant"
 SPLIT: Final = "ablation.split"
 SEED: Final = "ablation.seed"
@@ -77,6 +78,9 @@ TUNING_FILE: Final = "tuning.json"
 TRAIN_CORPUS: Final = "corpus/train.parquet"
 TEST_CORPUS: Final = "corpus/test.parquet"
 COMPARISON: Final = "comparison"
+#: On a run of `ablation bench`: its table, and every figure that it was made of.
+BENCH_TABLE: Final = "bench.md"
+BENCH_FIGURES: Final = "bench.json"
 #: On a curve study's run: what its curves say of the paper's claims, with intervals over seeds.
 VERDICTS_FILE: Final = "verdicts.json"
 #: What is measured at each point of a curve study, by optimizer step: norms of each term's gradient with respect to the

@@ -108,6 +108,7 @@ def test_the_top_level_holds_what_was_agreed() -> None:
             "figures": "4,5", "signs": "as_printed,attract", "taus": "0.02,0.2,2", "seeds": "0,1,2", "data": "demo",
             "profile": "demo", "split": "dev1", "experiment": "", "fresh": "false", "report": "true",
         }),
+        ("bench", "bench", {"only": "", "data": "demo", "profile": "", "encoder": "", "rows": "512", "rounds": "3"}),
         ("report", "report", {"experiment": "", "out": "", "group": "1", "mix": "false", "ui_url": ""}),
     ],
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Speed and memory, measured against what a researcher would use instead."""

@@ -1,0 +1,54 @@
+"""The whole demo ablation in one command against its runs started one by one."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ablation.bench.table import Row
+from ablation.errors import RunError
+from ablation.tracking.store import open_store
+from ablation.variants import VARIANTS, parse_variants
+
+TARGET: Final = 0.6
+SPLITS: Final = ("dev1", "dev2")
+
+
+def measure_suite(data: str, profile: str, rounds: int, variants: str = "table3", splits: Sequence[str] = SPLITS) -> list[Row]:
+    """Seconds of the whole over the sum of the single commands; each in a store and a state folder of its own."""
+    single = [name for name in parse_variants(variants) if not VARIANTS[name].combines_runs]
+    wholes, sums = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            wholes.append(_seconds(Path(folder) / "whole", data, profile, [(variants, ",".join(splits))]))
+            one_by_one = [(variant, split) for split in splits for variant in single]
+            sums.append(_seconds(Path(folder) / "single", data, profile, one_by_one))
+    parts = {"whole_s": wholes, "one_by_one_s": sums}
+    ratio = tuple(whole / total for whole, total in zip(wholes, sums, strict=True))
+    what = "the whole demo ablation against its runs started one by one"
+    whole = "the whole demo ablation (Table 3 on both splits, no report)"
+    return [
+        Row("suite", what, ratio, "x", "at most", TARGET, parts=parts),
+        Row("suite", whole, tuple(wholes), "s"),
+    ]
+
+
+def _seconds(folder: Path, data: str, profile: str, asked: Sequence[tuple[str, str]]) -> float:
+    """What the commands for (variants, splits) take one after the other. Raises RunError if one fails."""
+    folder.mkdir()
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    open_store(uri)  # making a store's tables is not what is compared
+    began = time.perf_counter()
+    for variants, splits in asked:
+        done = subprocess.run(
+            [sys.executable, "-m", "ablation", "run", "--data", data, "--profile", profile, "--variants", variants,
+             "--splits", splits, "--tracking-uri", uri, "--report", "false"],
+            cwd=folder, env={**os.environ, "ABLATION_STATE": str(folder / "state")}, capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            raise RunError(f"ablation run --variants {variants} --splits {splits} failed: {done.stderr.strip()[-300:]}")
+    return time.perf_counter() - began

@@ -1,0 +1,114 @@
+"""What tracking takes from training: on SQLite, and on a server on this machine.
+
+A difference of two wall times can't show one percent on a machine whose speed varies by ten. So what
+is added up is what tracking does: the seconds that the training thread spends in its hooks, and the
+processor time of tracking's own threads, all of which it could at worst have taken from training.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import psutil
+
+from ablation.bench.table import Row
+from ablation.bench.workload import Workload, our_model
+from ablation.errors import RunError
+from ablation.tracking.runs import TrackedRun, start_run
+from ablation.tracking.store import experiment_id, open_store
+from ablation.training import Hooks, fit
+
+TARGET: Final = 0.01
+_SERVER_PATIENCE_S: Final = 120
+
+
+def measure_tracking(workload: Workload, rounds: int) -> list[Row]:
+    """Tracking's share of training time, on both kinds of store."""
+    with tempfile.TemporaryDirectory() as folder:
+        local = f"sqlite:///{Path(folder) / 'local.db'}"
+        found = {"SQLite": [overhead(workload, local) for _ in range(rounds)]}
+        with loopback_server(Path(folder)) as address:
+            found["a loopback server"] = [overhead(workload, address) for _ in range(rounds)]
+    return [
+        Row("tracking", f"tracking's share of training time, {store}", tuple(shares), "%", "at most", TARGET)
+        for store, shares in found.items()
+    ]
+
+
+def overhead(workload: Workload, uri: str) -> float:
+    """Of one epoch that is tracked as a run's is: points, system metrics, a tag at its end."""
+    store = open_store(uri)
+    tracked = start_run(store, experiment_id(store, "bench"), "tracking", {})
+    model, in_hooks = our_model(workload), 0.0
+
+    def timed(hook: Callable[[], None]) -> None:
+        nonlocal in_hooks
+        began = time.perf_counter()
+        hook()
+        in_hooks += time.perf_counter() - began
+
+    def on_point(values: Mapping[str, float], step: int) -> None:
+        timed(lambda: tracked.points(values, step))
+
+    threads_before, began = _others(tracked), time.perf_counter()
+    try:
+        fit(
+            model, workload.texts, workload.texts.take(np.arange(1)),
+            optimisation=workload.config.optimisation.model_copy(update={"epochs": 1}), loss=workload.config.loss, seed=0,
+            dev_scores=lambda predictions: {"pearson": 0.0}, hooks=Hooks(on_point=on_point),
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        threads = _others(tracked) - threads_before
+    finally:
+        tracked.end("FINISHED")
+    return (in_hooks + threads) / seconds
+
+
+def _others(tracked: TrackedRun) -> float:
+    """Processor seconds of this process's Python threads but the one that asks: they are tracking's."""
+    mine = {thread.native_id for thread in threading.enumerate()} - {threading.get_native_id()}
+    return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id in mine)
+
+
+@contextmanager
+def loopback_server(folder: Path) -> Iterator[str]:
+    """The address of an MLflow server that answers on this machine and ends with the block. Raises RunError if none comes up."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    backend = f"sqlite:///{folder / 'server.db'}"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(folder / "artifacts")]
+    address = f"http://127.0.0.1:{port}"
+    with (folder / "server.log").open("w") as log, subprocess.Popen(
+        command, stdout=log, stderr=log, start_new_session=True
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + _SERVER_PATIENCE_S
+            while not _answers(address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RunError(f"no MLflow server came up on {address}; its log: {folder / 'server.log'}")
+                time.sleep(0.2)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too; nothing of it is kept
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
