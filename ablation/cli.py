@@ -139,8 +139,7 @@ def plan(
             f"; about {sum(seconds.values()) / 60:.0f} minutes and {memory:.1f} GiB, measured from a few steps on this machine"
         )
         if estimates.from_earlier:
-            when = min(each.when for each in estimates.costs).replace("+00:00", " UTC").replace("T", " ")
-            summary += f" for an earlier plan ({when}); --measure does it again"
+            summary += f" for an earlier plan ({estimates.oldest}); --measure does it again"
     console.print(summary, markup=False)
 
 

@@ -79,6 +79,11 @@ class Estimates:
     def memory_bytes(self) -> int:
         return max((each.cost.memory_bytes for each in self.costs), default=0)
 
+    @property
+    def oldest(self) -> str:
+        """When the oldest of the costs was measured, as it is read."""
+        return min(each.when for each in self.costs).replace("T", " ").replace("+00:00", " UTC")
+
 
 def estimate_all(planned: Planned, *, anew: bool) -> Estimates:
     """What the runs still to do would take; with `anew`, kept costs are not used. Raises UsageError as `prepare_all` does.

@@ -1,5 +1,6 @@
 """Estimates grow with the work, rest on measurements, and those are kept under all that they depend on."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def test_a_second_plan_measures_nothing_and_says_the_same(plan: Any, measured: l
     assert (first.from_earlier, second.from_earlier) == (0, 2)
     assert first.seconds == second.seconds
     assert [each.when for each in first.costs] == [each.when for each in second.costs]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", second.oldest)
 
 
 def test_it_measures_anew_when_told_so(plan: Any, measured: list[RunConfig]) -> None:
