@@ -26,6 +26,7 @@ from ablation.options import (
     EncoderName,
     Experiment,
     Fresh,
+    Measure,
     Profile,
     Seeds,
     Set,
@@ -109,25 +110,20 @@ def plan(
     set_: Set = None,
     fresh: Fresh = "false",
     tracking_uri: TrackingUri = None,
-    measure: Annotated[bool, typer.Option(help="Measure a few steps to estimate time and memory.")] = True,
+    measure: Measure = None,
 ) -> None:
     """Show what `run` would do with the same arguments, what it would reuse, and what it would take."""
     request = _request(data, profile, variants, splits, seeds, encoder, experiment, set_, fresh, tracking_uri, None)
     from rich.table import Table
     from rich.text import Text
 
-    from ablation.estimate import Cost, estimate
-    from ablation.request import lay_out, prepare_all
+    from ablation.costs import estimate_all
+    from ablation.request import lay_out
 
     console = screen()
     planned = lay_out(request)
-    seconds: dict[object, float] = {}
-    known: dict[tuple[object, ...], Cost] = {}
-    if measure:
-        preparations = prepare_all(planned)
-        for run in planned.runs:
-            if run.config is not None and not run.is_reused:
-                seconds[run.key] = estimate(preparations.get(run.config), [(run.key, run.config)], known)[0]
+    estimates = None if measure is False else estimate_all(planned, anew=bool(measure))
+    seconds = estimates.seconds if estimates else {}
     table = Table(title=f"{len(planned.runs)} runs", title_justify="left")
     for heading in ("variant", "split", "seed", "state", "estimate", "why"):
         table.add_column(heading, justify="right" if heading in ("seed", "estimate") else "left")
@@ -138,11 +134,13 @@ def plan(
     console.print(table)
     to_do = sum(not run.is_reused for run in planned.runs)
     summary = f"{to_do} to do, {len(planned.runs) - to_do} reused"
-    if known:
-        memory = max(cost.memory_bytes for cost in known.values()) / 2**30
+    if estimates and estimates.costs:
+        memory = estimates.memory_bytes / 2**30
         summary += (
             f"; about {sum(seconds.values()) / 60:.0f} minutes and {memory:.1f} GiB, measured from a few steps on this machine"
         )
+        if estimates.from_earlier:
+            summary += f" for an earlier plan ({estimates.oldest}); --measure does it again"
     console.print(summary, markup=False)
 
 

@@ -16,6 +16,14 @@ EncoderName = Annotated[str, typer.Option(help="bundled, a Hugging Face Hub id, 
 Experiment = Annotated[str, typer.Option(help="MLflow experiment. [default: ablation, or the one of mlflow run]")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field, e.g. loss.tau=0.1; repeatable.")]
 Fresh = Annotated[str, typer.Option(help="true trains again what had finished before.", metavar="true|false")]
+Measure = Annotated[
+    bool | None,
+    typer.Option(
+        "--measure/--no-measure",
+        help="Measure a few steps anew, or leave time and memory out. [default: measure what no earlier plan has]",
+        show_default=False,
+    ),
+]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI, or ./mlflow.db]")]
 
 

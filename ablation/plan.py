@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from ablation.config import RunConfig, resolve
 from ablation.data.corpus import Corpus
-from ablation.encoders.loading import encoder_digest
+from ablation.encoders.sources import encoder_digest
 from ablation.identity import Identity, RunKey, code_digest, identify, libraries
 from ablation.splits import parse_splits
 from ablation.tracking.history import PastRun
@@ -67,18 +67,24 @@ def make_plan(
     if tuning:
         shared["tuning"] = tuning  # the same settings chosen by hand had another chance
     plan: list[PlannedRun] = []
+    of_key: dict[RunKey, list[PastRun]] = {}
+    for run in past:
+        of_key.setdefault(run.key, []).append(run)
     for split in split_names:
         for seed in seeds:
             for name, config in configs.items():
                 key = RunKey(name, split, seed)
                 parts = {**shared, "config": config.digest(), "encoder": encoders[config.model.encoder]}
-                plan.append(_planned(key, config, identify(key, parts), past, None if fresh else intact))
+                plan.append(_planned(key, config, identify(key, parts), of_key.get(key, []), None if fresh else intact))
+    members_of: dict[tuple[str, int], list[str]] = {}
+    for planned in plan:
+        members_of.setdefault((planned.key.split, planned.key.seed), []).append(planned.identity.digest)
     for split in split_names:
         for seed in seeds:
-            members = [p.identity.digest for p in plan if p.config and (p.key.split, p.key.seed) == (split, seed)]
+            members = members_of.get((split, seed), [])
             for name in combined:
                 key = RunKey(name, split, seed)
-                plan.append(_planned(key, None, ensemble_identity(key, members), past, None if fresh else intact))
+                plan.append(_planned(key, None, ensemble_identity(key, members), of_key.get(key, []), None if fresh else intact))
     return plan
 
 
@@ -91,11 +97,10 @@ def _planned(
     key: RunKey,
     config: RunConfig | None,
     identity: Identity,
-    past: Sequence[PastRun],
+    mine: Sequence[PastRun],
     intact: Callable[[PastRun], bool] | None,
 ) -> PlannedRun:
-    """`intact` is None where finished runs are to be ignored."""
-    mine = [run for run in past if run.key == key]
+    """`mine` are the past runs of this key, newest first; `intact` is None where finished ones are to be ignored."""
     same = [run for run in mine if run.identity == identity.digest]
     finished = [run for run in same if run.status == "FINISHED"]
     if finished and intact is None:

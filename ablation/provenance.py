@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-import torch
 
 
 class Source(NamedTuple):
@@ -33,13 +32,15 @@ def source() -> Source:
 
 def environment() -> dict[str, Any]:
     """Versions of all installed packages, the machine, and what decides the order of sums on it."""
+    import torch  # seconds, and only a run's beginning needs it
+
     packages = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
     return {
         "python": platform.python_version(),
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
         "host": platform.node(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "torch_threads": torch.get_num_threads(),
@@ -48,7 +49,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

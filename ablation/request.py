@@ -3,18 +3,20 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.experiment import Prepared, check_depth, preparation_key, prepare
 from ablation.plan import PlannedRun, make_plan
 from ablation.tracking import names
 from ablation.tracking.history import past_runs
-from ablation.tracking.runs import is_whole
+from ablation.tracking.reading import is_whole
 from ablation.tracking.store import Store, find_experiment, open_store
 from ablation.tuning import Tuning, load_tuning
 from ablation.variants import parse_variants
+
+if TYPE_CHECKING:
+    from ablation.experiment import Prepared
 
 DEFAULT_EXPERIMENT: Final = "ablation"
 
@@ -57,9 +59,11 @@ class Preparations:
     """Tokenised corpora and loaded encoders, each made once for all the runs that share it."""
 
     corpus: Corpus
-    made: dict[tuple[object, ...], Prepared] = field(default_factory=dict)
+    made: "dict[tuple[object, ...], Prepared]" = field(default_factory=dict)
 
-    def get(self, config: RunConfig) -> Prepared:
+    def get(self, config: RunConfig) -> "Prepared":
+        from ablation.experiment import preparation_key, prepare  # with torch and transformers: not where all is reused
+
         key = preparation_key(config)
         if key not in self.made:
             self.made[key] = prepare(self.corpus, config)
@@ -94,6 +98,8 @@ def prepare_all(planned: Planned) -> Preparations:
     preparations = Preparations(planned.corpus)
     for run in planned.runs:
         if run.config is not None and not run.is_reused:
+            from ablation.experiment import check_depth
+
             check_depth(run.config.model, preparations.get(run.config))
     return preparations
 

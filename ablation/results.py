@@ -3,15 +3,17 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ablation import comparison
 from ablation.data.corpus import Corpus
-from ablation.experiment import Result
 from ablation.identity import RunKey
 from ablation.records import RunRecord
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, now
+
+if TYPE_CHECKING:
+    from ablation.experiment import Result
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Outcome:
     kept: str = ""
 
 
-def keep(tracked: TrackedRun, result: Result) -> None:
+def keep(tracked: TrackedRun, result: "Result") -> None:
     """A run's finals: figures as metrics of their own names, predictions and the record as artifacts."""
     record = result.record
     finals = {f"best/dev_{name}": value for name, value in record.dev.items()}

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,13 +16,10 @@ from ablation import provenance
 from ablation.checkpoints import clear, mend, prune
 from ablation.claims import POLL_S, claim
 from ablation.config import RunConfig
-from ablation.ensemble import run_ensemble
-from ablation.experiment import Prepared, Result, run_experiment
 from ablation.identity import Identity, RunKey
 from ablation.plan import PlannedRun, ensemble_identity
 from ablation.progress import Progress
 from ablation.records import RunRecord
-from ablation.reproducer import kept_in
 from ablation.request import DEFAULT_EXPERIMENT, Planned, Preparations, adopted_experiment, prepare_all
 from ablation.results import Outcome, conclude, keep
 from ablation.splits import make_split
@@ -31,7 +29,10 @@ from ablation.tracking.history import finished_run
 from ablation.tracking.processes import end_orphans, end_with, mlflow_run
 from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, is_whole, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id
-from ablation.training import Hooks, OnTerms
+
+if TYPE_CHECKING:
+    from ablation.experiment import Prepared, Result
+    from ablation.training import OnTerms
 
 
 def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
@@ -239,7 +240,7 @@ def _do(
 def _train(
     planned: Planned, run: PlannedRun, config: RunConfig, preparations: Preparations, tracked: TrackedRun, progress: Progress,
     checkpoints: Path,
-) -> Result:  # fmt: skip
+) -> "Result":  # fmt: skip
     export = planned.request.export
     folder = None if export is None else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
     return train_tracked(
@@ -249,13 +250,18 @@ def _train(
 
 
 def train_tracked(
-    tracked: TrackedRun, config: RunConfig, prepared: Prepared, key: RunKey, identity: str, progress: Progress,
-    *, on_terms: OnTerms | None = None, export_to: Path | None = None, checkpoints: Path | None = None,
-) -> Result:  # fmt: skip
+    tracked: TrackedRun, config: RunConfig, prepared: "Prepared", key: RunKey, identity: str, progress: Progress,
+    *, on_terms: "OnTerms | None" = None, export_to: Path | None = None, checkpoints: Path | None = None,
+) -> "Result":  # fmt: skip
     """Train with `config`; its settings and points go to `tracked`, the points as a table of their own too.
 
     Raises what `run_experiment` does.
     """
+    # Here, and in `_combine`: with transformers they take seconds, which a plan that has all its runs does without.
+    from ablation.experiment import run_experiment
+    from ablation.reproducer import kept_in
+    from ablation.training import Hooks
+
     tracked.params(config.flat())
     tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
     curves: list[tuple[int, str, float]] = []
@@ -286,8 +292,10 @@ def _members(key: RunKey, outcomes: Mapping[RunKey, Outcome]) -> list[Outcome]:
     return [o for k, o in outcomes.items() if (k.split, k.seed) == (key.split, key.seed) and o.record and not o.record.members]
 
 
-def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Outcome]) -> Result:
+def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Outcome]) -> "Result":
     """The ensemble over `members`, from their stored predictions."""
+    from ablation.ensemble import run_ensemble
+
     run_ids = {o.key.variant: o.run_id for o in members if o.record and not o.record.collapsed and o.run_id}
     dev = {name: read_frame(planned.store, run_id, names.DEV_PREDICTIONS) for name, run_id in run_ids.items()}
     test = None

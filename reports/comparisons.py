@@ -30,6 +30,8 @@ STEPS: Final = (
     ("mse+cl", "epm+cl"),
     ("epm+cl", "epm+cl(attract)"),
 )
+#: So many p values, one for each seed, can be read in a cell.
+MOST_LISTED: Final = 10
 OUTCOME_MARKS: Final[dict[str, Mark]] = {"supported": "good", "not supported": "bad", "not decidable": "unsure"}
 
 
@@ -112,7 +114,7 @@ def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
                 Cell(str(s.measure)),
                 span(e.over_rows, e),
                 number(e.p_rows, 4),
-                Cell(", ".join(f"{p:.3f}" for p in williams if np.isfinite(p)) or "–", _median(williams)),
+                Cell(by_seed(williams), _median(williams)),
                 Cell(str(len(e.seeds)), len(e.seeds)),
                 span(e.over_seeds, e),
                 number(st.probability_of_improvement(b, a)),
@@ -249,6 +251,14 @@ def order_table(measured: Measurements) -> Table:
 def _runs(measured: Measurements, variant: str, step: Step, estimate: Estimate) -> list[StoredRun]:
     runs = measured.runs(variant, step.measure.place)
     return [runs[seed] for seed in estimate.seeds]
+
+
+def by_seed(values: Sequence[float]) -> str:
+    """Each p value; of more than a cell can hold, the median and the range."""
+    known = [v for v in values if np.isfinite(v)]
+    if len(known) <= MOST_LISTED:
+        return ", ".join(f"{p:.3f}" for p in known) or "–"
+    return f"median {np.median(known):.3f} of {len(known)}, {min(known):.3f} to {max(known):.3f}"
 
 
 def _median(values: Sequence[float]) -> float | None:

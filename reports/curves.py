@@ -123,11 +123,19 @@ def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve
     for run in runs:
         frame = frames[run.run_id]
         if frame is not None:
-            points = frame[frame["name"] == METRIC].sort_values("step")
-            measured = frame[frame["name"].isin(names.GRADIENTS)]
-            gradients = measured.pivot(index="step", columns="name", values="value").rename(columns=_without_prefix)
-            curves.append(Curve(run, points["step"].to_numpy(), points["value"].to_numpy(np.float64), gradients))
+            name = frame["name"].to_numpy(dtype=object)
+            step, value = (frame[column].to_numpy()[name == METRIC] for column in ("step", "value"))
+            order = np.argsort(step, kind="stable")
+            curves.append(Curve(run, step[order], value[order].astype(np.float64), _gradients(frame, name)))
     return curves
+
+
+def _gradients(frame: pd.DataFrame, name: np.ndarray) -> pd.DataFrame:
+    """The points of `frame`, whose names are `name`, that are of gradients: one row a step, one column a norm."""
+    measured = np.isin(name, names.GRADIENTS)
+    if not measured.any():
+        return pd.DataFrame()
+    return frame[measured].pivot(index="step", columns="name", values="value").rename(columns=_without_prefix)
 
 
 def _without_prefix(name: str) -> str:

@@ -56,7 +56,8 @@ def write(figure: Figure, folder: Path, name: str) -> list[Path]:
     files = []
     with mpl.style.context(_STYLE):
         figure.draw_without_rendering()  # lays it out, once for all forms
-    figure.set_layout_engine("none")
+        # The layout stands. With an engine, even one that does nothing, each form would be drawn twice.
+        figure.set_layout_engine(None)
     for suffix in FORMATS:
         file = folder / f"{name}.{suffix}"
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[suffix]

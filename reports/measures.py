@@ -54,9 +54,23 @@ class Sample:
     predictions: np.ndarray
     unseen: tuple[str, ...]
 
-    @property
+    @cached_property
     def languages(self) -> list[str]:
         return ordered(set(self.language.tolist()))
+
+    @cached_property
+    def strata(self) -> np.ndarray:
+        """(rows,): the index of each row's language in `languages`."""
+        number = {language: i for i, language in enumerate(self.languages)}
+        return np.array([number[language] for language in self.language], dtype=np.int64)
+
+    def numbers(self, subset: str) -> list[int]:
+        """A subset's languages by their index."""
+        return [self.languages.index(language) for language in self.members(subset)]
+
+    def rows_of(self, subset: str) -> np.ndarray:
+        """(rows,): which rows are of a subset's languages."""
+        return np.isin(self.strata, self.numbers(subset))
 
     def members(self, subset: str) -> list[str]:
         """The languages of a subset; none if the sample has no such rows."""
@@ -129,7 +143,7 @@ class Measurements:
     sample_of: Mapping[tuple[str, str], Sample]
     _cache: dict[tuple[object, ...], Estimate] = field(default_factory=dict, compare=False)
 
-    @property
+    @cached_property
     def measures(self) -> list[Measure]:
         """Those that have a Pearson in some run: splits first, in order, then the test rows."""
         known = {measure for (_, measure), value in self.values.items() if np.isfinite(value)}
@@ -154,8 +168,15 @@ class Measurements:
 
     def runs(self, variant: str, place: str) -> dict[int, StoredRun]:
         """The runs behind a cell, by seed."""
-        split = self.test_from if place == TEST else place
-        return {run.seed: run for run in self.group.runs if (run.variant, run.split) == (variant, split)}
+        return self._cells.get((variant, self.test_from if place == TEST else place), {})
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], dict[int, StoredRun]]:
+        """The runs by variant and split, then by seed."""
+        found: dict[tuple[str, str], dict[int, StoredRun]] = {}
+        for run in self.group.runs:
+            found.setdefault((run.variant, run.split), {})[run.seed] = run
+        return found
 
     def cell(self, variant: str, measure: Measure) -> Estimate:
         """A variant's mean over its seeds."""
@@ -218,10 +239,10 @@ class Measurements:
         sample, other = (self.sample_of.get((run.run_id, measure.place)) for run in (first, second))
         if sample is None or sample is not other:
             return float("nan"), float("nan"), float("nan"), 0
-        rows = np.isin(sample.language, sample.members(measure.subset))
+        rows = sample.rows_of(measure.subset)
         x, y = (sample.predictions[rows, sample.runs.index(run.run_id)] for run in (first, second))
-        label = sample.label[rows]
-        return st.pearson(x, label), st.pearson(y, label), st.pearson(x, y), int(rows.sum())
+        r12, r13 = (self.values.get((run.run_id, measure), float("nan")) for run in (first, second))
+        return r12, r13, st.pearson(x, y), int(rows.sum())
 
 
 def measure(experiment: Experiment, group: Group, *, seed: int = 0, resamples: int = st.RESAMPLES) -> Measurements:
@@ -274,8 +295,11 @@ def _samples(
         frame = frames.get(run.run_id)
         if frame is None:
             continue
-        frame = frame[np.isfinite(frame["label"])].sort_values("row")
+        if not np.isfinite(frame["label"].to_numpy()).all():
+            frame = frame[np.isfinite(frame["label"])]
         if len(frame):
+            if (np.diff(frame["row"].to_numpy()) < 0).any():
+                frame = frame.sort_values("row")
             rows = frame["row"].to_numpy(np.int64).tobytes(), frame["label"].to_numpy(np.float64).tobytes()
             key = (*rows, run.part("data").encode())
             alike.setdefault(key, []).append((run, frame))
@@ -303,21 +327,18 @@ def _resample(
     values: dict[tuple[str, Measure], float],
     draws: dict[tuple[str, Measure], np.ndarray],
 ) -> None:
-    codes = sample.languages
-    number = {language: i for i, language in enumerate(codes)}
-    strata = np.array([number[language] for language in sample.language], dtype=np.int64)
-    wanted = [(Measure(sample.place, subset), sample.members(subset)) for subset in sample.subsets]
     # The rows' own seed: the same resamples whichever runs are compared on them.
     own_seed = zlib.crc32(f"{seed} {sample.place}".encode())
-    at_a_time = 64  # models: bounds the memory of the sums
+    at_a_time = 512  # models: bounds the memory of the sums, each part draws the same rows anew
     for start in range(0, len(sample.runs), at_a_time):
         part = slice(start, start + at_a_time)
         drawn = st.bootstrap_pearson(
-            sample.predictions[:, part], sample.label, seed=own_seed, resamples=resamples, strata=strata,
-            subsets=[[number[language] for language in languages] for _, languages in wanted],
+            sample.predictions[:, part], sample.label, seed=own_seed, resamples=resamples, strata=sample.strata,
+            subsets=[sample.numbers(subset) for subset in sample.subsets],
         )  # fmt: skip
-        for i, (each, languages) in enumerate(wanted):
-            rows = np.isin(sample.language, languages)
-            for j, run in enumerate(sample.runs[part]):
-                values[(run, each)] = st.pearson(sample.predictions[rows, start + j], sample.label[rows])
-                draws[(run, each)] = drawn[i, :, j].astype(np.float32)
+        for subset, of_subset in zip(sample.subsets, drawn, strict=True):
+            each, rows = Measure(sample.place, subset), sample.rows_of(subset)
+            found = st.pearsons(sample.predictions[rows, part], sample.label[rows])
+            by_run = np.ascontiguousarray(of_subset.T, dtype=np.float32)
+            for run, value, of_run in zip(sample.runs[part], found, by_run, strict=True):
+                values[(run, each)], draws[(run, each)] = float(value), of_run

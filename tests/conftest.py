@@ -78,7 +78,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ablation.tracking.store import open_store
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_store(f"sqlite:///{file}")
+    assert open_store(f"sqlite:///{file}").client  # a store that nothing was asked of has no tables yet
     return file
 
 

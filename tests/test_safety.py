@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ablation.cli import main
-from ablation.encoders.loading import encoder_digest, load_encoder
+from ablation.encoders.loading import load_encoder
+from ablation.encoders.sources import encoder_digest
 from ablation.encoders.tiny import tiny_encoder
 from ablation.encoders.trimming import full_vocabulary
 from ablation.errors import UsageError

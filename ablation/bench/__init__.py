@@ -1,1 +1,1 @@
-"""Speed and memory, measured against what a researcher would use instead."""
+"""Speed, memory and growth: this suite measured against what a researcher would use instead, and against its own size."""

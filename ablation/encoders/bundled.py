@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from ablation.encoders.cache import built_once
 from ablation.errors import UsageError
@@ -59,6 +56,11 @@ def bundled_encoder() -> Path:
 
 
 def _build(folder: Path) -> None:
+    # Here, since a built encoder's folder is found without them.
+    import torch
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
     content = _checked(*WEIGHTS).read_bytes()
     sizes, tensors = read_q4_file(content)

@@ -1,22 +1,17 @@
-"""From an encoder's name to its weights and tokenizer: bundled, tiny, a local folder or a Hub id.
+"""From an encoder's name to its weights and tokenizer.
 
 Weights are read from safetensors only: nothing is unpickled, and no code that an encoder brings
 along is executed.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
-from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
-from ablation.encoders.bundled import bundled_encoder
-from ablation.encoders.tiny import tiny_encoder
+from ablation.encoders.sources import explain, quieten, source_of
 from ablation.errors import UsageError
 
 #: Encoder families (`model_type`) whose first token was trained as a sentence vector; the others
@@ -44,8 +39,8 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     Raises UsageError if it can't be found, is no encoder, has only pickled weights, or has fewer
     layers than asked for.
     """
-    _quieten()
-    source = _source(name)
+    quieten()
+    source = source_of(name)
     options = {"trust_remote_code": False, "local_files_only": isinstance(source, Path)}
     try:
         config = AutoConfig.from_pretrained(source, **options)
@@ -60,7 +55,7 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     except UsageError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
-        raise UsageError(_explain(name, source, error)) from error
+        raise UsageError(explain(name, source, error)) from error
     if lacking := sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler.")):
         raise UsageError(f"encoder {name!r}: {len(lacking)} weights are not in its files, such as {lacking[0]}; get it again")
     if len(tokenizer.get_vocab()) < FEWEST_TOKENS:  # without its files transformers makes one that knows no word
@@ -78,26 +73,6 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     return Encoder(name, model.eval(), tokenizer)
 
 
-def encoder_digest(name: str) -> str:
-    """What identifies the encoder's weights and tokenizer, without loading them.
-
-    The SHA-256 of a local folder's files, or the commit that a Hub id stands at. Raises UsageError
-    like `load_encoder`.
-    """
-    _quieten()
-    source = _source(name)
-    if isinstance(source, Path):
-        try:
-            return _files_digest(source)
-        except OSError as error:
-            raise UsageError(f"encoder {name!r}: {error.filename}: can't be read: {error.strerror}") from error
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # the libraries below raise a dozen kinds
-        raise UsageError(_explain(name, source, error)) from error
-    return str(getattr(config, "_commit_hash", None) or "unknown")
-
-
 def pooling_of(encoder: Encoder, pooling: str) -> str:
     """ "cls" or "mean"; `pooling` = "auto" decides by the encoder's family."""
     if pooling != "auto":
@@ -112,59 +87,3 @@ def transformer_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return module
     raise UsageError(f"encoder {model.config.model_type}: no stack of {count} transformer layers found in it")
-
-
-def _quieten() -> None:
-    """No bars, retries and notes on dropped weights: they would tear the run table."""
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
-
-
-def _source(name: str) -> Path | str:
-    if name == "bundled":
-        return bundled_encoder()
-    if name == "tiny":
-        return tiny_encoder()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"encoder {name!r}: the folder has no config.json; it needs the Hub's layout")
-        if not list(folder.glob("*.safetensors")):
-            raise UsageError(f"encoder {name!r}: no .safetensors file in the folder; pickled weights are not read")
-        _require_safe_index(name, folder / "model.safetensors.index.json")
-        return folder
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UsageError(f"encoder {name!r}: there is no such folder")
-    return name
-
-
-def _require_safe_index(name: str, index: Path) -> None:
-    """An index may name any file as a part of the weights: only safetensors beside it are let through."""
-    if not index.is_file():
-        return
-    try:
-        parts = {str(part) for part in json.loads(index.read_text("utf-8"))["weight_map"].values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"encoder {name!r}: {index.name} is no index of weights: {type(error).__name__}") from error
-    if wrong := sorted(part for part in parts if Path(part).name != part or not part.endswith(".safetensors")):
-        raise UsageError(f"encoder {name!r}: {index.name} names {wrong[0]!r}: only .safetensors files beside it are read")
-
-
-def _explain(name: str, source: Path | str, error: Exception) -> str:
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    if isinstance(source, Path):
-        return f"encoder {name!r}: can't be loaded from {source}: {first_line}"
-    return (
-        f"encoder {name!r}: can't be had from the Hugging Face Hub ({first_line}); check the id and the network, "
-        "give a local folder in the Hub's layout, or use --encoder bundled"
-    )
-
-
-def _files_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -3,10 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
-
 from ablation.encoders.cache import built_once
 from ablation.seeding import seed_for
 
@@ -20,6 +16,11 @@ def tiny_encoder() -> Path:
 
 
 def _build(folder: Path) -> None:
+    # Here, since a built encoder's folder is found without them.
+    import torch
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *characters, "<mask>"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

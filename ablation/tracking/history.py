@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from ablation.identity import RunKey
 from ablation.tracking import names
-from ablation.tracking.outages import patiently
-from ablation.tracking.runs import is_whole
+from ablation.tracking.reading import is_whole, read_runs, row_of
 from ablation.tracking.store import Store
+from ablation.tracking.tables import RunRow
 
 
 @dataclass(frozen=True)
@@ -30,49 +26,38 @@ class PastRun:
 
 
 def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[PastRun]:
-    """All runs of the experiment that belong to an ablation (or are of another kind), newest first; asked for in pages."""
-    return [_past_run(run) for run in _pages(store, experiment, kind)]
+    """All runs of the experiment that belong to an ablation (or are of another kind), newest first."""
+    return [_past_run(run) for run in reversed(read_runs(store, experiment, [kind]))]
 
 
 def finished_run(store: Store, experiment: str, identity: str, kind: str = names.RUN) -> PastRun | None:
     """The newest finished run of that identity; None where there is none, or where the store does not answer."""
+    from mlflow.exceptions import MlflowException
+
     wanted = f"tags.`{names.KIND}` = '{kind}' and tags.`{names.IDENTITY}` = '{identity}' and attributes.status = 'FINISHED'"
     try:
         found = store.client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time DESC"])
     except MlflowException:
         return None
-    return _past_run(found[0]) if found else None
+    return _past_run(row_of(found[0])) if found else None
 
 
 def unwhole_runs(store: Store, experiment: str) -> Iterator[tuple[str, RunKey]]:
     """Ids and keys of the finished runs whose artifacts are not all there with their sizes."""
-    for run in _pages(store, experiment, names.RUN):
-        past = _past_run(run)
+    for past in past_runs(store, experiment):
         if past.status == "FINISHED" and not is_whole(store, past.run_id, past.manifest):
             yield past.run_id, past.key
 
 
-def _pages(store: Store, experiment: str, kind: str) -> Iterator[Run]:
-    token: str | None = None
-    while True:
-        wanted, order = f"tags.`{names.KIND}` = '{kind}'", ["attributes.start_time DESC"]
-        ask = partial(store.client.search_runs, [experiment], wanted, order_by=order, page_token=token)
-        page = patiently(ask, store.uri)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _past_run(run: Run) -> PastRun:
-    tags = run.data.tags
+def _past_run(run: RunRow) -> PastRun:
+    tags = run.tags
     return PastRun(
-        run_id=run.info.run_id,
+        run_id=run.run_id,
         key=RunKey(tags[names.VARIANT], tags[names.SPLIT], int(tags[names.SEED])),
-        status=run.info.status,
+        status=run.status,
         identity=tags.get(names.IDENTITY, ""),
         parts={name.removeprefix(names.IDENTITY_PART): v for name, v in tags.items() if name.startswith(names.IDENTITY_PART)},
-        params=dict(run.data.params),
+        params=dict(run.params),
         reason=tags.get(names.REASON),
         manifest=tags.get(names.MANIFEST),
         profile=tags.get(names.PROFILE),

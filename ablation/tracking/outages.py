@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from mlflow.exceptions import MlflowException
-
 from ablation.errors import RunError
 
 #: Seconds without an answer after which nothing waits for a server any longer.
@@ -39,6 +37,8 @@ def status_of(error: BaseException) -> int | None:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
         return status
+    from mlflow.exceptions import MlflowException  # takes a second, and is needed where something went wrong
+
     if not isinstance(error, MlflowException):
         return None
     # MLflow takes statuses that it has no name for as 500, and so it takes a connection that failed.

@@ -9,14 +9,12 @@ import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -25,6 +23,9 @@ from ablation.tracking import names
 from ablation.tracking.outages import patiently, without_password
 from ablation.tracking.points import PointWriter
 from ablation.tracking.processes import this_process
+from ablation.tracking.reading import is_whole as is_whole
+from ablation.tracking.reading import read_frame as read_frame
+from ablation.tracking.reading import read_json as read_json
 from ablation.tracking.store import Store
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -202,37 +203,3 @@ def reopen_run(store: Store, run_id: str) -> None:
 def now() -> str:
     """The time, ISO 8601, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def read_frame(store: Store, run_id: str, path: str) -> pd.DataFrame:
-    """The Parquet artifact `path` of a run. Raises RunError if a server is away."""
-    return pd.read_parquet(io.BytesIO(_read(store, run_id, path)))
-
-
-def read_json(store: Store, run_id: str, path: str) -> Any:
-    """The JSON artifact `path` of a run. Raises RunError if a server is away."""
-    return json.loads(_read(store, run_id, path))
-
-
-def _read(store: Store, run_id: str, path: str) -> bytes:
-    """An artifact's bytes, also of one that is still on its way to the server."""
-    if store.delivery and (waiting := store.delivery.artifact(run_id, path)) is not None:
-        return waiting
-    with tempfile.TemporaryDirectory() as scratch:
-        download = store.client.download_artifacts
-        return Path(patiently(lambda: download(store.run_id(run_id), path, scratch), store.uri)).read_bytes()
-
-
-def is_whole(store: Store, run_id: str, manifest: str | None) -> bool:
-    """Whether every artifact of the run's manifest is there with its size. Raises RunError if a server is away."""
-    if not manifest:
-        return False
-    expected: dict[str, int] = json.loads(manifest)
-    found: dict[str, int | None] = {}
-    try:
-        for folder in {path.rpartition("/")[0] for path in expected}:
-            listed = patiently(partial(store.client.list_artifacts, run_id, folder or None), store.uri)
-            found |= {f.path: f.file_size for f in listed if not f.is_dir}
-    except (MlflowException, OSError):
-        return False
-    return all(found.get(path) == size for path, size in expected.items())

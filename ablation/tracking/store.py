@@ -5,22 +5,24 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from ablation.errors import UsageError
-from ablation.tracking.delivery import Delivery
+from ablation.tracking import tables
 from ablation.tracking.outages import is_remote, patiently, without_credentials
 from ablation.tracking.outages import without_password as without_password
-from ablation.tracking.spool import Spool
+from ablation.tracking.tables import SQLITE as _SQLITE
 
-_SQLITE: Final = "sqlite:///"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+
+    from ablation.tracking.delivery import Delivery
+
 _IMPATIENT: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
@@ -28,27 +30,35 @@ class Writer(Protocol):
     """What runs are written with, as MlflowClient has it."""
 
     def log_batch(
-        self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
+        self, run_id: str, metrics: "Sequence[Metric]" = (), params: "Sequence[Param]" = (), tags: "Sequence[RunTag]" = ()
     ) -> Any: ...
 
-    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None: ...
+    def log_inputs(self, run_id: str, datasets: "Sequence[DatasetInput]") -> None: ...
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None: ...
 
     def set_terminated(self, run_id: str, status: str) -> None: ...
 
 
-@dataclass(frozen=True)
 class Store:
     """A tracking store that answers. `uri` is absolute, so it means the same from every folder.
 
     What is behind a server is written through a `delivery`, since a server can go away; `client` is
-    for reading, and for what has to be there at once.
+    for reading, and for what has to be there at once. A SQLite file gets its client, and a new one its
+    tables, when they are first needed: MLflow takes seconds for both, and a plan does without.
     """
 
-    uri: str
-    client: MlflowClient
-    delivery: Delivery | None = None
+    def __init__(self, uri: str, client: "MlflowClient | None" = None, delivery: "Delivery | None" = None) -> None:
+        self.uri = uri
+        self.delivery = delivery
+        #: Where the artifacts of runs are that were read from a SQLite file's tables, by run id.
+        self.artifact_uris: dict[str, str] = {}
+        self._client = client
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """Raises UsageError if a SQLite store's tables can't be made."""
+        return self._client or _client_of_sqlite(self.uri)
 
     @property
     def writer(self) -> Writer:
@@ -62,27 +72,28 @@ class Store:
 def open_store(uri: str | None = None) -> Store:
     """The store at `uri`, else at `$MLFLOW_TRACKING_URI`, else `mlflow.db` in the current folder.
 
-    A new SQLite store is made by one process at a time (several at once break it). Raises
-    UsageError if the store can't be used.
+    Raises UsageError if the store can't be used.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
     try:
         uri = absolute_uri(uri)
         require_sqlite_of("experiments", uri)
-        # The handle is made under the lock too: it upgrades the tables of a new store.
         if uri.startswith(_SQLITE):
-            file = Path(uri.removeprefix(_SQLITE))
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = file.with_name(f".{file.name}.lock")
-            lock.touch()  # raises where nobody may write; FileLock would wait for ever
-            with FileLock(lock):
-                client = _answering_client(uri)
-        else:
-            client = _answering_client(uri)
-    except Exception as error:  # MLflow, SQLAlchemy, alembic and a missing driver raise a dozen kinds
-        raise UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}") from error
-    delivery = Delivery(client, Spool(without_credentials(uri))) if is_remote(uri) else None
-    return Store(uri, client, delivery)
+            _lock_of(uri)
+            with tables.opened(uri) as connection:
+                usable = connection is not None or not _has_content(uri)
+            return Store(uri, None if usable else _client_of_sqlite(uri))
+        client = _answering_client(uri)
+    except UsageError:
+        raise
+    except Exception as error:  # MLflow, SQLAlchemy and a missing driver raise a dozen kinds
+        raise _unusable(uri, error) from error
+    if not is_remote(uri):
+        return Store(uri, client)
+    from ablation.tracking.delivery import Delivery
+    from ablation.tracking.spool import Spool
+
+    return Store(uri, client, Delivery(client, Spool(without_credentials(uri))))
 
 
 def absolute_uri(uri: str) -> str:
@@ -112,6 +123,8 @@ def experiment_id(store: Store, name: str) -> str:
 
     Raises UsageError for a deleted experiment or one that can't be made.
     """
+    from mlflow.exceptions import MlflowException
+
     try:
         found = patiently(lambda: store.client.get_experiment_by_name(name), store.uri)
         if found is None:
@@ -128,8 +141,26 @@ def experiment_id(store: Store, name: str) -> str:
 
 def find_experiment(store: Store, name: str) -> str | None:
     """The id of the experiment called `name`, None where there is none."""
+    if store.uri.startswith(_SQLITE) and not _has_content(store.uri):
+        return None
+    with tables.opened(store.uri) as connection:
+        if connection is not None:
+            return tables.experiment_named(connection, name)
     found = store.client.get_experiment_by_name(name)
     return None if found is None else str(found.experiment_id)
+
+
+def experiment_name(store: Store, experiment: str) -> str | None:
+    """What the experiment of this id is called; None where there is none."""
+    with tables.opened(store.uri) as connection:
+        if connection is not None:
+            return tables.name_of(connection, experiment)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(store.client.get_experiment(experiment).name)
+    except MlflowException:
+        return None
 
 
 def _artifact_location(store: Store, name: str) -> str | None:
@@ -139,7 +170,35 @@ def _artifact_location(store: Store, name: str) -> str | None:
     return (Path(store.uri.removeprefix(_SQLITE)).parent / "mlruns" / slug).as_uri()
 
 
-def _answering_client(uri: str) -> MlflowClient:
+def _client_of_sqlite(uri: str) -> "MlflowClient":
+    """The client of a SQLite store. A new one's tables are made by one process at a time: several at once break it."""
+    try:
+        with FileLock(_lock_of(uri)):  # the handle is made under the lock too: it upgrades the tables of a new store
+            return _answering_client(uri)
+    except Exception as error:  # MLflow, SQLAlchemy and alembic raise a dozen kinds
+        raise _unusable(uri, error) from error
+
+
+def _lock_of(uri: str) -> Path:
+    file = Path(uri.removeprefix(_SQLITE))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.with_name(f".{file.name}.lock")
+    lock.touch()  # raises where nobody may write; FileLock would wait for ever
+    return lock
+
+
+def _has_content(uri: str) -> bool:
+    file = tables.file_of(uri)
+    return file is None or (file.is_file() and file.stat().st_size > 0)
+
+
+def _unusable(uri: str, error: Exception) -> UsageError:
+    return UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}")
+
+
+def _answering_client(uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
     client = MlflowClient(tracking_uri=uri)
     # A server that is not there is said at once; MLflow's own patience (minutes) is for one that goes away meanwhile.
     unset = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}

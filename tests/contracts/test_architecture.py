@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,8 +58,8 @@ def test_reports_take_from_ablation_what_describes_runs_and_nothing_that_trains(
     taken = {n for f in modules("reports") for n in imports(f) if n.split(".")[0] == "ablation"}
     assert taken == {
         "ablation", "ablation.comparison", "ablation.config", "ablation.data.description", "ablation.data.languages",
-        "ablation.errors", "ablation.records", "ablation.tracking", "ablation.tracking.store", "ablation.tuning",
-        "ablation.variants",
+        "ablation.errors", "ablation.records", "ablation.tracking", "ablation.tracking.reading", "ablation.tracking.store",
+        "ablation.tracking.tables", "ablation.tuning", "ablation.variants",
     }  # fmt: skip
 
 
@@ -77,6 +78,21 @@ def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
         assert not [
             n for n in found if n.startswith(("ablation.tracking", "ablation.progress", "ablation.runner", "rich", "typer"))
         ]
+
+
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("ablation.cli", {"numpy", "pandas", "torch", "mlflow", "matplotlib", "pydantic"}),
+        ("ablation.costs", {"torch", "transformers", "mlflow", "scipy", "sqlalchemy"}),  # a plan whose costs are known
+        ("ablation.runner", {"transformers"}),  # a run that has all its runs
+        ("reports.build, reports.verify", {"torch", "transformers", "mlflow", "sqlalchemy"}),
+    ],
+)
+def test_what_takes_seconds_to_import_is_imported_where_it_is_needed(modules: str, without: set[str]) -> None:
+    script = f"import sys, {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & without == set()
 
 
 def test_no_module_is_longer_than_350_lines() -> None:

@@ -26,7 +26,6 @@ class TestCollect:
         assert len(found.runs) == 7 * 2 * 3
         run = next(r for r in found.runs if (r.variant, r.split, r.seed) == ("epm+ft", "dev2", 1))
         assert run.params["model.frozen_tuning"] == "True"
-        assert run.metrics["best/dev_pearson"] > 0.5
         assert run.suite == found.suites[0].run_id
         ensemble = next(r for r in found.runs if r.variant == "ensemble")
         assert set(ensemble.member_runs) == {"mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "mse+cl"}

@@ -12,7 +12,7 @@ from tests.reports.conftest import Made
 
 
 def curve(pearson: list[float], variant: str = "mse", seed: int = 0) -> Curve:
-    run = StoredRun("id", variant, "dev1", seed, "FINISHED", "", "", {}, {}, {}, "")
+    run = StoredRun("id", variant, "dev1", seed, "FINISHED", "", "", {}, {}, "")
     return Curve(run, 10 * np.arange(1, len(pearson) + 1), np.array(pearson))
 
 

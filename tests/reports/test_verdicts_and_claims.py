@@ -8,7 +8,7 @@ import pytest
 
 from reports import statistics as st
 from reports.claims import CLAIMS, printed_effect, rule
-from reports.comparisons import few_seeds, steps
+from reports.comparisons import by_seed, few_seeds, steps
 from reports.measures import MISSING, TEST, Estimate, Measure
 from reports.verdicts import judge_cell, judge_effect
 from tests.reports.conftest import Made
@@ -114,3 +114,9 @@ def test_steps_are_corrected_together(table_3: Made) -> None:
 def test_what_few_seeds_can_prove() -> None:
     assert "p = 0.0625: seeds alone prove nothing here; it takes 6" in few_seeds(5)
     assert few_seeds(6).endswith("p = 0.03125.")
+
+
+def test_p_values_are_listed_by_seed_while_they_can_be_read() -> None:
+    assert by_seed([0.5, float("nan"), 0.0312]) == "0.500, 0.031"
+    assert by_seed([float("nan")]) == "–"
+    assert by_seed([0.01 * i for i in range(1, 12)]) == "median 0.060 of 11, 0.010 to 0.110"

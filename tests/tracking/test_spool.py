@@ -194,7 +194,7 @@ def deliveries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Delivery]]:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr("ablation.tracking.store.Delivery", Noted)
+    monkeypatch.setattr("ablation.tracking.delivery.Delivery", Noted)
     yield made
     for delivery in made:
         delivery.close()

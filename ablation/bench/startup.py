@@ -1,0 +1,59 @@
+"""Seconds until a command has answered, each time in a fresh process."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """A command and what it took, by the clock, each time that it was called."""
+
+    command: str
+    seconds: tuple[float, ...]
+
+    @property
+    def best(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def start_up(folder: Path, times: int = 5, plan: Sequence[str] = ()) -> list[StartUp]:
+    """`--help`, a first `plan`, and the same plan again; `plan` are arguments for the latter two, the demo by default.
+
+    State and tracking store are kept below `folder`; of the first plans each has its own. The encoder's cache is the
+    user's: a machine that never had the bundled encoder builds it before anything is measured.
+    """
+    run_command(["plan", *plan], folder / "warm")
+    helps = [run_command(["--help"], folder / "warm") for _ in range(times)]
+    first = [run_command(["plan", *plan], folder / f"first-{i}") for i in range(times)]
+    again = [run_command(["plan", *plan], folder / "warm") for _ in range(times)]
+    told = " ".join(["plan", *plan])
+    return [
+        StartUp("--help", tuple(helps)),
+        StartUp(f"{told}, nothing measured before", tuple(first)),
+        StartUp(f"{told}, again", tuple(again)),
+    ]
+
+
+def run_command(arguments: Sequence[str], folder: Path, store: str | None = None) -> float:
+    """Seconds of `ablation ARGUMENTS` with its state below `folder`. Raises CalledProcessError where it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "ABLATION_STATE": str(folder / "state"),
+        "MLFLOW_TRACKING_URI": store or f"sqlite:///{folder / 'mlflow.db'}",
+    }
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "ablation", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return time.perf_counter() - began

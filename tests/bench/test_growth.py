@@ -1,0 +1,69 @@
+"""The measurements of growth, at sizes that take seconds: what they did, not how long it took."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ablation.bench.growth import Stage, by_rows, by_runs
+from ablation.bench.made_up import finish, request, write_corpus
+from ablation.bench.startup import StartUp, start_up
+from ablation.data.corpus import load_corpus
+from ablation.request import lay_out
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    write_corpus(tmp_path / "corpus", 120, 40)
+    return tmp_path / "corpus"
+
+
+def test_a_made_up_corpus_has_as_many_different_rows_as_asked_for_in_all_languages(corpus: Path) -> None:
+    made, demo = load_corpus(str(corpus)), load_corpus("demo")
+    assert made.test is not None
+    assert (len(made.train), len(made.test)) == (120, 40)
+    assert made.train["text"].is_unique
+    assert made.training_languages == demo.training_languages
+
+
+def test_made_up_runs_are_finished_ones_to_the_plan_and_made_once(corpus: Path, store_uri: str) -> None:
+    asked = request(corpus, store_uri, 10)
+    assert finish(asked) == 10
+    assert [run.state for run in lay_out(asked).runs] == ["finished"] * 10
+    more = request(corpus, store_uri, 20)
+    assert finish(more) == 10
+    assert all(run.is_reused for run in lay_out(more).runs)
+
+
+def test_every_stage_is_measured_at_every_size(tmp_path: Path) -> None:
+    stages = by_rows(tmp_path, (200, 100), "tiny", with_report=False)
+    assert [stage.name for stage in stages] == [
+        "read and check", "split", "load the encoder, tokenise", "batch, an epoch and an evaluation", "score",
+    ]  # fmt: skip
+    assert all(stage.rows == (100, 200) and min(stage.seconds) > 0 for stage in stages)
+
+
+def test_the_commands_are_measured_in_an_experiment_that_grows(tmp_path: Path) -> None:
+    found = list(by_runs(tmp_path, (10, 20), 120, 40))
+    assert [each.runs for each in found] == [10, 20]
+    assert all(min(each.planning, each.resuming, each.reporting) > 0 for each in found)
+    assert 10_000 < found[0].page_bytes < found[1].page_bytes  # a line for each run
+
+
+def test_a_time_that_grows_tenfold_with_tenfold_rows_has_the_exponent_1() -> None:
+    assert Stage("", (10, 100, 1000), (5.0, 1.0, 10.0)).exponent == pytest.approx(1)
+    assert Stage("", (10, 100), (1.0, 100.0)).exponent == pytest.approx(2)
+    assert math.isnan(Stage("", (10,), (1.0,)).exponent)
+
+
+def test_start_up_is_of_help_a_first_plan_and_the_same_plan_again(tmp_path: Path, small_corpus: Path) -> None:
+    found = start_up(tmp_path / "state", 1, ["--data", str(small_corpus), "--profile", "smoke", "--variants", "mse"])
+    assert [each.command.split(",")[-1].strip() for each in found] == ["--help", "nothing measured before", "again"]
+    assert all(len(each.seconds) == 1 and each.best > 0 for each in found)
+    for each in ("warm", "first-0"):
+        assert len(list((tmp_path / "state" / each / "state" / "costs").iterdir())) == 1
+
+
+def test_best_and_median_are_of_the_seconds() -> None:
+    assert StartUp("", (3.0, 1.0, 1.5)).best == 1.0
+    assert StartUp("", (3.0, 1.0, 1.5)).median == 1.5
