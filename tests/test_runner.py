@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Run
 from rich.console import Console
 
-from ablation import runner
+from ablation import execution
 from ablation.config import FIELDS
 from ablation.errors import RunError, UsageError
 from ablation.evaluation import pearson
@@ -218,14 +218,14 @@ class TestReuse:
 class TestFailure:
     @pytest.fixture
     def broken_epm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = runner.run_experiment
+        real = execution.run_experiment
 
         def fails_for_epm(prepared: Any, config: Any, key: Any, *rest: Any) -> Any:
             if key.variant == "epm+ft":
                 raise RunError("train/loss is not a finite number at step 3 (training rows 1, 2)")
             return real(prepared, config, key, *rest)
 
-        monkeypatch.setattr(runner, "run_experiment", fails_for_epm)
+        monkeypatch.setattr(execution, "run_experiment", fails_for_epm)
 
     @pytest.mark.usefixtures("broken_epm")
     def test_one_runs_failure_is_its_own_and_is_recorded(self, request_: Request) -> None:
@@ -245,14 +245,14 @@ class TestFailure:
 
     def test_what_failed_is_trained_the_next_time_and_the_plan_says_so(self, request_: Request) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            real = runner.run_experiment
+            real = execution.run_experiment
 
             def fail(prepared: Any, config: Any, key: Any, *rest: Any) -> Any:
                 if key.variant == "mse":
                     raise MemoryError
                 return real(prepared, config, key, *rest)
 
-            patch.setattr(runner, "run_experiment", fail)
+            patch.setattr(execution, "run_experiment", fail)
             carry_out(request_)
         plan = lay_out(request_).runs
         assert states(plan)["mse dev1"] == "failed"

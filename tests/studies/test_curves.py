@@ -1,5 +1,6 @@
 """The curve study: its conditions, the same batches for all, what is tracked, and going on after an end."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,16 @@ from mlflow.entities import Run
 from rich.console import Console
 from typer.testing import CliRunner
 
+from ablation.checkpoints import save
 from ablation.cli import app
 from ablation.errors import UsageError
 from ablation.progress import Progress
+from ablation.state import run_slot, state_folder
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
-from ablation.tracking.store import open_store
+from ablation.tracking.store import experiment_id, open_store
 from studies.curves import Request, carry_out, lay_out
+from tests.test_checkpoints import some
 
 
 @pytest.fixture
@@ -90,6 +94,22 @@ def test_a_curve_that_breaks_is_failed_and_the_others_go_on(request_: Request, s
     assert study.info.status == "FAILED"
     assert study.data.tags[names.REASON] == "2 runs failed"
     assert all(run.data.tags[names.REASON].startswith("NotFiniteError: train/") for run in runs)
+
+
+def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finished(request_: Request, store_uri: str) -> None:
+    laid = lay_out(replace(request_, figures="4"))
+    first, store = laid.curves[0], open_store(store_uri)
+    slot = run_slot(store.uri, experiment_id(store, "ablation"), first.planned.identity.digest)
+    folder = state_folder() / "checkpoints" / slot
+    save(folder, some(1))
+    (folder / "epoch-000001.safetensors").write_bytes(b"damaged")
+    screen = io.StringIO()
+    outcomes = carry_out(laid, Progress(Console(file=screen, width=200)))
+    assert [outcome.state for outcome in outcomes] == ["finished", "finished"]
+    told = [line for line in screen.getvalue().splitlines() if "damaged" in line]
+    names_of_files = "epoch-000001.json, epoch-000001.safetensors"
+    assert told == [f"{first.shown}: damaged or half written, and removed: {names_of_files}"]
+    assert not folder.exists()
 
 
 def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
