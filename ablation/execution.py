@@ -11,6 +11,7 @@ from ablation.data.corpus import Corpus
 from ablation.experiment import Prepared, Result, run_experiment
 from ablation.identity import RunKey
 from ablation.progress import Progress
+from ablation.provenance import environment
 from ablation.records import RunRecord
 from ablation.reproducer import kept_in
 from ablation.results import Outcome, keep
@@ -32,6 +33,7 @@ def carry_through(
         progress.started(key)
         say_damage(key, checkpoints, progress.say)
         tracked.corpus(corpus)
+        tracked.json(names.ENVIRONMENT_FILE, environment())
         result = make()
         keep(tracked, result)
     except KeyboardInterrupt as interrupt:

@@ -73,6 +73,7 @@ def test_runs_stand_below_the_study_and_never_saw_the_test_rows(request_: Reques
         assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
         assert names.TEST_READ not in run.data.tags
         assert [f.path for f in client.list_artifacts(run.info.run_id, "predictions")] == [names.DEV_PREDICTIONS]
+        assert read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)["torch_threads"] >= 1
         assert "gradient/regression" in run.data.metrics
         assert ("gradient/cosine" in run.data.metrics) == ("cl" in run.data.tags[names.VARIANT])
 
