@@ -1,9 +1,11 @@
 """The curve study: its conditions, the same batches for all, what is tracked, and going on after an end."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow.entities import Run
 from rich.console import Console
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from ablation.checkpoints import save
 from ablation.cli import app
 from ablation.errors import UsageError
+from ablation.identity import RunKey
 from ablation.progress import Progress
 from ablation.state import run_slot, state_folder
 from ablation.tracking import names
@@ -95,6 +98,32 @@ def test_a_curve_that_breaks_is_failed_and_the_others_go_on(request_: Request, s
     assert study.info.status == "FAILED"
     assert study.data.tags[names.REASON] == "2 runs failed"
     assert all(run.data.tags[names.REASON].startswith("NotFiniteError: train/") for run in runs)
+
+
+def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
+    request_: Request, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(request_, figures="5", signs="attract", overrides=("optimisation.epochs=4", "optimisation.log_every=1"))
+    real = Progress.epoch
+
+    def broken_off(progress: Progress, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
+        real(progress, key, epoch, scores)
+        if key.variant.startswith("epm") and epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "epoch", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(lay_out(asked), quiet())
+    again = carry_out(lay_out(asked), quiet())
+    assert [outcome.state for outcome in again] == ["reused", "finished"]
+    undisturbed = carry_out(lay_out(replace(asked, fresh=True)), quiet())
+    store = open_store(store_uri)
+    assert store.client.get_run(str(again[1].run_id)).data.tags[names.RESUMED] == "3"
+    for one, other in zip(again, undisturbed, strict=True):
+        frames = [read_frame(store, str(outcome.run_id), names.CURVES) for outcome in (one, other)]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+        assert "gradient/cosine" in set(frames[0]["name"])
 
 
 def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finished(request_: Request, store_uri: str) -> None:

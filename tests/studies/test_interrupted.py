@@ -17,6 +17,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.checkpoints import Checkpoint, Saver, save
+from ablation.errors import RunError
 from ablation.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.store import open_store
@@ -225,6 +226,17 @@ class TestGoingOn:
         files = "epoch-000004.json, epoch-000004.safetensors"
         assert f"trial 1: damaged or half written, and removed: {files}" in lines
         assert "trial 1: goes on after epoch 3" in lines
+
+    def test_a_trial_that_failed_for_a_reason_leaves_no_checkpoint(self, asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(pruning: object, epoch: int) -> None:
+            if epoch == 3:
+                assert list(checkpoints_root().glob("*/epoch-000002.json"))
+                raise RunError("broken")
+
+        monkeypatch.setattr(trial_module._Pruning, "obey", fails)
+        swept = sweep(lay_out(asked), said()[1])
+        assert [(t.state, t.user_attrs["reason"]) for t in swept.study.trials] == [(TrialState.FAIL, "RunError: broken")]
+        assert not list(checkpoints_root().glob("*"))
 
     def test_seconds_of_a_process_that_died_count(self, asked: Request, broken_off: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         real = Saver.save
