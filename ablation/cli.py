@@ -18,7 +18,7 @@ from ablation.console import (
     undelivered,
     where,
     writable_folder,
-)
+)  # fmt: skip
 from ablation.errors import RunError
 from ablation.options import (
     Data,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablation.checkpoints import mend
 from ablation.claims import claim
-from ablation.state import state_folder
+from ablation.state import checkpoints_root
 from ablation.tracking.history import unwhole_runs
 from ablation.tracking.processes import end_orphans
 from ablation.tracking.store import Store
@@ -21,7 +21,7 @@ def examine(store: Store) -> Iterator[str]:
             yield f"run {name!r} of experiment {experiment.name!r}: its process is gone; ended as KILLED"
         for run_id, key in unwhole_runs(store, experiment.experiment_id):
             yield f"run {run_id} ({key}): finished, but its artifacts are not whole; the same ablation will train it again"
-    for folder in sorted((state_folder() / "checkpoints").glob("*/")):
+    for folder in sorted(checkpoints_root().glob("*/")):
         yield from _examine_checkpoints(folder)
 
 

@@ -10,29 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from ablation import provenance
-from ablation.checkpoints import clear, mend, prune
+from ablation.checkpoints import prune
 from ablation.claims import POLL_S, claim
 from ablation.config import RunConfig
+from ablation.execution import carry_through, reuse, train_tracked
 from ablation.identity import Identity, RunKey
 from ablation.plan import PlannedRun, ensemble_identity
 from ablation.progress import Progress
-from ablation.records import RunRecord
 from ablation.request import DEFAULT_EXPERIMENT, Planned, Preparations, adopted_experiment, prepare_all
-from ablation.results import Outcome, conclude, keep
+from ablation.results import Outcome, conclude
 from ablation.splits import make_split
-from ablation.state import run_slot, state_folder
+from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.history import finished_run
 from ablation.tracking.processes import end_orphans, end_with, mlflow_run
-from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, is_whole, read_frame, read_json, start_run
-from ablation.tracking.store import Store, experiment_id
+from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, is_whole, read_frame, start_run
+from ablation.tracking.store import experiment_id
 
 if TYPE_CHECKING:
-    from ablation.experiment import Prepared, Result
-    from ablation.training import OnTerms
+    from ablation.experiment import Result
 
 
 def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
@@ -129,7 +126,7 @@ def _carry_out_all(
     planned: Planned, preparations: Preparations, suite: TrackedRun, experiment: str, progress: Progress
 ) -> list[Outcome]:
     """Every run's outcome, in the plan's order. Runs that another process has are come back to, ensembles last."""
-    prune(state_folder() / "checkpoints")
+    prune(checkpoints_root())
     outcomes: dict[RunKey, Outcome] = {}
     waiting = planned.runs
     while waiting:
@@ -163,7 +160,7 @@ def _carry_out(
         members = _members(run.key, outcomes)
         identity = ensemble_identity(run.key, [o.record.identity for o in members if o.record])
     if run.is_reused and run.run_id and identity.digest == run.identity.digest:
-        return _reuse(store, run.key, run.run_id, progress)
+        return reuse(store, run.key, run.run_id, progress)
     slot = run_slot(store.uri, experiment, identity.digest)
     with claim(slot) as mine:
         if not mine:
@@ -172,16 +169,8 @@ def _carry_out(
         # Another process may have finished it since the plan was made.
         since = None if planned.request.fresh else finished_run(store, experiment, identity.digest)
         if since is not None and is_whole(store, since.run_id, since.manifest):
-            return _reuse(store, run.key, since.run_id, progress)
-        return _do(
-            planned, run, identity, members, preparations, suite, experiment, progress, state_folder() / "checkpoints" / slot
-        )
-
-
-def _reuse(store: Store, key: RunKey, run_id: str, progress: Progress) -> Outcome:
-    record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
-    progress.ended(key, "reused", *_headline(record), note=f"run {run_id}")
-    return Outcome(key, "reused", record, run_id)
+            return reuse(store, run.key, since.run_id, progress)
+        return _do(planned, run, identity, members, preparations, suite, experiment, progress, checkpoints_root() / slot)
 
 
 def _do(
@@ -196,7 +185,6 @@ def _do(
     checkpoints: Path,
 ) -> Outcome:
     """Train the run, or combine its members; its failure is its own."""
-    store = planned.store
     tags: dict[str, object] = {
         names.KIND: names.RUN,
         names.VARIANT: run.key.variant,
@@ -210,31 +198,14 @@ def _do(
         tags[names.ENCODER] = run.config.model.encoder
         if planned.tuning and planned.tuning.each_its_own:
             tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
-    tracked = start_run(store, experiment, str(run.key), tags, parent=suite)
-    progress.started(run.key)
-    if damaged := mend(checkpoints):
-        progress.say(f"{run.key}: damaged or half written, and removed: {', '.join(damaged)}")
-    try:
-        tracked.corpus(planned.corpus)
+    tracked = start_run(planned.store, experiment, str(run.key), tags, parent=suite)
+
+    def make() -> "Result":
         if run.config is None:
-            result = _combine(planned, run.key, identity.digest, members)
-            ids = {o.key.variant: o.run_id for o in members if o.key.variant in (result.record.members or {})}
-            tracked.tags({names.MEMBER_RUNS: json.dumps(ids)})
-        else:
-            result = _train(planned, run, run.config, preparations, tracked, progress, checkpoints)
-        keep(tracked, result)
-    except KeyboardInterrupt as interrupt:
-        tracked.fail(interrupt)
-        raise
-    except Exception as error:  # this run's failure, whatever it is; the others go on
-        reason = tracked.fail(error)
-        progress.ended(run.key, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept))))
-        return Outcome(run.key, "failed", None, tracked.run_id, reason, tracked.kept)
-    tracked.end("FINISHED")
-    clear(checkpoints)
-    note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
-    progress.ended(run.key, "finished", *_headline(result.record), note=" · ".join(filter(None, (note, tracked.kept))))
-    return Outcome(run.key, "finished", result.record, tracked.run_id, kept=tracked.kept)
+            return _combine(planned, run.key, identity.digest, members, tracked)
+        return _train(planned, run, run.config, preparations, tracked, progress, checkpoints)
+
+    return carry_through(tracked, run.key, planned.corpus, progress, checkpoints, make)
 
 
 def _train(
@@ -249,52 +220,14 @@ def _train(
     )  # fmt: skip
 
 
-def train_tracked(
-    tracked: TrackedRun, config: RunConfig, prepared: "Prepared", key: RunKey, identity: str, progress: Progress,
-    *, on_terms: "OnTerms | None" = None, export_to: Path | None = None, checkpoints: Path | None = None,
-) -> "Result":  # fmt: skip
-    """Train with `config`; its settings and points go to `tracked`, the points as a table of their own too.
-
-    Raises what `run_experiment` does.
-    """
-    # Here, and in `_combine`: with transformers they take seconds, which a plan that has all its runs does without.
-    from ablation.experiment import run_experiment
-    from ablation.reproducer import kept_in
-    from ablation.training import Hooks
-
-    tracked.params(config.flat())
-    tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
-    curves: list[tuple[int, str, float]] = []
-
-    def on_point(values: Mapping[str, float], step: int) -> None:
-        tracked.points(values, step)
-        curves.extend((step, name, value) for name, value in values.items())
-
-    def on_resume(epoch: int) -> None:
-        tracked.tags({names.RESUMED: epoch})
-        progress.resumed(key, epoch)
-
-    hooks = Hooks(
-        on_point=on_point,
-        on_step=lambda done, total: progress.step(key, done, total),
-        on_epoch=lambda epoch, figures: progress.epoch(key, epoch, figures),
-        on_terms=on_terms,
-        on_resume=on_resume,
-    )
-    with kept_in(tracked, config, prepared):
-        result = run_experiment(prepared, config, key, identity, hooks, export_to, checkpoints)
-    tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
-    return result
-
-
 def _members(key: RunKey, outcomes: Mapping[RunKey, Outcome]) -> list[Outcome]:
     """The runs an ensemble may choose from: this suite's, of the same split and seed."""
     return [o for k, o in outcomes.items() if (k.split, k.seed) == (key.split, key.seed) and o.record and not o.record.members]
 
 
-def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Outcome]) -> "Result":
-    """The ensemble over `members`, from their stored predictions."""
-    from ablation.ensemble import run_ensemble
+def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Outcome], tracked: TrackedRun) -> "Result":
+    """The ensemble over `members`, from their stored predictions; those that it chose are tagged with their runs."""
+    from ablation.ensemble import run_ensemble  # with transformers it takes seconds, which a plan that has all its runs saves
 
     run_ids = {o.key.variant: o.run_id for o in members if o.record and not o.record.collapsed and o.run_id}
     dev = {name: read_frame(planned.store, run_id, names.DEV_PREDICTIONS) for name, run_id in run_ids.items()}
@@ -302,8 +235,7 @@ def _combine(planned: Planned, key: RunKey, identity: str, members: Sequence[Out
     if planned.corpus.test is not None:
         test = {name: read_frame(planned.store, run_id, names.TEST_PREDICTIONS) for name, run_id in run_ids.items()}
     split_seed = next(run.config.data.split_seed for run in planned.runs if run.config is not None)
-    return run_ensemble(planned.corpus, key, identity, make_split(planned.corpus, key.split, split_seed), dev, test)
-
-
-def _headline(record: RunRecord) -> tuple[float | None, float | None]:
-    return record.dev.get("pearson"), (record.test or {}).get("pearson")
+    result = run_ensemble(planned.corpus, key, identity, make_split(planned.corpus, key.split, split_seed), dev, test)
+    chosen = {name: run_id for name, run_id in run_ids.items() if name in (result.record.members or {})}
+    tracked.tags({names.MEMBER_RUNS: json.dumps(chosen)})
+    return result

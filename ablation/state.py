@@ -16,6 +16,11 @@ def state_folder() -> Path:
     return Path(given).expanduser().resolve() if given else user_state_path("ablation-suite", appauthor=False)
 
 
+def checkpoints_root() -> Path:
+    """The folder that holds one folder of checkpoints for each unfinished run, named by its `run_slot`."""
+    return state_folder() / "checkpoints"
+
+
 def run_slot(store: str, experiment: str, identity: str) -> str:
     """A name for one run's files in the state folder: the same run in the same experiment of the same store, wherever started."""
     return hashlib.sha256("\x1f".join((store, experiment, identity)).encode()).hexdigest()[:32]

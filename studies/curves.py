@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from ablation import provenance
-from ablation.checkpoints import clear
+from ablation.checkpoints import prune
 from ablation.claims import wait_for
 from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds, resolve
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
+from ablation.execution import carry_through, reuse, train_tracked
+from ablation.experiment import Result
 from ablation.identity import RunKey
 from ablation.plan import PlannedRun, make_plan
 from ablation.progress import Progress
-from ablation.records import RunRecord
 from ablation.request import Preparations
-from ablation.results import Outcome, keep
-from ablation.runner import sigterm_as_interrupt, train_tracked
-from ablation.state import run_slot, state_folder
+from ablation.results import Outcome
+from ablation.runner import sigterm_as_interrupt
+from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.history import finished_run, past_runs
 from ablation.tracking.processes import end_orphans
-from ablation.tracking.runs import TrackedRun, is_whole, read_json, start_run
+from ablation.tracking.runs import TrackedRun, is_whole, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.variants import VARIANTS
 from studies.gradients import measure_gradients
@@ -115,6 +116,7 @@ def carry_out(laid: Laid, progress: Progress) -> list[Outcome]:
     with sigterm_as_interrupt():
         experiment = experiment_id(laid.store, laid.request.experiment or "ablation")
         end_orphans(laid.store, experiment)
+        prune(checkpoints_root())
         study = _open_study(laid, experiment)
         try:
             progress.plan([(curve.shown, _config(curve).optimisation.epochs) for curve in laid.curves])
@@ -135,24 +137,15 @@ def _carry_out(
 ) -> Outcome:
     run, config = curve.planned, _config(curve)
     if run.is_reused and run.run_id:
-        return _reuse(laid.store, curve, run.run_id, progress)
+        return reuse(laid.store, curve.shown, run.run_id, progress)
     slot = run_slot(laid.store.uri, experiment, run.identity.digest)
     with wait_for(slot):
         # Another process may have finished it since the plan was made.
         since = None if laid.request.fresh else finished_run(laid.store, experiment, run.identity.digest, names.CURVE)
         if since is not None and is_whole(laid.store, since.run_id, since.manifest):
-            return _reuse(laid.store, curve, since.run_id, progress)
-        checkpoints = state_folder() / "checkpoints" / slot
-        outcome = _train(laid, curve, config, preparations, study, experiment, progress, checkpoints)
-        if outcome.state == "finished":
-            clear(checkpoints)
-        return outcome
-
-
-def _reuse(store: Store, curve: Curve, run_id: str, progress: Progress) -> Outcome:
-    record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
-    progress.ended(curve.shown, "reused", record.dev.get("pearson"), None, note=f"run {run_id}")
-    return Outcome(curve.shown, "reused", record, run_id)
+            return reuse(laid.store, curve.shown, since.run_id, progress)
+        checkpoints = checkpoints_root() / slot
+        return _train(laid, curve, config, preparations, study, experiment, progress, checkpoints)
 
 
 def _train(
@@ -166,25 +159,15 @@ def _train(
         **{f"{names.IDENTITY_PART}{name}": digest for name, digest in run.identity.parts.items()},
     }  # fmt: skip
     tracked = start_run(laid.store, experiment, str(curve.shown), tags, parent=study)
-    progress.started(curve.shown)
-    try:
-        tracked.corpus(preparations.corpus)
-        on_terms = measure_gradients(config.loss.contrastive_weight)
-        prepared = preparations.get(config)
+
+    def make() -> Result:
+        on_terms, prepared = measure_gradients(config.loss.contrastive_weight), preparations.get(config)
         result = train_tracked(
             tracked, config, prepared, curve.shown, run.identity.digest, progress, on_terms=on_terms, checkpoints=checkpoints
         )
-        keep(tracked, replace(result, record=result.record.model_copy(update={"variant": run.key.variant})))
-    except KeyboardInterrupt as interrupt:
-        tracked.fail(interrupt)
-        raise
-    except Exception as error:  # this run's failure, whatever it is; the others go on
-        reason = tracked.fail(error)
-        progress.ended(curve.shown, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept))))
-        return Outcome(curve.shown, "failed", None, tracked.run_id, reason, tracked.kept)
-    tracked.end("FINISHED")
-    progress.ended(curve.shown, "finished", result.record.dev.get("pearson"), None, note=tracked.kept)
-    return Outcome(curve.shown, "finished", result.record, tracked.run_id, kept=tracked.kept)
+        return replace(result, record=result.record.model_copy(update={"variant": run.key.variant}))
+
+    return carry_through(tracked, curve.shown, preparations.corpus, progress, checkpoints, make)
 
 
 def _open_study(laid: Laid, experiment: str) -> TrackedRun:

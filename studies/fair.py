@@ -20,7 +20,8 @@ from studies.outcome import best_trials, conclude
 from studies.profile import fair_profile_text
 from studies.space import load_space, variants_of
 from studies.study import Laid, Request, lay_out, name_of
-from studies.sweep import Swept, Tell, sweep
+from studies.sweep import Swept, sweep
+from studies.trial import Tell
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,19 @@ import matplotlib as mpl
 import numpy as np
 import optuna
 import plotly.graph_objects as go
+from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.tracking.runs import adopt_run
 from studies.profile import profile_text
+from studies.storage import lock_file
 from studies.sweep import Swept
 
 mpl.use("Agg")  # pictures go to files; a worker has no screen
 from matplotlib import pyplot as plt
 
+#: A study's attribute: how many trials there were when its outcome was last written down.
+_CONCLUDED: Final = "concluded"
 #: File name to Optuna's plot, each where the study has what it takes.
 PLOTS: Final[dict[str, Callable[[optuna.Study], go.Figure]]] = {
     "history": optuna.visualization.plot_optimization_history,
@@ -80,7 +84,15 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
 
 
 def conclude(swept: Swept, folder: Path) -> None:
-    """Write best.toml, trials.csv, plots.html and plots/*.png to `folder` and to the study's MLflow run, and end that run."""
+    """Write best.toml, trials.csv, plots.html and plots/*.png to `folder` and to the study's MLflow run, and end that run.
+
+    One process at a time, where several carried the study on.
+    """
+    with FileLock(lock_file(swept.laid.storage_url)):
+        _conclude(swept, folder)
+
+
+def _conclude(swept: Swept, folder: Path) -> None:
     study, laid = swept.study, swept.laid
     folder.mkdir(parents=True, exist_ok=True)
     run = adopt_run(laid.store, swept.study_run, f"study {laid.study_name}", {})
@@ -88,8 +100,11 @@ def conclude(swept: Swept, folder: Path) -> None:
     files: dict[str, str] = {"trials.csv": study.trials_dataframe(multi_index=False).to_csv(index=False)}
     if best:
         files["best.toml"] = profile_text(swept, best[0])
-        run.points(_metrics(best[0], study))
         run.tags({"ablation.best_trial": best[0].number})
+        trials = len(study.get_trials(deepcopy=False))
+        if study.user_attrs.get(_CONCLUDED) != trials:  # another process may have said it of the same trials
+            run.points(_metrics(best[0], study), trials)
+            study.set_user_attr(_CONCLUDED, trials)
     figures = plots(study)
     if figures:
         parts = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(figures.values())]

@@ -10,7 +10,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 
+from ablation.claims import wait_for
 from ablation.errors import UsageError
+from ablation.state import run_slot
 from ablation.tracking.store import require_sqlite_of, without_password
 
 JOURNAL: Final = "journal:"
@@ -32,10 +34,12 @@ def open_storage(url: str) -> BaseStorage:
             file = _journal(url)
             file.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(file)))
-        require_sqlite_of("studies", url)
         # Several workers on one SQLite file wait for each other instead of failing.
         engine: dict[str, Any] = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
-        with warnings.catch_warnings():
+        # Its tables are made by one process at a time, and only a file with all of them can be told from a foreign one.
+        # Not under `lock_file`: nothing may be left beside a file that turns out to be somebody else's.
+        with wait_for(run_slot(without_password(url), "", "tables")), warnings.catch_warnings():
+            require_sqlite_of("studies", url)
             warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are what a killed worker needs
             return RDBStorage(
                 url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,

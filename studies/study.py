@@ -34,7 +34,7 @@ OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
 }
 MOST_TRIALS: Final = 100_000
 MOST_WORKERS: Final = 256
-#: Optuna's samplers take 32 bits, and each worker draws with a seed of its own above the one asked for.
+#: Optuna's samplers take 32 bits.
 MOST_SEED: Final = 2**31
 _DEFINITION: Final = "definition"
 #: A trial's attribute: why it failed. Trials that were killed have none and are run again.
@@ -125,7 +125,7 @@ def folder_name(request: Request) -> str:
     return "study-" + re.sub(r"[^\w.+()-]+", "-", name_of(request))[:100]
 
 
-def open_study(laid: Laid, worker: int) -> Study:
+def open_study(laid: Laid) -> Study:
     """The study of that name, made if it is not there. Raises UsageError if it asks something else, with the difference."""
     request = laid.request
     directions = OBJECTIVES[request.objective]
@@ -136,7 +136,6 @@ def open_study(laid: Laid, worker: int) -> Study:
         ) if laid.study_name not in optuna.get_all_study_names(storage) else optuna.load_study(
             study_name=laid.study_name, storage=storage, pruner=_pruner(laid),
         )  # fmt: skip
-        study.sampler = _sampler(laid, worker, len(study.get_trials(deepcopy=False)))
         definition = json.loads(json.dumps(_definition(laid)))
         known = study.user_attrs.get(_DEFINITION)
         if known is None:
@@ -159,15 +158,19 @@ def _definition(laid: Laid) -> dict[str, Any]:
     }
 
 
-def _sampler(laid: Laid, worker: int, trials: int) -> BaseSampler:
-    """`trials` are there already: a study that goes on must not draw again what it drew first."""
+def sampler_of(laid: Laid, study: Study) -> BaseSampler:
+    """What draws the next trial. Only for who has the study's lock.
+
+    Its seed goes by the number of trials, so that neither a process that goes on with the study nor one
+    that works beside this one draws what was drawn before.
+    """
     warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate TPE and constant liars are what is meant
     if laid.request.sampler == "grid":
         return RandomSampler(seed=laid.request.seed)  # never asked: `queue_grid` says what comes next
     if laid.request.sampler == "qmc":
-        return QMCSampler(seed=laid.request.seed, scramble=True)
-    seed = seed_for("sampler", laid.request.seed, worker, trials)
-    return TPESampler(seed=seed % 2**32, multivariate=True, constant_liar=laid.request.workers > 1)
+        return QMCSampler(seed=laid.request.seed, scramble=True)  # it counts in the storage
+    seed = seed_for("sampler", laid.request.seed, len(study.get_trials(deepcopy=False)))
+    return TPESampler(seed=seed % 2**32, multivariate=True, constant_liar=True)
 
 
 def _pruner(laid: Laid) -> BasePruner:

@@ -2,14 +2,17 @@
 
 A study that exists goes on if it asks the same of the same data, and is refused otherwise. Trials
 whose worker died are taken back and run again with the same parameters; `trials` counts all that
-were completed, pruned or failed for a reason, before and now.
+were completed, pruned or failed for a reason, before and now. Several processes may carry on the same
+study: each takes trials under the study's lock, and all end when it has them.
 """
 
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -19,13 +22,17 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation import provenance
+from ablation.checkpoints import clear, prune
+from ablation.claims import POLL_S, wait_for
 from ablation.encoders.loading import transformer_layers
+from ablation.identity import RunKey, code_digest, libraries
 from ablation.request import Preparations
 from ablation.runner import sigterm_as_interrupt
+from ablation.state import checkpoints_root
 from ablation.tracking import names
-from ablation.tracking.processes import end_orphans, is_dead, this_process
+from ablation.tracking.processes import end_orphans, is_alive_here, is_dead, this_process
 from ablation.tracking.runs import reopen_run, start_run
-from ablation.tracking.store import experiment_id
+from ablation.tracking.store import experiment_id, without_password
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
 from studies.study import (
@@ -38,14 +45,14 @@ from studies.study import (
     open_study,
     params_of,
     queue_grid,
+    sampler_of,
     wanted_trials,
 )
-from studies.trial import Place, run_trial, track_known
+from studies.trial import Place, Tell, Trainings, run_trial, slots, track_known
 
 _PROCESS: Final = "process"
 _RETRIED: Final = "retried"
 _SAME_AS: Final = "same_as"
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,21 +64,42 @@ class Swept:
     study_run: str
 
 
+@dataclass(frozen=True)
+class _Worker:
+    """What a process needs to take trials of a study; `layers` are the encoder's."""
+
+    laid: Laid
+    study: Study
+    preparations: Preparations
+    layers: int
+    place: Place
+    tell: Tell
+
+
 def sweep(laid: Laid, tell: Tell) -> Swept:
     """Carry the study on until it has its trials. Raises UsageError for one that is another study of that name."""
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)
     check(laid.space, laid.differences, layers)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told in a line; MLflow keeps its traceback
-    study = open_study(laid, worker=0)
+    study = open_study(laid)
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
-    study_run = _open_run(laid, study, experiment)
-    taken = recover(study)
+    prune(checkpoints_root())
+    with FileLock(lock_file(laid.storage_url)):
+        study_run = _open_run(laid, study, experiment)
+        taken = recover(study)
     wanted = wanted_trials(laid, layers)
     tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done" + (f", {taken} taken back" if taken else ""))
+    worker = _Worker(laid, study, preparations, layers, _place(laid, experiment, study_run), tell)
+    deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
     try:
-        study = _carry_on(laid, study, preparations, layers, experiment, study_run, tell)
+        if laid.request.workers == 1:
+            with sigterm_as_interrupt():
+                _work(worker, deadline)
+        else:
+            _in_processes(laid, deadline)
+            study = open_study(laid)
     except KeyboardInterrupt:
         laid.store.writer.set_terminated(study_run, "KILLED")
         if laid.store.delivery:
@@ -80,27 +108,17 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
     return Swept(study, laid, study_run)
 
 
-def _carry_on(
-    laid: Laid, study: Study, preparations: Preparations, layers: int, experiment: str, study_run: str, tell: Tell
-) -> Study:
-    """Trials until there are enough, here or in worker processes."""
-    deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
-    if laid.request.workers == 1:
-        with sigterm_as_interrupt():
-            _work(laid, study, preparations, layers, experiment, study_run, deadline, tell)
-    else:
-        _in_processes(laid, deadline)
-        study = open_study(laid, worker=0)
-    return study
+def recover(study: Study, *, unknown: bool = True) -> int:
+    """Fail the trials whose worker on this machine is dead, and queue their parameters again; returns how many were failed.
 
-
-def recover(study: Study) -> int:
-    """Fail the trials whose worker on this machine is dead, and queue their parameters again; returns how many."""
+    With `unknown`, also those of which nothing says who works on them: who takes a trial says so before
+    it gives the study's lock back. Only for who has that lock.
+    """
     count = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         process = trial.user_attrs.get(_PROCESS)
-        if process is None or is_dead(process):
-            study.tell(trial.number, state=TrialState.FAIL)
+        if unknown if process is None else is_dead(process):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             count += 1
     # Also those that ended as FAIL by a signal or by losing their heartbeat, once each.
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
@@ -111,74 +129,93 @@ def recover(study: Study) -> int:
     return count
 
 
-def work(request: Request, worker: int, threads: int, deadline: float) -> None:
+def work(request: Request, number: int, threads: int, deadline: float) -> None:
     """A worker process: takes trials until there are enough. Started by `sweep`."""
     torch.set_num_threads(threads)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told in a line; MLflow keeps its traceback
     laid = lay_out(request)
     preparations = Preparations(laid.corpus)
-    layers = _layers(laid, preparations)
-    study = open_study(laid, worker)
+    study = open_study(laid)
     experiment = experiment_id(laid.store, request.experiment or "studies")
     parent = os.getppid()
 
     def tell(line: str) -> None:
-        print(f"worker {worker}: {line}", flush=True)
+        print(f"worker {number}: {line}", flush=True)
         if os.getppid() != parent:
             raise KeyboardInterrupt("the sweep that started this worker is gone")
 
+    place = _place(laid, experiment, study.user_attrs["mlflow_run_id"])
     with sigterm_as_interrupt():
-        _work(laid, study, preparations, layers, experiment, study.user_attrs["mlflow_run_id"], deadline, tell)
+        _work(_Worker(laid, study, preparations, _layers(laid, preparations), place, tell), deadline)
 
 
-def _work(
-    laid: Laid,
-    study: Study,
-    preparations: Preparations,
-    layers: int,
-    experiment: str,
-    study_run: str,
-    deadline: float,
-    tell: Tell,
-) -> None:
-    place = Place(laid.store, experiment, study_run, _tags(laid))
-    wanted, lock = wanted_trials(laid, layers), FileLock(lock_file(laid.storage_url))
-    multi = len(OBJECTIVES[laid.request.objective]) > 1
-
-    def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
-        params = suggest(trial, laid.space, layers)
-        trial.set_user_attr(_PROCESS, this_process())
-        lock.release()  # the next worker may look how many trials there are
-        try:
-            before = _same(study, trial, params)
-            if before is not None:  # a sampler may ask again; the answer is known
-                trial.set_user_attr(_SAME_AS, before.number)
-                track_known(place, trial.number, before, params)
-                return tuple(before.values) if multi else before.values[0]
-            config = configure(laid.space, laid.differences, params)
-            prepared = preparations.get(config)
-            pearson, seconds = run_trial(
-                trial, params, laid.space.variant, config, prepared, laid.splits, laid.request.seed, place, prune=not multi
-            )
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:
-            trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
-            raise
-        return (pearson, seconds) if multi else pearson
-
+def _work(worker: _Worker, deadline: float) -> None:
+    """Take trials until the study has enough that ended; those of this machine's other processes are waited for."""
+    laid, study = worker.laid, worker.study
+    wanted, lock = wanted_trials(laid, worker.layers), FileLock(lock_file(laid.storage_url))
     while time.time() < deadline:
-        lock.acquire()
-        if _count_done(study) + _count_running(study) >= wanted:
+        with lock:
+            recover(study, unknown=False)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            is_enough = _count_done(study) + len(running) >= wanted
+            if not is_enough:
+                queue_grid(study, laid, worker.layers)
+                _take(worker, lock)
+        if is_enough:
+            if not any(is_alive_here(trial.user_attrs.get(_PROCESS, "")) for trial in running):
+                return
+            time.sleep(POLL_S)
+
+
+def _take(worker: _Worker, lock: FileLock) -> None:
+    """Carry out one trial. `lock` is given back as soon as others may look how many there are."""
+    study, number = worker.study, -1
+    multi = len(OBJECTIVES[worker.laid.request.objective]) > 1
+    with ExitStack() as claims:
+        folders: list[Path] = []
+
+        def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
+            nonlocal number
+            number = trial.number
+            params = suggest(trial, worker.laid.space, worker.layers)
+            trial.set_user_attr(_PROCESS, this_process())
             lock.release()
-            return
-        queue_grid(study, laid, layers)
-        try:
-            study.optimize(objective, n_trials=1, catch=(Exception,))
-        finally:
-            if lock.is_locked:
-                lock.release()
-        tell(_line(study, study.get_trials(deepcopy=False)))
+            try:
+                values = _values(worker, trial, params, claims, folders)
+            except optuna.TrialPruned:
+                raise
+            except Exception as error:
+                trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
+                raise
+            return values if multi else values[0]
+
+        study.sampler = sampler_of(worker.laid, study)
+        study.optimize(objective, n_trials=1, catch=(Exception,))
+        for folder in folders:  # the study knows what became of it: there is nothing to go on with
+            clear(folder)
+    worker.tell(_line(study, number))
+
+
+def _values(
+    worker: _Worker, trial: optuna.Trial, params: Mapping[str, Any], claims: ExitStack, folders: list[Path]
+) -> tuple[float, ...]:
+    """Pearson and seconds of a trial, trained, or taken from the one that had its parameters before.
+
+    What it trains is claimed in `claims`, where its checkpoints are is added to `folders`.
+    """
+    laid, place = worker.laid, worker.place
+    config = configure(laid.space, laid.differences, params)
+    keys = [RunKey(laid.space.variant, split, laid.request.seed) for split in laid.splits]
+    trainings = Trainings(params, config, keys)
+    for slot in slots(trainings, place):
+        claims.enter_context(wait_for(slot))
+        folders.append(checkpoints_root() / slot)
+    if (before := _same(worker.study, trial, params)) is not None:  # a sampler may ask again; the answer is known
+        trial.set_user_attr(_SAME_AS, before.number)
+        track_known(place, trial.number, before, params)
+        return tuple(before.values)
+    prune = len(OBJECTIVES[laid.request.objective]) == 1
+    return run_trial(trial, trainings, worker.preparations.get(config), place, worker.tell, prune=prune)
 
 
 def _in_processes(laid: Laid, deadline: float) -> None:
@@ -229,6 +266,12 @@ def _new_run(laid: Laid, experiment: str) -> str:
     return run.run_id
 
 
+def _place(laid: Laid, experiment: str, study_run: str) -> Place:
+    study = f"{laid.study_name} in {without_password(laid.storage_url)}"
+    parts = {"data": laid.corpus.digest, "code": code_digest(), "libraries": libraries(), "study": study}
+    return Place(laid.store, experiment, study_run, _tags(laid), parts)
+
+
 def _tags(laid: Laid) -> Mapping[str, object]:
     source = provenance.source()
     return {
@@ -244,10 +287,6 @@ def _count_done(study: Study) -> int:
     return sum(counts(trial) for trial in study.get_trials(deepcopy=False))
 
 
-def _count_running(study: Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-
-
 def _same(study: Study, trial: optuna.Trial, params: Mapping[str, Any]) -> FrozenTrial | None:
     """A completed trial with the same parameters."""
     completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -260,10 +299,10 @@ def _was_retried(study: Study, trial: FrozenTrial) -> bool:
     return any(t.user_attrs.get(_RETRIED) == trial.number or t.system_attrs.get("failed_trial") == trial.number for t in others)
 
 
-def _line(study: Study, trials: list[FrozenTrial]) -> str:
-    """What became of the newest trial that ended, and the best so far."""
-    ended = [t for t in trials if t.state.is_finished()]
-    last = max(ended, key=lambda t: t.datetime_complete.timestamp() if t.datetime_complete else 0.0)
+def _line(study: Study, number: int) -> str:
+    """What became of a trial, and the best so far."""
+    trials = study.get_trials(deepcopy=False)
+    last = next(trial for trial in trials if trial.number == number)
     params = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in last.params.items()
     )

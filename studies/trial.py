@@ -1,7 +1,7 @@
 """One trial: the settings that a sampler chose, trained on development splits and tracked below the study's run."""
 
-import time
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,68 +9,99 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from ablation.config import RunConfig
+from ablation.encoders.sources import encoder_digest
 from ablation.errors import RunError
+from ablation.execution import say_damage
 from ablation.experiment import Prepared, check_depth, run_experiment
-from ablation.identity import RunKey
+from ablation.identity import RunKey, identify
+from ablation.provenance import environment
 from ablation.records import RunRecord
 from ablation.reproducer import kept_in
 from ablation.results import keep
+from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store
 from ablation.training import Hooks
 
+Tell = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where trials are tracked: below `study_run` in `experiment`; `tags` are common to all of them."""
+    """Where trials are tracked: below `study_run` in `experiment`; `tags` are common to all of them.
+
+    `parts` are digests of what all of them are made from, the study among it (see `ablation.identity`).
+    """
 
     store: Store
     experiment: str
     study_run: str
     tags: Mapping[str, object]
+    parts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """What a trial trains: the settings that came of `params`, once for each key (one for each split)."""
+
+    params: Mapping[str, Any]
+    config: RunConfig
+    keys: Sequence[RunKey]
+
+
+def slots(trainings: Trainings, place: Place) -> list[str]:
+    """The names of the trainings' files in the state folder, in the order of their keys.
+
+    They come from what is trained and not from the trial's number: a trial that was killed is queued
+    again under a new one, and goes on from what the first left.
+    """
+    config = trainings.config
+    parts = {**place.parts, "config": config.digest(), "encoder": _encoder_digest(config.model.encoder)}
+    return [run_slot(place.store.uri, place.experiment, identify(key, parts).digest) for key in trainings.keys]
+
+
+@functools.cache
+def _encoder_digest(name: str) -> str:
+    """Once for a process: it reads the encoder's files."""
+    return encoder_digest(name)
 
 
 def run_trial(
-    trial: optuna.Trial,
-    params: Mapping[str, Any],
-    variant: str,
-    config: RunConfig,
-    prepared: Prepared,
-    splits: Sequence[str],
-    seed: int,
-    place: Place,
-    *,
-    prune: bool,
-) -> tuple[float, float]:
-    """Mean development Pearson over the splits, and the seconds it took.
+    trial: optuna.Trial, trainings: Trainings, prepared: Prepared, place: Place, tell: Tell, *, prune: bool
+) -> tuple[float, float]:  # fmt: skip
+    """Mean development Pearson over the splits, and the seconds of training, those of killed processes among them.
 
-    Test rows are not even tokenised for it. Raises TrialPruned if the pruner says so, which it may
-    after each epoch of the first split; RunError where training breaks or collapses. The MLflow run
-    ends with the state that is true: FINISHED, FAILED, or KILLED for a pruned one.
+    Goes on after the last epoch that a killed process completed; its slots must be claimed. Test rows
+    are not even tokenised for it. Raises TrialPruned if the pruner says so, which it may after each
+    epoch of the first split; RunError where training breaks or collapses. The MLflow run ends with
+    the state that is true: FINISHED, FAILED, or KILLED for a pruned one.
     """
+    config, first = trainings.config, trainings.keys[0]
     tags = {
-        **place.tags, names.KIND: names.TRIAL, names.VARIANT: variant, names.SEED: seed, names.TRIAL_NUMBER: trial.number,
-        names.ENCODER: config.model.encoder, names.PARENT: place.study_run,
+        **place.tags, names.KIND: names.TRIAL, names.VARIANT: first.variant, names.SEED: first.seed,
+        names.TRIAL_NUMBER: trial.number, names.ENCODER: config.model.encoder, names.PARENT: place.study_run,
     }  # fmt: skip
     tracked = start_run(place.store, place.experiment, f"trial {trial.number}", tags)
     trial.set_user_attr("mlflow_run_id", tracked.run_id)
-    began = time.monotonic()
     try:
-        tracked.params({**config.flat(), **{f"trial.{name}": value for name, value in params.items()}})
+        tracked.params({**config.flat(), **{f"trial.{name}": value for name, value in trainings.params.items()}})
         tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
+        tracked.json(names.ENVIRONMENT_FILE, environment())
         check_depth(config.model, prepared)
-        without_test = replace(prepared, test=None)
         records = []
-        for number, split in enumerate(splits):
-            hooks = _hooks(trial, tracked, split if len(splits) > 1 else "", prune=prune and number == 0)
+        for key, slot in zip(trainings.keys, slots(trainings, place), strict=True):
+            say_damage(f"trial {trial.number}", checkpoints_root() / slot, tell)
+            hooks = _hooks(trial, tracked, key.split if len(trainings.keys) > 1 else "", tell, prune=prune and key == first)
             with kept_in(tracked, config, prepared):
-                result = run_experiment(without_test, config, RunKey(variant, split, seed), "", hooks)
-            if number == 0:
+                result = run_experiment(
+                    replace(prepared, test=None), config, key, "", hooks, checkpoints=checkpoints_root() / slot
+                )  # fmt: skip
+            if key == first:
                 keep(tracked, result)
             records.append(result.record)
-        pearson = sum(_pearson(record) for record in records) / len(records)
-        tracked.points({"objective/pearson": pearson, "objective/seconds": time.monotonic() - began})
+        pearson, seconds = sum(map(_pearson, records)) / len(records), sum(record.seconds or 0.0 for record in records)
+        tracked.points({"objective/pearson": pearson, "objective/seconds": seconds})
     except optuna.TrialPruned as pruned:
         tracked.tags({names.TRIAL_STATE: "PRUNED"})
         tracked.end("KILLED", str(pruned))
@@ -84,7 +115,7 @@ def run_trial(
         raise
     tracked.tags({names.TRIAL_STATE: "COMPLETE"})
     tracked.end("FINISHED")
-    return pearson, time.monotonic() - began
+    return pearson, seconds
 
 
 def track_known(place: Place, number: int, before: FrozenTrial, params: Mapping[str, Any]) -> None:
@@ -97,18 +128,49 @@ def track_known(place: Place, number: int, before: FrozenTrial, params: Mapping[
     tracked.end("FINISHED")
 
 
-def _hooks(trial: optuna.Trial, tracked: TrackedRun, prefix: str, *, prune: bool) -> Hooks:
+def _hooks(trial: optuna.Trial, tracked: TrackedRun, split: str, tell: Tell, *, prune: bool) -> Hooks:
+    prefix = f"{split.replace(':', '-').replace('+', '-')}/" if split else ""
+    pruning = _Pruning(trial) if prune else None
+
     def on_point(values: Mapping[str, float], step: int) -> None:
-        tracked.points({f"{prefix.replace(':', '-').replace('+', '-')}/{n}" if prefix else n: v for n, v in values.items()}, step)
+        tracked.points({f"{prefix}{name}": value for name, value in values.items()}, step)
+        if pruning and "dev/pearson" in values:
+            pruning.hear(values["dev/pearson"], step)
 
     def on_epoch(epoch: int, scores: Mapping[str, float]) -> None:
-        r = scores.get("pearson")
-        if prune and r is not None:
-            trial.report(r, epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned(f"pruned after epoch {epoch} with a development Pearson of {r:.4f}")
+        if pruning:
+            pruning.obey(epoch)
 
-    return Hooks(on_point=on_point, on_epoch=on_epoch)
+    def on_resume(epoch: int) -> None:
+        tracked.tags({names.RESUMED: epoch})
+        tell(f"trial {trial.number}: goes on after epoch {epoch}")
+        if pruning:
+            pruning.obey(epoch)
+
+    return Hooks(on_point=on_point, on_epoch=on_epoch, on_resume=on_resume)
+
+
+class _Pruning:
+    """Tells the pruner of every epoch in its order, and obeys it.
+
+    When a killed trial goes on, its earlier epochs are told again: pruners judge by all that a trial
+    has reported. What was said of those epochs was obeyed then; after the last of them the process
+    may have died before it could be.
+    """
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+        self._pearson = 0.0
+        self._is_over = False
+
+    def hear(self, pearson: float, epoch: int) -> None:
+        self._trial.report(pearson, epoch)
+        self._pearson, self._is_over = pearson, self._trial.should_prune()
+
+    def obey(self, epoch: int) -> None:
+        """Raises TrialPruned if that was said of the epoch."""
+        if self._is_over:
+            raise optuna.TrialPruned(f"pruned after epoch {epoch} with a development Pearson of {self._pearson:.4f}")
 
 
 def _pearson(record: RunRecord) -> float:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,31 @@ from ablation.cli import main
 from ablation.tracking import names
 from ablation.tracking.store import open_store
 
+#: Carries out a command line: exit code, output, errors.
+Command = Callable[..., tuple[object, str, str]]
 SMOKE = ("--profile", "smoke", "--splits", "dev1", "--set", "optimisation.epochs=1")
 
 
-def ablation(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "ablation", *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout
     )
+
+
+@pytest.fixture
+def ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same in this process, which has the libraries loaded: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ablation", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
 
 
 def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: Path) -> None:
@@ -84,53 +101,52 @@ def test_wrong_arguments_give_a_clear_line_exit_code_2_and_no_traceback(
 
 
 def test_errors_are_lines_on_standard_error_without_a_traceback(tmp_path: Path) -> None:
-    done = ablation("data", "nowhere", cwd=tmp_path)
+    done = process("data", "nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "ablation: nowhere: does not exist; data is 'demo' or a folder with train.csv and test.csv\n"
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    assert "Traceback" in ablation("--debug", "data", "nowhere", cwd=tmp_path).stderr
+    assert "Traceback" in process("--debug", "data", "nowhere", cwd=tmp_path).stderr
 
 
-def test_data_prints_table_2_and_the_histogram_of_figure_1(small_corpus: Path, tmp_path: Path) -> None:
-    done = ablation("data", str(small_corpus), cwd=tmp_path)
-    assert done.returncode == 0
-    assert re.search(r"English \(en\) +│ +20 │ +1587 │ +6 │ +1396", done.stdout)
-    assert "Labelled rows by intimacy" in done.stdout
-    assert "differ from the paper's Table 2" in done.stdout
+def test_data_prints_table_2_and_the_histogram_of_figure_1(small_corpus: Path, ablation: Command) -> None:
+    code, out, _ = ablation("data", str(small_corpus))
+    assert code == 0
+    assert re.search(r"English \(en\) +│ +20 │ +1587 │ +6 │ +1396", out)
+    assert "Labelled rows by intimacy" in out
+    assert "differ from the paper's Table 2" in out
 
 
-def test_plan_then_run_then_plan(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
+def test_plan_then_run_then_plan(small_corpus: Path, tmp_path: Path, store_uri: str, ablation: Command) -> None:
     common = ("--data", str(small_corpus), *SMOKE, "--variants", "mse,ensemble", "--tracking-uri", store_uri)
-    before = ablation("plan", *common, cwd=tmp_path)
-    assert "2 to do, 0 reused" in before.stdout
-    assert re.search(r"about \d+ minutes and \d+\.\d GiB, measured", before.stdout)
-    done = ablation("run", *common, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "epoch 1/1, dev Pearson" in done.stdout
-    assert re.search(r"MSE +│ -?\d+\.\d\d \[68.66\]", done.stdout)
-    assert f"mlflow ui --backend-store-uri {store_uri}" in done.stdout
-    assert "Report: " in done.stdout
-    assert "One seed: how much trainings differ is not known" in done.stdout
+    _, before, _ = ablation("plan", *common)
+    assert "2 to do, 0 reused" in before
+    assert re.search(r"about \d+ minutes and \d+\.\d GiB, measured", before)
+    code, out, errors = ablation("run", *common)
+    assert code == 0, errors
+    assert "epoch 1/1, dev Pearson" in out
+    assert re.search(r"MSE +│ -?\d+\.\d\d \[68.66\]", out)
+    assert f"mlflow ui --backend-store-uri {store_uri}" in out
+    assert "Report: " in out
+    assert "One seed: how much trainings differ is not known" in out
     for file in ("report.pdf", "report.html", "tables/table3.tex", "figures/figure2.svg"):
         assert (tmp_path / "report-ablation" / file).stat().st_size > 0
-    checked = ablation("report", "--verify", "--tracking-uri", store_uri, cwd=tmp_path)
-    assert re.search(r"\d+ numbers computed again, all as report-ablation has them", checked.stdout), checked.stderr
-    after = ablation("plan", *common, cwd=tmp_path)
-    assert "0 to do, 2 reused" in after.stdout
+    _, checked, errors = ablation("report", "--verify", "--tracking-uri", store_uri)
+    assert re.search(r"\d+ numbers computed again, all as report-ablation has them", checked), errors
+    assert "0 to do, 2 reused" in ablation("plan", *common)[1]
 
 
-def test_a_failing_run_makes_the_command_fail_and_is_listed(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
+def test_a_failing_run_makes_the_command_fail_and_is_listed(small_corpus: Path, store_uri: str, ablation: Command) -> None:
     # A rate that no float32 weight survives: the loss stops being a number.
     broken = ("--set", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,optimisation.warmup=0,optimisation.batch_size=8")
     arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
-    done = ablation("run", *arguments, *broken, "--report", "false", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "failed: mse dev1 seed 0: NotFiniteError: train/" in done.stdout
-    assert "1 of 1 runs failed" in done.stderr
-    assert "Traceback" not in done.stderr
+    code, out, errors = ablation("run", *arguments, *broken, "--report", "false")
+    assert code == 1
+    assert "failed: mse dev1 seed 0: NotFiniteError: train/" in out
+    assert "1 of 1 runs failed" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

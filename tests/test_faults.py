@@ -6,9 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from ablation import experiment
+from ablation.identity import RunKey
 from ablation.request import Request, lay_out
 from ablation.runner import run_ablation
 from ablation.tracking import names
@@ -87,3 +91,23 @@ def test_a_tracking_folder_that_is_read_only_is_one_clear_line(mounted: Mount, s
     assert done.stderr.startswith("ablation: tracking store")
     assert "Read-only file system" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_memory_that_is_not_there_fails_that_run_and_no_other(
+    small_corpus: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = experiment.run_experiment
+
+    def greedy(prepared: Any, config: Any, key: RunKey, *rest: Any) -> Any:
+        if key.variant == "mse":
+            torch.empty(2**60)  # more than any machine has: the allocator's own error
+        return real(prepared, config, key, *rest)
+
+    monkeypatch.setattr(experiment, "run_experiment", greedy)
+    asked = Request(data=str(small_corpus), profile="smoke", variants="mse,epm", splits="dev1", tracking_uri=store_uri)
+    outcomes = run_ablation(lay_out(asked), quiet())
+    assert [outcome.state for outcome in outcomes] == ["failed", "finished"]
+    assert "memory" in outcomes[0].reason
+    assert "\n" not in outcomes[0].reason
+    (failed,) = [run for run in runs_of(open_store(store_uri), names.RUN) if run.info.status == "FAILED"]
+    assert failed.data.tags[names.REASON] == outcomes[0].reason

@@ -10,10 +10,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from rich.console import Console
 
+from ablation.console import ui_command
 from ablation.progress import Progress
 from ablation.request import Request, lay_out
 from ablation.runner import run_ablation
@@ -40,10 +42,11 @@ def store_uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> st
 
 @pytest.fixture(scope="module")
 def server(store_uri: str) -> Iterator[str]:
+    """What the README tells to type, with a port that is free."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri, "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", *ui_command(store_uri).split(" ")]
     process = subprocess.Popen(
         [*command, "--port", str(port), "--workers", "1"],
         stdout=subprocess.DEVNULL,
@@ -63,6 +66,12 @@ def server(store_uri: str) -> Iterator[str]:
     finally:
         os.killpg(process.pid, 9)
         process.wait()
+
+
+def test_it_listens_on_loopback_alone(server: str) -> None:
+    port = int(server.rpartition(":")[2])
+    listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
+    assert listening == {"127.0.0.1"}
 
 
 @pytest.fixture

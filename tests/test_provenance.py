@@ -4,6 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from ablation import provenance
 
@@ -54,5 +56,25 @@ def test_the_environment_names_packages_and_machine() -> None:
     environment = provenance.environment()
     assert environment["packages"]["mlflow"]
     assert environment["cores"] >= 1
-    assert environment["torch_threads"] >= 1
     assert environment["processor"]
+    assert environment["cpu_capability"]
+    assert environment["blas"]
+
+
+def test_threads_are_those_of_the_moment() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with threadpool_limits(threads, user_api="blas"):
+                environment = provenance.environment()
+            assert environment["torch_threads"] == threads
+            assert {pool["threads"] for pool in environment["thread_pools"] if "blas" in pool["library"]} == {threads}
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_rest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = provenance.environment()
+    monkeypatch.setattr(provenance, "distributions", lambda: pytest.fail("read again"))
+    assert provenance.environment() == first

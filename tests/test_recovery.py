@@ -17,10 +17,12 @@ from mlflow.entities import Run
 from safetensors.torch import load_file
 
 from ablation.claims import claim
+from ablation.cli import main
 from ablation.state import run_slot, state_folder
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame
 from ablation.tracking.store import Store, open_store
+from tests.conftest import some_rows, write_corpus
 
 
 def command(corpus: Path, uri: str, out: Path, *more: str, variants: str = "mse,epm+cl", epochs: int = 6) -> list[str]:
@@ -81,22 +83,41 @@ def assert_same(store: Store, other: Store, out: Path, other_out: Path) -> None:
         assert all(a[k].equal(b[k]) for k in a)
 
 
-@pytest.fixture
-def undisturbed(small_corpus: Path, empty_store: Path, tmp_path: Path) -> tuple[Store, Path]:
-    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'undisturbed.db')}"
-    done = subprocess.run(
-        command(small_corpus, uri, tmp_path / "undisturbed"), cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    seen = ("en", "es", "fr", "zh")
+    return write_corpus(tmp_path_factory.mktemp("corpus"), some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    """What `command` leaves when nothing happens to it: its store and its models."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
+    done = subprocess.run(command(corpus, uri, folder / "out"), cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    return open_store(uri), tmp_path / "undisturbed"
+    return open_store(uri), folder / "out"
+
+
+def test_the_same_command_twice_gives_the_same_numbers(
+    corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, in two processes that share nothing: neither store nor state, nor the order of sets."""
+    monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
+    asked = command(corpus, store_uri, tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["ablation", *asked[asked.index("run") :]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert_same(open_store(store_uri), undisturbed[0], tmp_path / "out", undisturbed[1])
 
 
 def test_after_sigkill_the_same_command_goes_on_to_the_same_bit(
-    small_corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))  # other tests' killed runs leave theirs
-    arguments = command(small_corpus, store_uri, tmp_path / "out")
+    arguments = command(corpus, store_uri, tmp_path / "out")
     process = start(arguments, tmp_path)
     read_until(process, "epm+cl dev1 seed 0: epoch 4/6")
     process.kill()
@@ -174,10 +195,10 @@ def test_sigterm_to_mlflow_run_leaves_no_training_behind(
 
 @pytest.mark.soak
 def test_twenty_kills_at_random_moments_end_in_the_same_table(
-    small_corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path]
+    corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path]
 ) -> None:
     chance = random.Random(0)
-    arguments = command(small_corpus, store_uri, tmp_path / "out")
+    arguments = command(corpus, store_uri, tmp_path / "out")
     began = time.monotonic()
     process = start(arguments, tmp_path)
     read_until(process, "mse dev1 seed 0: started")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow.entities import Run
 from rich.console import Console
 
@@ -113,6 +114,16 @@ class TestTracking:
             assert [(m.step, m.value) for m in sorted(tracked, key=lambda m: m.step)] == list(
                 zip(kept["step"], kept["value"], strict=True)
             )
+
+    def test_each_run_says_in_which_environment_it_was_made(self, finished: tuple[Store, list[Outcome]]) -> None:
+        store, outcomes = finished
+        for outcome in outcomes:
+            assert outcome.run_id
+            environment = read_json(store, outcome.run_id, names.ENVIRONMENT_FILE)
+            assert environment["packages"]["torch"]
+            assert environment["torch_threads"] == torch.get_num_threads()
+            assert environment["thread_pools"]
+            assert names.ENVIRONMENT_FILE in json.loads(store.client.get_run(outcome.run_id).data.tags[names.MANIFEST])
 
     def test_every_figure_can_be_computed_again_from_the_predictions(self, finished: tuple[Store, list[Outcome]]) -> None:
         store, outcomes = finished

@@ -3,12 +3,16 @@
 import json
 import pickle
 import shutil
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from rich.console import Console
 
 from ablation.cli import main
 from ablation.encoders.loading import load_encoder
@@ -16,8 +20,13 @@ from ablation.encoders.sources import encoder_digest
 from ablation.encoders.tiny import tiny_encoder
 from ablation.encoders.trimming import full_vocabulary
 from ablation.errors import UsageError
+from ablation.identity import RunKey
 from ablation.model import build_model, export, load_exported
+from ablation.progress import Progress
 from ablation.reproducer import BATCH, STATE, WEIGHTS, repeat
+from ablation.request import Request as RunRequest
+from ablation.request import lay_out
+from ablation.runner import run_ablation
 from ablation.tracking.store import experiment_id, open_store
 from reports.build import _folder_of
 from reports.collect import Experiment
@@ -192,6 +201,30 @@ def test_a_sweep_with_a_name_that_climbs_writes_below_its_folder(
     assert (here / "study-a-..-..-..-escaped" / "best.toml").is_file()
     after = {path for path in tmp_path.rglob("*") if here not in path.parents and "mlruns" not in path.parts}
     assert {path.name for path in after - before} <= {".mlflow.db.lock", "mlflow.db-wal", "mlflow.db-shm"}
+
+
+class Ports(Progress):
+    """Notes where this process and its children listen while runs are trained."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
+        self.seen: list[set[str]] = []
+
+    def epoch(self, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
+        super().epoch(key, epoch, scores)
+        me = psutil.Process()
+        connections = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections("inet")]
+        self.seen.append({c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN})
+
+
+def test_training_listens_nowhere(small_corpus: Path, store_uri: str) -> None:
+    asked = RunRequest(data=str(small_corpus), profile="smoke", variants="mse", splits="dev1", tracking_uri=store_uri)
+    ports = Ports()
+    with socket.create_server(("127.0.0.1", 0)):
+        run_ablation(lay_out(asked), ports)
+    assert ports.seen == [{"127.0.0.1"}] * 2, "the test's own socket, which shows that they are seen"
+    run_ablation(lay_out(replace(asked, fresh=True)), ports)
+    assert ports.seen[2:] == [set()] * 2
 
 
 def test_nothing_of_this_suite_listens() -> None:

@@ -1,6 +1,7 @@
 """How time grows: with the rows of a corpus, and with the runs that an experiment already holds."""
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 from ablation.batching import by_length, collate, epoch_batches
 from ablation.bench.made_up import finish, request, write_corpus
 from ablation.bench.startup import run_command
+from ablation.bench.table import Row
 from ablation.config import resolve
 from ablation.data.corpus import load_corpus
 from ablation.evaluation import EVALUATION_BATCH, scores
@@ -27,6 +29,9 @@ RUNS: Final = (10, 100, 1_000)
 #: MINT's labelled rows.
 TRAIN_ROWS, TEST_ROWS = 9_491, 3_881
 _BATCH: Final = 32
+#: Linear, with room for the noise of a measurement.
+MOST_EXPONENT: Final = 1.1
+RUNS_TARGET_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,34 +52,44 @@ class Stage:
 
 @dataclass(frozen=True)
 class WithRuns:
-    """Seconds of the commands in an experiment that holds `runs` finished ones, all of which are asked for again.
-
-    `page_bytes` and `pdf_bytes` are the sizes of the report.
-    """
+    """Seconds of the commands in an experiment that holds `runs` finished ones, all of which are asked for again."""
 
     runs: int
     planning: float
     resuming: float
     reporting: float
-    page_bytes: int
-    pdf_bytes: int
 
 
-def by_rows(folder: Path, sizes: Sequence[int] = ROWS, encoder: str = "bundled", *, with_report: bool = True) -> list[Stage]:
-    """Each stage from the files to the scores, on `sizes` labelled rows and as many test rows, below `folder`.
+def measure_growth(
+    rows: Sequence[int] = ROWS,
+    runs: Sequence[int] = RUNS,
+    encoder: str = "bundled",
+    corpus_rows: tuple[int, int] = (TRAIN_ROWS, TEST_ROWS),
+) -> list[Row]:
+    """The rows of the table: each stage's exponent, and the commands beside the most runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        stages = by_rows(Path(folder) / "rows", rows, encoder)
+        steps = list(by_runs(Path(folder) / "runs", runs, *corpus_rows))
+    found = [
+        Row("growth", f"{stage.name}: k, where {max(rows):,} rows take rows^k", (stage.exponent,), "", "at most", MOST_EXPONENT,
+            parts={"rows": stage.rows, "seconds": stage.seconds})
+        for stage in stages
+    ]  # fmt: skip
+    last = steps[-1]
+    for name, seconds in (("planning", last.planning), ("resuming", last.resuming), ("reporting", last.reporting)):
+        parts = {"runs": [step.runs for step in steps], "seconds": [getattr(step, name) for step in steps]}
+        found.append(Row("growth", f"{name} with {last.runs:,} runs", (seconds,), "s", "at most", RUNS_TARGET_S, parts=parts))
+    return found
 
-    `with_report` adds the command `ablation report` on ten runs with as many rows.
-    """
+
+def by_rows(folder: Path, sizes: Sequence[int] = ROWS, encoder: str = "bundled") -> list[Stage]:
+    """Each stage from the files to the scores, on `sizes` labelled rows and as many test rows, below `folder`."""
     taken: dict[str, list[float]] = {}
     for size in sorted(sizes):
         corpus = folder / f"rows-{size}"
         write_corpus(corpus, size, size)
         for name, seconds in _stages(corpus, encoder):
             taken.setdefault(name, []).append(seconds)
-        if with_report:
-            asked = request(corpus, f"sqlite:///{corpus / 'mlflow.db'}", 10)
-            finish(asked)
-            taken.setdefault("report", []).append(_report(corpus, asked))
     return [Stage(name, tuple(sorted(sizes)), tuple(seconds)) for name, seconds in taken.items()]
 
 
@@ -92,9 +107,7 @@ def by_runs(
         finish(asked)
         planning = run_command(["plan", *_arguments(asked)], folder, asked.tracking_uri)
         resuming = run_command(["run", *_arguments(asked), "--report", "false"], folder, asked.tracking_uri)
-        reporting = _report(folder, asked)
-        page, pdf = (folder / "report" / name for name in ("report.html", "report.pdf"))
-        yield WithRuns(count, planning, resuming, reporting, page.stat().st_size, pdf.stat().st_size)
+        yield WithRuns(count, planning, resuming, _report(folder, asked))
 
 
 def _stages(corpus: Path, encoder: str) -> Iterator[tuple[str, float]]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from ablation import provenance
+from ablation.bench.growth import measure_growth
 from ablation.bench.memory import measure_memory
 from ablation.bench.prediction import measure_prediction
+from ablation.bench.startup import measure_start_up
 from ablation.bench.suite import measure_suite
 from ablation.bench.table import Row, as_json, as_markdown
 from ablation.bench.tracking import measure_tracking
@@ -68,6 +70,8 @@ SECTIONS: Final[dict[str, Callable[[Laid], list[Row]]]] = {
     "memory": lambda s: measure_memory(s.request.data, s.config, s.request.rounds),
     "prediction": lambda s: measure_prediction(s.workload, s.request.rounds),
     "tracking": lambda s: measure_tracking(s.workload, s.request.rounds),
+    "startup": lambda laid: measure_start_up(laid.request.rounds),
+    "growth": lambda laid: measure_growth(),
     "suite": lambda s: measure_suite("demo", "demo", 1),
 }
 
@@ -125,6 +129,7 @@ def carry_out(laid: Laid, tell: Tell, show: Callable[[list[Row]], None]) -> list
 
 def write(folder: Path, rows: Sequence[Row], laid: Laid) -> None:
     """The table as Markdown and its figures as JSON, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / names.BENCH_TABLE).write_text(as_markdown(rows, caption(laid)), "utf-8")
     (folder / names.BENCH_FIGURES).write_text(as_json(rows), "utf-8")
 

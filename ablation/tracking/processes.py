@@ -36,6 +36,11 @@ def is_dead(process: str) -> bool:
         return True
 
 
+def is_alive_here(process: str) -> bool:
+    """Whether `process` runs on this host; "" does not."""
+    return process.split(":")[0] == platform.node() and not is_dead(process)
+
+
 def end_with(parent: psutil.Process, every_s: float = 1.0) -> None:
     """Send this process SIGTERM once `parent` is gone: an interrupted `mlflow run` takes nothing down with it."""
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ablation.bench.growth import Stage, by_rows, by_runs
+from ablation.bench.growth import Stage, measure_growth
 from ablation.bench.made_up import finish, request, write_corpus
-from ablation.bench.startup import StartUp, start_up
+from ablation.bench.startup import start_up
 from ablation.data.corpus import load_corpus
 from ablation.request import lay_out
 
@@ -35,19 +35,15 @@ def test_made_up_runs_are_finished_ones_to_the_plan_and_made_once(corpus: Path, 
     assert all(run.is_reused for run in lay_out(more).runs)
 
 
-def test_every_stage_is_measured_at_every_size(tmp_path: Path) -> None:
-    stages = by_rows(tmp_path, (200, 100), "tiny", with_report=False)
-    assert [stage.name for stage in stages] == [
+def test_every_stage_is_measured_at_every_size_and_the_commands_in_an_experiment_that_grows() -> None:
+    found = measure_growth(rows=(200, 100), runs=(10, 20), encoder="tiny", corpus_rows=(120, 40))
+    stages, commands = found[:5], found[5:]
+    assert [row.what.split(":")[0] for row in stages] == [
         "read and check", "split", "load the encoder, tokenise", "batch, an epoch and an evaluation", "score",
     ]  # fmt: skip
-    assert all(stage.rows == (100, 200) and min(stage.seconds) > 0 for stage in stages)
-
-
-def test_the_commands_are_measured_in_an_experiment_that_grows(tmp_path: Path) -> None:
-    found = list(by_runs(tmp_path, (10, 20), 120, 40))
-    assert [each.runs for each in found] == [10, 20]
-    assert all(min(each.planning, each.resuming, each.reporting) > 0 for each in found)
-    assert 10_000 < found[0].page_bytes < found[1].page_bytes  # a line for each run
+    assert all(row.parts["rows"] == (100, 200) and min(row.parts["seconds"]) > 0 for row in stages)
+    assert [row.what for row in commands] == [f"{name} with 20 runs" for name in ("planning", "resuming", "reporting")]
+    assert all(row.parts["runs"] == [10, 20] and row.values[0] == row.parts["seconds"][-1] for row in commands)
 
 
 def test_a_time_that_grows_tenfold_with_tenfold_rows_has_the_exponent_1() -> None:
@@ -59,11 +55,6 @@ def test_a_time_that_grows_tenfold_with_tenfold_rows_has_the_exponent_1() -> Non
 def test_start_up_is_of_help_a_first_plan_and_the_same_plan_again(tmp_path: Path, small_corpus: Path) -> None:
     found = start_up(tmp_path / "state", 1, ["--data", str(small_corpus), "--profile", "smoke", "--variants", "mse"])
     assert [each.command.split(",")[-1].strip() for each in found] == ["--help", "nothing measured before", "again"]
-    assert all(len(each.seconds) == 1 and each.best > 0 for each in found)
+    assert all(len(each.seconds) == 1 and each.seconds[0] > 0 for each in found)
     for each in ("warm", "first-0"):
         assert len(list((tmp_path / "state" / each / "state" / "costs").iterdir())) == 1
-
-
-def test_best_and_median_are_of_the_seconds() -> None:
-    assert StartUp("", (3.0, 1.0, 1.5)).best == 1.0
-    assert StartUp("", (3.0, 1.0, 1.5)).median == 1.5

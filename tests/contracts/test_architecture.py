@@ -76,7 +76,9 @@ def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
     for name in ("training", "experiment", "evaluation", "model", "batching", "ensemble", "splits"):
         found = set(imports(ROOT / "ablation" / f"{name}.py"))
         assert not [
-            n for n in found if n.startswith(("ablation.tracking", "ablation.progress", "ablation.runner", "rich", "typer"))
+            n
+            for n in found
+            if n.startswith(("ablation.tracking", "ablation.progress", "ablation.execution", "ablation.runner", "rich", "typer"))
         ]
 
 

@@ -1,20 +1,27 @@
 """The curve study: its conditions, the same batches for all, what is tracked, and going on after an end."""
 
+import io
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow.entities import Run
 from rich.console import Console
 from typer.testing import CliRunner
 
+from ablation.checkpoints import save
 from ablation.cli import app
 from ablation.errors import UsageError
+from ablation.identity import RunKey
 from ablation.progress import Progress
+from ablation.state import run_slot, state_folder
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
-from ablation.tracking.store import open_store
+from ablation.tracking.store import experiment_id, open_store
 from studies.curves import Request, carry_out, lay_out
+from tests.test_checkpoints import some
 
 
 @pytest.fixture
@@ -69,6 +76,7 @@ def test_runs_stand_below_the_study_and_never_saw_the_test_rows(request_: Reques
         assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
         assert names.TEST_READ not in run.data.tags
         assert [f.path for f in client.list_artifacts(run.info.run_id, "predictions")] == [names.DEV_PREDICTIONS]
+        assert read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)["torch_threads"] >= 1
         assert "gradient/regression" in run.data.metrics
         assert ("gradient/cosine" in run.data.metrics) == ("cl" in run.data.tags[names.VARIANT])
 
@@ -90,6 +98,48 @@ def test_a_curve_that_breaks_is_failed_and_the_others_go_on(request_: Request, s
     assert study.info.status == "FAILED"
     assert study.data.tags[names.REASON] == "2 runs failed"
     assert all(run.data.tags[names.REASON].startswith("NotFiniteError: train/") for run in runs)
+
+
+def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
+    request_: Request, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(request_, figures="5", signs="attract", overrides=("optimisation.epochs=4", "optimisation.log_every=1"))
+    real = Progress.epoch
+
+    def broken_off(progress: Progress, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
+        real(progress, key, epoch, scores)
+        if key.variant.startswith("epm") and epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "epoch", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(lay_out(asked), quiet())
+    again = carry_out(lay_out(asked), quiet())
+    assert [outcome.state for outcome in again] == ["reused", "finished"]
+    undisturbed = carry_out(lay_out(replace(asked, fresh=True)), quiet())
+    store = open_store(store_uri)
+    assert store.client.get_run(str(again[1].run_id)).data.tags[names.RESUMED] == "3"
+    for one, other in zip(again, undisturbed, strict=True):
+        frames = [read_frame(store, str(outcome.run_id), names.CURVES) for outcome in (one, other)]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+        assert "gradient/cosine" in set(frames[0]["name"])
+
+
+def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finished(request_: Request, store_uri: str) -> None:
+    laid = lay_out(replace(request_, figures="4"))
+    first, store = laid.curves[0], open_store(store_uri)
+    slot = run_slot(store.uri, experiment_id(store, "ablation"), first.planned.identity.digest)
+    folder = state_folder() / "checkpoints" / slot
+    save(folder, some(1))
+    (folder / "epoch-000001.safetensors").write_bytes(b"damaged")
+    screen = io.StringIO()
+    outcomes = carry_out(laid, Progress(Console(file=screen, width=200)))
+    assert [outcome.state for outcome in outcomes] == ["finished", "finished"]
+    told = [line for line in screen.getvalue().splitlines() if "damaged" in line]
+    names_of_files = "epoch-000001.json, epoch-000001.safetensors"
+    assert told == [f"{first.shown}: damaged or half written, and removed: {names_of_files}"]
+    assert not folder.exists()
 
 
 def test_the_command_ends_with_a_report_and_verdicts_in_the_store(

@@ -1,36 +1,24 @@
 """Sweeps: every trial tracked truthfully, studies resumed after kills, workers side by side, test rows unseen."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from ablation.config import load_profile, resolve
 from ablation.errors import UsageError
+from ablation.state import checkpoints_root
 from ablation.tracking import names
+from ablation.tracking.runs import read_json
 from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
-from studies.storage import open_storage
-from studies.study import Request, lay_out, open_study, queue_grid
+from studies.study import Request, lay_out
 from studies.sweep import sweep
-
-
-@pytest.fixture
-def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> Request:
-    return Request(
-        space="freeze", study="mine", trials=5, data=str(small_corpus), profile="smoke", overrides=("optimisation.epochs=2",),
-        tracking_uri=store_uri, storage=f"sqlite:///{tmp_path / 'studies.db'}", pruner="none", sampler="grid",
-    )  # fmt: skip
 
 
 def said() -> tuple[list[str], Callable[[str], None]]:
@@ -60,6 +48,7 @@ def test_every_trial_is_a_run_below_the_studys(request_: Request, store_uri: str
         assert run.info.status == "FINISHED"
         assert run.data.tags[names.TRIAL_STATE] == "COMPLETE"
         assert run.data.metrics["objective/pearson"] == run.data.metrics["best/dev_pearson"]
+        assert read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)["torch_threads"] >= 1
     best = best_trials(swept.study)[0]
     assert study_run.data.metrics["objective/best_pearson"] == max(t.data.metrics["objective/pearson"] for t in trials)
     assert study_run.data.metrics["best/model.freeze_layers"] == best.params["model.freeze_layers"]
@@ -137,6 +126,7 @@ def test_pruned_trials_are_killed_runs_with_their_epoch(request_: Request, store
         assert run.info.status == "KILLED"
         assert run.data.tags[names.TRIAL_STATE] == "PRUNED"
         assert run.data.tags[names.REASON].startswith(f"pruned after epoch {max(trial.intermediate_values)} ")
+    assert not list(checkpoints_root().glob("*")), "neither the pruned nor the completed ones go on"
 
 
 def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
@@ -151,6 +141,7 @@ def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
     assert any("NotFiniteError: train/" in line for line in lines)
     failed = next(r for r in tracked(store_uri) if r.info.status == "FAILED")
     assert failed.data.tags[names.TRIAL_STATE] == "FAIL"
+    assert not list(checkpoints_root().glob("*")), "what failed for a reason of its own does not go on"
     again, tell = said()
     sweep(lay_out(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
     assert again == ["study 'mine': 2 of 2 trials done"]
@@ -184,63 +175,6 @@ def test_several_splits_are_averaged(request_: Request, store_uri: str) -> None:
 def test_a_journal_file_serves_as_well(request_: Request, tmp_path: Path) -> None:
     swept = sweep(lay_out(replace(request_, storage=f"journal:{tmp_path / 'study.log'}", trials=2)), said()[1])
     assert len(swept.study.trials) == 2
-
-
-class TestKilled:
-    def command(self, request: Request, *more: str) -> list[str]:
-        return [
-            sys.executable, "-m", "ablation", "sweep", "--space", request.space, "--study", request.study,
-            "--data", request.data, "--profile", "smoke", "--trials", "5", "--sampler", "grid", "--pruner", "none",
-            "--tracking-uri", str(request.tracking_uri), "--storage", request.storage, *more,
-        ]  # fmt: skip
-
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_killed_study_goes_on_with_no_trial_lost_and_none_done_twice(
-        self, number: signal.Signals, request_: Request, store_uri: str, tmp_path: Path
-    ) -> None:
-        asked = replace(request_, overrides=("optimisation.epochs=15",))
-        command = self.command(asked, "--set", "optimisation.epochs=15", "--out", str(tmp_path / "out"))
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("trial 0"):  # the next one is in training
-                break
-        storage = open_storage(request_.storage)
-        while not optuna.load_study(study_name="mine", storage=storage).get_trials(states=(TrialState.RUNNING,)):
-            assert process.poll() is None
-        process.send_signal(number)
-        process.communicate()
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        study = optuna.load_study(study_name="mine", storage=storage)
-        complete = study.get_trials(states=(TrialState.COMPLETE,))
-        assert sorted(t.params["model.freeze_layers"] for t in complete) == [0, 1, 2, 3, 4]
-        assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-        statuses = [r.info.status for r in tracked(store_uri)]
-        assert "RUNNING" not in statuses
-        assert statuses.count("KILLED") <= 1
-
-    def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(self, request_: Request) -> None:
-        laid = lay_out(request_)
-        study = open_study(laid, worker=0)
-        queue_grid(study, laid, layers=4)
-        study.ask()  # RUNNING, without parameters, and nobody who works on it
-        swept = sweep(laid, said()[1])
-        complete = swept.study.get_trials(states=(TrialState.COMPLETE,))
-        assert sorted(t.params["model.freeze_layers"] for t in complete) == [0, 1, 2, 3, 4]
-        assert not swept.study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-
-    def test_workers_share_a_study(self, request_: Request, store_uri: str, tmp_path: Path) -> None:
-        # Long enough for the one that starts later to find some left.
-        command = self.command(request_, "--workers", "2", "--out", str(tmp_path / "out"), "--set", "optimisation.epochs=25")
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        assert done.returncode == 0, done.stderr
-        study = optuna.load_study(study_name="mine", storage=open_storage(request_.storage))
-        assert sorted(t.params["model.freeze_layers"] for t in study.trials) == [0, 1, 2, 3, 4]
-        assert {t.state for t in study.trials} == {TrialState.COMPLETE}
-        assert len({t.user_attrs["process"] for t in study.trials}) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""What the tests of sweeps share: a small study, with a state folder of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from studies.study import Request
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> Request:
+    return Request(
+        space="freeze", study="mine", trials=5, data=str(small_corpus), profile="smoke", overrides=("optimisation.epochs=2",),
+        tracking_uri=store_uri, storage=f"sqlite:///{tmp_path / 'studies.db'}", pruner="none", sampler="grid",
+    )  # fmt: skip

@@ -1,0 +1,315 @@
+"""Studies whose processes are killed, or are several: no trial lost, none done twice, all ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow.entities import Run
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ablation.checkpoints import Checkpoint, Saver, save
+from ablation.errors import RunError
+from ablation.state import checkpoints_root
+from ablation.tracking import names
+from ablation.tracking.store import open_store
+from studies import trial as trial_module
+from studies.storage import open_storage
+from studies.study import Request, lay_out, open_study, queue_grid
+from studies.sweep import Swept, sweep
+from tests.studies.test_sweep import said, tracked
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(request: Request, folder: Path, *more: str) -> list[str]:
+    overrides = [part for override in request.overrides for part in ("--set", override)]
+    return [
+        sys.executable, "-m", "ablation", "sweep", "--space", request.space, "--study", request.study,
+        "--data", request.data, "--profile", "smoke", "--trials", str(request.trials), "--sampler", request.sampler,
+        "--pruner", request.pruner, "--tracking-uri", str(request.tracking_uri), "--storage", request.storage,
+        "--out", str(folder / "out"), *overrides, *more,
+    ]  # fmt: skip
+
+
+def load(request: Request) -> Study:
+    return optuna.load_study(study_name=request.study, storage=open_storage(request.storage))
+
+
+def complete(study: Study) -> dict[str, FrozenTrial]:
+    """Completed trials by their parameters; more than one with the same would be a trial done twice."""
+    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    found = {str(trial.params): trial for trial in trials}
+    assert len(found) == len(trials)
+    return found
+
+
+def points(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """Every point of a run but what it cost, in the order of steps; a doubled one would stand twice."""
+    client = open_store(uri).client
+    measured = [n for n in client.get_run(run_id).data.metrics if n.startswith(("train/", "dev/", "lr/", "best/"))]
+    return {name: sorted((p.step, p.value) for p in client.get_metric_history(run_id, name)) for name in measured}
+
+
+@pytest.fixture
+def undisturbed(request_: Request, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Carries out a request like this test's in another store, with another state folder."""
+
+    def carry_out(request: Request) -> tuple[Swept, str]:
+        other = tmp_path / "undisturbed"
+        other.mkdir()
+        uri = f"sqlite:///{other / 'mlflow.db'}"
+        (other / "mlflow.db").write_bytes(empty_store.read_bytes())
+        with monkeypatch.context() as patch:
+            patch.setenv("ABLATION_STATE", str(other / "state"))
+            return sweep(lay_out(replace(request, tracking_uri=uri, storage=f"sqlite:///{other / 'studies.db'}")), said()[1]), uri
+
+    return carry_out
+
+
+def assert_same(mine: Study, uri: str, other: Study, other_uri: str) -> None:
+    """The same trials with the same values and points, to the bit."""
+    theirs = complete(other)
+    assert complete(mine).keys() == theirs.keys()
+    for params, trial in complete(mine).items():
+        assert trial.values == theirs[params].values
+        assert trial.intermediate_values == theirs[params].intermediate_values
+        assert points(uri, trial.user_attrs["mlflow_run_id"]) == points(other_uri, theirs[params].user_attrs["mlflow_run_id"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_the_same_bit(
+    number: signal.Signals, request_: Request, store_uri: str, tmp_path: Path, undisturbed: Any
+) -> None:
+    asked = replace(request_, trials=3, overrides=("optimisation.epochs=25",))
+    process = subprocess.Popen(
+        command(asked, tmp_path), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )  # fmt: skip
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("trial 0"):  # the next one is in training
+            break
+    study, reached = load(asked), 0
+    while reached < 4:
+        assert process.poll() is None
+        reached = max((len(t.intermediate_values) for t in study.get_trials(states=(TrialState.RUNNING,))), default=0)
+    process.send_signal(number)
+    process.communicate()
+    if number == signal.SIGKILL:
+        again = command(asked, tmp_path)
+        done = subprocess.run(again, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+    else:
+        lines, tell = said()
+        sweep(lay_out(asked), tell)
+    (resumed,) = [run for run in trials_of(store_uri) if names.RESUMED in run.data.tags]
+    epoch = int(resumed.data.tags[names.RESUMED])
+    assert reached - 1 <= epoch < 25
+    assert f"trial {resumed.data.tags[names.TRIAL_NUMBER]}: goes on after epoch {epoch}" in lines
+    assert Counter(run.info.status for run in trials_of(store_uri)) == {"FINISHED": 3, "KILLED": 1}
+    other, other_uri = undisturbed(asked)
+    assert_same(load(asked), store_uri, other.study, other_uri)
+    assert not list(checkpoints_root().glob("*")), "what has ended needs no checkpoint"
+
+
+def trials_of(uri: str) -> list[Run]:
+    return [run for run in tracked(uri) if run.data.tags[names.KIND] == names.TRIAL]
+
+
+class TestGoingOn:
+    """Broken off at a chosen place, as SIGTERM would do, in this process."""
+
+    @pytest.fixture
+    def asked(self, request_: Request) -> Request:
+        # Numbers that no decimal text holds exactly: a trial has to come back with the very same parameters.
+        return replace(request_, space="lr", sampler="tpe", trials=1, overrides=("optimisation.epochs=6",))
+
+    @pytest.fixture
+    def broken_off(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def sweep_until(asked: Request, count: int, place: str) -> None:
+            """Up to the `count`-th call of the trial's `place`."""
+            real, calls = getattr(trial_module._Pruning, place), 0
+
+            def interrupted(*arguments: Any) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == count:
+                    raise KeyboardInterrupt
+                real(*arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(trial_module._Pruning, place, interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    sweep(lay_out(asked), said()[1])
+
+        return sweep_until
+
+    def test_the_pruner_hears_of_every_epoch_in_its_order(
+        self, asked: Request, store_uri: str, broken_off: Any, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard: list[dict[int, float]] = []
+
+        class Listening(BasePruner):
+            def prune(self, study: Study, trial: FrozenTrial) -> bool:
+                heard.append(dict(trial.intermediate_values))
+                return False
+
+        monkeypatch.setattr("studies.study._pruner", lambda laid: Listening())
+        broken_off(asked, 4, "hear")
+        assert [list(values) for values in heard] == [[1], [1, 2], [1, 2, 3]]
+        heard.clear()
+        swept = sweep(lay_out(asked), said()[1])
+        after_a_kill = list(heard)
+        heard.clear()
+        other, other_uri = undisturbed(asked)
+        assert after_a_kill == heard
+        assert len(heard) == 6
+        assert_same(swept.study, store_uri, other.study, other_uri)
+
+    def test_what_the_pruner_said_of_the_last_completed_epoch_still_holds(
+        self, asked: Request, store_uri: str, broken_off: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class AfterThree(BasePruner):
+            def prune(self, study: Study, trial: FrozenTrial) -> bool:
+                return trial.last_step == 3
+
+        monkeypatch.setattr("studies.study._pruner", lambda laid: AfterThree())
+        broken_off(asked, 3, "obey")
+        assert list(checkpoints_root().glob("*/epoch-000003.json"))
+        swept = sweep(lay_out(asked), said()[1])
+        assert [t.state for t in swept.study.trials] == [TrialState.FAIL, TrialState.PRUNED]
+        pruned = trials_of(store_uri)[-1]
+        assert pruned.data.tags[names.REASON].startswith("pruned after epoch 3 with")
+        assert pruned.data.tags[names.RESUMED] == "3"
+        assert not list(checkpoints_root().glob("*")), "a pruned trial needs no checkpoint"
+
+    def test_of_several_splits_each_goes_on(self, asked: Request, store_uri: str, undisturbed: Any, broken_off: Any) -> None:
+        asked = replace(asked, split="dev1,dev2")
+        saved = []
+
+        def third_of_the_second(folder: Path, checkpoint: Checkpoint) -> None:
+            save(folder, checkpoint)
+            saved.append(folder)
+            if len(set(saved)) == 2 and checkpoint.epoch == 3:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ablation.checkpoints.save", third_of_the_second)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(lay_out(asked), said()[1])
+        lines, tell = said()
+        swept = sweep(lay_out(asked), tell)
+        # Its last epoch is not kept, and is done again.
+        assert [line for line in lines if "goes on" in line] == [f"trial 1: goes on after epoch {e}" for e in (5, 3)]
+        other, _ = undisturbed(asked)
+        assert [t.values for t in complete(swept.study).values()] == [t.values for t in complete(other.study).values()]
+        assert not list(checkpoints_root().glob("*"))
+
+    def test_damaged_checkpoints_are_named_and_passed_over(self, asked: Request, broken_off: Any) -> None:
+        broken_off(asked, 5, "hear")
+        (damaged,) = checkpoints_root().glob("*/epoch-000004.safetensors")
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+        lines, tell = said()
+        sweep(lay_out(asked), tell)
+        files = "epoch-000004.json, epoch-000004.safetensors"
+        assert f"trial 1: damaged or half written, and removed: {files}" in lines
+        assert "trial 1: goes on after epoch 3" in lines
+
+    def test_a_trial_that_failed_for_a_reason_leaves_no_checkpoint(self, asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(pruning: object, epoch: int) -> None:
+            if epoch == 3:
+                assert list(checkpoints_root().glob("*/epoch-000002.json"))
+                raise RunError("broken")
+
+        monkeypatch.setattr(trial_module._Pruning, "obey", fails)
+        swept = sweep(lay_out(asked), said()[1])
+        assert [(t.state, t.user_attrs["reason"]) for t in swept.study.trials] == [(TrialState.FAIL, "RunError: broken")]
+        assert not list(checkpoints_root().glob("*"))
+
+    def test_seconds_of_a_process_that_died_count(self, asked: Request, broken_off: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = Saver.save
+
+        def after_an_hour(saver: Saver, checkpoint: Checkpoint) -> None:
+            real(saver, replace(checkpoint, state={**checkpoint.state, "seconds": 3600.0}))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Saver, "save", after_an_hour)
+            broken_off(asked, 4, "hear")
+        sweep(lay_out(asked), said()[1])
+        assert 3600 < trials_of(str(asked.tracking_uri))[-1].data.metrics["objective/seconds"] < 3700
+
+
+def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(request_: Request) -> None:
+    laid = lay_out(request_)
+    study = open_study(laid)
+    queue_grid(study, laid, layers=4)
+    study.ask()  # RUNNING, without parameters, and nobody who works on it
+    swept = sweep(laid, said()[1])
+    assert sorted(t.params["model.freeze_layers"] for t in complete(swept.study).values()) == [0, 1, 2, 3, 4]
+
+
+def test_workers_share_a_study(request_: Request, tmp_path: Path) -> None:
+    # Long enough for the one that starts later to find some left.
+    asked = replace(request_, overrides=("optimisation.epochs=25",))
+    done = subprocess.run(
+        command(asked, tmp_path, "--workers", "2"), cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment()
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    study = load(asked)
+    assert sorted(t.params["model.freeze_layers"] for t in study.trials) == [0, 1, 2, 3, 4]
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+    assert len({t.user_attrs["process"] for t in study.trials}) == 2
+
+
+class TestAtOnce:
+    """The same command in several processes that start together, where nothing is yet: neither store nor study."""
+
+    def test_two(self, request_: Request, tmp_path: Path) -> None:
+        self.each_trial_once(request_, tmp_path, 2)
+
+    @pytest.mark.soak
+    def test_eight(self, request_: Request, tmp_path: Path) -> None:
+        self.each_trial_once(request_, tmp_path, 8)
+
+    def each_trial_once(self, request: Request, folder: Path, count: int) -> None:
+        """None fails, none says that the database is locked, all tell the same best."""
+        fresh = folder / "fresh"
+        fresh.mkdir()
+        asked = replace(
+            request, space="lr", sampler="tpe", trials=3 * count, overrides=("optimisation.epochs=8",),
+            tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}", storage=f"sqlite:///{fresh / 'studies.db'}",
+        )  # fmt: skip
+        processes = [
+            subprocess.Popen(
+                command(asked, folder), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+            )
+            for _ in range(count)
+        ]
+        texts = [process.communicate(timeout=900)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * count, "\n".join(texts)
+        assert "locked" not in "".join(texts)
+        study = load(asked)
+        assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3 * count
+        assert len(complete(study)) == 3 * count, "drawn twice"
+        assert len({t.user_attrs["process"] for t in study.trials}) > 1
+        best = {line for text in texts for line in text.splitlines() if line.startswith("best of epm: ")}
+        assert len(best) == 1
+        (above, *runs) = tracked(str(asked.tracking_uri))
+        assert {run.info.status for run in (above, *runs)} == {"FINISHED"}
+        assert above.data.tags[names.KIND] == names.STUDY
+        assert sorted(int(run.data.tags[names.TRIAL_NUMBER]) for run in runs) == list(range(3 * count))
+        history = open_store(asked.tracking_uri).client.get_metric_history(above.info.run_id, "objective/best_pearson")
+        assert [(point.step, point.value) for point in history] == [(3 * count, study.best_value)]
+        assert (folder / "out" / "best.toml").is_file()
