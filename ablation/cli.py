@@ -3,12 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from ablation.bench.command import bench
 from ablation.console import (
+    interruptible,
     introduce,
     print_comparison,
     raise_for_failures,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ablation.request import Request
-
-INTERRUPTED: Final = 130
 
 app = typer.Typer(
     help="Run, track and compare the ablation of a multilingual tweet intimacy system.",
@@ -82,11 +81,8 @@ def run(
     console = screen()
     planned = lay_out(request)
     introduce(console, planned.corpus.name, planned.corpus.synthetic, planned.corpus.has_test_labels, len(planned.runs))
-    try:
+    with interruptible("what had finished is kept and will be reused"):
         outcomes = run_ablation(planned, Progress(console))
-    except KeyboardInterrupt:
-        print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     print_comparison(console, [o.record for o in outcomes if o.record], planned.corpus.synthetic)
     console.print(
         f"Tracked in {where(planned.store.uri)}; browse with: {ui_command(planned.store.uri)}", soft_wrap=True, markup=False
@@ -233,12 +229,9 @@ def sweep(
     fair = is_fair(space)
     if fair and then_seeds != "none":
         parse_seeds(then_seeds)
-    try:
+    with interruptible("the same command goes on with the study"):
         tuned = tune(request, tell) if fair else None
         swept = list(tuned.swept.values()) if tuned else [sweep(lay_out(request), tell)]
-    except KeyboardInterrupt:
-        print("ablation: interrupted; the same command goes on with the study", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     if tuned:
         conclude_fairly(tuned, folder)
     else:
@@ -287,11 +280,8 @@ def curves(
         )
     )  # fmt: skip
     introduce(console, laid.corpus.name, laid.corpus.synthetic, True, len(laid.curves))
-    try:
+    with interruptible("what had finished is kept and will be reused"):
         outcomes = carry_out(laid, Progress(console))
-    except KeyboardInterrupt:
-        print("ablation: interrupted; what had finished is kept and will be reused", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     console.print(f"Tracked in {where(laid.store.uri)}; browse with: {ui_command(laid.store.uri)}", soft_wrap=True, markup=False)
     if with_report and any(o.record for o in outcomes) and not undelivered():
         _build_report(console, experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri)

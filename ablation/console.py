@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ablation.records import RunRecord
     from ablation.results import Outcome
 
+_INTERRUPTED: Final = 130
 #: What the parser of the command line raises for arguments that it can't read.
 _UNREADABLE: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
@@ -73,6 +75,16 @@ def raise_for_failures(console: "Console", outcomes: "list[Outcome]") -> None:
         )
     if failed:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
+
+
+@contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command with a line that says what is `kept`, and with the exit code that shells give them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"ablation: interrupted; {kept}", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def told(command: Callable[[], int | None], *, debug: bool) -> int | str:
