@@ -21,9 +21,10 @@ def test_commands_on_ones_own_data_do_what_they_say(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     mine = [line for line in COMMANDS if line.startswith("ablation ")]
-    assert len(mine) == 7
+    assert len(mine) == 8
     for line in mine:
         line = line.replace("path/to/folder", str(small_corpus)).replace("--profile small", "--profile smoke")
+        line = line.replace("ablation bench", "ablation bench --only prediction --profile smoke --rows 24 --rounds 1")
         line = line.replace("--trials 7", "--trials 1").replace("--taus 0.02,0.2,2 --seeds 0,1,2", "--figures 4 --seeds 0")
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as ended:
@@ -36,6 +37,7 @@ def test_commands_on_ones_own_data_do_what_they_say(
         "bold: best of these runs",
         "numbers computed again",
         "Run it with: ablation run",
+        "transformers.pipeline",
     ):
         assert part in printed
 
