@@ -34,7 +34,7 @@ def bench(
 ) -> None:
     """Measure this suite against Hugging Face's Trainer and pipeline on this machine: ratios with their spread.
 
-    All sections take about half an hour on two cores, and are kept as a run of the MLflow experiment
+    All sections take long (`--only` chooses), and are kept as a run of the MLflow experiment
     `bench`. Needs `pip install 'ablation-suite[bench]'`.
     """
     folder = writable_folder("--out", out) if out else None
