@@ -6,6 +6,7 @@ same bytes for the same data.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, ParamSpec
@@ -27,6 +28,7 @@ from reports.origin import Cost
 from reports.scores import title
 from reports.setting import Distances
 from reports.tuning import Budgets
+from reports.typeface import figure_family
 
 P = ParamSpec("P")
 
@@ -40,12 +42,16 @@ MARKERS: Final = "osD^vPX*"
 _STYLE: Final = Path(str(files("reports") / "document" / "figures.mplstyle"))
 
 
+def _style() -> AbstractContextManager[None]:
+    return mpl.style.context([_STYLE, {"font.family": figure_family()}])
+
+
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """`draw` under the style: text takes its size when it is made, not when it is saved."""
 
     @functools.wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.style.context(_STYLE):
+        with _style():
             return draw(*args, **kwargs)
 
     return styled
@@ -54,14 +60,14 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def write(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Save as `name`.pdf, .svg and .png; no date goes in, so equal data give equal bytes."""
     files = []
-    with mpl.style.context(_STYLE):
+    with _style():
         figure.draw_without_rendering()  # lays it out, once for all forms
         # The layout stands. With an engine, even one that does nothing, each form would be drawn twice.
         figure.set_layout_engine(None)
     for suffix in FORMATS:
         file = folder / f"{name}.{suffix}"
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[suffix]
-        with mpl.style.context(_STYLE):
+        with _style():
             figure.savefig(file, dpi=200, metadata=metadata)
         files.append(file)
     return files

@@ -9,6 +9,7 @@ from pathlib import Path
 # Before the libraries are imported: none of them may ask the network for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes of every server, for evaluations of language models
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the package sets it; tests run side by side
 for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
     os.environ.pop(name, None)

@@ -16,6 +16,7 @@ import pytest
 from ablation.cli import main
 from ablation.tracking import names
 from ablation.tracking.store import open_store
+from tests.commands import Command as Process
 
 #: Carries out a command line: exit code, output, errors.
 Command = Callable[..., tuple[object, str, str]]
@@ -154,14 +155,10 @@ def test_a_signal_ends_the_runs_as_killed_and_leaves_none_running(
     number: signal.Signals, small_corpus: Path, tmp_path: Path, store_uri: str
 ) -> None:
     arguments = ("--data", str(small_corpus), *SMOKE, "--set", "optimisation.epochs=100000", "--tracking-uri", store_uri)
-    command = [sys.executable, "-m", "ablation", "run", *arguments]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if "epoch 2/" in line:
-            break
+    process = Process(["run", *arguments], tmp_path)
+    process.read_until("epoch 2/")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
@@ -199,19 +196,17 @@ def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(small_corpus: Pat
 def test_on_a_terminal_a_live_table_shows_the_runs(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
     arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri, "--report", "false")
     leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ablation", "run", *arguments], cwd=tmp_path, stdout=follower, stderr=follower, env=environment
-    )
-    os.close(follower)
-    shown, deadline = b"", time.monotonic() + 120
+    environment = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    process = Process(["run", *arguments], tmp_path, environment, terminal=os.ttyname(follower))
+    shown, deadline = os.read(leader, 65536), time.monotonic() + 120
+    os.close(follower)  # not before the command has it open: a terminal that nobody has is at its end
     while time.monotonic() < deadline:
         try:
             part = os.read(leader, 65536)
         except OSError:  # the other end is closed: the command is done
             break
         shown += part
-    assert process.wait(timeout=60) == 0
+    assert process.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode("utf-8", "replace"))
     for part in ("variant", "dev r", "1 of 1 runs", "finished"):
         assert part in text

@@ -1,9 +1,7 @@
 """A disk that is really full and a folder that really can't be written: one clear line, and earlier results intact."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from ablation.request import Request, lay_out
 from ablation.runner import run_ablation
 from ablation.tracking import names
 from ablation.tracking.store import open_store
+from tests.commands import completed
 from tests.test_runner import quiet, runs_of
 
 Mount = Callable[[str, str], Path]
@@ -67,30 +66,27 @@ def test_a_full_tracking_folder_is_told_and_leaves_what_was_there(
     kept = before.client.create_run(before.client.create_experiment("kept"), run_name="kept")
     before.client.set_terminated(kept.info.run_id, "FINISHED")
     (folder / "ballast").write_bytes(b"0" * max(0, shutil.disk_usage(folder).free - 40_000))
-    done = subprocess.run(
-        [sys.executable, "-m", "ablation", "run", "--data", str(small_corpus), "--profile", "smoke", "--variants", "mse",
+    code, _, errors = completed(
+        ["run", "--data", str(small_corpus), "--profile", "smoke", "--variants", "mse",
          "--splits", "dev1", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        tmp_path,
     )  # fmt: skip
-    assert done.returncode in (1, 2)
-    told = done.stderr.splitlines()[-1]  # MLflow logs what its database said before
+    assert code in (1, 2)
+    told = errors.splitlines()[-1]  # MLflow logs what its database said before
     assert told.startswith("ablation: ")
-    assert "disk is full" in told or "No space left" in told, done.stderr
+    assert "disk is full" in told or "No space left" in told, errors
     (folder / "ballast").unlink()
     assert before.client.get_run(kept.info.run_id).info.status == "FINISHED"
 
 
 def test_a_tracking_folder_that_is_read_only_is_one_clear_line(mounted: Mount, small_corpus: Path, tmp_path: Path) -> None:
     folder = mounted("tracking", "ro")
-    done = subprocess.run(
-        [sys.executable, "-m", "ablation", "run", "--data", str(small_corpus), "--profile", "smoke",
-         "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("ablation: tracking store")
-    assert "Read-only file system" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    code, _, errors = completed(["run", "--data", str(small_corpus), "--profile", "smoke", "--tracking-uri", uri], tmp_path)
+    assert code == 2
+    assert errors.startswith("ablation: tracking store")
+    assert "Read-only file system" in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_memory_that_is_not_there_fails_that_run_and_no_other(

@@ -22,33 +22,16 @@ from ablation.state import run_slot, state_folder
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame
 from ablation.tracking.store import Store, open_store
+from tests.commands import Command, completed
 from tests.conftest import some_rows, write_corpus
 
 
 def command(corpus: Path, uri: str, out: Path, *more: str, variants: str = "mse,epm+cl", epochs: int = 6) -> list[str]:
     return [
-        sys.executable, "-m", "ablation", "run", "--data", str(corpus), "--profile", "smoke", "--variants", variants,
+        "run", "--data", str(corpus), "--profile", "smoke", "--variants", variants,
         "--splits", "dev1", "--set", f"optimisation.epochs={epochs}", "--tracking-uri", uri, "--report", "false",
         "--export", str(out), *more,
     ]  # fmt: skip
-
-
-def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        start_new_session=True,
-    )  # fmt: skip
-
-
-def read_until(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return
-    pytest.fail(f"{text!r} was never said:\n{''.join(seen)}")
 
 
 def runs_of(store: Store, kind: str = names.RUN) -> list[Run]:
@@ -95,7 +78,8 @@ def undisturbed(corpus: Path, empty_store: Path, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("undisturbed")
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
-    done = subprocess.run(command(corpus, uri, folder / "out"), cwd=folder, capture_output=True, text=True, env=environment)
+    as_typed = [sys.executable, "-m", "ablation", *command(corpus, uri, folder / "out")]
+    done = subprocess.run(as_typed, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return open_store(uri), folder / "out"
 
@@ -105,8 +89,7 @@ def test_the_same_command_twice_gives_the_same_numbers(
 ) -> None:
     """To the bit, in two processes that share nothing: neither store nor state, nor the order of sets."""
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
-    asked = command(corpus, store_uri, tmp_path / "out")
-    monkeypatch.setattr(sys, "argv", ["ablation", *asked[asked.index("run") :]])
+    monkeypatch.setattr(sys, "argv", ["ablation", *command(corpus, store_uri, tmp_path / "out")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
@@ -118,14 +101,14 @@ def test_after_sigkill_the_same_command_goes_on_to_the_same_bit(
 ) -> None:
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))  # other tests' killed runs leave theirs
     arguments = command(corpus, store_uri, tmp_path / "out")
-    process = start(arguments, tmp_path)
-    read_until(process, "epm+cl dev1 seed 0: epoch 4/6")
+    process = Command(arguments, tmp_path)
+    process.read_until("epm+cl dev1 seed 0: epoch 4/6")
     process.kill()
-    process.communicate()
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    assert "mse dev1 seed 0: reused" in done.stdout
-    assert "epm+cl dev1 seed 0: goes on after epoch" in done.stdout
+    process.wait()
+    code, output, errors = completed(arguments, tmp_path)
+    assert code == 0, errors
+    assert "mse dev1 seed 0: reused" in output
+    assert "epm+cl dev1 seed 0: goes on after epoch" in output
     store = open_store(store_uri)
     assert Counter(run.info.status for run in runs_of(store)) == {"FINISHED": 2, "KILLED": 1}
     assert Counter(run.info.status for run in runs_of(store, names.SUITE)) == {"FINISHED": 1, "KILLED": 1}
@@ -146,8 +129,8 @@ def test_eight_processes_train_every_run_once(small_corpus: Path, store_uri: str
 def each_once(corpus: Path, uri: str, folder: Path, count: int) -> None:
     """None fails, none says that the database is locked, and all print the same table."""
     arguments = command(corpus, uri, folder / "out", variants="mse,epm,epm+cl,ensemble", epochs=2)
-    processes = [start(arguments, folder) for _ in range(count)]
-    said = [process.communicate(timeout=500)[0] for process in processes]
+    processes = [Command(arguments, folder) for _ in range(count)]
+    said = ["".join(process.communicate()) for process in processes]
     assert [process.returncode for process in processes] == [0] * count, "\n".join(said)
     assert "locked" not in "".join(said)
     store = open_store(uri)
@@ -159,11 +142,10 @@ def each_once(corpus: Path, uri: str, folder: Path, count: int) -> None:
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     slot = run_slot("store", "0", tmp_path.name)
-    holder = start(
-        [sys.executable, "-c", f"import time\nfrom ablation.claims import claim\n"
-         f"with claim({slot!r}) as mine:\n    print(mine, flush=True)\n    time.sleep(600)"], tmp_path,
-    )  # fmt: skip
-    read_until(holder, "True")
+    script = f"from ablation.claims import claim\nwith claim({slot!r}) as mine:\n    print(mine, flush=True)\n    input()"
+    holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "True\n"
     with claim(slot) as mine:
         assert not mine
     holder.kill()
@@ -177,18 +159,19 @@ def test_sigterm_to_mlflow_run_leaves_no_training_behind(
 ) -> None:
     project = Path(__file__).resolve().parents[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
-    process = start(
+    process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "run", str(project), "-e", "ablation", "--env-manager", "local", "-P",
          f"data={small_corpus}", "-P", "profile=smoke", "-P", "variants=mse", "-P", "seeds=0-200", "-P", "report=false"],
-        tmp_path,
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
     )  # fmt: skip
-    read_until(process, "mse dev1 seed 0: finished")
+    assert process.stdout
+    assert any("mse dev1 seed 0: finished" in line for line in process.stdout)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.terminate()
-    _, alive = psutil.wait_procs(children, timeout=60)
-    process.communicate()
-    assert not alive
+    process.communicate(timeout=60)  # until nobody has the pipe any longer
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     store = open_store(store_uri)
     assert "RUNNING" not in {run.info.status for run in (*runs_of(store), *runs_of(store, names.SUITE))}
 
@@ -200,18 +183,18 @@ def test_twenty_kills_at_random_moments_end_in_the_same_table(
     chance = random.Random(0)
     arguments = command(corpus, store_uri, tmp_path / "out")
     began = time.monotonic()
-    process = start(arguments, tmp_path)
-    read_until(process, "mse dev1 seed 0: started")
+    process = Command(arguments, tmp_path)
+    process.read_until("mse dev1 seed 0: started")
     ready = time.monotonic() - began
     process.kill()
-    process.communicate()
+    process.wait()
     for _ in range(19):
-        process = start(arguments, tmp_path)
-        time.sleep(chance.uniform(0.3 * ready, 1.5 * ready))
+        process = Command(arguments, tmp_path)
+        time.sleep(chance.uniform(0.3 * ready, 2.5 * ready))
         process.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-        process.communicate()
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        process.wait()
+    code, _, errors = completed(arguments, tmp_path)
+    assert code == 0, errors
     store = open_store(store_uri)
     assert not {run.info.status for run in (*runs_of(store), *runs_of(store, names.SUITE))} & {"RUNNING", "FAILED"}
     assert_same(store, undisturbed[0], tmp_path / "out", undisturbed[1])

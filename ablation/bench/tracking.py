@@ -92,8 +92,10 @@ def loopback_server(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(folder / "artifacts")]
     address = f"http://127.0.0.1:{port}"
+    # Seven more processes, for evaluations of language models, which would only take the cores from what is measured.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log, subprocess.Popen(
-        command, stdout=log, stderr=log, start_new_session=True
+        command, stdout=log, stderr=log, env=environment, start_new_session=True
     ) as process:  # fmt: skip
         try:
             deadline = time.monotonic() + _SERVER_PATIENCE_S

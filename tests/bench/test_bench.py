@@ -22,6 +22,7 @@ from ablation.data.corpus import load_corpus
 from ablation.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.store import open_store
+from tests.commands import run
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,8 @@ def test_tracking_is_measured_on_both_kinds_of_store(workload: Workload) -> None
     assert all(row.values[0] > 0 for row in rows)
 
 
-def test_the_whole_is_set_against_its_runs(small_corpus: Path) -> None:
+def test_the_whole_is_set_against_its_runs(small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", run)  # processes that need not load the libraries first
     ratio, whole = measure_suite(str(small_corpus), "smoke", 1, variants="mse,epm", splits=("dev1",))
     assert ratio.parts["whole_s"] == list(whole.values)
     assert ratio.values[0] == pytest.approx(ratio.parts["whole_s"][0] / ratio.parts["one_by_one_s"][0])

@@ -1,9 +1,6 @@
 """Studies whose processes are killed, or are several: no trial lost, none done twice, all ends as if nothing had happened."""
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,17 +22,14 @@ from studies import trial as trial_module
 from studies.storage import open_storage
 from studies.study import Request, lay_out, open_study, queue_grid
 from studies.sweep import Swept, sweep
+from tests.commands import Command, completed
 from tests.studies.test_sweep import said, tracked
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def command(request: Request, folder: Path, *more: str) -> list[str]:
     overrides = [part for override in request.overrides for part in ("--set", override)]
     return [
-        sys.executable, "-m", "ablation", "sweep", "--space", request.space, "--study", request.study,
+        "sweep", "--space", request.space, "--study", request.study,
         "--data", request.data, "--profile", "smoke", "--trials", str(request.trials), "--sampler", request.sampler,
         "--pruner", request.pruner, "--tracking-uri", str(request.tracking_uri), "--storage", request.storage,
         "--out", str(folder / "out"), *overrides, *more,
@@ -92,31 +86,25 @@ def assert_same(mine: Study, uri: str, other: Study, other_uri: str) -> None:
 def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_the_same_bit(
     number: signal.Signals, request_: Request, store_uri: str, tmp_path: Path, undisturbed: Any
 ) -> None:
-    asked = replace(request_, trials=3, overrides=("optimisation.epochs=25",))
-    process = subprocess.Popen(
-        command(asked, tmp_path), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )  # fmt: skip
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("trial 0"):  # the next one is in training
-            break
+    asked = replace(request_, trials=3, overrides=("optimisation.epochs=12",))
+    process = Command(command(asked, tmp_path), tmp_path)
+    process.read_until("trial 0")  # the next one is in training
     study, reached = load(asked), 0
     while reached < 4:
-        assert process.poll() is None
+        assert process.returncode is None
         reached = max((len(t.intermediate_values) for t in study.get_trials(states=(TrialState.RUNNING,))), default=0)
     process.send_signal(number)
     process.communicate()
     if number == signal.SIGKILL:
-        again = command(asked, tmp_path)
-        done = subprocess.run(again, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.splitlines()
+        code, output, errors = completed(command(asked, tmp_path), tmp_path)
+        assert code == 0, errors
+        lines = output.splitlines()
     else:
         lines, tell = said()
         sweep(lay_out(asked), tell)
     (resumed,) = [run for run in trials_of(store_uri) if names.RESUMED in run.data.tags]
     epoch = int(resumed.data.tags[names.RESUMED])
-    assert reached - 1 <= epoch < 25
+    assert reached - 1 <= epoch < 12
     assert f"trial {resumed.data.tags[names.TRIAL_NUMBER]}: goes on after epoch {epoch}" in lines
     assert Counter(run.info.status for run in trials_of(store_uri)) == {"FINISHED": 3, "KILLED": 1}
     other, other_uri = undisturbed(asked)
@@ -262,11 +250,9 @@ def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(request_
 
 def test_workers_share_a_study(request_: Request, tmp_path: Path) -> None:
     # Long enough for the one that starts later to find some left.
-    asked = replace(request_, overrides=("optimisation.epochs=25",))
-    done = subprocess.run(
-        command(asked, tmp_path, "--workers", "2"), cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment()
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    asked = replace(request_, overrides=("optimisation.epochs=12",))
+    code, _, errors = completed(command(asked, tmp_path, "--workers", "2"), tmp_path)
+    assert code == 0, errors
     study = load(asked)
     assert sorted(t.params["model.freeze_layers"] for t in study.trials) == [0, 1, 2, 3, 4]
     assert {t.state for t in study.trials} == {TrialState.COMPLETE}
@@ -288,16 +274,11 @@ class TestAtOnce:
         fresh = folder / "fresh"
         fresh.mkdir()
         asked = replace(
-            request, space="lr", sampler="tpe", trials=3 * count, overrides=("optimisation.epochs=8",),
+            request, space="lr", sampler="tpe", trials=3 * count, overrides=("optimisation.epochs=3",),
             tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}", storage=f"sqlite:///{fresh / 'studies.db'}",
         )  # fmt: skip
-        processes = [
-            subprocess.Popen(
-                command(asked, folder), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-            )
-            for _ in range(count)
-        ]
-        texts = [process.communicate(timeout=900)[0] for process in processes]
+        processes = [Command(command(asked, folder), folder) for _ in range(count)]
+        texts = ["".join(process.communicate()) for process in processes]
         assert [process.returncode for process in processes] == [0] * count, "\n".join(texts)
         assert "locked" not in "".join(texts)
         study = load(asked)

@@ -179,9 +179,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(outages, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(outages, "LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr("ablation.tracking.points.SECONDS_BETWEEN_REQUESTS", 0.05)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For servers that stay away: elsewhere a busy machine may take its time, as it may in use."""
     monkeypatch.setattr(outages, "PATIENCE_S", 2.0)
     monkeypatch.setattr("ablation.tracking.delivery.SYNC_PATIENCE_S", 2.0)
-    monkeypatch.setattr("ablation.tracking.points.SECONDS_BETWEEN_REQUESTS", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -281,7 +286,7 @@ def test_writing_never_waits_for_a_server_that_is_away(
     suite.params({"tau": 0.2})
     suite.tags({"colour": "red"})
     suite.text("deep/a.txt", "hello")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < outages.PATIENCE_S / 2
     assert read_json_waits_in_the_spool(suite, store)
     proxy.fail(None)
     suite.end("FINISHED")
@@ -295,6 +300,7 @@ def read_json_waits_in_the_spool(run: Any, store: Store) -> bool:
     return bool(read_json(store, run.run_id, "record.json") == {"pearson": 0.5})
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_a_lost_server_did_not_get_is_sent_later(
     proxy: Proxy, store: Store, experiment: str, direct: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -369,6 +375,7 @@ def test_one_runs_refusal_holds_up_no_other(proxy: Proxy, store: Store, experime
     assert [left.runs for left in left_behind()] == [1]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [401, 503, "close"], ids=str)
 def test_a_run_that_stands_by_itself_is_not_begun_without_a_server(
     fault: Fault, proxy: Proxy, store: Store, experiment: str
@@ -380,20 +387,24 @@ def test_a_run_that_stands_by_itself_is_not_begun_without_a_server(
     assert left_behind() == []
 
 
-def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(proxy: Proxy, store: Store, experiment: str) -> None:
+def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(
+    proxy: Proxy, store: Store, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = write(store, experiment, 1)
     proxy.fail_times(3, 503)
     assert read_json(store, run_id, "b.json") == {"text": "我"}
     proxy.fail("close")
-    with pytest.raises(RunError, match="away for 2 s"):
+    monkeypatch.setattr(outages, "PATIENCE_S", 1.0)
+    with pytest.raises(RunError, match="away for 1 s"):
         read_json(store, run_id, "b.json")
     proxy.fail(401)
-    began = time.monotonic()
+    proxy.asked.clear()
     with pytest.raises(Exception, match="401"):
         read_json(store, run_id, "b.json")
-    assert time.monotonic() - began < 1
+    assert proxy.asked.total() == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_credentials_are_used_and_written_nowhere(
     proxy: Proxy, experiment: str, direct: MlflowClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
@@ -461,6 +472,7 @@ def code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
     return ended.value.code
 
 
+@pytest.mark.usefixtures("impatient")
 def test_it_says_where_the_results_are_and_sync_delivers_them(
     asked: list[str], proxy: Proxy, direct: MlflowClient, deliveries: list[Delivery],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,

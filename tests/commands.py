@@ -1,0 +1,154 @@
+"""`ablation` commands in processes of their own, forked from one that has the libraries loaded.
+
+Loading torch, transformers and MLflow takes ten seconds of a core, and what is tested comes after it.
+Everything else is as it is for any process: its signals, its files and locks, its exit code. The command
+as a user starts it is in `tests/test_cli.py`.
+"""
+
+import io
+import multiprocessing
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final
+from unittest.mock import patch
+
+#: Seconds that a test waits for a command, at most.
+PATIENCE_S: Final = 300.0
+#: What every command loads sooner or later.
+LOADED: Final = (
+    "ablation.cli", "ablation.runner", "studies.sweep", "studies.curves", "mlflow.store.tracking.sqlalchemy_store",
+    "transformers.models.auto.modeling_auto", "transformers.models.xlm_roberta.modeling_xlm_roberta",
+    "transformers.models.auto.tokenization_auto", "transformers.tokenization_utils_tokenizers",
+)  # fmt: skip
+
+
+class Command:
+    """A command that runs, as `subprocess.Popen` has it; `terminal` is the path of one to write to instead of a pipe."""
+
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, terminal: str | None = None
+    ) -> None:
+        scratch = Path(mkdtemp(prefix="command-", dir=folder))
+        self._errors = scratch / "stderr"
+        self._fd: int | None = None
+        output = terminal or str(scratch / "stdout")
+        if terminal is None:
+            os.mkfifo(output)
+            self._fd = os.open(output, os.O_RDONLY | os.O_NONBLOCK)
+        given = {**os.environ, **(environment or {})}
+        errors = terminal or str(self._errors)
+        self._process = _context().Process(target=_carry_out, args=(list(arguments), str(folder), given, output, errors))
+        self._process.start()
+        self._text = b""
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def lines(self) -> Iterator[str]:
+        """What it prints from here on, line by line as it comes, until it has ended."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            line, newline, rest = self._text.partition(b"\n")
+            if newline:
+                self._text = rest
+                yield line.decode()
+            elif not self._read(deadline):
+                return
+
+    def read_until(self, text: str) -> None:
+        """Returns as soon as `text` was said."""
+        seen = []
+        for line in self.lines():
+            seen.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} was never said:\n" + "\n".join(seen) + self._errors.read_text("utf-8"))
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        self._process.join(PATIENCE_S)
+        assert self._process.exitcode is not None, f"process {self.pid} has not ended"
+        return self._process.exitcode
+
+    def communicate(self) -> tuple[str, str]:
+        """The rest of its output and all of its errors, once it has ended."""
+        output = "".join(f"{line}\n" for line in self.lines())
+        self.wait()
+        return output, self._errors.read_text("utf-8")
+
+    def _read(self, deadline: float) -> bool:
+        """Whether there was more."""
+        assert self._fd is not None
+        while True:
+            # Until it has opened its end the pipe looks as if it had ended.
+            ready, _, _ = select.select([self._fd, self._process.sentinel], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"process {self.pid} said nothing for {PATIENCE_S:.0f} s"
+            if self._fd in ready and (part := os.read(self._fd, 65536)):
+                self._text += part
+                return True
+            if self._process.sentinel in ready:
+                return False
+            time.sleep(0.02)
+
+
+def completed(arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that was left to end by itself."""
+    command = Command(arguments, folder, environment)
+    output, errors = command.communicate()
+    return command.wait(), output, errors
+
+
+def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+    """In the place of `subprocess.run`, for code that starts `python -m ablation` with output captured."""
+    assert list(command[:3]) == [sys.executable, "-m", "ablation"]
+    code, output, errors = completed(command[3:], cwd, env)
+    return subprocess.CompletedProcess(command, code, output, errors)
+
+
+@cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(LOADED))
+    with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # read when torch is loaded
+        ensure_running()
+    return context
+
+
+def _carry_out(arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str) -> None:
+    """In the forked process: what `python -m ablation` does."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, path in ((1, output), (2, errors)):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(fd, number)
+        os.close(fd)
+    streams: Any = [io.TextIOWrapper(os.fdopen(n, "wb"), encoding="utf-8", line_buffering=True) for n in (1, 2)]
+    sys.stdout, sys.stderr = streams
+    sys.argv = ["ablation", *arguments]
+    from ablation.cli import main
+
+    main()
