@@ -50,7 +50,7 @@ def test_reports_read_the_store_through_one_module_and_draw_in_one() -> None:
     assert users("mlflow") == {"collect"}
     assert users("typst") == {"pdf"}
     assert users("statsmodels") == {"statistics"}
-    assert users("matplotlib") == {"figures", "blocks"}  # blocks names the type
+    assert users("matplotlib") == {"figures", "typeface", "blocks"}  # blocks names the type
     assert users("studies") == set()
 
 

@@ -17,8 +17,10 @@ from pypdf import PdfReader
 from ablation.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
-from reports.build import Built, build
+from reports.blocks import Report
+from reports.build import Built, Choice, build, find
 from reports.collect import collect
+from reports.contents import compose
 from reports.verify import verify
 from tests.reports.conftest import Made, write_experiment
 from tests.reports.test_tables import HOSTILE
@@ -30,6 +32,18 @@ SMALL = {"splits": ("dev1",), "seeds": (0,), "rows": 10}
 @pytest.fixture(scope="module")
 def built(table_3: Made, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build(table_3.choice(), tmp_path_factory.mktemp("built") / "report", when=NOON)
+
+
+def composed(choice: Choice) -> Report:
+    """The report before anything is drawn or written."""
+    return compose(find(choice))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is said of a report's numbers: neither figures nor pages are made."""
+    for name in ("figures.write", "write_pdf", "write_html"):
+        monkeypatch.setattr(f"reports.build.{name}", lambda *_, **__: None)
 
 
 def pdf_text(folder: Path) -> str:
@@ -175,6 +189,7 @@ class TestVerify:
         with pytest.raises(RunError, match=r"table table3, row 1, Dev1: the report says"):
             verify(tmp_path, table_3.choice())
 
+    @pytest.mark.usefixtures("undrawn")
     def test_predictions_that_were_touched_are_found(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
         made = experiment(**SMALL)
         built = build(made.choice(), tmp_path / "report")
@@ -186,6 +201,7 @@ class TestVerify:
         with pytest.raises(RunError, match=rf"run {run.run_id} \(mse dev1 seed 0\): logged Pearson on test"):
             verify(built.folder, made.choice())
 
+    @pytest.mark.usefixtures("undrawn")
     def test_runs_that_came_later_do_not_matter(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
         made = experiment(**SMALL)
         built = build(made.choice(), tmp_path / "report")
@@ -193,6 +209,7 @@ class TestVerify:
         experiment(**(SMALL | {"seeds": (0, 1)}))
         assert verify(built.folder, made.choice()) > 50
 
+    @pytest.mark.usefixtures("undrawn")
     def test_a_deleted_run_is_missed(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
         made = experiment(**SMALL)
         built = build(made.choice(), tmp_path / "report")
@@ -215,38 +232,38 @@ class TestOddExperiments:
         with pytest.raises(UsageError, match=r"has no finished run: 1 FAILED \(it broke\)"):
             build(made.choice())
 
-    def test_one_seed_says_what_it_can_not_show(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
-        report = build(experiment(**SMALL).choice(), tmp_path / "report").report
+    def test_one_seed_says_what_it_can_not_show(self, experiment: Callable[..., Made]) -> None:
+        report = composed(experiment(**SMALL).choice())
         assert any(w.startswith("One seed:") and "it takes 6" in w for w in report.warnings)
         verdicts = next(t for t in report.tables if t.id == "verdicts")
         assert {row[-2].text for row in verdicts.rows} <= {"underpowered", "not reproduced", "missing", "not comparable"}
 
-    def test_missing_test_labels(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
-        report = build(experiment(labelled=False, **SMALL).choice(), tmp_path / "report").report
+    def test_missing_test_labels(self, experiment: Callable[..., Made]) -> None:
+        report = composed(experiment(labelled=False, **SMALL).choice())
         assert any("The test rows have no labels" in w for w in report.warnings)
         table_3 = next(t for t in report.tables if t.id == "table3")
         assert [c.text for c in table_3.rows[0][2:]] == ["no labels"] * 3
         assert next(t for t in report.tables if t.id == "worst").notes[0].startswith("Development rows of Dev1")
 
-    def test_cells_without_runs_say_so(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
-        report = build(experiment(**SMALL).choice(), tmp_path / "report").report
+    def test_cells_without_runs_say_so(self, experiment: Callable[..., Made]) -> None:
+        report = composed(experiment(**SMALL).choice())
         rows = {row[0].text: row for row in next(t for t in report.tables if t.id == "table3").rows}
         assert rows["+ EPM + CL"][1].text == rows["Baseline"][2].text == "no runs"
         assert rows["Baseline"][2].below == "paper 65.33"
         assert rows["Ensemble"][4].below == "paper 56.70"
 
-    def test_two_data_sets_stand_in_groups(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_two_data_sets_stand_in_groups(self, experiment: Callable[..., Made]) -> None:
         experiment(**SMALL)
         made = experiment(**SMALL, data="x" * 40, settings={"optimisation.epochs": 3}, seed=5)
-        report = build(made.choice(), tmp_path / "report").report
+        report = composed(made.choice())
         assert any("2 more runs differ in data" in w for w in report.warnings)
         (row,) = next(t for t in report.tables if t.id == "groups").rows
         assert row[-1].text == "data dddddddddd, optimisation.epochs 11"
-        assert "MIXED" not in pdf_text(tmp_path / "report")
-        other = build(made.choice(group=2), tmp_path / "other").report
+        assert report.watermark == ""
+        other = composed(made.choice(group=2))
         assert other.tables[0].rows[0][1].value != report.tables[0].rows[0][1].value
         with pytest.raises(UsageError, match="there are 2 groups"):
-            build(made.choice(group=3), tmp_path / "third")
+            composed(made.choice(group=3))
 
     def test_mixed_by_force_there_is_a_watermark_on_every_page(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
         experiment(**SMALL)
@@ -266,18 +283,16 @@ class TestOddExperiments:
         claims = next(t for t in built.report.tables if t.id == "claims")
         assert {row[2].text for row in claims.rows} == {"not decidable"}
 
-    def test_rows_with_fewer_seeds_are_named(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_rows_with_fewer_seeds_are_named(self, experiment: Callable[..., Made]) -> None:
         experiment(**(SMALL | {"seeds": (0, 1)}))
         made = experiment(noise={"mse": 0.5}, splits=("dev1",), seeds=(2,), rows=10)
-        report = build(made.choice(), tmp_path / "report").report
+        report = composed(made.choice())
         assert any("epm dev1: 2 of 3" in w for w in report.warnings)
 
-    def test_readings_of_the_test_rows_by_runs_that_are_not_shown_are_listed(
-        self, experiment: Callable[..., Made], tmp_path: Path
-    ) -> None:
+    def test_readings_of_the_test_rows_by_runs_that_are_not_shown_are_listed(self, experiment: Callable[..., Made]) -> None:
         experiment(**SMALL)
         made = experiment(**SMALL)  # replaces the first suite's runs
-        report = build(made.choice(), tmp_path / "report").report
+        report = composed(made.choice())
         (text,) = (
             b for s in report.sections for b in s.blocks if isinstance(b, str) and b.startswith("The labels of the test rows")
         )
@@ -285,23 +300,23 @@ class TestOddExperiments:
         others = next(t for t in report.tables if t.id == "test_reads")
         assert [row[1].text for row in others.rows] == ["mse dev1 seed 0", "epm dev1 seed 0"]
 
-    def test_runs_that_are_still_running_are_not_called_failed(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_runs_that_are_still_running_are_not_called_failed(self, experiment: Callable[..., Made]) -> None:
         made = experiment(**SMALL)
         tags = {names.KIND: names.RUN, names.VARIANT: "epm", names.SPLIT: "dev1", names.SEED: 5}
         running = start_run(made.store, collect(made.uri, made.name).experiment_id, "epm", tags)
-        report = build(made.choice(), tmp_path / "report").report
+        report = composed(made.choice())
         running.end("KILLED")
         assert "Runs that are not finished stand in no number here: 1 RUNNING." in report.warnings
 
-    def test_collapsed_runs_are_told(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_collapsed_runs_are_told(self, experiment: Callable[..., Made]) -> None:
         made = experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), **SMALL)
-        report = build(made.choice(), tmp_path / "report").report
+        report = composed(made.choice())
         assert any(w.startswith("Collapsed to constant predictions") and "mse+cl dev1 seed 0" in w for w in report.warnings)
         rows = {row[0].text: row for row in next(t for t in report.tables if t.id == "table3").rows}
         assert rows["MSE + CL"][1].text == "collapsed"
 
     def test_dev2_alone_with_named_languages(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
-        report = build(experiment(splits=("dev2:it+zh",), seeds=(0, 1), rows=10).choice(), tmp_path / "report").report
+        report = composed(experiment(splits=("dev2:it+zh",), seeds=(0, 1), rows=10).choice())
         table_3 = next(t for t in report.tables if t.id == "table3")
         assert table_3.columns[1].title == "Dev2:it+zh"
         assert "Dev2:it+zh held out Italian and Chinese" in table_3.notes[-1]
