@@ -47,7 +47,7 @@ class Command:
             self._fd = os.open(output, os.O_RDONLY | os.O_NONBLOCK)
         given = {**os.environ, **(environment or {})}
         errors = terminal or str(self._errors)
-        self._process = _context().Process(target=_carry_out, args=(list(arguments), str(folder), given, output, errors))
+        self._process = fork_context().Process(target=_carry_out, args=(list(arguments), str(folder), given, output, errors))
         self._process.start()
         self._text = b""
 
@@ -128,7 +128,8 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], **_: objec
 
 
 @cache
-def _context() -> ForkServerContext:
+def fork_context() -> ForkServerContext:
+    """Makes processes that have the libraries loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LOADED))
     with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # read when torch is loaded

@@ -16,6 +16,7 @@ for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
 
 import pytest
 import torch
+from hypothesis import settings
 
 #: (text, label, language); a label of None leaves the column out of the file.
 Row = tuple[str, float | None, str]
@@ -24,6 +25,8 @@ Row = tuple[str, float | None, str]
 MINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "mint"
 
 torch.set_num_threads(1)
+settings.register_profile("any machine")  # how long an example takes is no property of the code
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -472,7 +472,7 @@ def test_what_looks_odd_and_is_right_is_read_as_it_is_meant(
     assert len(frame) == 40 + (last != "fr words 19")
 
 
-ANY_BYTES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY_BYTES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 #: Files that begin as they should reach further than random bytes do.
 TOML = st.one_of(
     st.binary(max_size=200),

@@ -201,7 +201,7 @@ def test_seeds_are_lists_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
 
 
 @given(st.text(max_size=30) | st.from_regex(r"[0-9, -]{0,30}", fullmatch=True))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_the_seeds_there_are_whole_numbers_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
         seeds = parse_seeds(text)

@@ -41,7 +41,7 @@ def r_of(predictions: Mapping[str, np.ndarray], label: np.ndarray, rounds: int =
 
 
 class TestSelection:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 12))
     def test_it_is_the_best_prefix_of_the_greedy_search(self, seed: int, models: int, rounds: int) -> None:
         predictions, label = library(seed, models)
@@ -67,7 +67,7 @@ class TestSelection:
         best = max(predictions, key=lambda n: np.corrcoef(predictions[n], label)[0, 1])
         assert select_members(predictions, label, rounds=1) == {best: 1}
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.integers(0, 10_000), st.integers(1, 5))
     def test_more_rounds_never_make_it_worse(self, seed: int, models: int) -> None:
         predictions, label = library(seed, models)

@@ -109,7 +109,7 @@ def test_a_split_with_nothing_left_to_train_on_is_refused(corpus_folder: Callabl
         parse_splits("dev1", load_corpus(str(corpus_folder(rows))), 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(SIX)), min_size=150, max_size=250), st.integers(0, 1000))
 def test_equal_texts_stay_on_one_side_whatever_repeats(rows: list[tuple[int, str]], seed: int) -> None:
     some = [(f"text {number}", 1.0 + i % 4, language) for i, (number, language) in enumerate(rows)]

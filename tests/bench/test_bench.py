@@ -22,7 +22,7 @@ from ablation.data.corpus import load_corpus
 from ablation.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.store import open_store
-from tests.commands import run
+from tests.commands import fork_context, run
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,9 @@ def test_prediction_equals_the_pipelines(workload: Workload) -> None:
 
 
 @pytest.mark.skipif(not can_measure(), reason="this system tells no peak of a process")
-def test_memory_is_that_of_two_processes(config: RunConfig) -> None:
+def test_memory_is_that_of_two_processes(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = fork_context()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: forked)
     (row,) = measure_memory("demo", config, 1)
     assert row.parts["ours_mib"][0] > 0
     assert row.parts["best_mib"][0] > 0

@@ -247,7 +247,7 @@ def test_the_digest_is_that_of_the_bytes_and_not_of_the_place(folder: Callable[.
     assert len(first.digest) == len(hashlib.sha256().hexdigest())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=400), st.text(max_size=400).map(lambda t: (HEADER + t).encode("utf-8", "surrogatepass"))))
 def test_whatever_the_bytes_there_is_never_anything_but_a_usage_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.csv").write_bytes(content)

@@ -72,7 +72,7 @@ def test_a_language_beyond_the_papers_ten_gets_a_row_of_its_own(corpus_folder: C
     assert counts.loc["de"].tolist() == [1, 0, 0, 0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(1, 5), max_size=40))
 def test_a_label_lies_in_the_bin_that_begins_at_or_below_it(labels: list[float]) -> None:
     histogram = label_histogram(pd.Series(labels, dtype=float))

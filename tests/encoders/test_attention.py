@@ -29,7 +29,7 @@ def one_by_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[
 
 
 @given(LENGTHS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_outputs_and_gradients_are_those_of_each_text_alone(lengths: list[int]) -> None:
     given_ = states(lengths)
     expected, found = one_by_one(*given_, lengths, 0.7), attend(*given_, Layout(tuple(lengths), 3), 0.7, 0.0)
@@ -81,7 +81,7 @@ def cheapest(lengths: list[int], heads: int, block_cost: int) -> float:
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(0, 2000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_texts_are_cut_into_the_cheapest_blocks(lengths: list[int], block_cost: int) -> None:
     sizes = cut(np.array(lengths), 2, block_cost)
     assert sum(sizes) == len(lengths)
@@ -91,7 +91,7 @@ def test_texts_are_cut_into_the_cheapest_blocks(lengths: list[int], block_cost: 
 
 
 @given(LENGTHS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_token_has_a_row_and_every_other_row_is_padding(lengths: list[int]) -> None:
     layout = Layout(tuple(lengths), 3)
     assert layout.order[layout.back].equal(torch.arange(sum(lengths) * 3))

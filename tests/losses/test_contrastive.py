@@ -83,7 +83,7 @@ def test_a_batch_of_all_different_languages_has_one_only_with_self_pairs() -> No
     assert language_contrastive(vectors(3), language, tau=0.2, self_pairs=True) is not None
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 1000), st.permutations(range(6)), st.floats(-100, 100))
 def test_neither_the_order_of_rows_nor_a_constant_added_to_a_vector_matters(seed: int, order: list[int], shift: float) -> None:
     language = torch.tensor([0, 1, 0, 2, 2, 1])
@@ -95,7 +95,7 @@ def test_neither_the_order_of_rows_nor_a_constant_added_to_a_vector_matters(seed
     assert moved.item() == pytest.approx(value.item(), rel=1e-3, abs=1e-3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(0.001, 10), st.floats(0.01, 300))
 def test_value_and_gradient_stay_finite_at_any_temperature_and_scale(tau: float, scale: float) -> None:
     v = (vectors() * scale).requires_grad_()

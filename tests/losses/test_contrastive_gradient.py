@@ -83,7 +83,7 @@ def test_the_divergence_is_not_symmetric_and_its_first_index_is_the_one_averaged
     assert abs(matrix[0, 1] - matrix[1, 0]).item() > 0.05
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.permutations(range(3)), st.permutations(range(4)))
 def test_neither_the_numbering_of_languages_nor_the_order_of_features_matters(
     seed: int, numbers: list[int], features: list[int]
@@ -96,7 +96,7 @@ def test_neither_the_numbering_of_languages_nor_the_order_of_features_matters(
     assert renamed.item() == pytest.approx(value.item(), rel=1e-4, abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from(["as_printed", "attract"]))
 def test_each_vectors_gradient_sums_to_zero(seed: int, sign: Signs) -> None:
     """A softmax does not see a constant added to its input, so no step may go in that direction."""

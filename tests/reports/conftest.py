@@ -183,3 +183,10 @@ def table_3(empty_store: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
         uri, noise=noise, seeds=(0, 1, 2), rows=40,
         curves=lambda variant, seed: 0.9 - np.exp(-np.arange(1, 21) / (3 if "epm" in variant else 6)) + 0.001 * seed,
     )  # fmt: skip
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is said of a report's numbers: neither figures nor pages are made."""
+    for name in ("figures.write", "write_pdf", "write_html"):
+        monkeypatch.setattr(f"reports.build.{name}", lambda *_, **__: None)

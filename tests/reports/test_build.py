@@ -39,13 +39,6 @@ def composed(choice: Choice) -> Report:
     return compose(find(choice))
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is said of a report's numbers: neither figures nor pages are made."""
-    for name in ("figures.write", "write_pdf", "write_html"):
-        monkeypatch.setattr(f"reports.build.{name}", lambda *_, **__: None)
-
-
 def pdf_text(folder: Path) -> str:
     return "\n".join(page.extract_text() for page in PdfReader(folder / "report.pdf").pages)
 

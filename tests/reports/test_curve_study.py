@@ -179,6 +179,7 @@ def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(store_uri: 
     assert study.data.metrics["verdict/cancelling as_printed tau 2/mean"] == pytest.approx(RATIOS[:3].mean())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_beside_an_ablation_it_is_a_section_and_in_no_score(
     experiment: Callable[..., Made], store_uri: str, tmp_path: Path
 ) -> None:

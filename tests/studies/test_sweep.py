@@ -116,7 +116,7 @@ def test_another_question_under_the_same_name_is_refused_with_the_difference(
 
 def test_pruned_trials_are_killed_runs_with_their_epoch(request_: Request, store_uri: str) -> None:
     overrides = ("optimisation.epochs=8", "optimisation.lr_head=0.05")
-    asked = replace(request_, space="lr", sampler="tpe", pruner="hyperband", trials=12, overrides=overrides)
+    asked = replace(request_, space="lr", sampler="tpe", pruner="hyperband", trials=8, overrides=overrides)
     swept = sweep(lay_out(asked), said()[1])
     pruned = [t for t in swept.study.trials if t.state == TrialState.PRUNED]
     assert pruned

@@ -1,13 +1,13 @@
 """Opening stores: where they are, made once, and refused in one line."""
 
-import subprocess
-import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ablation.errors import UsageError
 from ablation.tracking.store import absolute_uri, experiment_id, find_experiment, open_store, without_password
+from tests.commands import fork_context
 
 
 def test_without_any_uri_the_store_is_mlflows_own_default_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,11 +35,13 @@ def test_relative_places_become_absolute(uri: str, expected: str, tmp_path: Path
 
 
 def test_processes_that_start_at_once_make_one_whole_store(tmp_path: Path) -> None:
-    script = f"from ablation.tracking.store import *; s = open_store('sqlite:///{tmp_path}/new.db'); print(experiment_id(s, 'e'))"
-    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4
+    with ProcessPoolExecutor(4, mp_context=fork_context()) as pool:
+        answers = list(pool.map(_experiment_of, [f"sqlite:///{tmp_path}/new.db"] * 4))
     assert len(set(answers)) == 1
+
+
+def _experiment_of(uri: str) -> str:
+    return experiment_id(open_store(uri), "e")
 
 
 def test_passwords_are_not_shown() -> None:
