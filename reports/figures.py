@@ -28,7 +28,7 @@ from reports.origin import Cost
 from reports.scores import title
 from reports.setting import Distances
 from reports.tuning import Budgets
-from reports.typeface import figure_family
+from reports.typeface import figure_families
 
 P = ParamSpec("P")
 
@@ -43,7 +43,7 @@ _STYLE: Final = Path(str(files("reports") / "document" / "figures.mplstyle"))
 
 
 def _style() -> AbstractContextManager[None]:
-    return mpl.style.context([_STYLE, {"font.family": figure_family()}])
+    return mpl.style.context([_STYLE, {"font.family": list(figure_families())}])
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

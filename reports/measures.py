@@ -59,6 +59,11 @@ class Sample:
         return ordered(set(self.language.tolist()))
 
     @cached_property
+    def column(self) -> dict[str, int]:
+        """A run's place among `predictions`' columns."""
+        return {run: i for i, run in enumerate(self.runs)}
+
+    @cached_property
     def strata(self) -> np.ndarray:
         """(rows,): the index of each row's language in `languages`."""
         number = {language: i for i, language in enumerate(self.languages)}
@@ -228,21 +233,17 @@ class Measurements:
         )
 
     def williams(self, worse: str, better: str, measure: Measure) -> dict[int, float]:
-        """Williams' p for each seed that both variants have."""
+        """Williams' p for each seed that both variants have; NaN where the two runs predicted other rows."""
         a, b = self.runs(worse, measure.place), self.runs(better, measure.place)
-        return {
-            seed: st.williams(*self._three_correlations(b[seed], a[seed], measure))[1] for seed in sorted(a.keys() & b.keys())
-        }
-
-    def _three_correlations(self, first: StoredRun, second: StoredRun, measure: Measure) -> tuple[float, float, float, int]:
-        """r of the label with each run's predictions, r between these, and the number of rows."""
-        sample, other = (self.sample_of.get((run.run_id, measure.place)) for run in (first, second))
-        if sample is None or sample is not other:
-            return float("nan"), float("nan"), float("nan"), 0
-        rows = sample.rows_of(measure.subset)
-        x, y = (sample.predictions[rows, sample.runs.index(run.run_id)] for run in (first, second))
-        r12, r13 = (self.values.get((run.run_id, measure), float("nan")) for run in (first, second))
-        return r12, r13, st.pearson(x, y), int(rows.sum())
+        found = dict.fromkeys(sorted(a.keys() & b.keys()), float("nan"))
+        for sample in (s for s in self.samples if s.place == measure.place):
+            seeds = [seed for seed in found if a[seed].run_id in sample.column and b[seed].run_id in sample.column]
+            predictions = sample.predictions[sample.rows_of(measure.subset)]
+            x, y = (predictions[:, np.array([sample.column[runs[s].run_id] for s in seeds], np.int64)] for runs in (b, a))
+            for seed, between in zip(seeds, st.paired_pearsons(x, y), strict=True):
+                r12, r13 = (self.values.get((runs[seed].run_id, measure), float("nan")) for runs in (b, a))
+                found[seed] = st.williams(r12, r13, float(between), len(predictions))[1]
+        return found
 
 
 def measure(experiment: Experiment, group: Group, *, seed: int = 0, resamples: int = st.RESAMPLES) -> Measurements:

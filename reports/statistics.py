@@ -68,6 +68,17 @@ def pearsons(predictions: Floats, label: Floats) -> Floats:
     return r
 
 
+def paired_pearsons(x: Floats, y: Floats) -> Floats:
+    """r of each column of `x` with the same column of `y`: (rows, pairs) twice to (pairs,); NaN where it does not exist."""
+    if len(x) < 2:
+        return np.full(x.shape[1], np.nan)
+    exists = ~(_are_constant(x) | _are_constant(y))
+    r = np.full(x.shape[1], np.nan)
+    a, b = (each[:, exists] - each[:, exists].mean(axis=0) for each in (x, y))
+    r[exists] = np.clip(np.einsum("ij,ij->j", a / np.linalg.norm(a, axis=0), b / np.linalg.norm(b, axis=0)), -1, 1)
+    return r
+
+
 def bootstrap_pearson(
     predictions: Floats,
     label: Floats,

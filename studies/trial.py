@@ -122,6 +122,7 @@ def track_known(place: Place, number: int, before: FrozenTrial, params: Mapping[
     """The MLflow run of a trial whose parameters an earlier one already had: its values, and which one it was."""
     tags = {**place.tags, names.KIND: names.TRIAL, names.TRIAL_NUMBER: number, names.PARENT: place.study_run}
     tracked = start_run(place.store, place.experiment, f"trial {number}", tags)
+    tracked.json(names.ENVIRONMENT_FILE, environment())
     tracked.params({f"trial.{name}": value for name, value in params.items()})
     tracked.points(dict(zip(("objective/pearson", "objective/seconds"), before.values, strict=False)))
     tracked.tags({names.TRIAL_STATE: "COMPLETE", names.SAME_AS: before.number})

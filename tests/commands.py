@@ -133,6 +133,9 @@ def fork_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LOADED))
     with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # read when torch is loaded
+        # A process that a signal or its end takes away keeps no coverage: measuring it would only take time.
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            del os.environ[name]
         ensure_running()
     return context
 

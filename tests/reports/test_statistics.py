@@ -23,6 +23,14 @@ def test_no_pearson_of_constants(prediction: np.ndarray) -> None:
     assert np.isnan(st.pearson(prediction, np.arange(len(prediction), dtype=float)))
 
 
+def test_pairs_of_columns_each_have_scipys_pearson() -> None:
+    x, y = correlated(np.random.default_rng(3), 40, 0.3, 3)
+    x[1] = 7.0  # constant
+    expected = [stats.pearsonr(x[i], y[i]).statistic if i != 1 else np.nan for i in range(3)]
+    np.testing.assert_allclose(st.paired_pearsons(x.T, y.T), expected, atol=1e-14)
+    assert np.isnan(st.paired_pearsons(x.T[:1], y.T[:1])).all()
+
+
 def test_bootstrap_agrees_with_scipys() -> None:
     x, y = correlated(np.random.default_rng(1), 300, 0.6)
     draws = st.bootstrap_pearson(x.T, y[0], seed=0, resamples=4000)[0, :, 0]

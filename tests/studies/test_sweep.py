@@ -154,6 +154,7 @@ def test_parameters_that_were_tried_are_not_trained_again(request_: Request, sto
     assert len({t.value for t in swept.study.trials}) == 1
     again = [r for r in tracked(store_uri) if names.SAME_AS in r.data.tags]
     assert [r.data.tags[names.SAME_AS] for r in again] == ["0", "0"]
+    assert all("torch_threads" in read_json(open_store(store_uri), r.info.run_id, names.ENVIRONMENT_FILE) for r in again)
     assert all("cost/seconds" not in r.data.metrics for r in again)
 
 
