@@ -77,6 +77,8 @@ def test_prediction_equals_the_pipelines(workload: Workload) -> None:
     (row,) = measure_prediction(workload, 1)
     assert row.values[0] > 0
     assert row.parts["batch_size"] in (1, 4, 8, 16, 32, 64)
+    ceiling = float(row.floor.partition("x")[0])
+    assert ceiling > row.values[0], "faster than the matrix products alone"
 
 
 @pytest.mark.skipif(not can_measure(), reason="this system tells no peak of a process")
