@@ -25,7 +25,7 @@ from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.history import finished_run
 from ablation.tracking.processes import end_orphans, end_with, mlflow_run
-from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, is_whole, read_frame, start_run
+from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, ended_by_errors, is_whole, read_frame, start_run
 from ablation.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -37,17 +37,11 @@ def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
     preparations = prepare_all(planned)
     with sigterm_as_interrupt():
         suite, experiment = _open_suite(planned)
-        try:
+        with ended_by_errors(suite):
             progress.plan([(run.key, 0 if run.config is None else run.config.optimisation.epochs) for run in planned.runs])
             with progress:
                 outcomes = _carry_out_all(planned, preparations, suite, experiment, progress)
             conclude(suite, planned.corpus, outcomes)
-        except KeyboardInterrupt:
-            suite.end("KILLED", "interrupted")
-            raise
-        except BaseException as error:
-            suite.end("FAILED", f"{type(error).__name__}: {error}", error)
-            raise
         failed = [o for o in outcomes if o.state == "failed"]
         suite.end("FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None)
     return outcomes
@@ -93,7 +87,7 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         suite.params({name: getattr(request, name) for name in asked})
         if opened:
             describe_run(store, opened, f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
-    try:
+    with ended_by_errors(suite):
         suite.corpus(planned.corpus)
         suite.json(names.ENVIRONMENT_FILE, provenance.environment())
         diff = provenance.source().diff
@@ -104,9 +98,6 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         suite.frame(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
         if planned.corpus.test is not None:
             suite.frame(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
-    except BaseException as error:
-        suite.end("FAILED", f"{type(error).__name__}: {error}", error)
-        raise
     return suite, experiment
 
 

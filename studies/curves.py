@@ -29,7 +29,7 @@ from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.history import finished_run, past_runs
 from ablation.tracking.processes import end_orphans
-from ablation.tracking.runs import TrackedRun, is_whole, start_run
+from ablation.tracking.runs import TrackedRun, ended_by_errors, is_whole, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.variants import VARIANTS
 from studies.gradients import measure_gradients
@@ -118,15 +118,12 @@ def carry_out(laid: Laid, progress: Progress) -> list[Outcome]:
         end_orphans(laid.store, experiment)
         prune(checkpoints_root())
         study = _open_study(laid, experiment)
-        try:
+        with ended_by_errors(study):
             progress.plan([(curve.shown, _config(curve).optimisation.epochs) for curve in laid.curves])
             with progress:
                 outcomes = [_carry_out(laid, curve, preparations, study, experiment, progress) for curve in laid.curves]
             runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
             study.json(names.OUTCOMES_FILE, runs)
-        except BaseException as error:
-            study.fail(error)
-            raise
         failed = sum(outcome.state == "failed" for outcome in outcomes)
         study.end("FAILED" if failed else "FINISHED", f"{failed} runs failed" if failed else None)
     return outcomes
@@ -173,9 +170,10 @@ def _train(
 def _open_study(laid: Laid, experiment: str) -> TrackedRun:
     name = f"{laid.corpus.name}: curves ({laid.request.profile})"
     study = start_run(laid.store, experiment, name, {names.KIND: names.CURVE_STUDY, **_tags(laid)})
-    study.params({n: getattr(laid.request, n) for n in ("figures", "signs", "taus", "seeds", "data", "profile", "split")})
-    study.corpus(replace(laid.corpus, test=None))
-    study.json(names.ENVIRONMENT_FILE, provenance.environment())
+    with ended_by_errors(study):
+        study.params({n: getattr(laid.request, n) for n in ("figures", "signs", "taus", "seeds", "data", "profile", "split")})
+        study.corpus(replace(laid.corpus, test=None))
+        study.json(names.ENVIRONMENT_FILE, provenance.environment())
     return study
 
 

@@ -31,7 +31,7 @@ from ablation.runner import sigterm_as_interrupt
 from ablation.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.processes import end_orphans, is_alive_here, is_dead, this_process
-from ablation.tracking.runs import reopen_run, start_run
+from ablation.tracking.runs import ended_by_errors, reopen_run, start_run
 from ablation.tracking.store import experiment_id, without_password
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
@@ -266,10 +266,11 @@ def _open_run(laid: Laid, study: Study, experiment: str) -> str:
 def _new_run(laid: Laid, experiment: str) -> str:
     below = {names.PARENT: laid.request.parent} if laid.request.parent else {}
     run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid), **below})
-    run.corpus(replace(laid.corpus, test=None))  # its test rows are not looked at
-    run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})
-    run.json(names.ENVIRONMENT_FILE, provenance.environment())
-    run.json("space.json", laid.space.model_dump(mode="json"))
+    with ended_by_errors(run):
+        run.corpus(replace(laid.corpus, test=None))  # its test rows are not looked at
+        run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})
+        run.json(names.ENVIRONMENT_FILE, provenance.environment())
+        run.json("space.json", laid.space.model_dump(mode="json"))
     run.end("FINISHED")
     return run.run_id
 

@@ -84,7 +84,9 @@ class Command:
         self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
+        """As `subprocess.Popen` does: nothing, if it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
 
     def wait(self) -> int:
         """The exit code, once it has ended."""

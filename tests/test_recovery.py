@@ -182,17 +182,20 @@ def test_twenty_kills_at_random_moments_end_in_the_same_table(
 ) -> None:
     chance = random.Random(0)
     arguments = command(corpus, store_uri, tmp_path / "out")
+    completed(["--help"], tmp_path)  # the libraries are loaded now
     began = time.monotonic()
     process = Command(arguments, tmp_path)
     process.read_until("mse dev1 seed 0: started")
     ready = time.monotonic() - began
     process.kill()
     process.wait()
+    ends = []
     for _ in range(19):
         process = Command(arguments, tmp_path)
-        time.sleep(chance.uniform(0.3 * ready, 2.5 * ready))
+        time.sleep(chance.uniform(0.2 * ready, 1.4 * ready))
         process.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-        process.wait()
+        ends.append(process.wait())
+    assert ends.count(0) < 10, "most of them came too late to kill anything"
     code, _, errors = completed(arguments, tmp_path)
     assert code == 0, errors
     store = open_store(store_uri)

@@ -227,6 +227,18 @@ class TestReuse:
 
 
 class TestFailure:
+    def test_an_interrupt_before_the_first_run_ends_the_suite_as_killed(
+        self, request_: Request, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted() -> None:
+            raise KeyboardInterrupt("signal 15")
+
+        monkeypatch.setattr("ablation.provenance.environment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(request_)
+        (suite,) = runs_of(open_store(request_.tracking_uri), names.SUITE)
+        assert (suite.info.status, suite.data.tags[names.REASON]) == ("KILLED", "interrupted")
+
     @pytest.fixture
     def broken_epm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = experiment.run_experiment

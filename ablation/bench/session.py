@@ -24,7 +24,7 @@ from ablation.data.corpus import Corpus, load_corpus
 from ablation.errors import UsageError
 from ablation.experiment import choose_device
 from ablation.tracking import names
-from ablation.tracking.runs import TrackedRun, adopt_run, start_run
+from ablation.tracking.runs import TrackedRun, adopt_run, ended_by_errors, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 
 EXPERIMENT: Final = "bench"
@@ -109,7 +109,7 @@ def carry_out(laid: Laid, tell: Tell, show: Callable[[list[Row]], None]) -> list
     """
     run = _open(laid)
     rows: list[Row] = []
-    try:
+    with ended_by_errors(run):
         for name in laid.sections:
             tell(f"measuring: {name}")
             found = SECTIONS[name](laid)
@@ -120,9 +120,6 @@ def carry_out(laid: Laid, tell: Tell, show: Callable[[list[Row]], None]) -> list
                     run.points({f"bench/{row.section}/{_slug(row.what)}": value}, number)
         run.text(names.BENCH_TABLE, as_markdown(rows, caption(laid)))
         run.text(names.BENCH_FIGURES, as_json(rows))
-    except BaseException as error:
-        run.fail(error)
-        raise
     run.end("FINISHED")
     return rows
 

@@ -7,7 +7,8 @@ import os
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -131,8 +132,9 @@ class TrackedRun:
                 | ({names.NOT_FINITE: self._points.not_finite} if self._points.not_finite else {})
                 | ({names.REASON: without_password(reason)} if reason else {})
             )
-        except BaseException:
-            self._store.writer.set_terminated(self._run, "FAILED")
+        except BaseException as failure:
+            interrupted = isinstance(failure, KeyboardInterrupt)
+            self._store.writer.set_terminated(self._run, "KILLED" if interrupted else "FAILED")
             raise
         self._store.writer.set_terminated(self._run, status)
         if self._store.delivery:
@@ -154,6 +156,16 @@ class TrackedRun:
             file.write_bytes(content)
             self._store.writer.log_artifact(self._run, str(file), folder or None)
         self._manifest[path] = len(content)
+
+
+@contextmanager
+def ended_by_errors(run: TrackedRun) -> Iterator[None]:
+    """Whatever breaks the block off ends `run` first: KILLED by an interrupt, else FAILED with the reason."""
+    try:
+        yield
+    except BaseException as error:
+        run.fail(error)
+        raise
 
 
 def start_run(
