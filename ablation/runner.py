@@ -37,11 +37,16 @@ def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
     preparations = prepare_all(planned)
     with sigterm_as_interrupt():
         suite, experiment = _open_suite(planned)
-        with ended_by_errors(suite):
-            progress.plan([(run.key, 0 if run.config is None else run.config.optimisation.epochs) for run in planned.runs])
-            with progress:
-                outcomes = _carry_out_all(planned, preparations, suite, experiment, progress)
-            conclude(suite, planned.corpus, outcomes)
+        try:
+            with ended_by_errors(suite):
+                progress.plan([(run.key, 0 if run.config is None else run.config.optimisation.epochs) for run in planned.runs])
+                with progress:
+                    outcomes = _carry_out_all(planned, preparations, suite, experiment, progress)
+                conclude(suite, planned.corpus, outcomes)
+        except KeyboardInterrupt:
+            if planned.store.delivery is None:  # a server may be away, and somebody waits
+                end_orphans(planned.store, experiment, mine=True)  # a run that was made at that very moment
+            raise
         failed = [o for o in outcomes if o.state == "failed"]
         suite.end("FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None)
     return outcomes

@@ -250,6 +250,16 @@ class TestFailure:
 
         monkeypatch.setattr(experiment, "run_experiment", fails_for_epm)
 
+    def test_an_interrupt_as_a_run_is_made_ends_it_as_killed(self, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt("signal 15")
+
+        monkeypatch.setattr("ablation.runner.carry_through", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(request_)
+        (run,) = runs_of(open_store(request_.tracking_uri), names.RUN)
+        assert (run.info.status, run.data.tags[names.REASON]) == ("KILLED", "interrupted")
+
     @pytest.mark.usefixtures("broken_epm")
     def test_one_runs_failure_is_its_own_and_is_recorded(self, request_: Request) -> None:
         outcomes = carry_out(request_)

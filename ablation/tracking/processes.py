@@ -60,10 +60,11 @@ def mlflow_run() -> psutil.Process | None:
     return next((p for p in psutil.Process().parents() if any("mlflow" in part for part in p.cmdline()[:3])), None)
 
 
-def end_orphans(store: "Store", experiment: str) -> list[str]:
+def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[str]:
     """End the runs whose process died without ending them, as KILLED; returns their names.
 
-    Those whose end lies in a spool of this machine have one, which `ablation sync` sends.
+    With `mine`, this process's too: it was interrupted, and nothing in it goes on with them. Those whose
+    end lies in a spool of this machine have one, which `ablation sync` sends.
     """
     from ablation.tracking.outages import patiently
     from ablation.tracking.spool import runs_with_an_end
@@ -74,16 +75,18 @@ def end_orphans(store: "Store", experiment: str) -> list[str]:
     while True:
         ask = partial(store.client.search_runs, [experiment], "attributes.status = 'RUNNING'", page_token=token)
         page = patiently(ask, store.uri)
-        ended += [str(run.info.run_name) for run in page if run.info.run_id not in spared and _end_if_orphaned(store, run)]
+        ended += [str(run.info.run_name) for run in page if run.info.run_id not in spared and _end_if_orphaned(store, run, mine)]
         token = page.token
         if not token:
             return ended
 
 
-def _end_if_orphaned(store: "Store", run: "Run") -> bool:
+def _end_if_orphaned(store: "Store", run: "Run", mine: bool) -> bool:
     process = run.data.tags.get(names.PROCESS)
-    if process is None or not is_dead(process):
+    interrupted = mine and process == this_process()
+    if process is None or not (interrupted or is_dead(process)):
         return False
-    store.client.set_tag(run.info.run_id, names.REASON, "the process ended without a word (killed, or the machine went down)")
+    reason = "interrupted" if interrupted else "the process ended without a word (killed, or the machine went down)"
+    store.client.set_tag(run.info.run_id, names.REASON, reason)
     store.client.set_terminated(run.info.run_id, "KILLED")
     return True
