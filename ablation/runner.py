@@ -24,7 +24,7 @@ from ablation.splits import make_split
 from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.history import finished_run
-from ablation.tracking.processes import end_orphans, end_with, mlflow_run
+from ablation.tracking.processes import end_orphans, end_with, mlflow_run, none_left_running
 from ablation.tracking.runs import TrackedRun, adopt_run, describe_run, ended_by_errors, is_whole, read_frame, start_run
 from ablation.tracking.store import experiment_id
 
@@ -36,19 +36,17 @@ def run_ablation(planned: Planned, progress: Progress) -> list[Outcome]:
     """Carry out the plan. A run's failure is that run's; Ctrl-C and SIGTERM end all, marked KILLED."""
     preparations = prepare_all(planned)
     with sigterm_as_interrupt():
-        suite, experiment = _open_suite(planned)
-        try:
+        experiment = _experiment(planned)
+        end_orphans(planned.store, experiment)
+        with none_left_running(planned.store, experiment):
+            suite = _open_suite(planned, experiment)
             with ended_by_errors(suite):
                 progress.plan([(run.key, 0 if run.config is None else run.config.optimisation.epochs) for run in planned.runs])
                 with progress:
                     outcomes = _carry_out_all(planned, preparations, suite, experiment, progress)
                 conclude(suite, planned.corpus, outcomes)
-        except KeyboardInterrupt:
-            if planned.store.delivery is None:  # a server may be away, and somebody waits
-                end_orphans(planned.store, experiment, mine=True)  # a run that was made at that very moment
-            raise
-        failed = [o for o in outcomes if o.state == "failed"]
-        suite.end("FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None)
+            failed = [o for o in outcomes if o.state == "failed"]
+            suite.end("FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None)
     return outcomes
 
 
@@ -74,25 +72,27 @@ def sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
-    """The suite's run and its experiment: the run that `mlflow run` opened, or a new one."""
+def _experiment(planned: Planned) -> str:
+    """The id of the experiment that `mlflow run` chose, or of the one that was asked for."""
     request, store = planned.request, planned.store
-    adopted = adopted_experiment(request, store)
-    experiment = adopted or experiment_id(store, request.experiment or DEFAULT_EXPERIMENT)
-    end_orphans(store, experiment)
+    return adopted_experiment(request, store) or experiment_id(store, request.experiment or DEFAULT_EXPERIMENT)
+
+
+def _open_suite(planned: Planned, experiment: str) -> TrackedRun:
+    """The suite's run: the run that `mlflow run` opened, or a new one."""
+    request, store = planned.request, planned.store
     name = f"{planned.corpus.name}: {request.variants} ({request.profile})"
     tags = {names.KIND: names.SUITE, **_common_tags(planned)}
+    adopts = adopted_experiment(request, store) is not None
     # A child process must not take this run for its own.
     opened = os.environ.pop(names.MLFLOW_RUN_ID, None)
-    if adopted and opened:
-        suite = adopt_run(store, opened, name, tags)
-    else:
-        suite = start_run(store, experiment, name, tags)
-        asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
-        suite.params({name: getattr(request, name) for name in asked})
-        if opened:
-            describe_run(store, opened, f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
+    suite = adopt_run(store, opened, name, tags) if adopts and opened else start_run(store, experiment, name, tags)
     with ended_by_errors(suite):
+        if not adopts:
+            asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
+            suite.params({name: getattr(request, name) for name in asked})
+            if opened:
+                describe_run(store, opened, f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.")
         suite.corpus(planned.corpus)
         suite.json(names.ENVIRONMENT_FILE, provenance.environment())
         diff = provenance.source().diff
@@ -103,7 +103,7 @@ def _open_suite(planned: Planned) -> tuple[TrackedRun, str]:
         suite.frame(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
         if planned.corpus.test is not None:
             suite.frame(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
-    return suite, experiment
+    return suite
 
 
 def _common_tags(planned: Planned) -> dict[str, object]:

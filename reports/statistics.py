@@ -7,6 +7,7 @@ says nothing about the other.
 
 import bisect
 import functools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -70,13 +71,12 @@ def pearsons(predictions: Floats, label: Floats) -> Floats:
 
 def paired_pearsons(x: Floats, y: Floats) -> Floats:
     """r of each column of `x` with the same column of `y`: (rows, pairs) twice to (pairs,); NaN where it does not exist."""
-    if len(x) < 2:
+    if len(x) < 2 or not x.shape[1]:
         return np.full(x.shape[1], np.nan)
-    exists = ~(_are_constant(x) | _are_constant(y))
-    r = np.full(x.shape[1], np.nan)
-    a, b = (each[:, exists] - each[:, exists].mean(axis=0) for each in (x, y))
-    r[exists] = np.clip(np.einsum("ij,ij->j", a / np.linalg.norm(a, axis=0), b / np.linalg.norm(b, axis=0)), -1, 1)
-    return r
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy's, of columns that are constant
+        r = np.asarray(stats.pearsonr(x, y, axis=0).statistic)
+    return np.where(_are_constant(x) | _are_constant(y), np.nan, r)
 
 
 def bootstrap_pearson(

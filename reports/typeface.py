@@ -1,7 +1,7 @@
 """The figures' type: DejaVu Sans, which matplotlib brings, without what costs the time.
 
 matplotlib cuts the font to each PDF figure's characters with fontTools, which reads every glyph and every
-table that could be kept. Labels need a third of the glyphs, and neither ligatures nor positions (GSUB,
+table that could be kept. Labels need two fifths of the glyphs, and neither ligatures nor positions (GSUB,
 GPOS). Letters, widths and kerning stay: the same pixels, in a third of the time. Other characters
 are taken from the whole font.
 """

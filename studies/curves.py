@@ -28,7 +28,7 @@ from ablation.runner import sigterm_as_interrupt
 from ablation.state import checkpoints_root, run_slot
 from ablation.tracking import names
 from ablation.tracking.history import finished_run, past_runs
-from ablation.tracking.processes import end_orphans
+from ablation.tracking.processes import end_orphans, none_left_running
 from ablation.tracking.runs import TrackedRun, ended_by_errors, is_whole, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.variants import VARIANTS
@@ -117,15 +117,16 @@ def carry_out(laid: Laid, progress: Progress) -> list[Outcome]:
         experiment = experiment_id(laid.store, laid.request.experiment or "ablation")
         end_orphans(laid.store, experiment)
         prune(checkpoints_root())
-        study = _open_study(laid, experiment)
-        with ended_by_errors(study):
-            progress.plan([(curve.shown, _config(curve).optimisation.epochs) for curve in laid.curves])
-            with progress:
-                outcomes = [_carry_out(laid, curve, preparations, study, experiment, progress) for curve in laid.curves]
-            runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
-            study.json(names.OUTCOMES_FILE, runs)
-        failed = sum(outcome.state == "failed" for outcome in outcomes)
-        study.end("FAILED" if failed else "FINISHED", f"{failed} runs failed" if failed else None)
+        with none_left_running(laid.store, experiment):
+            study = _open_study(laid, experiment)
+            with ended_by_errors(study):
+                progress.plan([(curve.shown, _config(curve).optimisation.epochs) for curve in laid.curves])
+                with progress:
+                    outcomes = [_carry_out(laid, curve, preparations, study, experiment, progress) for curve in laid.curves]
+                runs = [{"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason} for o in outcomes]
+                study.json(names.OUTCOMES_FILE, runs)
+            failed = sum(outcome.state == "failed" for outcome in outcomes)
+            study.end("FAILED" if failed else "FINISHED", f"{failed} runs failed" if failed else None)
     return outcomes
 
 

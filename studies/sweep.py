@@ -30,7 +30,7 @@ from ablation.request import Preparations
 from ablation.runner import sigterm_as_interrupt
 from ablation.state import checkpoints_root
 from ablation.tracking import names
-from ablation.tracking.processes import end_orphans, is_alive_here, is_dead, this_process
+from ablation.tracking.processes import end_orphans, is_alive_here, is_dead, none_left_running, this_process
 from ablation.tracking.runs import ended_by_errors, reopen_run, start_run
 from ablation.tracking.store import experiment_id, without_password
 from studies.space import check, configure, suggest
@@ -86,25 +86,27 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
     prune(checkpoints_root())
-    with FileLock(lock_file(laid.storage_url)):
-        study_run = _open_run(laid, study, experiment)
-        taken = recover(study)
-    wanted = wanted_trials(laid, layers)
-    tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done" + (f", {taken} taken back" if taken else ""))
-    worker = _Worker(laid, study, preparations, layers, _place(laid, experiment, study_run), tell)
-    deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
-    try:
-        if laid.request.workers == 1:
-            with sigterm_as_interrupt():
-                _work(worker, deadline)
-        else:
-            _in_processes(laid, deadline)
-            study = open_study(laid)
-    except KeyboardInterrupt:
-        laid.store.writer.set_terminated(study_run, "KILLED")
-        if laid.store.delivery:
-            laid.store.delivery.drain()
-        raise
+    with none_left_running(laid.store, experiment):
+        with FileLock(lock_file(laid.storage_url)):
+            study_run = _open_run(laid, study, experiment)
+            taken = recover(study)
+        wanted = wanted_trials(laid, layers)
+        back = f", {taken} taken back" if taken else ""
+        tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done{back}")
+        worker = _Worker(laid, study, preparations, layers, _place(laid, experiment, study_run), tell)
+        deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
+        try:
+            if laid.request.workers == 1:
+                with sigterm_as_interrupt():
+                    _work(worker, deadline)
+            else:
+                _in_processes(laid, deadline)
+                study = open_study(laid)
+        except KeyboardInterrupt:
+            laid.store.writer.set_terminated(study_run, "KILLED")
+            if laid.store.delivery:
+                laid.store.delivery.drain()
+            raise
     return Swept(study, laid, study_run)
 
 
@@ -146,7 +148,7 @@ def work(request: Request, number: int, threads: int, deadline: float, environme
             raise KeyboardInterrupt("the sweep that started this worker is gone")
 
     place = _place(laid, experiment, study.user_attrs["mlflow_run_id"])
-    with sigterm_as_interrupt():
+    with sigterm_as_interrupt(), none_left_running(laid.store, experiment):
         _work(_Worker(laid, study, preparations, _layers(laid, preparations), place, tell), deadline)
 
 

@@ -69,7 +69,10 @@ class Command:
                 self._text = rest
                 yield line.decode()
             elif not self._read(deadline):
-                return
+                break
+        if self._text:
+            yield self._text.decode()
+            self._text = b""
 
     def read_until(self, text: str) -> None:
         """Returns as soon as `text` was said."""
@@ -122,11 +125,15 @@ def completed(arguments: Sequence[str], folder: Path, environment: Mapping[str, 
     return command.wait(), output, errors
 
 
-def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], check: bool = False, **_: object
+) -> subprocess.CompletedProcess[str]:
     """In the place of `subprocess.run`, for code that starts `python -m ablation` with output captured."""
     assert list(command[:3]) == [sys.executable, "-m", "ablation"]
-    code, output, errors = completed(command[3:], cwd, env)
-    return subprocess.CompletedProcess(command, code, output, errors)
+    done = subprocess.CompletedProcess(command, *completed(command[3:], cwd, env))
+    if check:
+        done.check_returncode()
+    return done
 
 
 @cache

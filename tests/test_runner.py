@@ -227,18 +227,6 @@ class TestReuse:
 
 
 class TestFailure:
-    def test_an_interrupt_before_the_first_run_ends_the_suite_as_killed(
-        self, request_: Request, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def interrupted() -> None:
-            raise KeyboardInterrupt("signal 15")
-
-        monkeypatch.setattr("ablation.provenance.environment", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            carry_out(request_)
-        (suite,) = runs_of(open_store(request_.tracking_uri), names.SUITE)
-        assert (suite.info.status, suite.data.tags[names.REASON]) == ("KILLED", "interrupted")
-
     @pytest.fixture
     def broken_epm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = experiment.run_experiment
@@ -250,15 +238,26 @@ class TestFailure:
 
         monkeypatch.setattr(experiment, "run_experiment", fails_for_epm)
 
-    def test_an_interrupt_as_a_run_is_made_ends_it_as_killed(self, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("moment", "kinds"),
+        [
+            ("ablation.runner.TrackedRun.params", [names.SUITE]),  # as the suite's run was made
+            ("ablation.provenance.environment", [names.SUITE]),
+            ("ablation.runner.carry_through", [names.SUITE, names.RUN]),  # as the first run was made
+        ],
+    )
+    def test_an_interrupt_at_any_moment_ends_what_runs_as_killed(
+        self, moment: str, kinds: list[str], request_: Request, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt("signal 15")
 
-        monkeypatch.setattr("ablation.runner.carry_through", interrupted)
+        monkeypatch.setattr(moment, interrupted)
         with pytest.raises(KeyboardInterrupt):
             carry_out(request_)
-        (run,) = runs_of(open_store(request_.tracking_uri), names.RUN)
-        assert (run.info.status, run.data.tags[names.REASON]) == ("KILLED", "interrupted")
+        for kind in kinds:
+            (run,) = runs_of(open_store(request_.tracking_uri), kind)
+            assert (run.info.status, run.data.tags[names.REASON]) == ("KILLED", "interrupted")
 
     @pytest.mark.usefixtures("broken_epm")
     def test_one_runs_failure_is_its_own_and_is_recorded(self, request_: Request) -> None:

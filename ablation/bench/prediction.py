@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from logging import CRITICAL
 from typing import Any, Final
 
@@ -61,8 +60,7 @@ def measure_prediction(workload: Workload, rounds: int) -> list[Row]:
             raise RunError(f"the pipeline's predictions differ by {apart:.2g}: there is nothing to compare")
     what = f"prediction, texts a second against transformers.pipeline (batches of {size}, its fastest)"
     parts = {"texts_per_second": {"ours": mine, "pipeline": others}, "batch_size": size, "matrix_rate": rates}
-    # On the way up only: a third of training's operations. Frozen or not, all layers predict.
-    per_text = floating_point_operations(replace(workload, frozen_layers=None)) / 3 / len(texts)
+    per_text = floating_point_operations(workload) / 3 / len(texts)  # on the way up only: a third of training's
     ceiling = np.median([rate / per_text / other for rate, other in zip(rates, others, strict=True)])
     told = f"{ceiling:.3g}x if predicting were nothing but matrix products"
     return [Row("prediction", what, ratios(mine, others), "x", "at least", TARGET, told, parts)]

@@ -6,6 +6,8 @@ import platform
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -79,6 +81,20 @@ def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[
         token = page.token
         if not token:
             return ended
+
+
+@contextmanager
+def none_left_running(store: "Store", experiment: str) -> Iterator[None]:
+    """An interrupt that breaks the block off ends all of this process's runs as KILLED, also one just being made.
+
+    On a server, which may be away while somebody waits, that is left to the next command's `end_orphans`.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if store.delivery is None:
+            end_orphans(store, experiment, mine=True)
+        raise
 
 
 def _end_if_orphaned(store: "Store", run: "Run", mine: bool) -> bool:
