@@ -244,6 +244,7 @@ class TestFailure:
             ("ablation.runner.TrackedRun.params", [names.SUITE]),  # as the suite's run was made
             ("ablation.provenance.environment", [names.SUITE]),
             ("ablation.runner.carry_through", [names.SUITE, names.RUN]),  # as the first run was made
+            ("ablation.tracking.runs.PointWriter.close", [names.SUITE, names.RUN]),  # as it was ended
         ],
     )
     def test_an_interrupt_at_any_moment_ends_what_runs_as_killed(

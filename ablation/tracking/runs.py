@@ -8,7 +8,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -134,6 +134,8 @@ class TrackedRun:
             )
         except BaseException as failure:
             interrupted = isinstance(failure, KeyboardInterrupt)
+            with suppress(Exception):  # the store may be what fails
+                self.tags({names.REASON: "interrupted" if interrupted else _reason(failure)})
             self._store.writer.set_terminated(self._run, "KILLED" if interrupted else "FAILED")
             raise
         self._store.writer.set_terminated(self._run, status)
@@ -145,7 +147,7 @@ class TrackedRun:
         if isinstance(error, KeyboardInterrupt):
             self.end("KILLED", "interrupted")
             return "interrupted"
-        reason = without_password(f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0])
+        reason = _reason(error)
         self.end("FAILED", reason, error)
         return reason
 
@@ -156,6 +158,11 @@ class TrackedRun:
             file.write_bytes(content)
             self._store.writer.log_artifact(self._run, str(file), folder or None)
         self._manifest[path] = len(content)
+
+
+def _reason(error: BaseException) -> str:
+    """One line, without passwords."""
+    return without_password(f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0])
 
 
 @contextmanager

@@ -110,12 +110,12 @@ def require_sqlite_of(table: str, url: str) -> None:
     if not url.startswith(_SQLITE) or not file.is_file() or not file.stat().st_size:
         return
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-            tables = sorted(str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'"))
+        with closing(tables.connected(file)) as connection:
+            found = sorted(str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'"))
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{error}; give another file") from error
-    if tables and table not in tables:
-        raise ValueError(f"it is a database of something else (tables {', '.join(tables)[:60]}); give another file")
+    if found and table not in found:
+        raise ValueError(f"it is a database of something else (tables {', '.join(found)[:60]}); give another file")
 
 
 def experiment_id(store: Store, name: str) -> str:

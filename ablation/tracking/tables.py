@@ -34,6 +34,15 @@ def file_of(uri: str) -> Path | None:
     return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
 
 
+def connected(file: Path) -> sqlite3.Connection:
+    """A connection to a database that exists, for reading. Raises sqlite3.DatabaseError where there is none.
+
+    Not a read-only one: what a killed process was in the middle of writing has to be rolled back before
+    anything can be read. SQLite itself falls back to reading where nobody may write.
+    """
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=60)
+
+
 @contextmanager
 def opened(uri: str) -> Iterator[sqlite3.Connection | None]:
     """The store's tables for reading, all as they are at one moment; None where there are none that are known here."""
@@ -41,7 +50,7 @@ def opened(uri: str) -> Iterator[sqlite3.Connection | None]:
     if file is None or not file.is_file():
         yield None
         return
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+    with closing(connected(file)) as connection:
         try:
             connection.execute("begin")
             known = connection.execute("select version_num from alembic_version").fetchall() == [(SCHEMA,)]

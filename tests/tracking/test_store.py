@@ -1,6 +1,11 @@
 """Opening stores: where they are, made once, and refused in one line."""
 
+import signal
+import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +47,25 @@ def test_processes_that_start_at_once_make_one_whole_store(tmp_path: Path) -> No
 
 def _experiment_of(uri: str) -> str:
     return experiment_id(open_store(uri), "e")
+
+
+def test_what_a_killed_process_was_in_the_middle_of_writing_is_rolled_back(store_uri: str, tmp_path: Path) -> None:
+    made = experiment_id(open_store(store_uri), "before")
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "writer = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "writer.execute('pragma cache_size = 1')\n"  # so that it writes before it is asked to
+        "writer.execute('begin immediate')\n"
+        "writer.execute('create table half (text)')\n"
+        "writer.executemany('insert into half values (?)', [('x' * 1000,)] * 2000)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, tmp_path / "mlflow.db"]).returncode == -signal.SIGKILL
+    assert (tmp_path / "mlflow.db-journal").stat().st_size > 0
+    store = open_store(store_uri)
+    assert find_experiment(store, "before") == made == experiment_id(store, "before")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert not connection.execute("select * from sqlite_master where name = 'half'").fetchall()
 
 
 def test_passwords_are_not_shown() -> None:
