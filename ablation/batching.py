@@ -5,6 +5,7 @@ has no pair for Eq. 9, which happened on MINT with batches sorted by length. Tex
 (`ablation.encoders.packing`), so random lengths cost no padding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,17 +81,25 @@ class Batch:
     hidden: torch.Tensor | None = None
 
 
-def split(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` texts, in order."""
-    pieces, tokens = [], batch.lengths.cumsum(0).tolist()
-    for first in range(0, len(batch.lengths), size):
-        texts = slice(first, first + size)
-        ids = slice(tokens[first - 1] if first else 0, tokens[min(first + size, len(tokens)) - 1])
-        hidden = None if batch.hidden is None else batch.hidden[ids]
-        pieces.append(
-            Batch(batch.ids[ids], batch.lengths[texts], batch.label[texts], batch.language[texts], batch.row[texts], hidden)
+def deal(batch: Batch, pieces: int) -> list[Batch]:
+    """The batch dealt text by text, as cards are: pieces of like work, each sorted as the batch is. `together` undoes it."""
+    text = torch.arange(len(batch.lengths), device=batch.lengths.device).repeat_interleave(batch.lengths)
+    dealt = []
+    for first in range(min(pieces, len(batch.lengths))):
+        texts, tokens = slice(first, None, pieces), text % pieces == first
+        hidden = None if batch.hidden is None else batch.hidden[tokens]
+        dealt.append(
+            Batch(batch.ids[tokens], batch.lengths[texts], batch.label[texts], batch.language[texts], batch.row[texts], hidden)
         )
-    return pieces
+    return dealt
+
+
+def together(dealt: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What was computed of each text of dealt pieces, (texts of the piece, ...) each, in the batch's order."""
+    pieces = len(dealt)
+    count = sum(len(part) for part in dealt)
+    place = torch.cat([torch.arange(first, count, pieces) for first in range(pieces)])
+    return torch.cat(list(dealt))[place.argsort().to(dealt[0].device)]
 
 
 def epoch_batches(texts: Texts, batch_size: int, seed: int) -> list[np.ndarray]:

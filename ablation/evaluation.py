@@ -14,6 +14,7 @@ from scipy import stats
 
 from ablation.batching import Texts, by_length, collate
 from ablation.model import IntimacyRegressor
+from ablation.parallel import on_each_piece, pieces_for
 
 #: Rows predicted at a time; large, since no gradients are kept.
 EVALUATION_BATCH = 128
@@ -52,15 +53,18 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
     return {name: value for name, value in figures.items() if value is not None}
 
 
-@torch.inference_mode()
 def predict(model: IntimacyRegressor, texts: Texts, precision: str = "float32") -> np.ndarray:
     """Scores for every row of `texts`, in their order: (rows,) float32. Dropout is off."""
     device = next(model.parameters()).device
     model.eval()
     result = np.empty(len(texts), dtype=np.float32)
-    for indices in by_length(texts, EVALUATION_BATCH):
+
+    def predict_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output = model(batch.ids, batch.lengths, batch.hidden)
         result[indices] = output.prediction.cpu().numpy()
+
+    for indices in by_length(texts, EVALUATION_BATCH):
+        on_each_piece(predict_rows, indices, pieces_for(model))
     return result

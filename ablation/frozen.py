@@ -22,6 +22,7 @@ from ablation.batching import HiddenStates, Texts, by_length, collate
 from ablation.encoders.packing import embed_packed, is_packable, layers_packed
 from ablation.evaluation import EVALUATION_BATCH
 from ablation.model import IntimacyRegressor
+from ablation.parallel import on_each_piece, pieces_for
 
 #: Bytes of all outputs that one `FrozenOutputs` holds in memory; those above that go to temporary files.
 MOST_IN_MEMORY: Final = 2 * 2**30
@@ -69,20 +70,23 @@ def with_outputs(kept: FrozenOutputs, file: str, model: IntimacyRegressor, texts
     return replace(texts, hidden=hidden)
 
 
-@torch.inference_mode()
 def _compute(hidden: HiddenStates, model: IntimacyRegressor, texts: Texts, precision: str, first: int, depth: int) -> None:
     """Fill `hidden` with the outputs of the layer below `depth`, from those below `first` where `texts` has them."""
     device = next(model.parameters()).device
     model.eval()
+
     # The same batches for every depth: a layer's output then does not depend on where the computation began.
-    for indices in by_length(texts, EVALUATION_BATCH):
+    def compute_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             states = embed_packed(model.encoder, batch.ids, batch.lengths) if batch.hidden is None else batch.hidden
             states, _ = layers_packed(model.encoder, states, batch.lengths, first, depth)
         rows = states.float().cpu().split(batch.lengths.tolist())
         for start, row in zip(hidden.start[indices], rows, strict=True):
             hidden.values[start : start + len(row)] = row.numpy()
+
+    for indices in by_length(texts, EVALUATION_BATCH):
+        on_each_piece(compute_rows, indices, pieces_for(model))
 
 
 def _make_room(kept: FrozenOutputs, file: str, needed: tuple[str, str, int] | None) -> None:

@@ -16,14 +16,16 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from ablation.batching import Batch, Texts, collate, epoch_batches, split
+from ablation.batching import Batch, Texts, collate, deal, epoch_batches, together
 from ablation.checkpoints import Saver, load
 from ablation.config import LossConfig, OptimisationConfig
+from ablation.dropout import drawn_from
 from ablation.encoders.loading import transformer_layers
 from ablation.errors import RunError
 from ablation.evaluation import predict
 from ablation.losses import Terms, total_loss
 from ablation.model import IntimacyRegressor, Output
+from ablation.parallel import pieces_for, side_by_side
 from ablation.seeding import seed_for
 from ablation.training_state import Best, TrainingState, Window, put_away, take_up, trained_weights
 
@@ -180,14 +182,19 @@ def train_step(
     random_state = get_random_state(batch.ids.device)
     optimizer.zero_grad(set_to_none=True)
     figures: Mapping[str, float] = {}
-    if optimisation.micro_batch is None or len(batch.lengths) <= optimisation.micro_batch:
+    if optimisation.micro_batch is not None and len(batch.lengths) > optimisation.micro_batch:
+        output, terms = _in_turn(model, batch, optimisation.micro_batch, optimisation.precision, loss)
+    elif (pieces := pieces_for(model)) > 1:
+        output, terms, figures = _side_by_side(model, batch, pieces, optimisation.precision, loss, on_terms)
+    else:
         output = _forward(model, batch, optimisation.precision)
         terms = total_loss(output, batch.label, batch.language, loss)
         figures = {} if on_terms is None else on_terms(model, terms)
         terms.total.backward()
-    else:
-        output, terms = _in_pieces(model, batch, optimisation.micro_batch, optimisation.precision, loss)
-    norm = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), optimisation.max_grad_norm)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+    if norm > optimisation.max_grad_norm:  # else all gradients would be multiplied by one
+        nn.utils.clip_grads_with_norm_(trained, optimisation.max_grad_norm, norm)
     values = {"train/loss": terms.total.item(), "train/loss_regression": terms.regression.item(), "train/grad_norm": norm.item()}
     if terms.contrastive is not None:
         values["train/loss_contrastive"] = terms.contrastive.item()
@@ -206,32 +213,65 @@ def _forward(model: IntimacyRegressor, batch: Batch, precision: str) -> Output:
     return output
 
 
-def _in_pieces(model: IntimacyRegressor, batch: Batch, size: int, precision: str, loss: LossConfig) -> tuple[Output, Terms]:
+def _side_by_side(
+    model: IntimacyRegressor, batch: Batch, pieces: int, precision: str, loss: LossConfig, on_terms: OnTerms | None
+) -> tuple[Output, Terms, Mapping[str, float]]:
+    """The gradients of the whole batch's loss, from pieces that are run at once, a thread each."""
+
+    def forward(piece: Batch, seed: int) -> Output:
+        with drawn_from(seed):
+            return _forward(model, piece, precision)
+
+    dealt = deal(batch, pieces)
+    # The pieces' dropout starts where the process's generator says, and so is repeated with it.
+    outputs = side_by_side(forward, dealt, torch.randint(2**62, (len(dealt),)).tolist())
+    whole, terms, gradients = _by_outputs(outputs, batch, loss)
+    figures: Mapping[str, float] = {}
+    if on_terms is not None:  # asks for a graph that reaches the weights
+        figures = on_terms(model, total_loss(_joined(outputs), batch.label, batch.language, loss))
+    side_by_side(_backward, outputs, gradients)
+    return whole, terms, figures
+
+
+def _in_turn(model: IntimacyRegressor, batch: Batch, size: int, precision: str, loss: LossConfig) -> tuple[Output, Terms]:
     """The gradients of the whole batch's loss with `size` texts in memory at a time: exact, also for Eq. 9's pairs.
 
     Every piece is run twice. First without gradients, for the outputs that the loss is made of; then,
     with the same dropout, to carry the loss's gradient by these outputs further down (Gao et al.,
     2021, "Scaling deep contrastive learning batch size under memory limited setup").
     """
-    device, pieces = batch.ids.device, split(batch, size)
+    device, dealt = batch.ids.device, deal(batch, -(-len(batch.lengths) // size))
     states, outputs = [], []
     with torch.no_grad():
-        for piece in pieces:
+        for piece in dealt:
             states.append(get_random_state(device))
             outputs.append(_forward(model, piece, precision))
-    whole = Output(*(torch.cat(part).requires_grad_() for part in zip(*outputs, strict=True)))
-    terms = total_loss(whole, batch.label, batch.language, loss)
-    by_output = torch.autograd.grad(terms.total, whole, allow_unused=True)
-    for piece, state, *gradients in zip(pieces, states, *(_pieces_of(g, size, pieces) for g in by_output), strict=True):
+    whole, terms, gradients = _by_outputs(outputs, batch, loss)
+    for piece, state, by_output in zip(dealt, states, gradients, strict=True):
         set_random_state(device, state)
-        output = _forward(model, piece, precision)
-        reached = [(part, gradient) for part, gradient in zip(output, gradients, strict=True) if gradient is not None]
-        torch.autograd.backward([part for part, _ in reached], [gradient for _, gradient in reached])
+        _backward(_forward(model, piece, precision), by_output)
     return whole, terms
 
 
-def _pieces_of(gradient: torch.Tensor | None, size: int, pieces: Sequence[Batch]) -> Sequence[torch.Tensor | None]:
-    return [None] * len(pieces) if gradient is None else gradient.split(size)
+def _by_outputs(
+    outputs: Sequence[Output], batch: Batch, loss: LossConfig
+) -> tuple[Output, Terms, list[Sequence[torch.Tensor | None]]]:
+    """The loss on the outputs of the batch's dealt pieces, and its gradients by those of each piece, None where it has none."""
+    leaves = [Output(*(part.detach().requires_grad_() for part in each)) for each in outputs]
+    whole = _joined(leaves)
+    terms = total_loss(whole, batch.label, batch.language, loss)
+    flat = torch.autograd.grad(terms.total, [part for leaf in leaves for part in leaf], allow_unused=True)
+    return whole, terms, [flat[i : i + len(whole)] for i in range(0, len(flat), len(whole))]
+
+
+def _joined(outputs: Sequence[Output]) -> Output:
+    return Output(*map(together, zip(*outputs, strict=True)))
+
+
+def _backward(output: Output, gradients: Sequence[torch.Tensor | None]) -> None:
+    """Add to the parameters' gradients what reaches them through `output`."""
+    reached = [(part, gradient) for part, gradient in zip(output, gradients, strict=True) if gradient is not None]
+    torch.autograd.backward([part for part, _ in reached], [gradient for _, gradient in reached])
 
 
 def get_random_state(device: torch.device) -> torch.Tensor:

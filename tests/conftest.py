@@ -29,6 +29,14 @@ settings.register_profile("any machine")  # how long an example takes is no prop
 settings.load_profile("any machine")
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The test runs with one thread of torch's, and with two, where a batch's halves are run side by side."""
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def mint() -> Path:
     if not (MINT / "train.csv").is_file():

@@ -144,6 +144,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("variant", VARIANTS)
     @pytest.mark.parametrize("die_at", [2, 7, 16])  # 4 batches an epoch, points at steps 3, 6, 9, ...
+    @pytest.mark.usefixtures("threads")
     def test_it_ends_in_the_same_weights_predictions_and_points(self, tmp_path: Path, variant: str, die_at: int) -> None:
         data, (loss, depth) = texts(), VARIANTS[variant]
         alone, first, second = (model() for _ in range(3))

@@ -100,6 +100,7 @@ def test_predictions_from_kept_outputs_are_the_same(depth: int) -> None:
     np.testing.assert_allclose(predict(model, kept.take(rows)), predict(model, texts)[rows], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("threads")
 def test_bfloat16_stays_close() -> None:
     model, texts = frozen_model(2), some_texts()
     kept = with_outputs(FrozenOutputs(), "test", model, texts, "bfloat16")

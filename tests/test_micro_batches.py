@@ -1,13 +1,12 @@
 """Batches taken in pieces: the same loss and gradients with less in memory, and what is said where memory ends."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ablation import experiment, training
-from ablation.batching import Batch, collate, split
+from ablation.batching import Batch
 from ablation.config import LossConfig, resolve
 from ablation.errors import RunError, UsageError
 from ablation.freezing import freeze
@@ -26,19 +25,6 @@ LOSSES = {
     "epm+cl": LossConfig(regression="epm", contrastive="as_printed"),
     "epm+cl(attract)": LossConfig(regression="epm", contrastive="attract", contrastive_weight=0.3),
 }
-
-
-@pytest.mark.parametrize("size", [1, 5, 7, 16, 40])
-def test_the_pieces_are_the_batch_in_order(size: int) -> None:
-    data = texts(16)
-    batch = collate(data, data.row, torch.device("cpu"))
-    batch = replace(batch, hidden=torch.randn(len(batch.ids), 3))
-    pieces = split(batch, size)
-    assert all(len(piece.lengths) <= size for piece in pieces)
-    for name in ("ids", "lengths", "label", "language", "hidden"):
-        assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
-    assert [row for piece in pieces for row in piece.row] == list(batch.row)
-    assert all(piece.lengths.sum() == len(piece.ids) for piece in pieces)
 
 
 @pytest.mark.parametrize("frozen", [None, 2])

@@ -37,6 +37,7 @@ def broken_run(corpus: Path, uri: str, variant: str, overrides: str) -> tuple[Ml
         ("epm+cl+ft", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,model.freeze_layers=2"),
     ],
 )
+@pytest.mark.usefixtures("threads")
 def test_the_step_is_kept_and_gives_the_same_loss_again(
     variant: str, overrides: str, small_corpus: Path, store_uri: str, tmp_path: Path
 ) -> None:

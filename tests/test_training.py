@@ -59,6 +59,7 @@ def test_it_learns_one_batch_by_heart() -> None:
     assert result.dev_scores["pearson"] > 0.95
 
 
+@pytest.mark.usefixtures("threads")
 def test_the_same_seed_gives_the_same_weights_to_the_bit() -> None:
     data, first, second = texts(), model(), model()
     torch.manual_seed(1)
@@ -171,6 +172,7 @@ def test_rates_rise_over_the_warm_up_then_fall_or_stay(decay: str, last: float) 
     assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
 
 
+@pytest.mark.usefixtures("threads")
 def test_bfloat16_stays_close_to_float32() -> None:
     data, plain, low = texts(), model(dropout=0.0), model(dropout=0.0)
     fitted(plain, data)

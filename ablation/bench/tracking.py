@@ -23,6 +23,7 @@ from urllib.request import urlopen
 import numpy as np
 import psutil
 
+from ablation import parallel
 from ablation.bench.table import Row
 from ablation.bench.workload import Workload, our_model
 from ablation.errors import RunError
@@ -77,8 +78,9 @@ def overhead(workload: Workload, uri: str) -> float:
 
 
 def _others(tracked: TrackedRun) -> float:
-    """Processor seconds of this process's Python threads but the one that asks: they are tracking's."""
-    mine = {thread.native_id for thread in threading.enumerate()} - {threading.get_native_id()}
+    """Processor seconds of this process's Python threads but the one that asks and those that train: they are tracking's."""
+    others = {thread.native_id for thread in threading.enumerate() if not thread.name.startswith(parallel.NAME)}
+    mine = others - {threading.get_native_id()}
     return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id in mine)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from ablation.bench import trainer
 from ablation.bench.matrices import bfloat16_pays, matrix_rate
 from ablation.bench.table import Row, ratios
 from ablation.bench.trainer import Timing, padded_regressor, train
-from ablation.bench.workload import Workload, floating_point_operations, half_frozen, our_model
+from ablation.bench.workload import Workload, floating_point_operations, half_frozen, in_bfloat16, our_model
 from ablation.errors import RunError
 from ablation.experiment import choose_device
 from ablation.frozen import FrozenOutputs, with_outputs
@@ -88,7 +88,10 @@ def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[f
 
 
 def measure_training(workload: Workload, rounds: int, *, frozen: bool) -> list[Row]:
-    """The rows of ordinary or of frozen tuning. Raises RunError if losses differ by more than rounding."""
+    """The rows of ordinary or of frozen tuning. Raises RunError if losses differ by more than rounding.
+
+    The `Trainer` at its best takes bfloat16 where that pays on the device. This suite is then measured in it too.
+    """
     workload = half_frozen(workload) if frozen else workload
     worst = max(loss_differences(workload))
     if worst > ROUNDING:
@@ -97,14 +100,18 @@ def measure_training(workload: Workload, rounds: int, *, frozen: bool) -> list[R
     targets = TARGETS[device.type]
     bfloat16 = bfloat16_pays(device)
     precision = torch.bfloat16 if workload.config.optimisation.precision == "bfloat16" else torch.float32
-    padded, best, ours, rates = [], [], [], []
+    low = in_bfloat16(workload) if bfloat16 and precision != torch.bfloat16 else None
+    padded, best, ours, ours_low, rates, rates_low = (list[Any]() for _ in range(6))
     for _ in range(rounds):
         rates.append(matrix_rate(device, precision))
         ours.append(train_ours(workload))
         best.append(train(workload, "best", bfloat16=bfloat16))
+        if low is not None:
+            rates_low.append(matrix_rate(device, torch.bfloat16))
+            ours_low.append(train_ours(low))
         some = workload.first((trainer.WARM_UP_STEPS + _PADDED_STEPS) * workload.batch_size)
         padded.append(train(some, "padded"))
-    speed = {"ours": ours, "best": best, "padded": padded}
+    speed = {"ours": ours, "best": best, "padded": padded, "ours_in_bfloat16": ours_low}
     parts = {
         "texts_per_second": {name: [t.texts_per_second for t in timings] for name, timings in speed.items()},
         "matrix_rate": rates,
@@ -115,20 +122,21 @@ def measure_training(workload: Workload, rounds: int, *, frozen: bool) -> list[R
     operations = floating_point_operations(workload)
     per_text = operations / len(workload.texts)
     section, name = ("frozen", "frozen tuning, half of the layers") if frozen else ("training", "training")
-    against = {
-        "padded": (
-            padded,
-            targets.frozen_padded if frozen else targets.padded,
-            f"Trainer padded to {workload.config.data.max_tokens} tokens",
-        ),
-        "best": (best, targets.frozen_best if frozen else targets.best, "Trainer at its best"),
-    }
-    rows = []
-    for theirs, target, words in against.values():
-        measured = ratios([t.texts_per_second for t in ours], [t.texts_per_second for t in theirs])
+
+    def row(mine: list[Timing], rates: list[float], theirs: list[Timing], target: float, words: str) -> Row:
+        measured = ratios([t.texts_per_second for t in mine], [t.texts_per_second for t in theirs])
         ceiling = np.median([rate / per_text / t.texts_per_second for rate, t in zip(rates, theirs, strict=True)])
-        rows.append(Row(section, f"{name}, texts a second against the {words}", measured, "x", "at least", target,
-                        f"{ceiling:.3g}x if training were nothing but matrix products", parts))  # fmt: skip
+        return Row(section, f"{name}, texts a second against the {words}", measured, "x", "at least", target,
+                   f"{ceiling:.3g}x if training were nothing but matrix products", parts)  # fmt: skip
+
+    to_padded, to_best = (targets.frozen_padded, targets.frozen_best) if frozen else (targets.padded, targets.best)
+    at_best = "Trainer at its best" + (", which is in bfloat16" if bfloat16 else "")
+    rows = [
+        row(ours, rates, padded, to_padded, f"Trainer padded to {workload.config.data.max_tokens} tokens"),
+        row(ours, rates, best, to_best, at_best),
+    ]
+    if low is not None:
+        rows.append(row(ours_low, rates_low, best, to_best, "Trainer at its best, both in bfloat16"))
     if not frozen:
         share = tuple(operations / t.seconds / rate for t, rate in zip(ours, rates, strict=True))
         what = f"share of the device's own {'bfloat16' if precision == torch.bfloat16 else 'float32'} matrix rate"

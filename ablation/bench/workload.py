@@ -56,6 +56,12 @@ def half_frozen(workload: Workload) -> Workload:
     return replace(workload, frozen_layers=len(transformer_layers(workload.prepared.encoder.model)) // 2)
 
 
+def in_bfloat16(workload: Workload) -> Workload:
+    """The same with this suite's matrix products in bfloat16."""
+    optimisation = workload.config.optimisation.model_copy(update={"precision": "bfloat16"})
+    return replace(workload, config=workload.config.model_copy(update={"optimisation": optimisation}))
+
+
 def our_model(workload: Workload, *, dropout: float | None = None) -> IntimacyRegressor:
     """This suite's model as a run would start with it."""
     model = build_model(

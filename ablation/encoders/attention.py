@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from ablation.dropout import effective_probability, factors, keep_mask
+from ablation.dropout import draw, effective_probability, factors
 
 #: What one more block costs, in attention scores that could be padding instead: with its dozen calls for each of the two ways.
 BLOCK_COST: Final = 30_000
@@ -116,9 +116,14 @@ class Layout:
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float, dropout: float
 ) -> torch.Tensor:
-    """softmax(q k' scaling) v within each text; all (tokens, heads, size) on the CPU. `dropout` falls on the probabilities."""
-    attended: torch.Tensor = _Attention.apply(query, key, value, layout, scaling, dropout)  # type: ignore[no-untyped-call]
-    return attended
+    """softmax(q k' scaling) v within each text; all (tokens, heads, size) on the CPU. `dropout` falls on the probabilities.
+
+    Computed in float32 at least, whatever is given: its products are small.
+    """
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        attended: torch.Tensor = _Attention.apply(query.to(wide), key.to(wide), value.to(wide), layout, scaling, dropout)  # type: ignore[no-untyped-call]
+    return attended.to(query.dtype)
 
 
 class _Attention(torch.autograd.Function):
@@ -134,8 +139,8 @@ class _Attention(torch.autograd.Function):
         q.mul_(scaling)
         attended = torch.empty_like(v)
         probabilities = q.new_empty(layout.scores)
-        kept = None if effective_probability(dropout) == 0 else keep_mask(layout.scores, dropout)
-        noise = None if kept is None else factors(kept, dropout, q.dtype)
+        drawn = None if effective_probability(dropout) == 0 else draw(layout.scores)
+        noise = None if drawn is None else factors(drawn, dropout, q.dtype)
         first = 0
         for block in layout.blocks:
             square = (block.matrices, block.width, block.width)
@@ -150,19 +155,19 @@ class _Attention(torch.autograd.Function):
             p = probabilities[here].view(square)
             torch.softmax(scores, -1, out=p)
             torch.bmm(p if noise is None else torch.mul(p, noise[here].view(square), out=scores), v_block, out=out)
-        ctx.save_for_backward(q, k, v, attended, probabilities, kept)
+        ctx.save_for_backward(q, k, v, attended, probabilities, drawn)
         ctx.layout, ctx.scaling, ctx.dropout = layout, scaling, dropout
         return attended.index_select(0, layout.back).view(value.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, attended, probabilities, kept = ctx.saved_tensors
+        q, k, v, attended, probabilities, drawn = ctx.saved_tensors
         layout: Layout = ctx.layout
         size = q.shape[-1]
         g = gradients[0].reshape(-1, size).index_select(0, layout.order).index_fill_(0, layout.padding, 0.0)
         # A row's sum of (gradient by probability) * probability, which softmax's derivative needs, dropout or not.
         inner = (g * attended).sum(-1)
-        noise = None if kept is None else factors(kept, ctx.dropout, q.dtype)
+        noise = None if drawn is None else factors(drawn, ctx.dropout, q.dtype)
         by_q, by_k, by_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         first = 0
         for block in layout.blocks:

@@ -84,13 +84,20 @@ def packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each text: query, key and value (1, heads, tokens, size) to (1, tokens, heads, size)."""
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, size)
-    if q.device.type == "cpu" and q.dtype != torch.bfloat16:
+    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # (tokens, heads, size)
+    if q.device.type == "cpu":
         scale = q.shape[-1] ** -0.5 if scaling is None else scaling
         return attend(q, k, v, packing.layout, scale, dropout).unsqueeze(0), None
+    return attend_on_grid(q, k, v, packing, dropout, scaling), None
+
+
+def attend_on_grid(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, packing: Packing, dropout: float, scaling: float | None
+) -> torch.Tensor:
+    """PyTorch's own attention on texts padded to the longest: (tokens, heads, size) each, to (1, tokens, heads, size)."""
     q, k, v = (_padded(states, packing) for states in (q, k, v))
     attended = scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling)
-    return attended.transpose(1, 2).flatten(0, 1).index_select(0, packing.slot).unsqueeze(0), None
+    return attended.transpose(1, 2).flatten(0, 1).index_select(0, packing.slot).unsqueeze(0)
 
 
 def _padded(states: torch.Tensor, packing: Packing) -> torch.Tensor:

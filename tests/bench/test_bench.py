@@ -57,12 +57,17 @@ def test_both_contenders_get_the_same_texts(workload: Workload) -> None:
         np.testing.assert_array_equal(kept[ours], whole)
 
 
-def test_training_rows_tell_speed_ceiling_and_share(workload: Workload) -> None:
+@pytest.mark.parametrize("pays", [False, True])
+def test_training_rows_tell_speed_ceiling_and_share(workload: Workload, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "bfloat16_pays", lambda device: pays)
     rows = [*measure_training(workload.first(32), 2, frozen=False), *measure_training(workload.first(32), 1, frozen=True)]
-    assert [row.section for row in rows] == ["training"] * 3 + ["frozen"] * 2
-    assert [len(row.values) for row in rows] == [2, 2, 2, 1, 1]
+    against = ["padded to 32 tokens", *(["at its best, which is in bfloat16", "both in bfloat16"] if pays else ["at its best"])]
+    told = [row.what for row in rows]
+    for row, words in zip(told, [*against, "share", *against], strict=True):
+        assert words in row
+    assert [len(row.values) for row in rows] == [2] * (len(against) + 1) + [1] * len(against)
     assert all(value > 0 for row in rows for value in row.values)
-    assert all(0 < value < 1 for value in rows[2].values)
+    assert all(0 < value < 1 for value in rows[len(against)].values)
 
 
 def test_operations_are_those_of_the_layers_that_train(workload: Workload) -> None:

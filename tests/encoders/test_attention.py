@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from ablation.dropout import effective_probability, keep_mask
+from ablation.dropout import draw, factors
 from ablation.encoders.attention import Layout, attend, cut
 
 LENGTHS = st.lists(st.integers(1, 24), min_size=1, max_size=12)
@@ -63,10 +63,20 @@ def test_dropout_falls_on_probabilities_and_leaves_their_mean() -> None:
 def test_dropout_is_that_of_its_mask() -> None:
     q, k, v = states([4], heads=1)
     torch.manual_seed(6)
-    keep = keep_mask(16, 0.25).view(4, 4)
-    p = torch.softmax(q[:, 0] @ k[:, 0].T, -1) * keep / (1 - effective_probability(0.25))
+    p = torch.softmax(q[:, 0] @ k[:, 0].T, -1) * factors(draw(16).view(4, 4), 0.25, torch.float64)
     torch.manual_seed(6)
     torch.testing.assert_close(attend(q, k, v, Layout((4,), 1), 1.0, 0.25)[:, 0], p @ v[:, 0])
+
+
+def test_bfloat16_is_attended_in_float32_under_autocast_too() -> None:
+    given_ = [each.detach().bfloat16().requires_grad_() for each in states([5, 4, 2])]
+    exact = [each.detach().float().requires_grad_() for each in given_]
+    expected = attend(*exact, Layout((5, 4, 2), 3), 0.7, 0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(*given_, Layout((5, 4, 2), 3), 0.7, 0.0)
+    assert found.equal(expected.bfloat16())
+    for mine, theirs in zip(torch.autograd.grad(found.sum(), given_), torch.autograd.grad(expected.sum(), exact), strict=True):
+        assert mine.equal(theirs.bfloat16())
 
 
 def cheapest(lengths: list[int], heads: int, block_cost: int) -> float:

@@ -60,6 +60,7 @@ def test_where_no_layer_trains_there_is_nothing_to_measure() -> None:
     assert measured(regressor, BOTH) == {}
 
 
+@pytest.mark.usefixtures("threads")
 def test_measuring_changes_no_bit_of_what_is_learned() -> None:
     data, plain, watched = texts(), model(), model()
     points: list[Mapping[str, float]] = []
