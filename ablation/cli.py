@@ -1,5 +1,6 @@
 """The console script. Arguments are parsed here and nowhere else; heavy modules load when needed."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -315,6 +316,8 @@ def sync(
 
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
+    # Commands end soon and hold much that stays: looking for garbage as often as Python does is a fifteenth of a large report.
+    gc.set_threshold(50_000, 20, 20)
     sys.exit(told(lambda: app(prog_name="ablation", standalone_mode=False), debug="--debug" in sys.argv))
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,15 +127,18 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path, when: d
     for picture in report.pictures:
         figures.write(picture.figure, folder / "figures", picture.id)
     built = when.strftime("%Y-%m-%d %H:%M UTC")
-    write_pdf(report, folder, built=built)
-    write_html(report, folder, built=built)
     content = {
         "choice": {"group": choice.group, "mixed": choice.mixed, "seed": choice.seed},
         "group": [run.run_id for run in found.group.runs],
         "runs": [run.run_id for run in (*found.experiment.runs, *found.experiment.curves)],
         "tables": numbers(report),
     }
-    (folder / NUMBERS_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+    with ThreadPoolExecutor(1) as pool:
+        printed = pool.submit(write_pdf, report, folder, built=built)  # typst does not hold the interpreter's lock
+        write_html(report, folder, built=built)
+        counted = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    printed.result()
+    (folder / NUMBERS_FILE).write_text(counted, "utf-8")  # last: it tells that the report is whole
 
 
 def numbers(report: Report) -> dict[str, list[dict[str, Any]]]:

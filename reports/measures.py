@@ -7,6 +7,7 @@ one split, as in `ablation.comparison`.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -251,20 +252,25 @@ def measure(experiment: Experiment, group: Group, *, seed: int = 0, resamples: i
     records = read_records(experiment, group.runs)
     test_from = test_split(group.splits)
     tested = [run for run in group.runs if run.split == test_from]
-    dev = read_tables(experiment, group.runs, names.DEV_PREDICTIONS)
-    test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
-    samples = []
-    for split in group.splits:
-        samples += _samples(
-            split, [r for r in group.runs if r.split == split], dev, lambda run, _: records[run.run_id].unseen_in_training
-        )
-    # Development rows are drawn from every language that has training rows, held out or not.
-    labelled = {language for sample in samples for language in sample.languages}
-    samples += _samples(TEST, tested, test, lambda _, languages: [x for x in languages if x not in labelled])
     values: dict[tuple[str, Measure], float] = {}
     draws: dict[tuple[str, Measure], np.ndarray] = {}
-    for sample in samples:
-        _resample(sample, seed, resamples, values, draws)
+    samples, resampled = list[Sample](), list[Future[None]]()
+    with ThreadPoolExecutor(1) as pool:  # resampling is NumPy's work, reading is Python's: one goes on beside the other
+
+        def take(found: Sequence[Sample]) -> None:
+            samples.extend(found)
+            resampled.extend(pool.submit(_resample, sample, seed, resamples, values, draws) for sample in found)
+
+        for split in group.splits:
+            runs = [run for run in group.runs if run.split == split]
+            dev = read_tables(experiment, runs, names.DEV_PREDICTIONS)
+            take(_samples(split, runs, dev, lambda run, _: records[run.run_id].unseen_in_training))
+        # Development rows are drawn from every language that has training rows, held out or not.
+        labelled = {language for sample in samples for language in sample.languages}
+        test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
+        take(_samples(TEST, tested, test, lambda _, languages: [x for x in languages if x not in labelled]))
+    for each in resampled:
+        each.result()
     sample_of = {(run, sample.place): sample for sample in samples for run in sample.runs}
     return Measurements(group, records, tuple(samples), test_from, values, draws, sample_of)
 
