@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ablation.batching import by_length, collate, epoch_batches
+from ablation.bench.commands import run_command
 from ablation.bench.made_up import finish, request, write_corpus
-from ablation.bench.startup import run_command
 from ablation.bench.table import Row
 from ablation.config import resolve
 from ablation.data.corpus import load_corpus

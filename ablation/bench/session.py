@@ -149,6 +149,8 @@ def _open(laid: Laid) -> TrackedRun:
         names.PROFILE: laid.request.profile, names.COMMIT: source.commit or "none", names.DIRTY: str(source.dirty).lower(),
     }  # fmt: skip
     name, opened = f"bench on {choose_device().type}", os.environ.pop(names.MLFLOW_RUN_ID, None)
+    # What `mlflow run` says of this run; the commands that are measured would take it for their own.
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     run = (
         adopt_run(laid.store, opened, name, tags)
         if opened

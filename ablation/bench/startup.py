@@ -1,15 +1,12 @@
 """Seconds until a command has answered, each time in a fresh process."""
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ablation.bench.commands import run_command
 from ablation.bench.table import Row
 
 HELP_TARGET_S: Final = 0.7
@@ -51,18 +48,3 @@ def measure_start_up(times: int, plan: Sequence[str] = ()) -> list[Row]:
         Row("startup", "`ablation plan` on the demo, nothing measured before", first.seconds, "s", "at most", PLAN_TARGET_S),
         Row("startup", "`ablation plan` on the demo, again", again.seconds, "s", "at most", PLAN_TARGET_S),
     ]
-
-
-def run_command(arguments: Sequence[str], folder: Path, store: str | None = None) -> float:
-    """Seconds of `ablation ARGUMENTS` with its state below `folder`. Raises CalledProcessError where it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        "ABLATION_STATE": str(folder / "state"),
-        "MLFLOW_TRACKING_URI": store or f"sqlite:///{folder / 'mlflow.db'}",
-    }
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "ablation", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
-    )
-    return time.perf_counter() - began

@@ -1,16 +1,12 @@
 """The whole demo ablation in one command against its runs started one by one."""
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from ablation.bench.commands import run_command
 from ablation.bench.table import Row
-from ablation.errors import RunError
 from ablation.tracking.store import open_store
 from ablation.variants import VARIANTS, parse_variants
 
@@ -42,13 +38,11 @@ def _seconds(folder: Path, data: str, profile: str, asked: Sequence[tuple[str, s
     folder.mkdir()
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     open_store(uri)  # making a store's tables is not what is compared
-    began = time.perf_counter()
-    for variants, splits in asked:
-        done = subprocess.run(
-            [sys.executable, "-m", "ablation", "run", "--data", data, "--profile", profile, "--variants", variants,
-             "--splits", splits, "--tracking-uri", uri, "--report", "false"],
-            cwd=folder, env={**os.environ, "ABLATION_STATE": str(folder / "state")}, capture_output=True, text=True,
-        )  # fmt: skip
-        if done.returncode:
-            raise RunError(f"ablation run --variants {variants} --splits {splits} failed: {done.stderr.strip()[-300:]}")
-    return time.perf_counter() - began
+    return sum(
+        run_command(
+            ["run", "--data", data, "--profile", profile, "--variants", variants, "--splits", splits, "--report", "false"],
+            folder,
+            uri,
+        )
+        for variants, splits in asked
+    )

@@ -1,6 +1,7 @@
 """The command on the tiny encoder: contenders compute the same, every section gives rows, the run in MLflow is true."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ablation.bench.memory import can_measure, measure_memory
 from ablation.bench.prediction import measure_prediction
 from ablation.bench.session import Request, lay_out, parse_sections
 from ablation.bench.suite import measure_suite
+from ablation.bench.table import Row
 from ablation.bench.tracking import measure_tracking
 from ablation.bench.training import floating_point_operations, loss_differences, measure_training
 from ablation.bench.workload import Workload, half_frozen, make_workload, our_model
@@ -136,6 +138,23 @@ def test_a_bench_that_fails_is_a_failed_run(store_uri: str, monkeypatch: pytest.
     experiment = client.get_experiment_by_name("bench")
     assert experiment
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+def test_measured_commands_know_nothing_of_the_run_that_mlflow_opened(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, seen = open_store(store_uri).client, list[str]()
+    opened = client.create_run(client.create_experiment("bench")).info
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", opened.experiment_id)
+
+    def looks(workload: Workload, rounds: int) -> list[Row]:
+        seen.extend(name for name in os.environ if name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"))
+        return [Row("prediction", "looked", (1.0,), "x")]
+
+    monkeypatch.setattr("ablation.bench.session.measure_prediction", looks)
+    done = CliRunner().invoke(app, ["bench", "--only", "prediction", "--profile", "smoke", "--tracking-uri", store_uri])
+    assert done.exit_code == 0, done.output
+    assert not seen
+    assert client.get_run(opened.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(("text", "told"), [("trainin", "did you mean 'training'"), ("x", "known are training, frozen")])

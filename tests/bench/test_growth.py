@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from ablation.bench.commands import run_command
 from ablation.bench.growth import Stage, measure_growth
 from ablation.bench.made_up import finish, request, write_corpus
 from ablation.bench.startup import start_up
 from ablation.data.corpus import load_corpus
+from ablation.errors import RunError
 from ablation.request import lay_out
 from tests.commands import run
 
@@ -52,6 +54,12 @@ def test_every_stage_is_measured_at_every_size_and_the_commands_in_an_experiment
     assert all(row.parts["rows"] == (100, 200) and min(row.parts["seconds"]) > 0 for row in stages)
     assert [row.what for row in commands] == [f"{name} with 10 runs" for name in ("planning", "resuming", "reporting")]
     assert all(row.parts["runs"] == [10] and row.values[0] == row.parts["seconds"][-1] for row in commands)
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"ablation plan --data nowhere failed: .*nowhere"):
+        run_command(["plan", "--data", "nowhere"], tmp_path)
 
 
 def test_a_time_that_grows_tenfold_with_tenfold_rows_has_the_exponent_1() -> None:
