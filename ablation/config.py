@@ -42,6 +42,7 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     encoder: str = Field("FacebookAI/xlm-roberta-large", min_length=1, description="bundled, tiny, a Hub id or a folder")
     layers: PositiveInt | None = Field(None, description="keep the lowest n transformer layers; all where not given")
+    prefix: str = Field("", max_length=100, description="""put before each text; E5 encoders want "query: " (in quotes)""")
     pooling: Literal["auto", "cls", "mean"] = Field("auto", description="sentence vector; auto: by encoder family")
     frozen_tuning: bool = Field(False, description="FT, Section 3.3: train neither embeddings nor the lowest layers")
     freeze_layers: int = Field(3, ge=0, description="how many layers FT freezes (Table 4)")

@@ -4,7 +4,7 @@ import copy
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +38,8 @@ from ablation.training import Hooks, fit, prediction_table
 class Prepared:
     """A corpus tokenised with an encoder, and the encoder with its vocabulary cut to it.
 
-    Shared by all runs with the same `model.encoder`, `model.layers`, `data.max_tokens` and
-    `model.trim_vocabulary`. `frozen` is what their frozen layers gave, filled by the first that needs it.
+    Shared by all runs with the same `model.encoder`, `model.layers`, `model.prefix`, `data.max_tokens`
+    and `model.trim_vocabulary`. `frozen` is what their frozen layers gave, filled by the first that needs it.
     """
 
     corpus: Corpus
@@ -71,18 +71,18 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def preparation_key(config: RunConfig) -> tuple[str, int | None, int, bool]:
+def preparation_key(config: RunConfig) -> tuple[str, int | None, str, int, bool]:
     """Runs with equal keys can share one `Prepared`."""
-    return config.model.encoder, config.model.layers, config.data.max_tokens, config.model.trim_vocabulary
+    model = config.model
+    return model.encoder, model.layers, model.prefix, config.data.max_tokens, model.trim_vocabulary
 
 
 def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     """Load the encoder and tokenise `corpus`. Raises UsageError if the encoder can't be had."""
     encoder = load_encoder(config.model.encoder, config.model.layers)
     languages = ordered(set(corpus.train["language"]) | (set() if corpus.test is None else set(corpus.test["language"])))
-    longest = min(config.data.max_tokens, _longest_input(encoder))
-    train = _tokenise(corpus.train, encoder, longest, languages)
-    test = None if corpus.test is None else _tokenise(corpus.test, encoder, longest, languages)
+    train = _texts(corpus.train, encoder, config, languages)
+    test = None if corpus.test is None else _texts(corpus.test, encoder, config, languages)
     ids = train.ids + ([] if test is None else test.ids)
     if not config.model.trim_vocabulary:
         return Prepared(corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages)
@@ -159,7 +159,9 @@ def run_experiment(
         predicted = predict(model, test_texts, config.optimisation.precision)
         test = prediction_table(prepared.test, prepared.languages, predicted)
     if export_to is not None:
-        export(export_to, model, prepared.encoder, prepared.vocabulary, max_tokens=config.data.max_tokens)
+        export(
+            export_to, model, prepared.encoder, prepared.vocabulary, max_tokens=config.data.max_tokens, prefix=config.model.prefix
+        )  # fmt: skip
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -222,11 +224,17 @@ def _longest_input(encoder: Encoder) -> int:
     return positions - position_offset(encoder.model)
 
 
-def _tokenise(frame: pd.DataFrame, encoder: Encoder, max_tokens: int, languages: list[str]) -> Texts:
-    encoded = encoder.tokenizer(frame["text"].tolist(), truncation=True, max_length=max_tokens)["input_ids"]
+def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[np.ndarray]:
+    """The token ids (tokens,) of each text, with `model.prefix` before it, cut to `data.max_tokens` or what the encoder takes."""
+    longest = min(config.data.max_tokens, _longest_input(encoder))
+    encoded = encoder.tokenizer([config.model.prefix + text for text in texts], truncation=True, max_length=longest)["input_ids"]
+    return [np.asarray(ids, dtype=np.int64) for ids in encoded]
+
+
+def _texts(frame: pd.DataFrame, encoder: Encoder, config: RunConfig, languages: list[str]) -> Texts:
     number = {language: i for i, language in enumerate(languages)}
     return Texts(
-        [np.asarray(ids, dtype=np.int64) for ids in encoded],
+        tokenise(frame["text"].tolist(), encoder, config),
         frame["label"].to_numpy(dtype=np.float64),
         frame["language"].map(number).to_numpy(dtype=np.int64),
         np.arange(len(frame)),

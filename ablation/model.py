@@ -103,14 +103,17 @@ def build_model(
 
 @dataclass(frozen=True)
 class Exported:
-    """A fine-tuned model as `load_exported` returns it, in evaluation mode."""
+    """A fine-tuned model as `load_exported` returns it, in evaluation mode; it expects `prefix` before each text."""
 
     model: IntimacyRegressor
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
+    prefix: str
 
 
-def export(folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: Vocabulary, *, max_tokens: int) -> None:
+def export(
+    folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: Vocabulary, *, max_tokens: int, prefix: str = ""
+) -> None:
     """Write `model` to `folder`: the encoder in the Hub's layout with every token, and the head.
 
     `source` is the encoder that training started from; it gives the rows that were trimmed away.
@@ -121,7 +124,7 @@ def export(folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: 
     whole.save_pretrained(folder)
     source.tokenizer.save_pretrained(folder)
     save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / "head.safetensors")
-    description = {"pooling": model.pooling, "max_tokens": max_tokens}
+    description = {"pooling": model.pooling, "max_tokens": max_tokens, "prefix": prefix}
     (folder / "intimacy.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
 
@@ -130,6 +133,7 @@ def load_exported(folder: Path) -> Exported:
     try:
         description = json.loads((folder / "intimacy.json").read_text("utf-8"))
         pooling, max_tokens = str(description["pooling"]), int(description["max_tokens"])
+        prefix = str(description.get("prefix", ""))  # older exports have none
         head = load_file(folder / "head.safetensors")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(f"{folder}: not a model that `ablation run --export` wrote: {error}") from error
@@ -139,4 +143,4 @@ def load_exported(folder: Path) -> Exported:
         model.head.load_state_dict(head)
     except RuntimeError as error:
         raise UsageError(f"{folder}: head.safetensors does not fit the encoder beside it") from error
-    return Exported(model.eval(), encoder.tokenizer, max_tokens)
+    return Exported(model.eval(), encoder.tokenizer, max_tokens, prefix)

@@ -4,17 +4,14 @@ Every function takes data and returns a matplotlib Figure; `write` makes PDF, SV
 same bytes for the same data.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Final
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -26,10 +23,8 @@ from reports.errors import BIN_WIDTH
 from reports.origin import Cost
 from reports.scores import title
 from reports.setting import Distances
+from reports.style import style, styled
 from reports.tuning import Budgets
-from reports.typeface import figure_families
-
-P = ParamSpec("P")
 
 #: Inches: one column of a two-column page, and the whole width.
 NARROW: Final = 3.4
@@ -38,49 +33,25 @@ FORMATS: Final = ("pdf", "svg", "png")
 #: Okabe and Ito's colours, told apart without colour vision too; a marker each for print.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 MARKERS: Final = "osD^vPX*"
-_STYLE: Final = Path(str(files("reports") / "document" / "figures.mplstyle"))
-
-
-def _style() -> AbstractContextManager[None]:
-    return mpl.rc_context(_settings())
-
-
-@functools.cache
-def _settings() -> Any:
-    """Read once: every figure enters the style five times."""
-    settings = mpl.rc_params_from_file(_STYLE, use_default_template=False)
-    settings["font.family"] = list(figure_families())
-    return settings
-
-
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """`draw` under the style: text takes its size when it is made, not when it is saved."""
-
-    @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with _style():
-            return draw(*args, **kwargs)
-
-    return styled
 
 
 def write(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Save as `name`.pdf, .svg and .png; no date goes in, so equal data give equal bytes."""
     files = []
-    with _style():
+    with style():
         figure.draw_without_rendering()  # lays it out, once for all forms
         # The layout stands. With an engine, even one that does nothing, each form would be drawn twice.
         figure.set_layout_engine(None)
     for suffix in FORMATS:
         file = folder / f"{name}.{suffix}"
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[suffix]
-        with _style():
+        with style():
             figure.savefig(file, dpi=200, metadata=metadata)
         files.append(file)
     return files
 
 
-@_styled
+@styled
 def histogram(counts: pd.Series) -> Figure:
     """Figure 1: labelled rows by label."""
     figure, axes = _axes(NARROW, 2.0)
@@ -91,7 +62,7 @@ def histogram(counts: pd.Series) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def distances(found: Sequence[Distances]) -> Figure:
     """Figure 2: for each run a batch's whole KL matrix, and its pairs among a few rows of it."""
     figure, grid = _grid(len(found), 2, WIDE, 2.9 * len(found), width_ratios=[1.15, 1])
@@ -101,7 +72,7 @@ def distances(found: Sequence[Distances]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def layers(frame: pd.DataFrame) -> Figure:
     """Figure 3: which layers of each variant are frozen; columns variant, total, frozen, trainable."""
     figure, axes = _axes(NARROW, 0.5 + 0.28 * len(frame))
@@ -124,7 +95,7 @@ def layers(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def curves(by_variant: Mapping[str, Mapping[int, Curve]], variants: Sequence[str]) -> Figure:
     """Figures 4 and 5: training Pearson by step, every seed thin, the mean bold. Nothing is smoothed."""
     figure, axes = _axes(NARROW, 2.3)
@@ -142,25 +113,25 @@ def curves(by_variant: Mapping[str, Mapping[int, Curve]], variants: Sequence[str
     return figure
 
 
-@_styled
+@styled
 def study_curves(study: CurveStudy) -> Figure:
     """Figure 5 for each reading of Eq. 9 (rows) and temperature (columns); every seed thin, the mean bold."""
     return _panels(study, "training Pearson", _draw_pearson)
 
 
-@_styled
+@styled
 def study_gradients(study: CurveStudy) -> Figure:
     """Norms of each term's gradient and of their sum, means over seeds, by step; one panel a reading and temperature."""
     return _panels(study, "gradient norm", _draw_norms)
 
 
-@_styled
+@styled
 def study_cosines(study: CurveStudy) -> Figure:
     """The cosine between the terms' gradients by step; every seed thin, the mean bold."""
     return _panels(study, "cosine", _draw_cosine)
 
 
-@_styled
+@styled
 def budgets(found: Budgets) -> Figure:
     """Highest development Pearson against the number of trials, a line for each variant."""
     figure, axes = _axes(NARROW, 2.3)
@@ -174,7 +145,7 @@ def budgets(found: Budgets) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def forest(steps: Sequence[Step]) -> Figure:
     """The steps' differences with their 95% intervals; the paper's as open diamonds."""
     shown = [step for step in steps if step.estimate.exists]
@@ -198,7 +169,7 @@ def forest(steps: Sequence[Step]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def heat(frame: pd.DataFrame) -> Figure:
     """Pearson times 100 by variant (index) and language (columns)."""
     figure, axes = _axes(WIDE, 0.6 + 0.27 * len(frame))
@@ -217,7 +188,7 @@ def heat(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def cost(found: Sequence[Cost]) -> Figure:
     """Pearson against seconds a run; whiskers are 95% intervals."""
     figure, axes = _axes(NARROW, 2.3)
@@ -232,7 +203,7 @@ def cost(found: Sequence[Cost]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def residual_by_label(frame: pd.DataFrame) -> Figure:
     """Mean residual by label bin; columns variant, bin, bias."""
     figure, axes = _axes(NARROW, 2.3)
@@ -245,7 +216,7 @@ def residual_by_label(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def calibration(frame: pd.DataFrame) -> Figure:
     """Mean label against mean prediction in tenths of the predictions; columns variant, predicted, label."""
     figure, axes = _axes(NARROW, 2.3)
@@ -259,7 +230,7 @@ def calibration(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def gain(frame: pd.DataFrame) -> Figure:
     """EPM's gain by label bin with 95% over rows; columns bin, rows, gain, low, high."""
     figure, axes = _axes(NARROW, 2.3)
@@ -301,9 +272,9 @@ def _draw_pearson(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None
 
 
 def _draw_norms(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None:
-    for term, style in (("regression", ":"), ("contrastive", "--"), ("sum", "-")):
+    for term, line in (("regression", ":"), ("contrastive", "--"), ("sum", "-")):
         mean = pd.concat([c.gradients[term] for c in found if term in c.gradients], axis=1, join="inner").mean(axis=1)
-        axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=0.9, linestyle=style, label=f"{name}: {term}")
+        axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=0.9, linestyle=line, label=f"{name}: {term}")
     axes.set_yscale("log")
 
 
@@ -333,7 +304,7 @@ def _kl(axes: Axes, each: Distances) -> None:
 
 def _pairs(axes: Axes, each: Distances) -> None:
     same = each.language[:, None] == each.language[None, :]
-    axes.imshow(same, cmap=mpl.colors.ListedColormap(["#F6D5C3", "#BFDCEF"]), vmin=0, vmax=1)
+    axes.imshow(same, cmap=ListedColormap(["#F6D5C3", "#BFDCEF"]), vmin=0, vmax=1)
     for i, j in np.ndindex(*each.kl.shape):
         axes.text(j, i, f"{'P' if same[i, j] else 'N'}\n{abs(each.kl[i, j]):.3f}", ha="center", va="center", fontsize=5)
     axes.set_xticks(range(len(each.language)), list(each.language))

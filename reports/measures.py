@@ -252,8 +252,7 @@ def measure(experiment: Experiment, group: Group, *, seed: int = 0, resamples: i
     records = read_records(experiment, group.runs)
     test_from = test_split(group.splits)
     tested = [run for run in group.runs if run.split == test_from]
-    values: dict[tuple[str, Measure], float] = {}
-    draws: dict[tuple[str, Measure], np.ndarray] = {}
+    values, draws = dict[tuple[str, Measure], float](), dict[tuple[str, Measure], np.ndarray]()
     samples, resampled = list[Sample](), list[Future[None]]()
     with ThreadPoolExecutor(1) as pool:  # resampling is NumPy's work, reading is Python's: one goes on beside the other
 

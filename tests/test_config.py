@@ -71,6 +71,7 @@ def test_no_override_makes_a_row_another_than_its_title_says() -> None:
         (["loss.tau = 1e-3 , model.trim_vocabulary=false"], {"loss.tau": 1e-3, "model.trim_vocabulary": False}),
         (["model.encoder=intfloat/multilingual-e5-small"], {"model.encoder": "intfloat/multilingual-e5-small"}),
         (["model.encoder=a=b"], {"model.encoder": "a=b"}),
+        (['model.prefix="query: "'], {"model.prefix": "query: "}),
         ([], {}),
     ],
 )

@@ -57,7 +57,7 @@ def test_an_exported_model_predicts_the_same_with_its_whole_vocabulary(tmp_path:
     vocabulary = vocabulary_of(ids, encoder.tokenizer, encoder.model)
     trimmed = build_trimmed(encoder, vocabulary)
     model = build_model(trimmed.model, "mean", dropout=None, label_mean=2.0, seed=0).eval()
-    export(tmp_path / "model", model, encoder, vocabulary, max_tokens=64)
+    export(tmp_path / "model", model, encoder, vocabulary, max_tokens=64, prefix="query: ")
     back = load_exported(tmp_path / "model")
 
     def predict(regressor: torch.nn.Module, rows: list[np.ndarray]) -> torch.Tensor:
@@ -68,7 +68,7 @@ def test_an_exported_model_predicts_the_same_with_its_whole_vocabulary(tmp_path:
     torch.testing.assert_close(
         predict(model, [vocabulary.translate(i) for i in ids]), predict(back.model, ids), atol=1e-5, rtol=1e-5
     )
-    assert back.max_tokens == 64
+    assert (back.max_tokens, back.prefix) == (64, "query: ")
     assert back.model.encoder.get_input_embeddings().weight.shape == encoder.model.get_input_embeddings().weight.shape
     assert back.tokenizer("something entirely new")["input_ids"]
 

@@ -17,7 +17,7 @@ from ablation.bench.trainer import PaddedRegressor, padded_regressor
 from ablation.bench.workload import Workload, floating_point_operations, our_model
 from ablation.errors import RunError
 from ablation.evaluation import predict
-from ablation.experiment import choose_device
+from ablation.experiment import choose_device, tokenise
 from ablation.model import IntimacyRegressor
 
 TARGET: Final = 2.0
@@ -67,10 +67,9 @@ def measure_prediction(workload: Workload, rounds: int) -> list[Row]:
 
 
 def _ours(model: IntimacyRegressor, workload: Workload, texts: Sequence[str]) -> tuple[float, np.ndarray]:
-    prepared, max_tokens = workload.prepared, workload.config.data.max_tokens
+    prepared = workload.prepared
     began = time.perf_counter()
-    encoded = prepared.encoder.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    ids = [prepared.vocabulary.translate(np.asarray(each, dtype=np.int64)) for each in encoded]
+    ids = [prepared.vocabulary.translate(each) for each in tokenise(texts, prepared.encoder, workload.config)]
     nothing = np.zeros(len(ids))
     predicted = predict(model, Texts(ids, nothing, nothing.astype(np.int64), np.arange(len(ids))))
     return time.perf_counter() - began, predicted
@@ -84,8 +83,9 @@ def _pipeline(workload: Workload) -> Any:
 
 
 def _theirs(pipe: Any, workload: Workload, texts: Sequence[str], batch_size: int) -> tuple[float, np.ndarray]:
+    prefixed = [workload.config.model.prefix + text for text in texts]
     began = time.perf_counter()
     found = pipe(
-        list(texts), batch_size=batch_size, function_to_apply="none", truncation=True, max_length=workload.config.data.max_tokens
+        prefixed, batch_size=batch_size, function_to_apply="none", truncation=True, max_length=workload.config.data.max_tokens
     )
     return time.perf_counter() - began, np.array([each["score"] for each in found])

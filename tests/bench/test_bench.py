@@ -80,8 +80,10 @@ def test_operations_are_those_of_the_layers_that_train(workload: Workload) -> No
     assert whole == 6 * 4 * 8192 * lengths.sum() + 12 * 4 * 32 * (lengths**2).sum()
 
 
-def test_prediction_equals_the_pipelines(workload: Workload) -> None:
-    (row,) = measure_prediction(workload, 1)
+@pytest.mark.parametrize("prefix", ["", "query: "])
+def test_prediction_equals_the_pipelines(config: RunConfig, prefix: str) -> None:
+    config = config.model_copy(update={"model": config.model.model_copy(update={"prefix": prefix})})
+    (row,) = measure_prediction(make_workload(load_corpus("demo"), config, rows=48), 1)
     assert row.values[0] > 0
     assert row.parts["batch_size"] in (1, 4, 8, 16, 32, 64)
     ceiling = float(row.floor.partition("x")[0])

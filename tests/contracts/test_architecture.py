@@ -43,14 +43,14 @@ def test_only_tracking_imports_mlflow() -> None:
     assert users == {"tracking"}
 
 
-def test_reports_read_the_store_through_one_module_and_draw_in_one() -> None:
+def test_reports_read_the_store_and_draw_in_few_modules() -> None:
     def users(library: str) -> set[str]:
         return {f.stem for f in modules("reports") if any(n.split(".")[0] == library for n in imports(f))}
 
     assert users("mlflow") == {"collect"}
     assert users("typst") == {"pdf"}
     assert users("statsmodels") == {"statistics"}
-    assert users("matplotlib") == {"figures", "typeface", "blocks"}  # blocks names the type
+    assert users("matplotlib") == {"figures", "style", "typeface", "blocks"}  # blocks names the type
     assert users("studies") == set()
 
 
