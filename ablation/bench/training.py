@@ -65,12 +65,12 @@ def train_ours(workload: Workload) -> Timing:
 def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[float]:
     """How far this suite's losses lie from the `Trainer`'s on the same batches, relatively, step by step; without dropout.
 
-    Warm-up and the head's own rate are left out, which the `Trainer` has not by itself.
+    Warm-up and rates of the head's or a layer's own are left out, which the `Trainer` has not by itself.
     """
     some = workload.first(steps * workload.batch_size)
     steps = -(-len(some.texts) // some.batch_size)
-    rates = {"warmup": 0.0, "decay": "linear", "lr_head": some.config.optimisation.lr_encoder, "precision": "float32"}
-    optimisation = some.config.optimisation.model_copy(update=rates)
+    one_rate = {"warmup": 0.0, "decay": "linear", "lr_head": some.config.optimisation.lr_encoder, "lr_layer_decay": 1.0}
+    optimisation = some.config.optimisation.model_copy(update={**one_rate, "precision": "float32"})
     theirs: list[float] = []
     train(some, "best", in_order=True, steps=steps, model=padded_regressor(some, dropout=0.0), on_loss=theirs.append)
     model = our_model(some, dropout=0.0)

@@ -42,6 +42,12 @@ def test_losses_are_the_trainers(workload: Workload, frozen: bool) -> None:
     assert max(loss_differences(half_frozen(workload) if frozen else workload)) < 1e-5
 
 
+def test_a_profile_with_a_rate_for_each_layer_is_compared_at_one_rate(config: RunConfig) -> None:
+    falling = config.optimisation.model_copy(update={"lr_layer_decay": 0.5})
+    layered = make_workload(load_corpus("demo"), config.model_copy(update={"optimisation": falling}), rows=48)
+    assert max(loss_differences(layered)) < 1e-5
+
+
 def test_another_mathematics_is_noticed(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_another_head(*args: object, **kwargs: object) -> torch.nn.Module:
         model = our_model(workload, dropout=0.0)
