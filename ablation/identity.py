@@ -30,6 +30,7 @@ RESULT_SOURCES: Final = (
     "frozen.py",
     "losses",
     "model.py",
+    "parallel.py",
     "seeding.py",
     "splits.py",
     "training.py",
