@@ -75,7 +75,6 @@ def _compute(hidden: HiddenStates, model: IntimacyRegressor, texts: Texts, preci
     device = next(model.parameters()).device
     model.eval()
 
-    # The same batches for every depth: a layer's output then does not depend on where the computation began.
     def compute_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -85,6 +84,7 @@ def _compute(hidden: HiddenStates, model: IntimacyRegressor, texts: Texts, preci
         for start, row in zip(hidden.start[indices], rows, strict=True):
             hidden.values[start : start + len(row)] = row.numpy()
 
+    # The same batches for every depth: a layer's output then does not depend on where the computation began.
     for indices in by_length(texts, EVALUATION_BATCH):
         on_each_piece(compute_rows, indices, pieces_for(model))
 
