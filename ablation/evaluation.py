@@ -10,7 +10,6 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from ablation.batching import Texts, by_length, collate
 from ablation.model import IntimacyRegressor
@@ -26,7 +25,7 @@ def pearson(prediction: np.ndarray, label: np.ndarray) -> float | None:
         return None
     if np.ptp(prediction) <= 1e-9 * max(1.0, float(np.abs(prediction).max())) or np.ptp(label) == 0:
         return None
-    return float(stats.pearsonr(prediction.astype(np.float64), label.astype(np.float64)).statistic)
+    return float(np.corrcoef(prediction.astype(np.float64), label.astype(np.float64))[0, 1])
 
 
 def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]:

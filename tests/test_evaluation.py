@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from ablation.ensemble import average, select_members
 from ablation.evaluation import pearson, scores
@@ -15,10 +16,10 @@ def table(rows: list[tuple[str, float, float]]) -> pd.DataFrame:
 
 
 @given(st.integers(0, 10_000), st.integers(3, 60))
-def test_pearson_is_that_of_numpy(seed: int, rows: int) -> None:
+def test_pearson_is_that_of_scipy(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=rows), rng.normal(size=rows)
-    assert pearson(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert pearson(a, b) == pytest.approx(stats.pearsonr(a, b).statistic)
 
 
 @pytest.mark.parametrize(

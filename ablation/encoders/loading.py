@@ -58,8 +58,8 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         raise UsageError(explain(name, source, error)) from error
     if lacking := sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler.")):
         raise UsageError(f"encoder {name!r}: {len(lacking)} weights are not in its files, such as {lacking[0]}; get it again")
-    if len(tokenizer.get_vocab()) < FEWEST_TOKENS:  # without its files transformers makes one that knows no word
-        raise UsageError(f"encoder {name!r}: its tokenizer has {len(tokenizer.get_vocab())} tokens; are its files missing?")
+    if len(tokenizer) < FEWEST_TOKENS:  # without its files transformers makes one that knows no word
+        raise UsageError(f"encoder {name!r}: its tokenizer has {len(tokenizer)} tokens; are its files missing?")
     if tokenizer.pad_token_id is None:
         raise UsageError(f"encoder {name!r}: its tokenizer has no padding token")
     if getattr(model, "pooler", None) is not None:
