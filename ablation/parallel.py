@@ -7,6 +7,7 @@ half carries its gradient further down (`tests/benchmarks/NOTES.md` has what it 
 """
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,11 @@ def _threads(cores: int) -> ThreadPoolExecutor:
         waiting.result()
     torch.set_num_threads(total)  # what threads that start later take for their own number is the number set last
     return pool
+
+
+# A forked process has none of its parent's threads, and makes its own when it first needs some.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _keep_to(cores: int) -> None:

@@ -1,5 +1,8 @@
 """A batch's halves on a thread each: what is learned and predicted is what the whole batch gives, and the same each time."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -94,6 +97,21 @@ class TestWhoTakesPart:
         thread.start()
         thread.join()
         assert later == [2]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
+    def test_a_forked_process_makes_threads_of_its_own(self) -> None:
+        """In a fresh interpreter, since this one has threads that a fork could catch holding a lock."""
+        program = """
+import os, torch
+from ablation.parallel import side_by_side
+torch.set_num_threads(2)
+side_by_side(abs, [1, -2])
+child = os.fork()
+if not child:
+    os._exit(side_by_side(abs, [3, -4]) != [3, 4])
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+        assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
 
     @pytest.mark.usefixtures("two")
     def test_an_error_is_raised_when_both_have_ended(self) -> None:
