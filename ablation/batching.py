@@ -57,6 +57,19 @@ class Texts:
     def lengths(self) -> np.ndarray:
         return np.array([len(ids) for ids in self.ids])
 
+    @cached_property
+    def _flat(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rows' ids end to end, and where each row begins: arrays of single rows lie far apart in memory."""
+        return np.concatenate(self.ids), self.lengths.cumsum() - self.lengths
+
+    def packed(self, indices: np.ndarray) -> np.ndarray:
+        """The token ids (tokens,) of these rows (at least one), end to end."""
+        flat, start = self._flat
+        lengths = self.lengths[indices]
+        ends = lengths.cumsum()
+        taken: np.ndarray = flat[np.repeat(start[indices] - (ends - lengths), lengths) + np.arange(ends[-1])]
+        return taken
+
     def take(self, indices: np.ndarray) -> "Texts":
         return Texts(
             [self.ids[i] for i in indices],
@@ -123,12 +136,12 @@ def by_length(texts: Texts, batch_size: int) -> list[np.ndarray]:
 
 def collate(texts: Texts, indices: np.ndarray, device: torch.device) -> Batch:
     """The batch of these rows."""
-    rows = [texts.ids[i] for i in indices]
+    lengths = texts.lengths[indices]
     return Batch(
-        torch.from_numpy(np.concatenate(rows)).to(device),
-        torch.tensor([len(ids) for ids in rows], device=device),
+        torch.from_numpy(texts.packed(indices)).to(device),
+        torch.from_numpy(lengths).to(device),
         torch.from_numpy(texts.label[indices].astype(np.float32)).to(device),
         torch.from_numpy(texts.language[indices]).to(device),
         texts.row[indices],
-        None if texts.hidden is None else texts.hidden.gather(indices, [len(ids) for ids in rows]).to(device),
+        None if texts.hidden is None else texts.hidden.gather(indices, lengths.tolist()).to(device),
     )

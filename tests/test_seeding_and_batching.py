@@ -53,6 +53,18 @@ def test_languages_are_mixed_in_batches() -> None:
     assert all(len(set(data.language[batch])) == 2 for batch in epoch_batches(data, 32, 0))
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.data())
+def test_a_batch_is_its_rows_end_to_end_in_the_order_asked_for(lengths: list[int], data: st.DataObject) -> None:
+    rows = [100 * i + np.arange(n) for i, n in enumerate(lengths)]
+    nothing = np.zeros(len(rows))
+    some = Texts(rows, nothing, nothing.astype(np.int64), np.arange(len(rows)))
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=30)))
+    batch = collate(some, chosen, torch.device("cpu"))
+    assert batch.ids.tolist() == [token for i in chosen for token in rows[i].tolist()]
+    assert batch.lengths.tolist() == [lengths[i] for i in chosen]
+    assert batch.row.tolist() == chosen.tolist()
+
+
 def test_prediction_goes_from_the_longest_to_the_shortest() -> None:
     batches = by_length(texts([2, 9, 4, 7]), 2)
     assert [batch.tolist() for batch in batches] == [[1, 3], [2, 0]]
