@@ -6,6 +6,7 @@ figures/NAME.{pdf,svg,png}
 numbers.json        every number, with the runs behind it: what `--verify` checks
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -121,11 +122,10 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path, when: d
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("tables", "figures"):
         (folder / part).mkdir(parents=True)
-    for table in report.tables:
-        for suffix, form in FORMS.items():
-            (folder / "tables" / f"{table.id}.{suffix}").write_text(form(table), "utf-8")
+    printed_form, *other_forms = figures.FORMATS
     for picture in report.pictures:
-        figures.write(picture.figure, folder / "figures", picture.id)
+        figures.lay_out(picture.figure)
+        figures.save(picture.figure, folder / "figures", picture.id, printed_form)
     built = when.strftime("%Y-%m-%d %H:%M UTC")
     content = {
         "choice": {"group": choice.group, "mixed": choice.mixed, "seed": choice.seed},
@@ -135,6 +135,10 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path, when: d
     }
     with ThreadPoolExecutor(1) as pool:
         printed = pool.submit(write_pdf, report, folder, built=built)  # typst does not hold the interpreter's lock
+        for picture, form in itertools.product(report.pictures, other_forms):
+            figures.save(picture.figure, folder / "figures", picture.id, form)
+        for table, (suffix, text) in itertools.product(report.tables, FORMS.items()):
+            (folder / "tables" / f"{table.id}.{suffix}").write_text(text(table), "utf-8")
         write_html(report, folder, built=built)
         counted = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     printed.result()

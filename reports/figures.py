@@ -29,26 +29,28 @@ from reports.tuning import Budgets
 #: Inches: one column of a two-column page, and the whole width.
 NARROW: Final = 3.4
 WIDE: Final = 7.0
+#: The first is what the PDF takes.
 FORMATS: Final = ("pdf", "svg", "png")
 #: Okabe and Ito's colours, told apart without colour vision too; a marker each for print.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 MARKERS: Final = "osD^vPX*"
 
 
-def write(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Save as `name`.pdf, .svg and .png; no date goes in, so equal data give equal bytes."""
-    files = []
+def lay_out(figure: Figure) -> None:
+    """Give every part its place, once for all forms; before `save`."""
     with style():
-        figure.draw_without_rendering()  # lays it out, once for all forms
+        figure.draw_without_rendering()
         # The layout stands. With an engine, even one that does nothing, each form would be drawn twice.
         figure.set_layout_engine(None)
-    for suffix in FORMATS:
-        file = folder / f"{name}.{suffix}"
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[suffix]
-        with style():
-            figure.savefig(file, dpi=200, metadata=metadata)
-        files.append(file)
-    return files
+
+
+def save(figure: Figure, folder: Path, name: str, form: str) -> Path:
+    """Write `name`.`form` to `folder`, one of `FORMATS`; no date goes in, so equal data give equal bytes."""
+    file = folder / f"{name}.{form}"
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[form]
+    with style():
+        figure.savefig(file, dpi=200, metadata=metadata)
+    return file
 
 
 @styled

@@ -188,5 +188,5 @@ def table_3(empty_store: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is said of a report's numbers: neither figures nor pages are made."""
-    for name in ("figures.write", "write_pdf", "write_html"):
+    for name in ("figures.lay_out", "figures.save", "write_pdf", "write_html"):
         monkeypatch.setattr(f"reports.build.{name}", lambda *_, **__: None)
