@@ -44,13 +44,11 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine(None)
 
 
-def save(figure: Figure, folder: Path, name: str, form: str) -> Path:
+def save(figure: Figure, folder: Path, name: str, form: str) -> None:
     """Write `name`.`form` to `folder`, one of `FORMATS`; no date goes in, so equal data give equal bytes."""
-    file = folder / f"{name}.{form}"
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[form]
     with style():
-        figure.savefig(file, dpi=200, metadata=metadata)
-    return file
+        figure.savefig(folder / f"{name}.{form}", dpi=200, metadata=metadata)
 
 
 @styled

@@ -102,12 +102,13 @@ class TestWhoTakesPart:
     def test_a_forked_process_makes_threads_of_its_own(self) -> None:
         """In a fresh interpreter, since this one has threads that a fork could catch holding a lock."""
         program = """
-import os, torch
+import os, signal, torch
 from ablation.parallel import side_by_side
 torch.set_num_threads(2)
 side_by_side(abs, [1, -2])
 child = os.fork()
 if not child:
+    signal.alarm(60)  # the parent would wait for one that hangs
     os._exit(side_by_side(abs, [3, -4]) != [3, 4])
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
