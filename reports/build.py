@@ -17,17 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ablation.errors import UsageError
+from ablation.core.errors import UsageError
 from ablation.tracking import names
-from reports import figures
-from reports.blocks import Report
-from reports.collect import Experiment, collect
+from reports.analysis.collect import Experiment, collect
+from reports.analysis.groups import Group, group_runs, mix
 from reports.contents import Findings, compose
-from reports.curve_study import as_json
-from reports.groups import Group, group_runs, mix
-from reports.html import write_html
-from reports.pdf import write_pdf
-from reports.tables import FORMS
+from reports.rendering import figures
+from reports.rendering.blocks import Report
+from reports.rendering.html import write_html
+from reports.rendering.pdf import write_pdf
+from reports.rendering.tables import FORMS
+from reports.sections.curve_study import as_json
 
 ARTIFACT_FOLDER: Final = "report"
 NUMBERS_FILE: Final = "numbers.json"

@@ -13,14 +13,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from reports import claims, comparisons, curves, errors, figures, origin, scores, setting, tuning
-from reports import statistics as st
-from reports.blocks import Block, Picture, Report, Section
-from reports.collect import Experiment, read_corpus
-from reports.curve_study import CurveStudy, curve_table, find_study, runs_table, verdict_table
-from reports.effects import effects
-from reports.groups import Group, describe
-from reports.measures import TEST, Measure, Measurements, measure
+from reports.analysis import inference as st
+from reports.analysis.collect import Experiment, read_corpus
+from reports.analysis.groups import Group, describe
+from reports.analysis.measures import TEST, Measure, Measurements, measure
+from reports.rendering import figures
+from reports.rendering.blocks import Block, Picture, Report, Section
+from reports.sections import comparisons, curves, errors, origin, paper_claims, scores, setting, tuning
+from reports.sections.curve_study import CurveStudy, curve_table, find_study, runs_table, verdict_table
+from reports.sections.effects import effects
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Findings:
         return comparisons.steps(self.measured, comparable=self.comparable)
 
     @cached_property
-    def rulings(self) -> list[claims.Ruling]:
-        return claims.rule(self.measured, comparable=self.comparable)
+    def rulings(self) -> list[paper_claims.Ruling]:
+        return paper_claims.rule(self.measured, comparable=self.comparable)
 
     @cached_property
     def curves(self) -> dict[str, dict[int, curves.Curve]]:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ablation.errors import RunError, UsageError
+from ablation.core.errors import RunError, UsageError
+from reports.analysis.collect import Experiment, collect
+from reports.analysis.groups import Group, group_runs
+from reports.analysis.measures import TEST, Measure, Measurements
 from reports.build import NUMBERS_FILE, Choice, Tell, chosen, numbers, quiet
-from reports.collect import Experiment, collect
 from reports.contents import Findings, compose
-from reports.groups import Group, group_runs
-from reports.measures import TEST, Measure, Measurements
 
 #: Sums in another order differ in the last digits; a figure that was touched differs in far more.
 TOLERANCE = 1e-9

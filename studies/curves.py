@@ -3,7 +3,7 @@
 Every condition sees the same development split, the same initial weights and the same batches in
 the same order for a seed, so that curves are compared in pairs. The gradients of the loss terms
 are measured at each logging point. Test rows are not even tokenised. What the curves say is judged
-where they are reported (`reports.curve_study`).
+where they are reported (`reports.sections.curve_study`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,27 +11,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ablation import provenance
-from ablation.checkpoints import prune
-from ablation.claims import wait_for
-from ablation.config import RunConfig, load_profile, override, parse_overrides, parse_seeds, resolve
+from ablation.config.schema import RunConfig, load_profile, override, parse_overrides, parse_seeds, resolve
+from ablation.config.variants import VARIANTS
+from ablation.core.errors import UsageError
+from ablation.core.identity import RunKey
+from ablation.core.locks import wait_for
+from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.errors import UsageError
-from ablation.execution import carry_through, reuse, train_tracked
-from ablation.experiment import Result
-from ablation.identity import RunKey
-from ablation.plan import PlannedRun, make_plan
-from ablation.progress import Progress
-from ablation.request import Preparations
-from ablation.results import Outcome
-from ablation.runner import sigterm_as_interrupt
-from ablation.state import checkpoints_root, run_slot
-from ablation.tracking import names
+from ablation.runs.execution import carry_through, reuse, train_tracked
+from ablation.runs.plan import PlannedRun, make_plan
+from ablation.runs.progress import Progress
+from ablation.runs.request import Preparations
+from ablation.runs.results import Outcome
+from ablation.runs.runner import sigterm_as_interrupt
+from ablation.tracking import names, provenance
 from ablation.tracking.history import finished_run, past_runs
 from ablation.tracking.processes import end_orphans, none_left_running
 from ablation.tracking.runs import TrackedRun, ended_by_errors, is_whole, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
-from ablation.variants import VARIANTS
+from ablation.training.checkpoints import prune
+from ablation.training.train_run import Result
 from studies.gradients import measure_gradients
 
 #: The figures and the two losses that each sets against each other.

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from ablation.losses import Terms
-from ablation.model import IntimacyRegressor
-from ablation.training import OnTerms
+from ablation.training.loop import OnTerms
+from ablation.training.losses import Terms
+from ablation.training.model import IntimacyRegressor
 
 
 def measure_gradients(contrastive_weight: float) -> OnTerms:

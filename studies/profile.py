@@ -6,8 +6,8 @@ from typing import Any
 import tomli_w
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config import OF_VARIANT
-from ablation.tuning import Tuning
+from ablation.config.schema import OF_VARIANT
+from ablation.config.tuning_record import Tuning
 from studies.space import configure
 from studies.study import Laid, counts
 from studies.sweep import Swept

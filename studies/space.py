@@ -11,13 +11,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ablation.config import FIELDS, NOT_TOML, RunConfig, override, resolve
-from ablation.errors import UsageError
-from ablation.freezing import require_layers
-from ablation.variants import VARIANTS
+from ablation.config.schema import FIELDS, NOT_TOML, RunConfig, override, resolve
+from ablation.config.variants import VARIANTS
+from ablation.core.errors import UsageError
+from ablation.training.freezing import require_layers
 
 READY: Final = ("tau", "freeze", "lr", "joint", "variants")
-#: The field that stands for rows of Table 3 instead of a setting: each of them is tuned in a study of its own (`studies.fair`).
+#: The field that stands for rows of Table 3 instead of a setting: each of them is tuned in a study of its own (`studies.equal_budget`).
 VARIANT: Final = "variant"
 
 

@@ -10,9 +10,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 
-from ablation.claims import wait_for
-from ablation.errors import UsageError
-from ablation.state import run_slot
+from ablation.core.errors import UsageError
+from ablation.core.locks import wait_for
+from ablation.core.state import run_slot
 from ablation.tracking.store import require_sqlite_of, without_password
 
 JOURNAL: Final = "journal:"

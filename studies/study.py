@@ -17,11 +17,11 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config import load_profile, override, parse_overrides, resolve
+from ablation.config.schema import load_profile, override, parse_overrides, resolve
+from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.errors import UsageError
-from ablation.seeding import seed_for
-from ablation.splits import parse_splits
+from ablation.data.seeding import seed_for
+from ablation.data.splits import parse_splits
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, for_variant, grid, load_space, variants_of
 from studies.storage import default_url, lock_file, open_storage

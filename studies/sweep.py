@@ -21,18 +21,17 @@ from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation import provenance
-from ablation.checkpoints import clear, prune
-from ablation.claims import POLL_S, wait_for
+from ablation.core.identity import RunKey, code_digest, libraries
+from ablation.core.locks import POLL_S, wait_for
+from ablation.core.state import checkpoints_root
 from ablation.encoders.loading import transformer_layers
-from ablation.identity import RunKey, code_digest, libraries
-from ablation.request import Preparations
-from ablation.runner import sigterm_as_interrupt
-from ablation.state import checkpoints_root
-from ablation.tracking import names
+from ablation.runs.request import Preparations
+from ablation.runs.runner import sigterm_as_interrupt
+from ablation.tracking import names, provenance
 from ablation.tracking.processes import end_orphans, is_alive_here, is_dead, none_left_running, this_process
 from ablation.tracking.runs import ended_by_errors, reopen_run, start_run
 from ablation.tracking.store import experiment_id, without_password
+from ablation.training.checkpoints import clear, prune
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
 from studies.study import (

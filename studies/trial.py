@@ -8,21 +8,21 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from ablation.config import RunConfig
+from ablation.config.schema import RunConfig
+from ablation.core.errors import RunError
+from ablation.core.identity import RunKey, identify
+from ablation.core.state import checkpoints_root, run_slot
 from ablation.encoders.sources import encoder_digest
-from ablation.errors import RunError
-from ablation.execution import say_damage
-from ablation.experiment import Prepared, check_depth, run_experiment
-from ablation.identity import RunKey, identify
-from ablation.provenance import environment
-from ablation.records import RunRecord
-from ablation.reproducer import kept_in
-from ablation.results import keep
-from ablation.state import checkpoints_root, run_slot
+from ablation.runs.execution import say_damage
+from ablation.runs.reproducer import kept_in
+from ablation.runs.results import keep
 from ablation.tracking import names
+from ablation.tracking.provenance import environment
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store
-from ablation.training import Hooks
+from ablation.training.loop import Hooks
+from ablation.training.records import RunRecord
+from ablation.training.train_run import Prepared, check_depth, run_experiment
 
 Tell = Callable[[str], None]
 
@@ -31,7 +31,7 @@ Tell = Callable[[str], None]
 class Place:
     """Where trials are tracked: below `study_run` in `experiment`; `tags` are common to all of them.
 
-    `parts` are digests of what all of them are made from, the study among it (see `ablation.identity`).
+    `parts` are digests of what all of them are made from, the study among it (see `ablation.core.identity`).
     """
 
     store: Store

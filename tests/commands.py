@@ -2,7 +2,7 @@
 
 Loading torch, transformers and MLflow takes ten seconds of a core, and what is tested comes after it.
 Everything else is as it is for any process: its signals, its files and locks, its exit code. The command
-as a user starts it is in `tests/test_cli.py`.
+as a user starts it is in `tests/cli/test_cli.py`.
 """
 
 import io
@@ -26,7 +26,7 @@ from unittest.mock import patch
 PATIENCE_S: Final = 300.0
 #: What every command loads sooner or later.
 LOADED: Final = (
-    "ablation.cli", "ablation.runner", "studies.sweep", "studies.curves", "mlflow.store.tracking.sqlalchemy_store",
+    "ablation.cli.main", "ablation.runs.runner", "studies.sweep", "studies.curves", "mlflow.store.tracking.sqlalchemy_store",
     "transformers.models.auto.modeling_auto", "transformers.models.xlm_roberta.modeling_xlm_roberta",
     "transformers.models.auto.tokenization_auto", "transformers.tokenization_utils_tokenizers",
 )  # fmt: skip
@@ -162,6 +162,6 @@ def _carry_out(arguments: list[str], folder: str, environment: dict[str, str], o
     streams: Any = [io.TextIOWrapper(os.fdopen(n, "wb"), encoding="utf-8", line_buffering=True) for n in (1, 2)]
     sys.stdout, sys.stderr = streams
     sys.argv = ["ablation", *arguments]
-    from ablation.cli import main
+    from ablation.cli.main import main
 
     main()

@@ -12,17 +12,17 @@ from typing import Final
 import numpy as np
 import torch
 
-from ablation.batching import by_length, collate, epoch_batches
-from ablation.bench.commands import run_command
-from ablation.bench.made_up import finish, request, write_corpus
+from ablation.bench.subprocesses import run_command
+from ablation.bench.synthetic_runs import finish, request, write_corpus
 from ablation.bench.table import Row
-from ablation.config import resolve
+from ablation.config.schema import resolve
 from ablation.data.corpus import load_corpus
-from ablation.evaluation import EVALUATION_BATCH, scores
-from ablation.experiment import prepare
-from ablation.request import Request
-from ablation.splits import make_split, parse_splits
-from ablation.training import prediction_table
+from ablation.data.splits import make_split, parse_splits
+from ablation.runs.request import Request
+from ablation.training.batching import by_length, collate, epoch_batches
+from ablation.training.evaluation import EVALUATION_BATCH, scores
+from ablation.training.loop import prediction_table
+from ablation.training.train_run import prepare
 
 ROWS: Final = (1_000, 10_000, 100_000)
 RUNS: Final = (10, 100, 1_000)

@@ -13,7 +13,7 @@ from ablation.bench.table import Row, ratios
 from ablation.bench.trainer import train
 from ablation.bench.training import train_ours
 from ablation.bench.workload import make_workload
-from ablation.config import RunConfig
+from ablation.config.schema import RunConfig
 from ablation.data.corpus import load_corpus
 
 Contender = Literal["ours", "best"]

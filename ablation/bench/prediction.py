@@ -10,15 +10,15 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, pipeline
 from transformers.utils import logging as transformers_logging
 
-from ablation.batching import Texts
-from ablation.bench.matrices import matrix_rate
+from ablation.bench.matmul_peak import matrix_rate
 from ablation.bench.table import Row, ratios
 from ablation.bench.trainer import PaddedRegressor, padded_regressor
 from ablation.bench.workload import Workload, floating_point_operations, our_model
-from ablation.errors import RunError
-from ablation.evaluation import predict
-from ablation.experiment import choose_device, tokenise
-from ablation.model import IntimacyRegressor
+from ablation.core.errors import RunError
+from ablation.training.batching import Texts
+from ablation.training.evaluation import predict
+from ablation.training.model import IntimacyRegressor
+from ablation.training.train_run import choose_device, tokenise
 
 TARGET: Final = 2.0
 BATCH_SIZES: Final = (1, 4, 8, 16, 32, 64)

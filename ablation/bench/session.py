@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from ablation import provenance
 from ablation.bench.growth import measure_growth
 from ablation.bench.memory import measure_memory
 from ablation.bench.prediction import measure_prediction
@@ -19,13 +18,13 @@ from ablation.bench.table import Row, as_json, as_markdown
 from ablation.bench.tracking import measure_tracking
 from ablation.bench.training import measure_training
 from ablation.bench.workload import Workload, make_workload
-from ablation.config import RunConfig, load_profile, override, resolve
+from ablation.config.schema import RunConfig, load_profile, override, resolve
+from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.errors import UsageError
-from ablation.experiment import choose_device
-from ablation.tracking import names
+from ablation.tracking import names, provenance
 from ablation.tracking.runs import TrackedRun, adopt_run, ended_by_errors, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
+from ablation.training.train_run import choose_device
 
 EXPERIMENT: Final = "bench"
 Tell = Callable[[str], None]

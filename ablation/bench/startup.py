@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ablation.bench.commands import run_command
+from ablation.bench.subprocesses import run_command
 from ablation.bench.table import Row
 
 HELP_TARGET_S: Final = 0.7

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ablation.bench.commands import run_command
+from ablation.bench.subprocesses import run_command
 from ablation.bench.table import Row
+from ablation.config.variants import VARIANTS, parse_variants
 from ablation.tracking.store import open_store
-from ablation.variants import VARIANTS, parse_variants
 
 TARGET: Final = 0.6
 SPLITS: Final = ("dev1", "dev2")

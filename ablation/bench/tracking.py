@@ -23,13 +23,13 @@ from urllib.request import urlopen
 import numpy as np
 import psutil
 
-from ablation import parallel
 from ablation.bench.table import Row
 from ablation.bench.workload import Workload, our_model
-from ablation.errors import RunError
+from ablation.core.errors import RunError
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import experiment_id, open_store
-from ablation.training import Hooks, fit
+from ablation.training import parallel
+from ablation.training.loop import Hooks, fit
 
 TARGET: Final = 0.01
 _SERVER_PATIENCE_S: Final = 120

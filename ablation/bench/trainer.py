@@ -17,10 +17,10 @@ from transformers.data.data_collator import DataCollatorWithPadding
 from transformers.trainer_utils import set_seed
 
 from ablation.bench.workload import Workload
-from ablation.config import OptimisationConfig
+from ablation.config.schema import OptimisationConfig
+from ablation.data.seeding import seed_for
 from ablation.encoders.loading import transformer_layers
-from ablation.experiment import choose_device
-from ablation.seeding import seed_for
+from ablation.training.train_run import choose_device
 
 #: "padded": every text to the longest length allowed. "best": to the batch's longest, texts of like length together.
 Way = Literal["padded", "best"]

@@ -7,16 +7,16 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from ablation.batching import collate
 from ablation.bench import trainer
-from ablation.bench.matrices import bfloat16_pays, matrix_rate
+from ablation.bench.matmul_peak import bfloat16_pays, matrix_rate
 from ablation.bench.table import Row, ratios
 from ablation.bench.trainer import Timing, padded_regressor, train
 from ablation.bench.workload import Workload, floating_point_operations, half_frozen, in_bfloat16, our_model
-from ablation.errors import RunError
-from ablation.experiment import choose_device
-from ablation.frozen import FrozenOutputs, with_outputs
-from ablation.training import Hooks, fit, make_optimizer, make_schedule, train_step
+from ablation.core.errors import RunError
+from ablation.training.batching import collate
+from ablation.training.frozen_cache import FrozenOutputs, with_outputs
+from ablation.training.loop import Hooks, fit, make_optimizer, make_schedule, train_step
+from ablation.training.train_run import choose_device
 
 #: How far two losses of the same step may be apart, relatively: rounding, grown over a few steps of AdamW.
 ROUNDING: Final = 1e-4

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ablation.batching import Texts
-from ablation.config import RunConfig
+from ablation.config.schema import RunConfig
 from ablation.data.corpus import Corpus
+from ablation.data.seeding import seed_for
 from ablation.encoders.loading import pooling_of, transformer_layers
-from ablation.experiment import Prepared, choose_device, prepare
-from ablation.freezing import freeze
-from ablation.model import IntimacyRegressor, build_model
-from ablation.seeding import seed_for
+from ablation.training.batching import Texts
+from ablation.training.freezing import freeze
+from ablation.training.model import IntimacyRegressor, build_model
+from ablation.training.train_run import Prepared, choose_device, prepare
 
 
 @dataclass(frozen=True)

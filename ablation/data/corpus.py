@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ablation.core.errors import UsageError
 from ablation.data.languages import ordered, parse_language
-from ablation.errors import UsageError
 
 LOWEST, HIGHEST = 1.0, 5.0
 LONGEST_TEXT: Final = 131_072

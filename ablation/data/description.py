@@ -6,9 +6,9 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
+from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
 from ablation.data.corpus import HIGHEST, LOWEST, Corpus, repeated_texts
 from ablation.data.languages import LANGUAGES, ordered
-from ablation.paper import TEST_ROWS, TRAIN_ROWS
 
 BIN_WIDTH = 0.25
 

@@ -6,7 +6,7 @@ paper writes four of them with codes of its own (po, sp, du; zh, en, fr, it, ar,
 
 from typing import Final
 
-from ablation.errors import UsageError
+from ablation.core.errors import UsageError
 
 #: ISO 639-1 code to English name: MINT's ten in the order of the paper's Table 2, then the other
 #: languages of XLM-R's pre-training text, for corpora of one's own.

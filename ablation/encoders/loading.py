@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from ablation.core.errors import UsageError
 from ablation.encoders.sources import explain, quieten, source_of
-from ablation.errors import UsageError
 
 #: Encoder families (`model_type`) whose first token was trained as a sentence vector; the others
 #: are mean-pooled. XLM-R's <s> is what its own classification head reads.

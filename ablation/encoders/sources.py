@@ -7,9 +7,9 @@ import hashlib
 import json
 from pathlib import Path
 
+from ablation.core.errors import UsageError
 from ablation.encoders.bundled import bundled_encoder
 from ablation.encoders.tiny import tiny_encoder
-from ablation.errors import UsageError
 
 
 def encoder_digest(name: str) -> str:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+from ablation.data.seeding import seed_for
 from ablation.encoders.cache import built_once
-from ablation.seeding import seed_for
 
 _SPECIAL: Final = ("<s>", "<pad>", "</s>", "<unk>")
 _VERSION: Final = 1

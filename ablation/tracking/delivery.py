@@ -21,9 +21,9 @@ from typing import Any, Final
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from ablation.errors import RunError, UsageError
-from ablation.tracking import names, outages
-from ablation.tracking.outages import is_refusal, reason_of, without_credentials, without_password
+from ablation.core.errors import RunError, UsageError
+from ablation.tracking import names, retry
+from ablation.tracking.retry import is_refusal, reason_of, without_credentials, without_password
 from ablation.tracking.spool import Entry, Kind, Spool, left_in, spool_folders
 
 #: Seconds without an answer after which `ablation sync` gives up: there, somebody waits.
@@ -147,7 +147,7 @@ class Delivery:
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Until `done`, or until the server has been away for as long as anybody is ready to wait."""
-        patience = outages.PATIENCE_S if self._patience is None else self._patience
+        patience = retry.PATIENCE_S if self._patience is None else self._patience
         while not done():
             left = None if self._away_since is None else patience - (time.monotonic() - self._away_since)
             if left is not None and left <= 0:
@@ -161,7 +161,7 @@ class Delivery:
         return next((entry for entry in self._spool.entries if entry.run not in self._refused), None)
 
     def _send_all(self) -> None:
-        pause = outages.FIRST_PAUSE_S
+        pause = retry.FIRST_PAUSE_S
         while (entry := self._awaited()) is not None:
             began = time.monotonic()
             try:
@@ -178,9 +178,9 @@ class Delivery:
                     self._trouble = reason_of(error)
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._stopped, pause)
-                    pause = min(2 * pause, outages.LONGEST_PAUSE_S)
+                    pause = min(2 * pause, retry.LONGEST_PAUSE_S)
                 continue
-            pause = outages.FIRST_PAUSE_S
+            pause = retry.FIRST_PAUSE_S
             with self._changed:
                 self._spool.remove(entry)
                 self._tried.discard(entry.number)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ablation.identity import RunKey
+from ablation.core.identity import RunKey
 from ablation.tracking import names
 from ablation.tracking.reading import is_whole, read_runs, row_of
 from ablation.tracking.store import Store

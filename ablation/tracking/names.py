@@ -1,7 +1,7 @@
 """The tags, metrics and artifacts that this suite writes; whoever reads a store imports them from here.
 
 Metrics: `train/...` and `lr/...` by optimizer step, `dev/...` by epoch, and by name without steps
-the finals `best/epoch`, `best/dev_...` and `test/...` (see `ablation.evaluation.scores`).
+the finals `best/epoch`, `best/dev_...` and `test/...` (see `ablation.training.evaluation.scores`).
 """
 
 from typing import Final
@@ -66,13 +66,13 @@ ENVIRONMENT_FILE: Final = "environment.json"
 DIFF_FILE: Final = "uncommitted.diff"
 DEV_PREDICTIONS: Final = "predictions/dev.parquet"
 TEST_PREDICTIONS: Final = "predictions/test.parquet"
-#: One batch's KL matrix, see `ablation.diagnostics`.
+#: One batch's KL matrix, see `ablation.training.diagnostics`.
 DISTANCES: Final = "language_distances.parquet"
 #: The metric points of a run (columns `step`, `name`, `value`): MLflow gives histories one metric and run at a time.
 CURVES: Final = "curves.parquet"
 #: On the suite run: how each run of the plan ended, reused ones with the id that they were trained under.
 OUTCOMES_FILE: Final = "runs.json"
-#: On the suite run: how its profile's settings were found, see `ablation.tuning`.
+#: On the suite run: how its profile's settings were found, see `ablation.config.tuning_record`.
 TUNING_FILE: Final = "tuning.json"
 #: On the suite run: texts and labels by row, which the runs' predictions refer to.
 TRAIN_CORPUS: Final = "corpus/train.parquet"

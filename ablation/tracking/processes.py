@@ -68,7 +68,7 @@ def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[
     With `mine`, this process's too: it was interrupted, and nothing in it goes on with them. Those whose
     end lies in a spool of this machine have one, which `ablation sync` sends.
     """
-    from ablation.tracking.outages import patiently
+    from ablation.tracking.retry import patiently
     from ablation.tracking.spool import runs_with_an_end
 
     ended = []

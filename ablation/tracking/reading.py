@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from ablation.tracking import names, tables
-from ablation.tracking.outages import patiently
+from ablation.tracking.retry import patiently
 from ablation.tracking.store import Store
 from ablation.tracking.tables import RunRow
 

@@ -21,12 +21,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ablation.data.corpus import Corpus
 from ablation.tracking import names
-from ablation.tracking.outages import patiently, without_password
 from ablation.tracking.points import PointWriter
 from ablation.tracking.processes import this_process
 from ablation.tracking.reading import is_whole as is_whole
 from ablation.tracking.reading import read_frame as read_frame
 from ablation.tracking.reading import read_json as read_json
+from ablation.tracking.retry import patiently, without_password
 from ablation.tracking.store import Store
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -120,7 +120,7 @@ class TrackedRun:
     def end(self, status: Status, reason: str | None = None, error: BaseException | None = None) -> None:
         """Send what is still on its way, then close the run with the status that is true.
 
-        Waits until a server has it all, but no longer than `outages.PATIENCE_S` for one that is away: see `kept`.
+        Waits until a server has it all, but no longer than `retry.PATIENCE_S` for one that is away: see `kept`.
         """
         self._machine.finish()
         try:

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 import psutil
 from filelock import FileLock, Timeout
 
-from ablation.state import state_folder
+from ablation.core.state import state_folder
 from ablation.tracking.processes import this_process
 
 Kind = Literal["create", "batch", "inputs", "artifact", "end"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from filelock import FileLock
 
-from ablation.errors import UsageError
+from ablation.core.errors import UsageError
 from ablation.tracking import tables
-from ablation.tracking.outages import is_remote, patiently, without_credentials
-from ablation.tracking.outages import without_password as without_password
+from ablation.tracking.retry import is_remote, patiently, without_credentials
+from ablation.tracking.retry import without_password as without_password
 from ablation.tracking.tables import SQLITE as _SQLITE
 
 if TYPE_CHECKING:

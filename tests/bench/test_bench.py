@@ -18,10 +18,10 @@ from ablation.bench.table import Row
 from ablation.bench.tracking import measure_tracking
 from ablation.bench.training import floating_point_operations, loss_differences, measure_training
 from ablation.bench.workload import Workload, half_frozen, make_workload, our_model
-from ablation.cli import app
-from ablation.config import RunConfig, load_profile, resolve
+from ablation.cli.main import app
+from ablation.config.schema import RunConfig, load_profile, resolve
+from ablation.core.errors import RunError, UsageError
 from ablation.data.corpus import load_corpus
-from ablation.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.store import open_store
 from tests.commands import fork_context, run

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ablation.bench.commands import run_command
 from ablation.bench.growth import Stage, measure_growth
-from ablation.bench.made_up import finish, request, write_corpus
 from ablation.bench.startup import start_up
+from ablation.bench.subprocesses import run_command
+from ablation.bench.synthetic_runs import finish, request, write_corpus
+from ablation.core.errors import RunError
 from ablation.data.corpus import load_corpus
-from ablation.errors import RunError
-from ablation.request import lay_out
+from ablation.runs.request import lay_out
 from tests.commands import run
 
 

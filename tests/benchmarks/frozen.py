@@ -11,12 +11,12 @@ import argparse
 import time
 from dataclasses import replace
 
-from ablation import experiment
-from ablation.config import load_profile, resolve
+from ablation.config.schema import load_profile, resolve
+from ablation.core.identity import RunKey
 from ablation.data.corpus import load_corpus
-from ablation.frozen import FrozenOutputs
-from ablation.identity import RunKey
-from ablation.training import NO_HOOKS
+from ablation.training import train_run
+from ablation.training.frozen_cache import FrozenOutputs
+from ablation.training.loop import NO_HOOKS
 
 
 def main() -> None:
@@ -28,13 +28,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     profile = load_profile(arguments.profile) | {"optimisation.epochs": arguments.epochs}
-    prepared = experiment.prepare(load_corpus(arguments.data), resolve(profile, "mse+ft"))
+    prepared = train_run.prepare(load_corpus(arguments.data), resolve(profile, "mse+ft"))
     print(f"{len(prepared.train)} labelled rows, {prepared.train.lengths.sum()} tokens")
 
     def seconds(depth: int, dropout: bool, outputs: FrozenOutputs) -> tuple[float, float]:
         config = resolve(profile | {"model.freeze_layers": depth, "model.frozen_dropout": dropout}, "mse+ft")
         began, began_cpu = time.perf_counter(), time.process_time()
-        experiment.run_experiment(replace(prepared, frozen=outputs), config, RunKey("mse+ft", "dev1", 0), "", NO_HOOKS)
+        train_run.run_experiment(replace(prepared, frozen=outputs), config, RunKey("mse+ft", "dev1", 0), "", NO_HOOKS)
         return time.perf_counter() - began, time.process_time() - began_cpu
 
     seconds(0, True, FrozenOutputs())  # not reported: the first run also allocates

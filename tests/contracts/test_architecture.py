@@ -10,9 +10,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from ablation.cli import app
-from ablation.config import PROFILES, load_profile, resolve
-from ablation.variants import VARIANTS
+from ablation.cli.main import app
+from ablation.config.schema import PROFILES, load_profile, resolve
+from ablation.config.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,9 +57,9 @@ def test_reports_read_the_store_and_draw_in_few_modules() -> None:
 def test_reports_take_from_ablation_what_describes_runs_and_nothing_that_trains() -> None:
     taken = {n for f in modules("reports") for n in imports(f) if n.split(".")[0] == "ablation"}
     assert taken == {
-        "ablation", "ablation.comparison", "ablation.config", "ablation.data.description", "ablation.data.languages",
-        "ablation.errors", "ablation.records", "ablation.tracking", "ablation.tracking.reading", "ablation.tracking.store",
-        "ablation.tracking.tables", "ablation.tuning", "ablation.variants",
+        "ablation", "ablation.runs.comparison", "ablation.config.schema", "ablation.data.description", "ablation.data.languages",
+        "ablation.core.errors", "ablation.training.records", "ablation.tracking", "ablation.tracking.reading", "ablation.tracking.store",
+        "ablation.tracking.tables", "ablation.config.tuning_record", "ablation.config.variants",
     }  # fmt: skip
 
 
@@ -78,16 +78,16 @@ def test_training_knows_nothing_of_tracking_or_of_the_screen() -> None:
         assert not [
             n
             for n in found
-            if n.startswith(("ablation.tracking", "ablation.progress", "ablation.execution", "ablation.runner", "rich", "typer"))
+            if n.startswith(("ablation.tracking", "ablation.runs.progress", "ablation.runs.execution", "ablation.runs.runner", "rich", "typer"))
         ]
 
 
 @pytest.mark.parametrize(
     ("modules", "without"),
     [
-        ("ablation.cli", {"numpy", "pandas", "torch", "mlflow", "matplotlib", "pydantic"}),
-        ("ablation.costs", {"torch", "transformers", "mlflow", "scipy", "sqlalchemy"}),  # a plan whose costs are known
-        ("ablation.runner", {"transformers"}),  # a run that has all its runs
+        ("ablation.cli.main", {"numpy", "pandas", "torch", "mlflow", "matplotlib", "pydantic"}),
+        ("ablation.runs.costs", {"torch", "transformers", "mlflow", "scipy", "sqlalchemy"}),  # a plan whose costs are known
+        ("ablation.runs.runner", {"transformers"}),  # a run that has all its runs
         ("reports.build, reports.verify", {"torch", "transformers", "mlflow", "sqlalchemy"}),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablation.cli import main
+from ablation.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -45,9 +45,9 @@ def test_commands_on_ones_own_data_do_what_they_say(
 def test_every_other_command_is_run_by_ci_or_by_a_test_of_its_own() -> None:
     others = {line for line in COMMANDS if not line.startswith("ablation ")}
     assert others == {
-        "pip install -e . && mlflow run . -e ablation --env-manager local",  # tests/test_cli.py, after CI's installation
-        "mlflow ui",  # tests/test_mlflow_ui.py
-        "mlflow run . -e report --env-manager local",  # tests/test_cli.py
+        "pip install -e . && mlflow run . -e ablation --env-manager local",  # tests/cli/test_cli.py, after CI's installation
+        "mlflow ui",  # tests/tracking/test_mlflow_ui.py
+        "mlflow run . -e report --env-manager local",  # tests/cli/test_cli.py
         "pip install -e '.[test]' && pytest",  # .ci/run
     }
     assert "pip install -e '.[test]' && pytest" in (ROOT / ".ci" / "run").read_text("utf-8")

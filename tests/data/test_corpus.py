@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
+from ablation.core.errors import UsageError
 from ablation.data.corpus import load_corpus, repeated_texts
-from ablation.errors import UsageError
-from ablation.paper import TEST_ROWS, TRAIN_ROWS
 from tests.conftest import some_rows
 
 HEADER = "text,label,language\n"

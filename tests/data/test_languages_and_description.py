@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
+from ablation.core.errors import UsageError
 from ablation.data.corpus import load_corpus
 from ablation.data.description import label_histogram, notes, row_counts
 from ablation.data.languages import LANGUAGES, ordered, parse_language, require_language
-from ablation.errors import UsageError
-from ablation.paper import TEST_ROWS, TRAIN_ROWS
 from tests.conftest import some_rows
 
 

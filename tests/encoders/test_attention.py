@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from ablation.dropout import draw, factors
 from ablation.encoders.attention import Layout, attend, cut
+from ablation.encoders.dropout import draw, factors
 
 LENGTHS = st.lists(st.integers(1, 24), min_size=1, max_size=12)
 

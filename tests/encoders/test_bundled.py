@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from ablation.core.errors import UsageError
 from ablation.encoders.bundled import bundled_encoder, read_q4_file, unpack_q4
 from ablation.encoders.loading import load_encoder
-from ablation.errors import UsageError
 
 
 def test_a_block_holds_its_scale_then_low_nibbles_then_high_nibbles() -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModel, DistilBertConfig, DistilBertModel, T5Config
 
+from ablation.core.errors import UsageError
 from ablation.encoders.loading import load_encoder, pooling_of, transformer_layers
 from ablation.encoders.sources import encoder_digest
 from ablation.encoders.tiny import tiny_encoder
-from ablation.errors import UsageError
 
 
 def copy_of_tiny(folder: Path) -> Path:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertModel
 
-from ablation.batching import Texts, collate
-from ablation.config import LossConfig, OptimisationConfig
+from ablation.config.schema import LossConfig, OptimisationConfig
 from ablation.encoders.loading import Encoder, load_encoder
 from ablation.encoders.packing import attend_on_grid, make_packing, packed_attention
 from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, restore, trim, vocabulary_of
-from ablation.model import IntimacyRegressor, build_model
-from ablation.training import Hooks, fit
+from ablation.training.batching import Texts, collate
+from ablation.training.loop import Hooks, fit
+from ablation.training.model import IntimacyRegressor, build_model
 
 WORDS = ["you are all I have", "bus is late", "te quiero mucho, de verdad", "我想你", "no", "grazie a tutti per gli auguri"]
 

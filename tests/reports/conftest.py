@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablation.config import resolve
-from ablation.evaluation import scores
-from ablation.experiment import Result
-from ablation.records import RunRecord
-from ablation.results import keep
+from ablation.config.schema import resolve
+from ablation.config.variants import VARIANTS
+from ablation.runs.results import keep
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
-from ablation.variants import VARIANTS
+from ablation.training.evaluation import scores
+from ablation.training.records import RunRecord
+from ablation.training.train_run import Result
 from reports.build import Choice
 from reports.contents import Findings
 

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from pypdf import PdfReader
 
-from ablation.errors import RunError, UsageError
+from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
-from reports.blocks import Report
+from reports.analysis.collect import collect
 from reports.build import Built, Choice, build, find
-from reports.collect import collect
 from reports.contents import compose
+from reports.rendering.blocks import Report
 from reports.verify import verify
 from tests.reports.conftest import Made, write_experiment
 from tests.reports.test_tables import HOSTILE

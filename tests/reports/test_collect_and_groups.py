@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ablation.errors import RunError, UsageError
+from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import open_store
+from reports.analysis.collect import collect, read_tables
+from reports.analysis.groups import describe, group_runs, mix
 from reports.build import build
-from reports.collect import collect, read_tables
-from reports.groups import describe, group_runs, mix
 from tests.reports.conftest import Made
 
 

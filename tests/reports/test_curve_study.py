@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablation.config import resolve
+from ablation.config.schema import resolve
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store
 from reports.build import build, find
-from reports.curve_study import Condition, Contrast, CurveStudy, Verdict, collapses, find_study
+from reports.sections.curve_study import Condition, Contrast, CurveStudy, Verdict, collapses, find_study
 from reports.verify import verify
 from tests.reports.conftest import Made
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from reports import curves
-from reports.collect import StoredRun
-from reports.curves import CLAIMS, Curve, compare, mean_curve, rule, rule_on_collapse
+from reports.analysis.collect import StoredRun
+from reports.sections import curves
+from reports.sections.curves import CLAIMS, Curve, compare, mean_curve, rule, rule_on_collapse
 from tests.reports.conftest import Made
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.effects import CELLS, effects
+from reports.sections.effects import CELLS, effects
 
 TABLE_3 = ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import errors
-from reports.errors import Residuals
-from reports.measures import Sample
+from reports.analysis.measures import Sample
+from reports.sections import errors
+from reports.sections.errors import Residuals
 
 
 def made(label: list[float], **of: list[list[float]]) -> Residuals:

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from ablation.tracking import names
-from reports.collect import read_tables
+from reports.analysis.collect import read_tables
+from reports.analysis.measures import TEST, Measure, paper_cell, paper_step
 from reports.contents import Findings
-from reports.measures import TEST, Measure, paper_cell, paper_step
 from tests.reports.conftest import HELD_OUT, SEEN, UNSEEN, Made
 
 

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from reports.tables import Cell, Column, Table, interval_text, mark_best, number, printable, to_csv, to_latex, to_markdown
+from reports.rendering.tables import (
+    Cell,
+    Column,
+    Table,
+    interval_text,
+    mark_best,
+    number,
+    printable,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 
 HOSTILE = [
     "=1+1",

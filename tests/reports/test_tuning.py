@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from ablation.config.tuning_record import Tuning
 from ablation.tracking import names
-from ablation.tuning import Tuning
 from reports.contents import compose
-from reports.tuning import Budgets, table
+from reports.sections.tuning import Budgets, table
 from tests.reports.conftest import Made
 
 NAN = math.nan

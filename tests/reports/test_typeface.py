@@ -9,7 +9,7 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from reports.typeface import WHOLE, figure_families
+from reports.rendering.typeface import WHOLE, figure_families
 
 
 def drawn(text: str, families: list[str]) -> bytes:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports import statistics as st
-from reports.claims import CLAIMS, printed_effect, rule
-from reports.comparisons import by_seed, few_seeds, steps
-from reports.measures import MISSING, TEST, Estimate, Measure
-from reports.verdicts import judge_cell, judge_effect
+from reports.analysis import inference as st
+from reports.analysis.measures import MISSING, TEST, Estimate, Measure
+from reports.analysis.verdicts import judge_cell, judge_effect
+from reports.sections.comparisons import by_seed, few_seeds, steps
+from reports.sections.paper_claims import CLAIMS, printed_effect, rule
 from tests.reports.conftest import Made
 
 

@@ -11,17 +11,17 @@ from mlflow.entities import Run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ablation.checkpoints import save
-from ablation.cli import app
-from ablation.errors import UsageError
-from ablation.identity import RunKey
-from ablation.progress import Progress
-from ablation.state import run_slot, state_folder
+from ablation.cli.main import app
+from ablation.core.errors import UsageError
+from ablation.core.identity import RunKey
+from ablation.core.state import run_slot, state_folder
+from ablation.runs.progress import Progress
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
 from ablation.tracking.store import experiment_id, open_store
+from ablation.training.checkpoints import save
 from studies.curves import Request, carry_out, lay_out
-from tests.test_checkpoints import some
+from tests.training.test_checkpoints import some
 
 
 @pytest.fixture

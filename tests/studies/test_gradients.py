@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from ablation.batching import collate
-from ablation.config import LossConfig
-from ablation.freezing import freeze
-from ablation.losses import total_loss
-from ablation.model import IntimacyRegressor
-from ablation.training import Hooks, fit
+from ablation.config.schema import LossConfig
+from ablation.training.batching import collate
+from ablation.training.freezing import freeze
+from ablation.training.loop import Hooks, fit
+from ablation.training.losses import total_loss
+from ablation.training.model import IntimacyRegressor
 from studies.gradients import measure_gradients, term_gradients
-from tests.test_training import FAST, model, texts
+from tests.training.test_loop import FAST, model, texts
 
 BOTH = LossConfig(regression="epm", contrastive="as_printed", contrastive_weight=0.5)
 

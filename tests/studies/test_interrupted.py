@@ -13,11 +13,11 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.checkpoints import Checkpoint, Saver, save
-from ablation.errors import RunError
-from ablation.state import checkpoints_root
+from ablation.core.errors import RunError
+from ablation.core.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.store import open_store
+from ablation.training.checkpoints import Checkpoint, Saver, save
 from studies import trial as trial_module
 from studies.storage import open_storage
 from studies.study import Request, lay_out, open_study, queue_grid
@@ -194,7 +194,7 @@ class TestGoingOn:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ablation.checkpoints.save", third_of_the_second)
+            patch.setattr("ablation.training.checkpoints.save", third_of_the_second)
             with pytest.raises(KeyboardInterrupt):
                 sweep(lay_out(asked), said()[1])
         lines, tell = said()

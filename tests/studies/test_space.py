@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablation.config import load_profile
-from ablation.errors import UsageError
+from ablation.config.schema import load_profile
+from ablation.core.errors import UsageError
 from studies.space import READY, Bounds, Space, check, configure, for_variant, grid, load_space, suggest, variants_of
 
 LAYERS = 6

@@ -10,9 +10,9 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from ablation.config import load_profile, resolve
-from ablation.errors import UsageError
-from ablation.state import checkpoints_root
+from ablation.config.schema import load_profile, resolve
+from ablation.core.errors import UsageError
+from ablation.core.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.runs import read_json
 from ablation.tracking.store import open_store

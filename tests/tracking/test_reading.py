@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablation.errors import UsageError
+from ablation.core.errors import UsageError
 from ablation.tracking import names, tables
 from ablation.tracking.reading import is_whole, read_json, read_runs
 from ablation.tracking.store import Store, experiment_id, experiment_name, find_experiment, open_store

@@ -23,15 +23,15 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from ablation.cli import main
-from ablation.errors import RunError, UsageError
-from ablation.progress import Progress
-from ablation.request import Request, lay_out
-from ablation.runner import run_ablation
-from ablation.tracking import names, outages
+from ablation.cli.main import main
+from ablation.core.errors import RunError, UsageError
+from ablation.runs.progress import Progress
+from ablation.runs.request import Request, lay_out
+from ablation.runs.runner import run_ablation
+from ablation.tracking import names, retry
 from ablation.tracking.delivery import Delivery, sync
-from ablation.tracking.outages import is_refusal, reason_of, without_credentials
 from ablation.tracking.processes import end_orphans, this_process
+from ablation.tracking.retry import is_refusal, reason_of, without_credentials
 from ablation.tracking.runs import is_whole, read_json, start_run
 from ablation.tracking.spool import left_behind, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
@@ -177,15 +177,15 @@ def direct(server: int) -> MlflowClient:
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(outages, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(outages, "LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.1)
     monkeypatch.setattr("ablation.tracking.points.SECONDS_BETWEEN_REQUESTS", 0.05)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For servers that stay away: elsewhere a busy machine may take its time, as it may in use."""
-    monkeypatch.setattr(outages, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(retry, "PATIENCE_S", 2.0)
     monkeypatch.setattr("ablation.tracking.delivery.SYNC_PATIENCE_S", 2.0)
 
 
@@ -286,7 +286,7 @@ def test_writing_never_waits_for_a_server_that_is_away(
     suite.params({"tau": 0.2})
     suite.tags({"colour": "red"})
     suite.text("deep/a.txt", "hello")
-    assert time.monotonic() - began < outages.PATIENCE_S / 2
+    assert time.monotonic() - began < retry.PATIENCE_S / 2
     assert read_json_waits_in_the_spool(suite, store)
     proxy.fail(None)
     suite.end("FINISHED")
@@ -394,7 +394,7 @@ def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(
     proxy.fail_times(3, 503)
     assert read_json(store, run_id, "b.json") == {"text": "我"}
     proxy.fail("close")
-    monkeypatch.setattr(outages, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(retry, "PATIENCE_S", 1.0)
     with pytest.raises(RunError, match="away for 1 s"):
         read_json(store, run_id, "b.json")
     proxy.fail(401)
@@ -536,7 +536,7 @@ def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
 ) -> None:
     """With the pauses and limits of a real command."""
     for name, value in (("FIRST_PAUSE_S", 0.2), ("LONGEST_PAUSE_S", 5.0), ("PATIENCE_S", 60.0)):
-        monkeypatch.setattr(outages, name, value)
+        monkeypatch.setattr(retry, name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
     backend, port = f"sqlite:///{tmp_path}/mlflow.db", free_port()

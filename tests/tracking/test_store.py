@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ablation.errors import UsageError
+from ablation.core.errors import UsageError
 from ablation.tracking.store import absolute_uri, experiment_id, find_experiment, open_store, without_password
 from tests.commands import fork_context
 

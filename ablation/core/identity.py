@@ -1,0 +1,80 @@
+"""What makes a run the run that it is: everything that can change its numbers, and nothing else.
+
+Two runs with equal identities give equal results on one machine, so a finished one is reused
+instead of being trained again. A path, a time or a host is no part of it. The digests are
+computed from the sources, never from what a tracking store gives back.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+#: The rooms whose code can change a result.
+RESULT_SOURCES: Final = ("data", "encoders", "training")
+#: Libraries whose arithmetic or tokenisation a result depends on.
+RESULT_LIBRARIES: Final = ("numpy", "scipy", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """Which run of an ablation: a row of the table, a split, a seed."""
+
+    variant: str
+    split: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.variant} {self.split} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`parts` are digests by name (config, data, encoder, code, libraries); `digest` is over them and the key."""
+
+    digest: str
+    parts: Mapping[str, str]
+
+
+def identify(key: RunKey, parts: Mapping[str, str]) -> Identity:
+    """The identity of the run `key` that is made from `parts`."""
+    canonical = json.dumps({"key": [key.variant, key.split, key.seed], "parts": dict(sorted(parts.items()))})
+    return Identity(hashlib.sha256(canonical.encode()).hexdigest(), dict(parts))
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over the syntax trees of `RESULT_SOURCES`: comments and docstrings change nothing."""
+    digest = hashlib.sha256()
+    package = files("ablation")
+    for name in RESULT_SOURCES:
+        for path, source in _modules(package / name, name):
+            digest.update(path.encode() + b"\0" + _without_docstrings(source).encode() + b"\0")
+    return digest.hexdigest()
+
+
+@functools.cache
+def libraries() -> str:
+    """Names and versions of `RESULT_LIBRARIES`, readable rather than hashed."""
+    return " ".join(f"{name}={version(name)}" for name in RESULT_LIBRARIES)
+
+
+def _modules(entry: Traversable, path: str) -> list[tuple[str, str]]:
+    if entry.is_file():
+        return [(path, entry.read_text("utf-8"))]
+    found = [child for child in entry.iterdir() if child.name.endswith(".py") or (child / "__init__.py").is_file()]
+    return [module for child in sorted(found, key=lambda c: c.name) for module in _modules(child, f"{path}/{child.name}")]
+
+
+def _without_docstrings(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)

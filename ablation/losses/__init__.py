@@ -1,7 +1,0 @@
-"""The paper's losses as functions of tensors: Eqs. 2, 3, 9 and 10."""
-
-from ablation.losses.combined import Terms, total_loss
-from ablation.losses.contrastive import language_contrastive
-from ablation.losses.epm import epm, mse
-
-__all__ = ["Terms", "epm", "language_contrastive", "mse", "total_loss"]

@@ -1,0 +1,98 @@
+"""The comparison table: the paper's Table 3 with what was measured beside what is printed.
+
+The paper does not say which split's models its test columns belong to. Here they come from one
+split, Dev1 where it was run (its models saw all training languages), and the table names it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import pandas as pd
+
+from ablation.config.variants import VARIANTS, PaperCells
+from ablation.training.records import RunRecord
+
+_TEST: Final = {"test seen": "pearson_seen", "test unseen": "pearson_unseen", "test overall": "pearson"}
+_PAPER_COLUMNS: Final = {"dev1": "dev1", "dev2": "dev2", "test seen": "seen", "test unseen": "unseen"}
+
+
+def test_split(splits: Sequence[str]) -> str:
+    """The split whose models give the test columns: Dev1 where it was run, else the first."""
+    return "dev1" if "dev1" in splits else splits[0]
+
+
+def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.DataFrame:
+    """One row for each variant and column, in the table's order.
+
+    Columns: `variant`, `column` (a split's name, or test seen, unseen, overall), `mean` and `sd`
+    over seeds (Pearson times 100; sd with n - 1, NaN for one seed), `seeds`, and `paper`. A cell
+    whose runs have no Pearson has `mean` NaN. `test_from` is the split behind the test columns.
+    """
+    records = list(records)
+    splits = list(dict.fromkeys(record.split for record in records))
+    if not splits:
+        return pd.DataFrame(columns=["variant", "column", "mean", "sd", "seeds", "paper"])
+    test_from = test_from or test_split(splits)
+    rows = []
+    for variant in (name for name in VARIANTS if any(r.variant == name for r in records)):
+        cells: dict[str, list[float | None]] = {
+            split: [r.dev.get("pearson") for r in records if (r.variant, r.split) == (variant, split)] for split in splits
+        }
+        tested = [r for r in records if (r.variant, r.split) == (variant, test_from)]
+        for column, figure in _TEST.items():
+            cells[column] = [None if r.test is None else r.test.get(figure) for r in tested]
+        for column, values in cells.items():
+            known = pd.Series([100 * v for v in values if v is not None], dtype=float)
+            rows.append(
+                {
+                    "variant": variant,
+                    "column": column,
+                    "mean": known.mean(),
+                    "sd": known.std(ddof=1),
+                    "seeds": len(known),
+                    "paper": _paper_cell(VARIANTS[variant].paper, column),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
+    """The table as it is read: variants by columns, `68.86 ± 0.31 [68.86]` with the paper's in brackets.
+
+    The paper's figures are of MINT: `with_paper` is for that, not for another corpus.
+    """
+    if table.empty:
+        return pd.DataFrame()
+    paper = table["paper"] if with_paper else pd.Series(float("nan"), table.index)
+    texts = table.assign(cell=[_cell(*row) for row in zip(table["mean"], table["sd"], paper, strict=True)])
+    wide = texts.pivot(index="variant", columns="column", values="cell")
+    wide = wide.loc[list(dict.fromkeys(table["variant"])), list(dict.fromkeys(table["column"]))]
+    wide.insert(0, "Method", [VARIANTS[name].title for name in wide.index])
+    wide.columns.name = None
+    return wide.rename_axis(None)
+
+
+def caption(records: Iterable[RunRecord], *, synthetic: bool) -> str:
+    """What has to be known to read the table's figures."""
+    splits = list(dict.fromkeys(record.split for record in records))
+    told = "Pearson × 100, pooled over rows, mean ± sd over seeds"
+    told += "; synthetic data, no benchmark" if synthetic else "; in brackets the paper's Table 3"
+    return f"{told}. Test columns: models chosen on {test_split(splits)}." if splits else f"{told}."
+
+
+def as_markdown(table: pd.DataFrame, *, with_paper: bool = True) -> str:
+    """The same as a Markdown table."""
+    text = as_text(table, with_paper=with_paper)
+    lines = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def _cell(mean: float, sd: float, paper: float) -> str:
+    ours = "–" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(sd) else f" ± {sd:.2f}")
+    return ours if pd.isna(paper) else f"{ours} [{paper:.2f}]"
+
+
+def _paper_cell(cells: PaperCells | None, column: str) -> float:
+    name = _PAPER_COLUMNS.get(column.split(":")[0])
+    value = None if cells is None or name is None else getattr(cells, name)
+    return float("nan") if value is None else value

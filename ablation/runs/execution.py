@@ -1,0 +1,108 @@
+"""One run as it is carried out: trained, its points tracked, and ended with what is true of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ablation.config.schema import RunConfig
+from ablation.core.identity import RunKey
+from ablation.data.corpus import Corpus
+from ablation.runs.progress import Progress
+from ablation.runs.results import Outcome, keep
+from ablation.tracking import names
+from ablation.tracking.provenance import environment
+from ablation.tracking.runs import TrackedRun, read_json
+from ablation.tracking.store import Store
+from ablation.training.checkpoints import clear, mend
+from ablation.training.records import RunRecord
+
+if TYPE_CHECKING:
+    from ablation.training.loop import OnTerms
+    from ablation.training.train_run import Prepared, Result
+
+
+def carry_through(
+    tracked: TrackedRun, key: RunKey, corpus: Corpus, progress: Progress, checkpoints: Path, make: "Callable[[], Result]"
+) -> Outcome:  # fmt: skip
+    """Make the result of a run that was opened, keep it, and end the run; whatever goes wrong is this run's failure.
+
+    `corpus` is what it is made from; `checkpoints` are the run's own: damaged ones are named and removed,
+    and of a run that finished none is left. Ctrl-C and SIGTERM end the run as KILLED and are raised.
+    """
+    try:
+        progress.started(key)
+        say_damage(key, checkpoints, progress.say)
+        tracked.corpus(corpus)
+        tracked.json(names.ENVIRONMENT_FILE, environment())
+        result = make()
+        keep(tracked, result)
+    except KeyboardInterrupt as interrupt:
+        tracked.fail(interrupt)
+        raise
+    except Exception as error:  # this run's failure, whatever it is; the others go on
+        reason = tracked.fail(error)
+        progress.ended(key, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept))))
+        return Outcome(key, "failed", None, tracked.run_id, reason, tracked.kept)
+    tracked.end("FINISHED")
+    clear(checkpoints)
+    note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
+    progress.ended(key, "finished", *_headline(result.record), note=" · ".join(filter(None, (note, tracked.kept))))
+    return Outcome(key, "finished", result.record, tracked.run_id, kept=tracked.kept)
+
+
+def train_tracked(
+    tracked: TrackedRun, config: RunConfig, prepared: "Prepared", key: RunKey, identity: str, progress: Progress,
+    *, on_terms: "OnTerms | None" = None, export_to: Path | None = None, checkpoints: Path | None = None,
+) -> "Result":  # fmt: skip
+    """Train with `config`; its settings and points go to `tracked`, the points as a table of their own too.
+
+    Raises what `run_experiment` does.
+    """
+    # Here: with transformers they take seconds, which a plan that has all its runs does without.
+    from ablation.runs.reproducer import kept_in
+    from ablation.training.loop import Hooks
+    from ablation.training.train_run import run_experiment
+
+    tracked.params(config.flat())
+    tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
+    curves: list[tuple[int, str, float]] = []
+
+    def on_point(values: Mapping[str, float], step: int) -> None:
+        tracked.points(values, step)
+        curves.extend((step, name, value) for name, value in values.items())
+
+    def on_resume(epoch: int) -> None:
+        tracked.tags({names.RESUMED: epoch})
+        progress.resumed(key, epoch)
+
+    hooks = Hooks(
+        on_point=on_point,
+        on_step=lambda done, total: progress.step(key, done, total),
+        on_epoch=lambda epoch, figures: progress.epoch(key, epoch, figures),
+        on_terms=on_terms,
+        on_resume=on_resume,
+    )
+    with kept_in(tracked, config, prepared):
+        result = run_experiment(prepared, config, key, identity, hooks, export_to, checkpoints)
+    tracked.frame(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
+    return result
+
+
+def say_damage(what: object, checkpoints: Path, say: Callable[[str], None]) -> None:
+    """Remove what is damaged or half written of a run's checkpoints, and name it. Only for who has claimed the run."""
+    if damaged := mend(checkpoints):
+        say(f"{what}: damaged or half written, and removed: {', '.join(damaged)}")
+
+
+def reuse(store: Store, key: RunKey, run_id: str, progress: Progress) -> Outcome:
+    """The outcome of a run that had finished before."""
+    record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
+    progress.ended(key, "reused", *_headline(record), note=f"run {run_id}")
+    return Outcome(key, "reused", record, run_id)
+
+
+def _headline(record: RunRecord) -> tuple[float | None, float | None]:
+    """The Pearson on development and on test rows, as far as there are any."""
+    return record.dev.get("pearson"), (record.test or {}).get("pearson")

@@ -1,0 +1,145 @@
+"""Which runs may be averaged: those that differ in nothing but variant, split and seed.
+
+Runs of different data, encoders, epochs, precision, code or other settings stand in groups of
+their own. Libraries are not part of it (their versions are listed with each run's origin).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ablation.config.schema import FIELDS
+from ablation.config.variants import VARIANTS
+from ablation.tracking import names
+from reports.analysis.collect import Experiment, StoredRun, read_suite_json
+
+#: Settings that a variant itself changes: they make the row, not the group.
+_OF_VARIANTS: Final = frozenset(field for variant in VARIANTS.values() for field in variant.changes)
+SHARED_FIELDS: Final = tuple(field for field in FIELDS if field not in _OF_VARIANTS)
+
+Key = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be compared and averaged, one for each variant, split and seed.
+
+    `repeats` are finished runs that the group's newer ones replace (the same variant, split and
+    seed, trained again). `mixed` names what the runs differ in, where mixing them was forced.
+    """
+
+    key: Key
+    runs: tuple[StoredRun, ...]
+    repeats: tuple[StoredRun, ...] = ()
+    mixed: tuple[str, ...] = ()
+
+    @property
+    def synthetic(self) -> bool:
+        return any(run.synthetic for run in self.runs)
+
+    @property
+    def splits(self) -> list[str]:
+        return sorted({run.split for run in self.runs}, key=lambda s: (not s.startswith("dev1"), s))
+
+    @property
+    def variants(self) -> list[str]:
+        present = {run.variant for run in self.runs}
+        return [name for name in VARIANTS if name in present] + sorted(present - VARIANTS.keys())
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run.seed for run in self.runs})
+
+
+def group_runs(experiment: Experiment) -> list[Group]:
+    """The experiment's finished runs in groups; the group of the newest suite first, then by size."""
+    by_key: dict[Key, list[StoredRun]] = {}
+    key_of: dict[str, Key] = {}
+    trained = [run for run in experiment.finished if not run.member_runs]
+    # A row with an encoder of its own (the baseline) joins every group that it differs from in that alone.
+    for run in sorted(trained, key=_has_own_encoder):
+        key = key_of[run.run_id] = _key(run)
+        joined = [other for other in by_key if _without_encoder(other) == _without_encoder(key)] if _has_own_encoder(run) else []
+        for each in joined or [key]:
+            by_key.setdefault(each, []).append(run)
+    for run in (run for run in experiment.finished if run.member_runs):
+        keys = {key_of[member] for member in run.member_runs.values() if member in key_of}
+        by_key.setdefault(keys.pop() if len(keys) == 1 else (("members", "of several groups, or lost"),), []).append(run)
+    groups = [_latest_of(key, runs) for key, runs in by_key.items()]
+    wanted = _of_the_newest_suite(experiment)
+    return sorted(groups, key=lambda g: (-len({r.run_id for r in g.runs} & wanted), -len(g.runs), g.key))
+
+
+def mix(groups: Sequence[Group]) -> Group:
+    """All groups as one, with what they differ in; a later run replaces an earlier one of its place."""
+    runs = sorted((run for group in groups for run in group.runs), key=lambda run: run.started)
+    merged = _latest_of((), runs)
+    repeats = (*merged.repeats, *(run for group in groups for run in group.repeats))
+    return Group((), merged.runs, repeats, tuple(differing(groups)))
+
+
+def differing(groups: Iterable[Group]) -> list[str]:
+    """In which parts of their keys the groups differ, in words."""
+    keys = [dict(group.key) for group in groups]
+    fields = dict.fromkeys(field for key in keys for field in key)
+    return [_WORDS.get(field, field) for field in fields if len({key.get(field, "") for key in keys}) > 1]
+
+
+def describe(group: Group, others: Sequence[Group]) -> str:
+    """What sets `group` apart from the `others`: `encoder tiny, optimisation.epochs 2`."""
+    key = dict(group.key)
+    different = [f for f in key if any(dict(o.key).get(f) != key[f] for o in others)]
+    return ", ".join(f"{_WORDS.get(f, f)} {_short(f, key[f])}" for f in different) or "no settings apart"
+
+
+_WORDS: Final = {"code": "code version", "tuning": "how the settings were found"}
+
+
+def _short(field: str, value: str) -> str:
+    if field == "tuning":
+        return f"by study {value[:10]}" if value else "by hand"
+    return value[:10] if field in ("data", "code", "encoder") else value or "unknown"
+
+
+def _key(run: StoredRun) -> Key:
+    parts = ((name, run.part(name)) for name in ("data", "encoder", "code", "tuning"))
+    own = json.loads(run.tags.get(names.OWN_FIELDS) or "[]")  # what was tuned for each variant makes the row, not the group
+    return (*parts, *((field, "" if field in own else run.params.get(field, "")) for field in SHARED_FIELDS))
+
+
+def study_key(run: StoredRun) -> Key:
+    """What a curve study's runs must share to be compared: all but the variant's own fields, the seed and the temperature."""
+    return (*((field, value) for field, value in _key(run) if field != "loss.tau"), ("split", run.split))
+
+
+def _has_own_encoder(run: StoredRun) -> bool:
+    return run.variant in VARIANTS and "model.encoder" in VARIANTS[run.variant].changes
+
+
+def _without_encoder(key: Key) -> Key:
+    return tuple(part for part in key if part[0] != "encoder")
+
+
+def _latest_of(key: Key, runs: Sequence[StoredRun]) -> Group:
+    latest: dict[tuple[str, str, int], StoredRun] = {}
+    repeats = []
+    for run in runs:
+        place = (run.variant, run.split, run.seed)
+        if place in latest:
+            repeats.append(latest[place])
+        latest[place] = run
+    order = {name: i for i, name in enumerate(VARIANTS)}
+    kept = sorted(latest.values(), key=lambda r: (order.get(r.variant, len(order)), r.variant, r.split, r.seed))
+    return Group(key, tuple(kept), tuple(repeats))
+
+
+def _of_the_newest_suite(experiment: Experiment) -> set[str]:
+    """Run ids of the newest suite: those that it trained, and those that it reused."""
+    for suite in reversed(experiment.suites):
+        listed = read_suite_json(experiment, suite, names.OUTCOMES_FILE) or []
+        ids = {str(entry["run_id"]) for entry in listed if entry.get("run_id")}
+        ids |= {run.run_id for run in experiment.finished if run.suite == suite.run_id}
+        if ids:
+            return ids
+    return set()

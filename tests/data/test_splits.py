@@ -1,0 +1,134 @@
+"""Dev1 and Dev2 as the paper describes them, and nothing that leaks."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ablation.core.errors import UsageError
+from ablation.data.corpus import Corpus, load_corpus
+from ablation.data.splits import make_split, parse_splits
+from tests.conftest import Row, some_rows, write_corpus
+
+SIX = ("zh", "en", "fr", "it", "pt", "es")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return load_corpus(str(write_corpus(tmp_path_factory.mktemp("c"), some_rows(50, SIX))))
+
+
+def test_dev1_is_a_fifth_of_the_rows(corpus: Corpus) -> None:
+    split = make_split(corpus, "dev1", 0)
+    assert len(split.dev) == 60
+    assert sorted([*split.train, *split.dev]) == list(range(300))
+    assert split.unseen == ()
+
+
+def test_dev2_holds_out_two_languages_and_a_fifth_of_the_others(corpus: Corpus) -> None:
+    split = make_split(corpus, "dev2", 0)
+    language = corpus.train["language"].to_numpy()
+    assert len(split.unseen) == 2
+    assert not np.isin(language[split.train], split.unseen).any()
+    assert np.isin(language[split.dev], split.unseen).sum() == 100
+    assert len(split.dev) == 100 + 40
+    assert len(split.train) == 160
+
+
+def test_named_languages_are_held_out(corpus: Corpus) -> None:
+    split = make_split(corpus, "dev2:fr+it", 0)
+    assert split.unseen == ("fr", "it")
+    assert set(corpus.train["language"].iloc[split.train]) == {"zh", "en", "pt", "es"}
+
+
+def test_all_pairs_of_six_languages_are_fifteen(corpus: Corpus) -> None:
+    names = parse_splits("dev2:all", corpus, 0)
+    assert len(set(names)) == 15
+    assert {make_split(corpus, name, 0).unseen for name in names} == {tuple(n.split(":")[1].split("+")) for n in names}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("dev1,dev2", ["dev1", "dev2"]),
+        (" Dev1 ", ["dev1"]),
+        ("dev1,dev1", ["dev1"]),
+        ("dev2:it+fr", ["dev2:fr+it"]),
+        ("dev2:French+po", ["dev2:fr+pt"]),
+    ],
+)
+def test_names_are_brought_to_one_form(text: str, names: list[str], corpus: Corpus) -> None:
+    assert parse_splits(text, corpus, 0) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no splits given"),
+        ("dev3", "unknown split 'dev3': did you mean 'dev"),
+        ("banana", "known are dev1, dev2"),
+        ("dev2:fr", "name two different languages"),
+        ("dev2:fr+fr", "name two different languages"),
+        ("dev2:fr+it+es", "name two different languages"),
+        ("dev2:fr+xx", "unknown language 'xx'"),
+        ("dev2:fr+ko", "no labelled rows in ko"),
+    ],
+)
+def test_what_is_no_split_is_explained(text: str, message: str, corpus: Corpus) -> None:
+    with pytest.raises(UsageError, match=message.replace("+", r"\+")):
+        parse_splits(text, corpus, 0)
+
+
+def test_the_split_seed_decides_and_nothing_else(corpus: Corpus) -> None:
+    for name in ("dev1", "dev2"):
+        assert np.array_equal(make_split(corpus, name, 3).dev, make_split(corpus, name, 3).dev)
+        assert not np.array_equal(make_split(corpus, name, 3).dev, make_split(corpus, name, 4).dev)
+    assert len({make_split(corpus, "dev2", seed).unseen for seed in range(20)}) > 5
+
+
+def test_dev2_of_three_languages_is_refused_with_the_way_out(corpus_folder: Callable[..., Path]) -> None:
+    small = load_corpus(str(corpus_folder(some_rows(20, ("en", "fr", "es")))))
+    with pytest.raises(UsageError, match="use --splits dev1"):
+        parse_splits("dev2", small, 0)
+    assert parse_splits("dev1", small, 0) == ["dev1"]
+
+
+def test_a_text_that_is_also_in_a_held_out_language_does_not_train(corpus_folder: Callable[..., Path]) -> None:
+    rows = [*some_rows(20, SIX), ("hahaha", 2.0, "fr"), *[("hahaha", 2.0, "en")] * 5]
+    split = make_split(load_corpus(str(corpus_folder(rows))), "dev2:fr+it", 0)
+    assert set(range(120, 126)) <= set(split.dev.tolist())
+
+
+def test_a_split_with_nothing_left_to_train_on_is_refused(corpus_folder: Callable[..., Path]) -> None:
+    rows: list[Row] = [("the same", 1.0 + i % 3, language) for i in range(10) for language in ("en", "fr", "es", "zh")]
+    with pytest.raises(UsageError, match="are too few"):
+        parse_splits("dev1", load_corpus(str(corpus_folder(rows))), 0)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(SIX)), min_size=150, max_size=250), st.integers(0, 1000))
+def test_equal_texts_stay_on_one_side_whatever_repeats(rows: list[tuple[int, str]], seed: int) -> None:
+    some = [(f"text {number}", 1.0 + i % 4, language) for i, (number, language) in enumerate(rows)]
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = load_corpus(str(write_corpus(Path(folder), [*some, *some_rows(5, SIX)])))
+    for name in ("dev1", "dev2"):
+        try:
+            split = make_split(corpus, name, seed)
+        except UsageError:  # so many rows repeat one text that a side is too small
+            continue
+        text = corpus.train["text"].to_numpy()
+        assert not set(text[split.train]) & set(text[split.dev])
+        assert len(split.train) + len(split.dev) == len(corpus.train)
+
+
+def test_mints_splits_have_the_papers_sizes(mint: Path) -> None:
+    corpus = load_corpus(str(mint))
+    dev1 = make_split(corpus, "dev1", 0)
+    assert abs(len(dev1.dev) - 9491 / 5) < 5
+    dev2 = make_split(corpus, "dev2", 0)
+    held_out = corpus.train["language"].isin(dev2.unseen).sum()
+    assert abs(len(dev2.dev) - (held_out + (9491 - held_out) / 5)) < 5

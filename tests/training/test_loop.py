@@ -1,0 +1,189 @@
+"""The loop: what it optimises, what it logs, what it selects, and when it stops."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import AdamW
+
+from ablation.config.schema import LossConfig, OptimisationConfig
+from ablation.core.errors import RunError
+from ablation.encoders.loading import load_encoder
+from ablation.training.batching import Texts
+from ablation.training.evaluation import pearson, predict
+from ablation.training.freezing import freeze
+from ablation.training.loop import Fit, Hooks, fit, make_optimizer, make_schedule, prediction_table
+from ablation.training.model import IntimacyRegressor, build_model
+
+FAST = OptimisationConfig(epochs=3, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=2)
+
+MSE = LossConfig()
+
+
+def texts(count: int = 32, languages: int = 2, seed: int = 0) -> Texts:
+    rng = np.random.default_rng(seed)
+    ids = [np.concatenate([[0], rng.integers(10, 200, rng.integers(2, 9)), [2]]) for _ in range(count)]
+    label = np.array([1 + 4 * i[1:-1].mean() / 200 for i in ids])
+    return Texts(ids, label, np.arange(count) % languages, np.arange(count))
+
+
+def model(seed: int = 0, dropout: float | None = None) -> IntimacyRegressor:
+    return build_model(load_encoder("tiny").model, "mean", dropout=dropout, label_mean=3.0, seed=seed)
+
+
+def fitted(
+    regressor: IntimacyRegressor,
+    data: Texts,
+    optimisation: OptimisationConfig = FAST,
+    loss: LossConfig = MSE,
+    **more: object,
+) -> tuple[Fit, list[tuple[int, Mapping[str, float]]]]:
+    points: list[tuple[int, Mapping[str, float]]] = []
+
+    def dev_scores(p: np.ndarray) -> dict[str, float]:
+        r = pearson(p, data.label)
+        return {} if r is None else {"pearson": r}
+
+    options = {"dev_scores": dev_scores, "seed": 0, **more}
+    result = fit(
+        regressor, data, data, optimisation=optimisation, loss=loss,
+        hooks=Hooks(on_point=lambda values, step: points.append((step, dict(values)))), **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return result, points
+
+
+def test_it_learns_one_batch_by_heart() -> None:
+    data = texts(8)
+    result, _ = fitted(model(dropout=0.0), data, FAST.model_copy(update={"epochs": 60, "warmup": 0.05}))
+    assert result.dev_scores["pearson"] > 0.95
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_same_seed_gives_the_same_weights_to_the_bit() -> None:
+    data, first, second = texts(), model(), model()
+    torch.manual_seed(1)
+    fitted(first, data)
+    torch.manual_seed(99)
+    fitted(second, data)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_another_seed_gives_other_batches() -> None:
+    data, first, second = texts(), model(), model()
+    fitted(first, data, seed=0)
+    fitted(second, data, seed=1)
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_the_best_epochs_weights_are_what_is_left() -> None:
+    data, regressor = texts(), model()
+    quality = iter([0.3, 0.9, 0.1])
+    seen: list[np.ndarray] = []
+
+    def staged(p: np.ndarray) -> dict[str, float]:
+        seen.append(p)
+        return {"pearson": next(quality)}
+
+    result, _ = fitted(regressor, data, dev_scores=staged)
+    assert result.best_epoch == 2
+    np.testing.assert_array_equal(result.dev_predictions, seen[1])
+    np.testing.assert_allclose(predict(regressor, data), seen[1], atol=1e-6)
+
+
+def test_of_equal_epochs_the_first_is_the_best() -> None:
+    result, _ = fitted(model(), texts(), dev_scores=lambda p: {"pearson": 0.5})
+    assert result.best_epoch == 1
+
+
+def test_a_run_without_any_pearson_has_collapsed() -> None:
+    result, _ = fitted(model(), texts(), dev_scores=lambda p: {})
+    assert result.best_epoch is None
+    assert result.dev_scores == {}
+
+
+def test_the_curves_have_a_point_every_few_steps_and_one_at_the_end() -> None:
+    _, points = fitted(model(), texts(40), FAST.model_copy(update={"log_every": 4}), LossConfig(contrastive="as_printed"))
+    training = [(step, values) for step, values in points if "train/loss" in values]
+    assert [step for step, _ in training] == [4, 8, 12, 15]
+    for _, values in training:
+        assert {"train/loss_regression", "train/loss_contrastive", "train/grad_norm", "lr/encoder", "lr/head"} <= set(values)
+        total = values["train/loss_regression"] + values["train/loss_contrastive"]
+        assert values["train/loss"] == pytest.approx(total, rel=1e-5)
+    assert [step for step, values in points if "dev/pearson" in values] == [1, 2, 3]
+
+
+def test_training_pearson_is_that_of_all_rows_since_the_last_point() -> None:
+    data = texts(16)
+    one_epoch = FAST.model_copy(update={"epochs": 1, "log_every": 2, "lr_encoder": 1e-12, "lr_head": 1e-12})
+    regressor = model(dropout=0.0)
+    expected = pearson(predict(regressor, data), data.label)
+    _, points = fitted(regressor, data, one_epoch)
+    assert points[0][1]["train/pearson"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_batches_of_one_language_add_no_contrastive_term_and_are_counted() -> None:
+    result, points = fitted(model(), texts(languages=1), loss=LossConfig(contrastive="attract"))
+    assert result.skipped_contrastive == result.steps == 12
+    assert all("train/loss_contrastive" not in values for _, values in points)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_rows() -> None:
+    data = texts()
+    data.label[5] = np.nan
+    with pytest.raises(RunError, match=r"train/loss is not a finite number at step \d+ \(training rows .*"):
+        fitted(model(), data)
+
+
+def test_frozen_layers_come_out_as_they_went_in() -> None:
+    regressor = model()
+    freeze(regressor, 2)
+    before = {name: p.clone() for name, p in regressor.named_parameters()}
+    fitted(regressor, texts())
+    for name, parameter in regressor.named_parameters():
+        assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
+
+
+def test_head_and_encoder_have_rates_of_their_own_and_norms_do_not_decay() -> None:
+    groups = make_optimizer(model(), FAST).param_groups
+    assert {g["lr"] for g in groups} == {1e-3, 1e-2}
+    for group in groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
+        assert group["eps"] == FAST.adam_eps
+    assert sum(len(g["params"]) for g in groups) == len(list(model().parameters()))
+
+
+def test_layer_decay_lowers_the_rate_layer_by_layer() -> None:
+    groups = make_optimizer(model(), FAST.model_copy(update={"lr_layer_decay": 0.5})).param_groups[:-2]
+    assert sorted({g["lr"] for g in groups}, reverse=True) == pytest.approx([1e-3 * 0.5**depth for depth in range(5)])
+
+
+@pytest.mark.parametrize(("decay", "last"), [("linear", 0.0), ("constant", 1.0)])
+def test_rates_rise_over_the_warm_up_then_fall_or_stay(decay: str, last: float) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = AdamW([parameter], lr=1.0)
+    schedule = make_schedule(optimizer, FAST.model_copy(update={"decay": decay, "warmup": 0.2}), 10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:3] == pytest.approx([0.0, 0.5, 1.0])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
+
+
+@pytest.mark.usefixtures("threads")
+def test_bfloat16_stays_close_to_float32() -> None:
+    data, plain, low = texts(), model(dropout=0.0), model(dropout=0.0)
+    fitted(plain, data)
+    fitted(low, data, FAST.model_copy(update={"precision": "bfloat16"}))
+    np.testing.assert_allclose(predict(plain, data), predict(low, data), atol=0.2)
+
+
+def test_predictions_come_back_in_the_order_of_the_rows() -> None:
+    data = texts(20)
+    table = prediction_table(data, ["en", "zh"], predict(model(dropout=0.0), data))
+    one_by_one = [predict(model(dropout=0.0), data.take(np.array([i])))[0] for i in range(20)]
+    np.testing.assert_allclose(table["prediction"], one_by_one, atol=1e-5)
+    assert table["row"].tolist() == list(range(20))
+    assert table["language"].tolist() == ["en", "zh"] * 10

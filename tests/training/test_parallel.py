@@ -1,0 +1,203 @@
+"""A batch's halves on a thread each: what is learned and predicted is what the whole batch gives, and the same each time."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import DistilBertConfig, DistilBertModel
+
+from ablation.config.schema import LossConfig
+from ablation.training import loop
+from ablation.training.batching import Batch, collate, deal, together
+from ablation.training.evaluation import predict
+from ablation.training.freezing import freeze
+from ablation.training.frozen_cache import FrozenOutputs, with_outputs
+from ablation.training.loop import Hooks, fit
+from ablation.training.model import IntimacyRegressor, Output, build_model
+from ablation.training.parallel import NAME, PIECES, pieces_for, side_by_side
+from tests.training.test_loop import FAST, model, texts
+
+CPU = torch.device("cpu")
+LOSSES = {
+    "mse": LossConfig(),
+    "epm+cl": LossConfig(regression="epm", contrastive="as_printed"),
+    "epm+cl(attract)": LossConfig(regression="epm", contrastive="attract", contrastive_weight=0.3),
+}
+STEPS = FAST.model_copy(update={"log_every": 1, "batch_size": 9})  # halves of five and of four texts
+
+
+@pytest.fixture
+def two() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+class TestDealing:
+    @given(st.integers(1, 30), st.integers(1, 5))
+    def test_every_text_is_in_one_piece_and_together_they_are_the_batch_again(self, count: int, pieces: int) -> None:
+        data = texts(count)
+        batch = collate(data, data.row, CPU)
+        batch = replace(batch, hidden=torch.randn(len(batch.ids), 3))
+        dealt = deal(batch, pieces)
+        assert len(dealt) == min(pieces, count)
+        for name in ("lengths", "label", "language"):
+            assert torch.equal(together([getattr(piece, name) for piece in dealt]), getattr(batch, name))
+        starts = batch.lengths.cumsum(0) - batch.lengths
+        for first, piece in enumerate(dealt):
+            assert piece.row.tolist() == batch.row[first::pieces].tolist()
+            tokens = torch.cat([torch.arange(s, s + n) for s, n in zip(starts, batch.lengths, strict=True)][first::pieces])
+            assert torch.equal(piece.ids, batch.ids[tokens])
+            assert piece.hidden is not None
+            assert torch.equal(piece.hidden, batch.hidden[tokens])
+
+    def test_pieces_of_a_sorted_batch_take_as_long_as_each_other(self) -> None:
+        data = texts(64)
+        batch = collate(data, data.row[np.argsort(-data.lengths)], CPU)
+        first, second = (int(piece.lengths.sum()) for piece in deal(batch, 2))
+        assert abs(first - second) <= int(batch.lengths.max() - batch.lengths.min())
+
+
+class TestWhoTakesPart:
+    def test_an_even_number_of_threads(self) -> None:
+        regressor, found = model(), []
+        for count in (1, 2, 3, 4):
+            torch.set_num_threads(count)
+            found.append(pieces_for(regressor))
+        torch.set_num_threads(1)
+        assert found == [1, PIECES, 1, PIECES]
+
+    @pytest.mark.usefixtures("two")
+    def test_no_padded_encoder_whose_dropout_would_depend_on_who_comes_first(self) -> None:
+        padded = DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=16))
+        assert pieces_for(build_model(padded, "mean", dropout=None, label_mean=3.0, seed=0)) == 1
+
+    @pytest.mark.usefixtures("two")
+    def test_each_has_a_share_of_the_cores_and_the_caller_keeps_all(self) -> None:
+        both = threading.Barrier(2)
+
+        def look(number: int) -> tuple[str, int]:
+            both.wait()
+            return threading.current_thread().name, torch.get_num_threads()
+
+        seen = side_by_side(look, range(2))
+        assert len({name for name, _ in seen}) == 2
+        assert all(name.startswith(NAME) and threads == 1 for name, threads in seen)
+        assert torch.get_num_threads() == 2
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert later == [2]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
+    def test_a_forked_process_makes_threads_of_its_own(self) -> None:
+        """In a fresh interpreter, since this one has threads that a fork could catch holding a lock."""
+        program = """
+import os, signal, torch
+from ablation.training.parallel import side_by_side
+torch.set_num_threads(2)
+side_by_side(abs, [1, -2])
+child = os.fork()
+if not child:
+    signal.alarm(60)  # the parent would wait for one that hangs
+    os._exit(side_by_side(abs, [3, -4]) != [3, 4])
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+        assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
+
+    @pytest.mark.usefixtures("two")
+    def test_an_error_is_raised_when_both_have_ended(self) -> None:
+        ended, failed = [], threading.Event()
+
+        def work(number: int) -> None:
+            if number == 0:
+                failed.set()
+                raise ValueError("the first one's")
+            failed.wait()
+            ended.append(number)
+
+        with pytest.raises(ValueError, match="the first one's"):
+            side_by_side(work, range(2))
+        assert ended == [1]
+
+
+def learned(
+    loss: LossConfig, frozen: int | None, dropout: float, threads: int
+) -> tuple[IntimacyRegressor, list[dict[str, float]]]:
+    """What was trained with this many threads, and its points."""
+    torch.set_num_threads(threads)
+    data, points, regressor = texts(32), list[dict[str, float]](), model(dropout=dropout)
+    if frozen is not None:
+        freeze(regressor, frozen)
+        data = with_outputs(FrozenOutputs(), "train", regressor, data, "float32")
+    hooks = Hooks(on_point=lambda values, step: points.append(dict(values)))
+    fit(regressor, data, data, optimisation=STEPS, loss=loss, seed=0, dev_scores=lambda p: {}, hooks=hooks)
+    torch.set_num_threads(1)
+    return regressor, points
+
+
+@pytest.mark.parametrize("frozen", [None, 2])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_and_weights_are_those_of_whole_batches(loss: str, frozen: int | None) -> None:
+    """Step by step, without dropout, whose masks depend on how many texts are run at a time."""
+    whole, at_once = (learned(LOSSES[loss], frozen, 0.0, threads) for threads in (1, 2))
+    for mine, theirs in zip(at_once[1], whole[1], strict=True):
+        assert mine == pytest.approx(theirs, rel=2e-4, abs=2e-5)
+    for a, b in zip(whole[0].parameters(), at_once[0].parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=2e-3, atol=2e-5)
+
+
+def test_dropout_falls_on_each_half_by_itself() -> None:
+    (_, first), (_, again), (_, without) = (learned(LOSSES["mse"], None, dropout, 2) for dropout in (0.5, 0.5, 0.0))
+    assert first == again
+    assert first != without
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("way", ["_forward", "_backward"])
+def test_whichever_half_comes_first_no_bit_changes(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = texts(9)
+    real, trained = getattr(loop, way), []
+    for first in (0, 1):
+        turns = [threading.Event(), threading.Event()]
+
+        def one_after_the_other(
+            *given_: IntimacyRegressor | Batch | Output | Sequence[torch.Tensor | None] | str,
+            first: int = first, turns: Sequence[threading.Event] = turns,
+        ) -> object:  # fmt: skip
+            # The half of five texts is the first, that of four the second.
+            count = next(len(x.lengths) if isinstance(x, Batch) else len(x[0]) for x in given_ if isinstance(x, Batch | Output))
+            number = 0 if count == 5 else 1
+            if number != first:
+                turns[first].wait()
+            try:
+                return real(*given_)
+            finally:
+                turns[number].set()
+
+        monkeypatch.setattr(loop, way, one_after_the_other)
+        regressor = model(dropout=0.3)
+        one = STEPS.model_copy(update={"epochs": 1})
+        fit(regressor, data, data, optimisation=one, loss=LOSSES["epm+cl"], seed=0, dev_scores=lambda p: {})
+        trained.append(regressor)
+    assert all(torch.equal(a, b) for a, b in zip(trained[0].parameters(), trained[1].parameters(), strict=True))
+
+
+def test_predictions_are_those_of_whole_batches() -> None:
+    regressor, data = model(), texts(33)
+    expected = predict(regressor, data)
+    torch.set_num_threads(2)
+    found = predict(regressor, data)
+    one = predict(regressor, data.take(np.array([4])))
+    torch.set_num_threads(1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(one, expected[4:5], atol=1e-5)
