@@ -20,8 +20,8 @@ from typing import Any, Final
 from ablation.core.errors import UsageError
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, collect
-from reports.analysis.groups import Group, group_runs, mix
-from reports.contents import Findings, compose
+from reports.analysis.groups import Group, group_runs, pool
+from reports.contents import ReportInputs, compose
 from reports.rendering import figures
 from reports.rendering.blocks import Report
 from reports.rendering.html import write_html
@@ -31,7 +31,7 @@ from reports.sections.curve_study import as_json
 
 ARTIFACT_FOLDER: Final = "report"
 NUMBERS_FILE: Final = "numbers.json"
-Tell = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 def quiet(line: str) -> None:
@@ -39,7 +39,7 @@ def quiet(line: str) -> None:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ReportRequest:
     """What was asked for. `group` counts from 1, in the order of `group_runs`; `mixed` forces all groups into one."""
 
     experiment: str = "ablation"
@@ -51,7 +51,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Built:
+class ReportOutput:
     """Where the report is, and the suite that it was logged to (None where it was not)."""
 
     folder: Path
@@ -60,8 +60,13 @@ class Built:
 
 
 def build(
-    choice: Choice, folder: Path | None = None, *, log: bool = True, tell: Tell = quiet, when: datetime | None = None
-) -> Built:
+    choice: ReportRequest,
+    folder: Path | None = None,
+    *,
+    log: bool = True,
+    tell: Echo = quiet,
+    when: datetime | None = None,
+) -> ReportOutput:
     """Write the report to `folder` (default: `report-EXPERIMENT` here) and log it to the group's newest suite.
 
     `when` is the time that the pages state, now by default.
@@ -80,10 +85,10 @@ def build(
             tell(f"logging to suite {suite}")
             found.experiment.store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
         log_verdicts(found)
-    return Built(folder, report, suite)
+    return ReportOutput(folder, report, suite)
 
 
-def log_verdicts(found: Findings) -> None:
+def log_verdicts(found: ReportInputs) -> None:
     """Put what the curves say of the paper's claims on the newest curve study's run: a file, and metrics of means and bounds."""
     study = found.curve_study
     if study is None or study.newest is None:
@@ -98,24 +103,28 @@ def log_verdicts(found: Findings) -> None:
                 client.log_metric(run_id, f"verdict/{verdict.claim.id}{where}/{part}", value)
 
 
-def default_folder(choice: Choice) -> Path:
+def default_folder(choice: ReportRequest) -> Path:
     """Where `build` writes if no folder is given. Raises UsageError if there is no such experiment."""
     return _folder_of(collect(choice.tracking_uri, choice.experiment))
 
 
-def find(choice: Choice, tell: Tell = quiet) -> Findings:
+def find(choice: ReportRequest, tell: Echo = quiet) -> ReportInputs:
     """Read the experiment, choose the group of runs, and measure it. Raises as `build` does."""
     experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
     tell(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
     groups = group_runs(experiment)
     if not groups and not any(run.status == "FINISHED" for run in experiment.curves):
-        raise UsageError(f"experiment {experiment.name!r} has no finished run{_reasons(experiment)}")
+        raise UsageError(
+            f"experiment {experiment.name!r} has no finished run{_reasons(experiment)}"
+        )
     group = chosen(groups, choice) if groups else Group((), ())
     tell(f"reading what {len(group.runs or experiment.curves)} of them left")
-    return Findings(experiment, groups, group, choice.seed)
+    return ReportInputs(experiment, groups, group, choice.seed)
 
 
-def write(found: Findings, report: Report, choice: Choice, folder: Path, when: datetime) -> None:
+def write(
+    found: ReportInputs, report: Report, choice: ReportRequest, folder: Path, when: datetime
+) -> None:
     """All forms of the report. Equal reports give equal bytes but for what states the time."""
     if folder.exists() and not (folder / NUMBERS_FILE).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
@@ -134,7 +143,9 @@ def write(found: Findings, report: Report, choice: Choice, folder: Path, when: d
         "tables": numbers(report),
     }
     with ThreadPoolExecutor(1) as pool:
-        printed = pool.submit(write_pdf, report, folder, built=built)  # typst does not hold the interpreter's lock
+        printed = pool.submit(
+            write_pdf, report, folder, built=built
+        )  # typst does not hold the interpreter's lock
         for picture, form in itertools.product(report.pictures, other_forms):
             figures.save(picture.figure, folder / "figures", picture.id, form)
         for table, (suffix, text) in itertools.product(report.tables, FORMS.items()):
@@ -149,7 +160,13 @@ def numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
     """By table: every cell's text, its value in full, and the runs behind it."""
     return {
         table.id: [
-            {"row": i, "column": column.full_title, "text": cell.whole, "value": cell.value, "runs": list(cell.runs)}
+            {
+                "row": i,
+                "column": column.full_title,
+                "text": cell.whole,
+                "value": cell.value,
+                "runs": list(cell.runs),
+            }
             for i, row in enumerate(table.rows)
             for column, cell in zip(table.columns, row, strict=True)
         ]
@@ -157,16 +174,16 @@ def numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def chosen(groups: Sequence[Group], choice: Choice) -> Group:
+def chosen(groups: Sequence[Group], choice: ReportRequest) -> Group:
     """The group that was asked for. Raises UsageError if there are not so many."""
     if choice.mixed:
-        return mix(groups) if len(groups) > 1 else groups[0]
+        return pool(groups) if len(groups) > 1 else groups[0]
     if not 1 <= choice.group <= len(groups):
         raise UsageError(f"--group {choice.group}: there are {len(groups)} groups of runs")
     return groups[choice.group - 1]
 
 
-def _newest_suite(found: Findings) -> str | None:
+def _newest_suite(found: ReportInputs) -> str | None:
     """The newest suite with a run of the group; reused runs count for the suite that trained them."""
     suites = {run.suite for run in found.group.runs or found.experiment.curves}
     all_suites = (*found.experiment.suites, *found.experiment.curve_studies)
@@ -179,7 +196,11 @@ def _reasons(experiment: Experiment) -> str:
     for run in (*experiment.runs, *experiment.curves):
         states[run.status] = states.get(run.status, 0) + 1
     told = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
-    reasons = {reason for run in (*experiment.runs, *experiment.curves) if (reason := run.tags.get("ablation.reason"))}
+    reasons = {
+        reason
+        for run in (*experiment.runs, *experiment.curves)
+        if (reason := run.tags.get("ablation.reason"))
+    }
     return f": {told}" + (f" ({'; '.join(sorted(reasons)[:3])})" if reasons else "")
 
 
@@ -188,4 +209,7 @@ def _folder_of(experiment: Experiment) -> Path:
 
 
 def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60].strip("-") or "experiment"
+    return (
+        "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60].strip("-")
+        or "experiment"
+    )

@@ -16,16 +16,31 @@ import pandas as pd
 from reports.analysis import inference as st
 from reports.analysis.collect import Experiment, read_corpus
 from reports.analysis.groups import Group, describe
-from reports.analysis.measures import TEST, Measure, Measurements, measure
+from reports.analysis.measures import TEST, EvalSubset, Measurements, compute_measurements
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture, Report, Section
-from reports.sections import comparisons, curves, errors, origin, paper_claims, scores, setting, tuning
-from reports.sections.curve_study import CurveStudy, curve_table, find_study, runs_table, verdict_table
+from reports.sections import (
+    comparisons,
+    curves,
+    errors,
+    origin,
+    paper_claims,
+    scores,
+    setting,
+    tuning,
+)
+from reports.sections.curve_study import (
+    CurveStudy,
+    curve_table,
+    find_study,
+    runs_table,
+    verdict_table,
+)
 from reports.sections.effects import effects
 
 
 @dataclass(frozen=True)
-class Findings:
+class ReportInputs:
     """What a report is made of: the group of runs that it shows, measured, and what is read beside it.
 
     An experiment that holds a curve study and nothing else has an empty group.
@@ -38,7 +53,7 @@ class Findings:
 
     @cached_property
     def measured(self) -> Measurements:
-        return measure(self.experiment, self.group, seed=self.seed)
+        return compute_measurements(self.experiment, self.group, seed=self.seed)
 
     @cached_property
     def curve_study(self) -> CurveStudy | None:
@@ -67,7 +82,9 @@ class Findings:
 
     @cached_property
     def curves(self) -> dict[str, dict[int, curves.Curve]]:
-        return curves.by_variant(curves.read_curves(self.experiment, self.group.runs), self.measured.test_from)
+        return curves.by_variant(
+            curves.read_curves(self.experiment, self.group.runs), self.measured.test_from
+        )
 
     @cached_property
     def residuals(self) -> errors.Residuals | None:
@@ -76,16 +93,19 @@ class Findings:
     @cached_property
     def best(self) -> str | None:
         """The variant with the highest mean development Pearson on the test columns' split."""
-        measure = Measure(self.measured.test_from)
+        measure = EvalSubset(self.measured.test_from)
         means = {v: self.measured.cell(v, measure).mean for v in self.group.variants}
         known = {v: mean for v, mean in means.items() if np.isfinite(mean)}
         return max(known, key=lambda v: known[v]) if known else None
 
 
-def compose(found: Findings) -> Report:
+def compose(found: ReportInputs) -> Report:
     """Every section that has something to show."""
     group = found.group
-    sections = [Section(name, tuple(make(found))) for name, make in (SECTIONS if group.runs else STUDY_SECTIONS)]
+    sections = [
+        Section(name, tuple(make(found)))
+        for name, make in (SECTIONS if group.runs else STUDY_SECTIONS)
+    ]
     runs = group.runs or found.experiment.curves
     data = {run.tags.get("ablation.corpus", "") for run in runs}
     synthetic = any(run.synthetic for run in runs)
@@ -101,19 +121,21 @@ def compose(found: Findings) -> Report:
     )
 
 
-def _subtitle(found: Findings) -> str:
+def _subtitle(found: ReportInputs) -> str:
     group = found.group
-    runs = f"{len(group.runs)} runs, {len(group.variants)} variants, splits {', '.join(group.splits)}"
+    runs = (
+        f"{len(group.runs)} runs, {len(group.variants)} variants, splits {', '.join(group.splits)}"
+    )
     seeds = f"{len(group.seeds)} seed{'s' * (len(group.seeds) != 1)} ({', '.join(map(str, group.seeds))})"
     encoders = sorted({run.tags.get("ablation.encoder", "") for run in group.runs} - {""})
     return f"{runs}, {seeds}, encoder {', '.join(encoders)}"
 
 
-def _study_subtitle(found: Findings) -> str:
+def _study_subtitle(found: ReportInputs) -> str:
     return f"A study of training curves: {len(found.curve_study.runs) if found.curve_study else 0} runs"
 
 
-def _warnings(found: Findings) -> Iterator[str]:
+def _warnings(found: ReportInputs) -> Iterator[str]:
     group = found.group
     if group.synthetic:
         yield SYNTHETIC_WARNING
@@ -151,16 +173,20 @@ def _uneven_seeds(group: Group) -> str:
     """Rows with fewer seeds than the others of their split, in words."""
     counts = Counter((run.split, run.variant) for run in group.runs)
     most = {split: max(n for (s, _), n in counts.items() if s == split) for split in group.splits}
-    return ", ".join(f"{variant} {split}: {n} of {most[split]}" for (split, variant), n in counts.items() if n < most[split])
+    return ", ".join(
+        f"{variant} {split}: {n} of {most[split]}"
+        for (split, variant), n in counts.items()
+        if n < most[split]
+    )
 
 
-def _results(found: Findings) -> Iterator[Block]:
+def _results(found: ReportInputs) -> Iterator[Block]:
     yield scores.table_3(found.measured, comparable=found.comparable)
     yield comparisons.claims_table(found.rulings, found.curves, comparable=found.comparable)
     yield scores.verdicts(found.measured, comparable=found.comparable)
 
 
-def _noise(found: Findings) -> Iterator[Block]:
+def _noise(found: ReportInputs) -> Iterator[Block]:
     if not any(step.estimate.exists for step in found.steps):
         yield "No step of the paper has runs on both of its sides."
         return
@@ -174,7 +200,7 @@ def _noise(found: Findings) -> Iterator[Block]:
     yield comparisons.tests_table(found.measured, found.steps)
 
 
-def _effects(found: Findings) -> Iterator[Block]:
+def _effects(found: ReportInputs) -> Iterator[Block]:
     if any(effect.weights for effect in effects(found.group.variants)):
         yield comparisons.effects_table(found.measured, comparable=found.comparable)
     order = comparisons.order_table(found.measured)
@@ -182,18 +208,20 @@ def _effects(found: Findings) -> Iterator[Block]:
         yield order
 
 
-def _languages(found: Findings) -> Iterator[Block]:
+def _languages(found: ReportInputs) -> Iterator[Block]:
     places = [TEST] if found.measured.has_test else []
     for place in [*places, *found.group.splits]:
         if not scores.languages_of(found.measured, place):
             continue
         if place == found.measured.analysed_place:
             caption = f"Pearson × 100 by variant and language ({_rows(found)}), mean over seeds."
-            yield Picture("languages", caption, figures.heat(scores.heat(found.measured, place)), wide=True)
+            yield Picture(
+                "languages", caption, figures.heat(scores.heat(found.measured, place)), wide=True
+            )
         yield scores.by_language(found.measured, place)
 
 
-def _curves(found: Findings) -> Iterator[Block]:
+def _curves(found: ReportInputs) -> Iterator[Block]:
     if not found.curves:
         yield "These runs kept no training curves."
         return
@@ -205,14 +233,14 @@ def _curves(found: Findings) -> Iterator[Block]:
             continue
         lacking = [v for v in variants if v not in found.curves]
         caption = (
-            f"{heading}: training Pearson at each logging point, {Measure(found.measured.test_from)}; every seed thin, their mean"
+            f"{heading}: training Pearson at each logging point, {EvalSubset(found.measured.test_from)}; every seed thin, their mean"
             " bold, nothing smoothed." + (f" No runs of {', '.join(lacking)}." if lacking else "")
         )
         yield Picture(name, caption, figures.curves(found.curves, present))
     yield curves.table(found.curves)
 
 
-def _curve_study(found: Findings) -> Iterator[Block]:
+def _curve_study(found: ReportInputs) -> Iterator[Block]:
     study = found.curve_study
     if study is None:
         return
@@ -231,7 +259,10 @@ def _curve_study(found: Findings) -> Iterator[Block]:
     if study.contrasts:
         told = "by reading of Eq. 9 and temperature"
         yield Picture(
-            "study_figure5", f"Figure 5 {told}; every seed thin, the mean bold.", figures.study_curves(study), wide=True
+            "study_figure5",
+            f"Figure 5 {told}; every seed thin, the mean bold.",
+            figures.study_curves(study),
+            wide=True,
         )
         caption = f"Gradient norms of the terms and of their sum {told}, means over seeds."
         yield Picture("study_gradients", caption, figures.study_gradients(study), wide=True)
@@ -241,18 +272,20 @@ def _curve_study(found: Findings) -> Iterator[Block]:
     yield runs_table(found.experiment, study)
 
 
-def _study_origin(found: Findings) -> Iterator[Block]:
+def _study_origin(found: ReportInputs) -> Iterator[Block]:
     if found.curve_study is not None:
         yield origin.provenance(found.experiment, Group((), found.curve_study.runs))
 
 
-def _errors(found: Findings) -> Iterator[Block]:
+def _errors(found: ReportInputs) -> Iterator[Block]:
     residuals = found.residuals
     if residuals is None:
         return
     rows = _rows(found)
     frame = errors.by_label(residuals)
-    yield Picture("residuals", f"Mean residual by label ({rows}).", figures.residual_by_label(frame))
+    yield Picture(
+        "residuals", f"Mean residual by label ({rows}).", figures.residual_by_label(frame)
+    )
     yield Picture(
         "calibration",
         f"Calibration ({rows}): mean label against mean prediction.",
@@ -260,31 +293,47 @@ def _errors(found: Findings) -> Iterator[Block]:
     )
     gain = errors.gain_by_label(residuals, "mse", "epm", seed=found.seed)
     if len(gain):
-        yield Picture("gain", f"Where EPM gains over MSE ({rows}): squared error by label, 95% over rows.", figures.gain(gain))
+        yield Picture(
+            "gain",
+            f"Where EPM gains over MSE ({rows}): squared error by label, 95% over rows.",
+            figures.gain(gain),
+        )
         yield errors.gain_in_words(gain)
     yield errors.table("errors_label", "Error by label", frame, "bin", residuals)
-    yield errors.table("errors_language", "Error by language", errors.by_language(residuals), "language", residuals)
+    yield errors.table(
+        "errors_language", "Error by language", errors.by_language(residuals), "language", residuals
+    )
     train, test = found.corpus
     texts = test if residuals.sample.place == TEST else train
     if found.best and texts is not None and found.best in residuals.of:
         yield errors.worst_table(found.best, errors.worst(residuals, found.best, texts), rows)
 
 
-def _cost(found: Findings) -> Iterator[Block]:
+def _cost(found: ReportInputs) -> Iterator[Block]:
     yield origin.cost_table(found.measured)
-    known = [cost for cost in origin.costs(found.measured) if np.isfinite(cost.seconds) and cost.pearson.exists]
+    known = [
+        cost
+        for cost in origin.costs(found.measured)
+        if np.isfinite(cost.seconds) and cost.pearson.exists
+    ]
     if known:
-        yield Picture("cost", f"Pearson ({_rows(found)}) against training time.", figures.cost(known))
+        yield Picture(
+            "cost", f"Pearson ({_rows(found)}) against training time.", figures.cost(known)
+        )
 
 
-def _setting(found: Findings) -> Iterator[Block]:
+def _setting(found: ReportInputs) -> Iterator[Block]:
     train, test = found.corpus
     if train is None:
         yield "No suite of these runs kept its corpus: Tables 1 and 2 and Figure 1 can't be shown."
     else:
         yield setting.table_1(train)
         yield setting.table_2(train, test)
-        yield Picture("figure1", "Figure 1: labelled rows by intimacy.", figures.histogram(setting.histogram(train)))
+        yield Picture(
+            "figure1",
+            "Figure 1: labelled rows by intimacy.",
+            figures.histogram(setting.histogram(train)),
+        )
     yield setting.table_4(found.group)
     if found.budgets:
         yield tuning.table(found.budgets)
@@ -304,17 +353,21 @@ def _setting(found: Findings) -> Iterator[Block]:
         yield Picture("figure2", caption, figures.distances(distances), wide=True)
 
 
-def _origin(found: Findings) -> Iterator[Block]:
+def _origin(found: ReportInputs) -> Iterator[Block]:
     yield origin.provenance(found.experiment, found.group)
     yield origin.runs_table(found.experiment, found.group, found.measured)
     yield origin.test_reads(found.experiment, found.group)
     groups = None if found.group.mixed else origin.other_groups(found.groups, found.group)
-    for table in (origin.other_reads(found.experiment, found.group), groups, origin.unfinished(found.experiment)):
+    for table in (
+        origin.other_reads(found.experiment, found.group),
+        groups,
+        origin.unfinished(found.experiment),
+    ):
         if table is not None:
             yield table
 
 
-def _methods(found: Findings) -> Iterator[Block]:
+def _methods(found: ReportInputs) -> Iterator[Block]:
     yield (
         f"Row intervals are percentile bootstraps of {st.RESAMPLES} resamples, drawn within each language, alike for all models;"
         " p values of paired differences come from the same resamples moved to zero, and from Williams' test. Seed intervals are"
@@ -326,13 +379,13 @@ def _methods(found: Findings) -> Iterator[Block]:
         yield f"The runs shown are set apart from the experiment's others by: {told}."
 
 
-def _rows(found: Findings) -> str:
+def _rows(found: ReportInputs) -> str:
     place = found.measured.analysed_place
-    return "test rows" if place == TEST else f"development rows of {Measure(place)}"
+    return "test rows" if place == TEST else f"development rows of {EvalSubset(place)}"
 
 
 #: The table of contents.
-SECTIONS: Final[tuple[tuple[str, Callable[[Findings], Iterator[Block]]], ...]] = (
+SECTIONS: Final[tuple[tuple[str, Callable[[ReportInputs], Iterator[Block]]], ...]] = (
     ("Results", _results),
     ("Is it better, or noise?", _noise),
     ("What each component does", _effects),
@@ -346,5 +399,8 @@ SECTIONS: Final[tuple[tuple[str, Callable[[Findings], Iterator[Block]]], ...]] =
     ("How it was computed", _methods),
 )
 #: The same for an experiment that holds a curve study and no ablation.
-STUDY_SECTIONS: Final = (("The study of training curves", _curve_study), ("Where everything came from", _study_origin))
+STUDY_SECTIONS: Final = (
+    ("The study of training curves", _curve_study),
+    ("Where everything came from", _study_origin),
+)
 SYNTHETIC_WARNING: Final = "The data are synthetic: these scores are no benchmark, and no claim of the paper is decided by them."

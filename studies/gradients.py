@@ -15,7 +15,9 @@ def measure_gradients(contrastive_weight: float) -> OnTerms:
     return lambda model, terms: term_gradients(model, terms, contrastive_weight)
 
 
-def term_gradients(model: IntimacyRegressor, terms: Terms, contrastive_weight: float) -> Mapping[str, float]:
+def term_gradients(
+    model: IntimacyRegressor, terms: Terms, contrastive_weight: float
+) -> Mapping[str, float]:
     """Euclidean norms of each term's gradient, their cosine in [-1, 1], and the norm of their sum, before clipping.
 
     With respect to the encoder's trained parameters, which both terms reach (the head has a
@@ -32,16 +34,29 @@ def term_gradients(model: IntimacyRegressor, terms: Terms, contrastive_weight: f
         return {"gradient/regression": norm, "gradient/sum": norm}
     contrastive = _gradient(contrastive_weight * terms.contrastive, shared)
     other, product = math.sqrt(_dot(contrastive, contrastive)), _dot(regression, contrastive)
-    together = [a if b is None else b if a is None else a + b for a, b in zip(regression, contrastive, strict=True)]
-    figures = {"gradient/regression": norm, "gradient/contrastive": other, "gradient/sum": math.sqrt(_dot(together, together))}
+    together = [
+        a if b is None else b if a is None else a + b
+        for a, b in zip(regression, contrastive, strict=True)
+    ]
+    figures = {
+        "gradient/regression": norm,
+        "gradient/contrastive": other,
+        "gradient/sum": math.sqrt(_dot(together, together)),
+    }
     return figures | ({"gradient/cosine": product / (norm * other)} if norm * other > 0 else {})
 
 
-def _gradient(term: torch.Tensor, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+def _gradient(
+    term: torch.Tensor, parameters: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor | None, ...]:
     """Of each parameter, None where the term does not depend on it; the graph is kept for the step itself."""
     return torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
 
 
 def _dot(a: Iterable[torch.Tensor | None], b: Iterable[torch.Tensor | None]) -> float:
     """The inner product over all parameters, summed in double precision: there are millions of small terms."""
-    return sum((x.double() * y.double()).sum().item() for x, y in zip(a, b, strict=True) if x is not None and y is not None)
+    return sum(
+        (x.double() * y.double()).sum().item()
+        for x, y in zip(a, b, strict=True)
+        if x is not None and y is not None
+    )

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ablation.tracking.runs import adopt_run
 from studies.profile import profile_text
 from studies.storage import lock_file
-from studies.sweep import Swept
+from studies.sweep import SweepResult
 
 mpl.use("Agg")  # pictures go to files; a worker has no screen
 from matplotlib import pyplot as plt
@@ -71,7 +71,9 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
     """The same plots as pictures, `folder`/NAME.png."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    with mpl.rc_context({"figure.constrained_layout.use": True, "figure.figsize": (9, 6), "font.size": 8}):
+    with mpl.rc_context(
+        {"figure.constrained_layout.use": True, "figure.figsize": (9, 6), "font.size": 8}
+    ):
         for name in plots(study):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -83,7 +85,7 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
     return files
 
 
-def conclude(swept: Swept, folder: Path) -> None:
+def conclude(swept: SweepResult, folder: Path) -> None:
     """Write best.toml, trials.csv, plots.html and plots/*.png to `folder` and to the study's MLflow run, and end that run.
 
     One process at a time, where several carried the study on.
@@ -92,34 +94,50 @@ def conclude(swept: Swept, folder: Path) -> None:
         _conclude(swept, folder)
 
 
-def _conclude(swept: Swept, folder: Path) -> None:
+def _conclude(swept: SweepResult, folder: Path) -> None:
     study, laid = swept.study, swept.laid
     folder.mkdir(parents=True, exist_ok=True)
     run = adopt_run(laid.store, swept.study_run, f"study {laid.study_name}", {})
     best = best_trials(study)
-    files: dict[str, str] = {"trials.csv": study.trials_dataframe(multi_index=False).to_csv(index=False)}
+    files: dict[str, str] = {
+        "trials.csv": study.trials_dataframe(multi_index=False).to_csv(index=False)
+    }
     if best:
         files["best.toml"] = profile_text(swept, best[0])
-        run.tags({"ablation.best_trial": best[0].number})
+        run.set_tags({"ablation.best_trial": best[0].number})
         trials = len(study.get_trials(deepcopy=False))
-        if study.user_attrs.get(_CONCLUDED) != trials:  # another process may have said it of the same trials
-            run.points(_metrics(best[0], study), trials)
+        if (
+            study.user_attrs.get(_CONCLUDED) != trials
+        ):  # another process may have said it of the same trials
+            run.log_metrics(_metrics(best[0], study), trials)
             study.set_user_attr(_CONCLUDED, trials)
     figures = plots(study)
     if figures:
-        parts = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(figures.values())]
+        parts = [
+            figure.to_html(full_html=False, include_plotlyjs=not i)
+            for i, figure in enumerate(figures.values())
+        ]
         title = f"Study {laid.study_name}"
-        files["plots.html"] = f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>" + "\n".join(parts)
+        files["plots.html"] = (
+            f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
+            + "\n".join(parts)
+        )
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
-        run.text(name, text)
+        run.log_text(name, text)
     for file in draw(study, folder / "plots"):
-        run.file(f"plots/{file.name}", file)
+        run.log_file(f"plots/{file.name}", file)
     run.end("FINISHED")
 
 
 def _metrics(best: FrozenTrial, study: optuna.Study) -> Mapping[str, float]:
     values = {"objective/best_pearson": float((best.values or [float("nan")])[0])}
-    values |= {f"best/{name}": float(value) for name, value in best.params.items() if isinstance(value, int | float)}
+    values |= {
+        f"best/{name}": float(value)
+        for name, value in best.params.items()
+        if isinstance(value, int | float)
+    }
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    return values | {f"trials/{state.name.lower()}": float(states.count(state)) for state in set(states)}
+    return values | {
+        f"trials/{state.name.lower()}": float(states.count(state)) for state in set(states)
+    }

@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ablation.config.schema import OF_VARIANT
 from ablation.config.tuning_record import Tuning
 from studies.space import configure
-from studies.study import Laid, counts
-from studies.sweep import Swept
+from studies.study import ResolvedSweep, counts
+from studies.sweep import SweepResult
 
 
-def profile_text(swept: Swept, trial: FrozenTrial) -> str:
+def profile_text(swept: SweepResult, trial: FrozenTrial) -> str:
     """What the sweep's profile changed, what the trial chose, and how it was found."""
     laid = swept.laid
     rows, variant = ", ".join(laid.splits), laid.space.variant
@@ -21,32 +21,42 @@ def profile_text(swept: Swept, trial: FrozenTrial) -> str:
     flat = configure(laid.space, laid.differences, trial.params).flat()
     chosen = {name: flat[name] for name in dict.fromkeys([*_general(laid), *trial.params])}
     tuning = Tuning(
-        study=laid.study_name, splits=tuple(laid.splits), fields=tuple(laid.space.fields),
+        study=laid.study_name,
+        splits=tuple(laid.splits),
+        fields=tuple(laid.space.fields),
         trials={laid.space.variant: values_of(swept)},
-    )  # fmt: skip
+    )
     return f"{head}\n{_toml(chosen, {}, tuning)}"
 
 
-def fair_profile_text(name: str, tuned: Sequence[tuple[Swept, FrozenTrial]]) -> str:
+def fair_profile_text(name: str, tuned: Sequence[tuple[SweepResult, FrozenTrial]]) -> str:
     """What the sweep's profile changed, and for each variant the settings of its own best trial."""
     laid = tuned[0][0].laid
     head = f"# Study {name!r}: every variant with the best of its own trials, tuned on {', '.join(laid.splits)}."
     own = {swept.laid.space.variant: dict(trial.params) for swept, trial in tuned}
     tuning = Tuning(
-        study=name, splits=tuple(laid.splits), fields=tuple(laid.space.fields), each_its_own=True,
+        study=name,
+        splits=tuple(laid.splits),
+        fields=tuple(laid.space.fields),
+        each_its_own=True,
         trials={swept.laid.space.variant: values_of(swept) for swept, _ in tuned},
-    )  # fmt: skip
+    )
     return f"{head}\n{_toml(_general(laid), own, tuning)}"
 
 
-def values_of(swept: Swept) -> tuple[float, ...]:
+def values_of(swept: SweepResult) -> tuple[float, ...]:
     """The development Pearson of each trial that counts, in order; NaN for a pruned or failed one."""
     trials = [trial for trial in swept.study.get_trials(deepcopy=False) if counts(trial)]
-    return tuple(float(t.values[0]) if t.state == TrialState.COMPLETE and t.values else float("nan") for t in trials)
+    return tuple(
+        float(t.values[0]) if t.state == TrialState.COMPLETE and t.values else float("nan")
+        for t in trials
+    )
 
 
-def _general(laid: Laid) -> dict[str, Any]:
-    return {name: value for name, value in laid.differences.items() if not name.startswith(OF_VARIANT)}
+def _general(laid: ResolvedSweep) -> dict[str, Any]:
+    return {
+        name: value for name, value in laid.differences.items() if not name.startswith(OF_VARIANT)
+    }
 
 
 def _toml(settings: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], tuning: Tuning) -> str:

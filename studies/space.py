@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ablation.config.schema import FIELDS, NOT_TOML, RunConfig, override, resolve
+from ablation.config.schema import FIELDS, NOT_TOML, RunConfig, override, resolve_config
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
 from ablation.training.freezing import require_layers
@@ -77,11 +82,20 @@ def load_space(name_or_file: str) -> Space:
         try:
             file = Path(name_or_file).expanduser()
             found = file.is_file()
-        except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
-            raise UsageError(f"space {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}") from error
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # a name that is too long; a home folder that nobody has
+            raise UsageError(
+                f"space {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}"
+            ) from error
         if not found:
             near = difflib.get_close_matches(name_or_file, READY, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(READY)}, or a TOML file"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"known are {', '.join(READY)}, or a TOML file"
+            )
             raise UsageError(f"unknown space {name_or_file!r}: {hint}")
         try:
             text = file.read_text("utf-8")
@@ -94,17 +108,35 @@ def load_space(name_or_file: str) -> Space:
     try:
         space = Space.model_validate(tables)
     except ValidationError as error:
-        raise UsageError([f"space {name_or_file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from error
+        raise UsageError(
+            [
+                f"space {name_or_file}: {'.'.join(map(str, e['loc']))}: {e['msg']}"
+                for e in error.errors()
+            ]
+        ) from error
     problems = []
     for field, bounds in space.fields.items():
         if field == VARIANT:
-            unknown = [v for v in bounds.choices if v not in VARIANTS or VARIANTS[str(v)].combines_runs]
-            problems += [f"space {name_or_file}: {v!r} is no variant that is trained" for v in unknown]
-            problems += [f"space {name_or_file}: variant takes choices"] if not bounds.choices else []
-            problems += [f"space {name_or_file}: beside variant, name a field to tune"] if len(space.fields) == 1 else []
+            unknown = [
+                v for v in bounds.choices if v not in VARIANTS or VARIANTS[str(v)].combines_runs
+            ]
+            problems += [
+                f"space {name_or_file}: {v!r} is no variant that is trained" for v in unknown
+            ]
+            problems += (
+                [f"space {name_or_file}: variant takes choices"] if not bounds.choices else []
+            )
+            problems += (
+                [f"space {name_or_file}: beside variant, name a field to tune"]
+                if len(space.fields) == 1
+                else []
+            )
         elif field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, n=1, cutoff=0.5)
-            problems.append(f"space {name_or_file}: unknown field {field!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            problems.append(
+                f"space {name_or_file}: unknown field {field!r}"
+                + (f": did you mean {near[0]!r}?" if near else "")
+            )
     if space.variant not in VARIANTS or VARIANTS[space.variant].combines_runs:
         problems.append(f"space {name_or_file}: {space.variant!r} is no variant that is trained")
     if problems:
@@ -127,9 +159,16 @@ def check(space: Space, differences: Mapping[str, Any], layers: int) -> None:
     """Raise UsageError if the settings can't take some corner of the space, or its variant decides a field of it."""
     fixed = set(VARIANTS[space.variant].changes) & set(space.fields)
     if fixed:
-        raise UsageError(f"{', '.join(sorted(fixed))}: the variant {space.variant!r} decides this itself")
-    corners = [{field: _end(bounds, end, layers) for field, bounds in space.fields.items()} for end in ("low", "high")]
-    corners += [{field: choice} for field, bounds in space.fields.items() for choice in bounds.choices]
+        raise UsageError(
+            f"{', '.join(sorted(fixed))}: the variant {space.variant!r} decides this itself"
+        )
+    corners = [
+        {field: _end(bounds, end, layers) for field, bounds in space.fields.items()}
+        for end in ("low", "high")
+    ]
+    corners += [
+        {field: choice} for field, bounds in space.fields.items() for choice in bounds.choices
+    ]
     for corner in corners:
         model = configure(space, differences, corner).model
         if model.frozen_tuning:
@@ -138,7 +177,7 @@ def check(space: Space, differences: Mapping[str, Any], layers: int) -> None:
 
 def configure(space: Space, differences: Mapping[str, Any], params: Mapping[str, Any]) -> RunConfig:
     """The settings of a trial with these parameters."""
-    return resolve(override(differences, params), space.variant)
+    return resolve_config(override(differences, params), space.variant)
 
 
 def suggest(trial: optuna.Trial, space: Space, layers: int) -> dict[str, Any]:
@@ -150,11 +189,17 @@ def suggest(trial: optuna.Trial, space: Space, layers: int) -> dict[str, Any]:
             values[field] = trial.suggest_categorical(field, distribution.choices)
         elif isinstance(distribution, IntDistribution):
             values[field] = trial.suggest_int(
-                field, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+                field,
+                distribution.low,
+                distribution.high,
+                step=distribution.step,
+                log=distribution.log,
             )
         elif isinstance(distribution, FloatDistribution):
             low, high = distribution.low, distribution.high
-            values[field] = trial.suggest_float(field, low, high, step=distribution.step, log=distribution.log)
+            values[field] = trial.suggest_float(
+                field, low, high, step=distribution.step, log=distribution.log
+            )
     return values
 
 
@@ -172,7 +217,10 @@ def grid(space: Space, layers: int, points: int) -> dict[str, list[Any]]:
         elif isinstance(distribution, IntDistribution | FloatDistribution):
             low, high = distribution.low, distribution.high
             steps = [i / max(points - 1, 1) for i in range(points)]
-            each = [low * (high / low) ** s if distribution.log else low + (high - low) * s for s in steps]
+            each = [
+                low * (high / low) ** s if distribution.log else low + (high - low) * s
+                for s in steps
+            ]
             values[field] = sorted({_inside(distribution, v) for v in each})
     return values
 
@@ -182,7 +230,10 @@ def _inside(distribution: IntDistribution | FloatDistribution, value: float) -> 
     if isinstance(distribution, IntDistribution):
         return min(max(round(value), distribution.low), distribution.high)
     if distribution.step is not None:
-        value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
+        value = (
+            distribution.low
+            + round((value - distribution.low) / distribution.step) * distribution.step
+        )
     return min(max(value, distribution.low), distribution.high)
 
 

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
 from optuna.storages.journal import JournalFileBackend
 
 from ablation.core.errors import UsageError
-from ablation.core.locks import wait_for
+from ablation.core.locks import lock
 from ablation.core.state import run_slot
 from ablation.tracking.store import require_sqlite_of, without_password
 
@@ -23,7 +28,11 @@ GRACE_S: Final = 80
 
 def default_url(tracking_uri: str) -> str:
     """`studies.db` beside a local tracking store, else in the current folder."""
-    folder = Path(tracking_uri.removeprefix("sqlite:///")).parent if tracking_uri.startswith("sqlite:///") else Path.cwd()
+    folder = (
+        Path(tracking_uri.removeprefix("sqlite:///")).parent
+        if tracking_uri.startswith("sqlite:///")
+        else Path.cwd()
+    )
     return f"sqlite:///{folder / 'studies.db'}"
 
 
@@ -35,17 +44,26 @@ def open_storage(url: str) -> BaseStorage:
             file.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(file)))
         # Several workers on one SQLite file wait for each other instead of failing.
-        engine: dict[str, Any] = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
+        engine: dict[str, Any] = (
+            {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
+        )
         # Its tables are made by one process at a time, and only a file with all of them can be told from a foreign one.
         # Not under `lock_file`: nothing may be left beside a file that turns out to be somebody else's.
-        with wait_for(run_slot(without_password(url), "", "tables")), warnings.catch_warnings():
+        with lock(run_slot(without_password(url), "", "tables")), warnings.catch_warnings():
             require_sqlite_of("studies", url)
-            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are what a killed worker needs
+            warnings.simplefilter(
+                "ignore", ExperimentalWarning
+            )  # heartbeats are what a killed worker needs
             return RDBStorage(
-                url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,
+                url,
+                engine_kwargs=engine,
+                heartbeat_interval=HEARTBEAT_S,
+                grace_period=GRACE_S,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )  # fmt: skip
-    except Exception as error:  # Optuna, SQLAlchemy, alembic and a missing driver raise a dozen kinds
+            )
+    except (
+        Exception
+    ) as error:  # Optuna, SQLAlchemy, alembic and a missing driver raise a dozen kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"storage {without_password(url)}: can't be used: {first}") from error
 

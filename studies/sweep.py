@@ -22,13 +22,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.core.identity import RunKey, code_digest, libraries
-from ablation.core.locks import POLL_S, wait_for
+from ablation.core.locks import POLL_S, lock
 from ablation.core.state import checkpoints_root
 from ablation.encoders.loading import transformer_layers
 from ablation.runs.request import Preparations
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
-from ablation.tracking.processes import end_orphans, is_alive_here, is_dead, none_left_running, this_process
+from ablation.tracking.orphans import end_orphans, none_left_running
+from ablation.tracking.process_id import is_alive_here, is_dead, this_process
 from ablation.tracking.runs import ended_by_errors, reopen_run, start_run
 from ablation.tracking.store import experiment_id, without_password
 from ablation.training.checkpoints import clear, prune
@@ -37,17 +38,17 @@ from studies.storage import lock_file
 from studies.study import (
     OBJECTIVES,
     REASON,
-    Laid,
-    Request,
+    ResolvedSweep,
+    SweepRequest,
     counts,
-    lay_out,
     open_study,
     params_of,
     queue_grid,
+    resolve_sweep,
     sampler_of,
     wanted_trials,
 )
-from studies.trial import Place, Tell, Trainings, run_trial, slots, track_known
+from studies.trial import Echo, TrialContext, TrialJobs, run_trial, slots, track_known
 
 _PROCESS: Final = "process"
 _RETRIED: Final = "retried"
@@ -55,11 +56,11 @@ _SAME_AS: Final = "same_as"
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """A study after a sweep."""
 
     study: Study
-    laid: Laid
+    laid: ResolvedSweep
     study_run: str
 
 
@@ -67,20 +68,22 @@ class Swept:
 class _Worker:
     """What a process needs to take trials of a study; `layers` are the encoder's."""
 
-    laid: Laid
+    laid: ResolvedSweep
     study: Study
     preparations: Preparations
     layers: int
-    place: Place
-    tell: Tell
+    place: TrialContext
+    tell: Echo
 
 
-def sweep(laid: Laid, tell: Tell) -> Swept:
+def sweep(laid: ResolvedSweep, tell: Echo) -> SweepResult:
     """Carry the study on until it has its trials. Raises UsageError for one that is another study of that name."""
     preparations = Preparations(laid.corpus)
     layers = _layers(laid, preparations)
     check(laid.space, laid.differences, layers)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told in a line; MLflow keeps its traceback
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # a failed trial is told in a line; MLflow keeps its traceback
     study = open_study(laid)
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
@@ -92,7 +95,9 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
         wanted = wanted_trials(laid, layers)
         back = f", {taken} taken back" if taken else ""
         tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done{back}")
-        worker = _Worker(laid, study, preparations, layers, _place(laid, experiment, study_run), tell)
+        worker = _Worker(
+            laid, study, preparations, layers, _place(laid, experiment, study_run), tell
+        )
         deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
         try:
             if laid.request.workers == 1:
@@ -106,7 +111,7 @@ def sweep(laid: Laid, tell: Tell) -> Swept:
             if laid.store.delivery:
                 laid.store.delivery.drain()
             raise
-    return Swept(study, laid, study_run)
+    return SweepResult(study, laid, study_run)
 
 
 def recover(study: Study, *, unknown: bool = True) -> int:
@@ -130,12 +135,20 @@ def recover(study: Study, *, unknown: bool = True) -> int:
     return count
 
 
-def work(request: Request, number: int, threads: int, deadline: float, environment: Mapping[str, str]) -> None:
+def work(
+    request: SweepRequest,
+    number: int,
+    threads: int,
+    deadline: float,
+    environment: Mapping[str, str],
+) -> None:
     """A worker process: takes trials until there are enough. Started by `sweep`, whose `environment` it has."""
     os.environ.update(environment)  # what it was forked from may be older than a change
     torch.set_num_threads(threads)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told in a line; MLflow keeps its traceback
-    laid = lay_out(request)
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # a failed trial is told in a line; MLflow keeps its traceback
+    laid = resolve_sweep(request)
     preparations = Preparations(laid.corpus)
     study = open_study(laid)
     experiment = experiment_id(laid.store, request.experiment or "studies")
@@ -148,7 +161,9 @@ def work(request: Request, number: int, threads: int, deadline: float, environme
 
     place = _place(laid, experiment, study.user_attrs["mlflow_run_id"])
     with sigterm_as_interrupt(), none_left_running(laid.store, experiment):
-        _work(_Worker(laid, study, preparations, _layers(laid, preparations), place, tell), deadline)
+        _work(
+            _Worker(laid, study, preparations, _layers(laid, preparations), place, tell), deadline
+        )
 
 
 def _work(worker: _Worker, deadline: float) -> None:
@@ -199,7 +214,11 @@ def _take(worker: _Worker, lock: FileLock) -> None:
 
 
 def _values(
-    worker: _Worker, trial: optuna.Trial, params: Mapping[str, Any], claims: ExitStack, folders: list[Path]
+    worker: _Worker,
+    trial: optuna.Trial,
+    params: Mapping[str, Any],
+    claims: ExitStack,
+    folders: list[Path],
 ) -> tuple[float, ...]:
     """Pearson and seconds of a trial, trained, or taken from the one that had its parameters before.
 
@@ -208,19 +227,23 @@ def _values(
     laid, place = worker.laid, worker.place
     config = configure(laid.space, laid.differences, params)
     keys = [RunKey(laid.space.variant, split, laid.request.seed) for split in laid.splits]
-    trainings = Trainings(params, config, keys)
+    trainings = TrialJobs(params, config, keys)
     for slot in slots(trainings, place):
-        claims.enter_context(wait_for(slot))
+        claims.enter_context(lock(slot))
         folders.append(checkpoints_root() / slot)
-    if (before := _same(worker.study, trial, params)) is not None:  # a sampler may ask again; the answer is known
+    if (
+        before := _same(worker.study, trial, params)
+    ) is not None:  # a sampler may ask again; the answer is known
         trial.set_user_attr(_SAME_AS, before.number)
         track_known(place, trial.number, before, params)
         return tuple(before.values)
     prune = len(OBJECTIVES[laid.request.objective]) == 1
-    return run_trial(trial, trainings, worker.preparations.get(config), place, worker.tell, prune=prune)
+    return run_trial(
+        trial, trainings, worker.preparations.get(config), place, worker.tell, prune=prune
+    )
 
 
-def _in_processes(laid: Laid, deadline: float) -> None:
+def _in_processes(laid: ResolvedSweep, deadline: float) -> None:
     """Workers side by side, each with its share of the cores. Ctrl-C ends them all.
 
     They are forked from one process that has the libraries loaded and has done nothing with them, where that can be
@@ -232,7 +255,11 @@ def _in_processes(laid: Laid, deadline: float) -> None:
         context.set_forkserver_preload([__name__])
     threads = max(1, torch.get_num_threads() // laid.request.workers)
     processes = [
-        context.Process(target=work, args=(laid.request, number, threads, deadline, dict(os.environ)), name=f"worker-{number}")
+        context.Process(
+            target=work,
+            args=(laid.request, number, threads, deadline, dict(os.environ)),
+            name=f"worker-{number}",
+        )
         for number in range(1, laid.request.workers + 1)
     ]
     with sigterm_as_interrupt():
@@ -249,12 +276,12 @@ def _in_processes(laid: Laid, deadline: float) -> None:
             raise
 
 
-def _layers(laid: Laid, preparations: Preparations) -> int:
+def _layers(laid: ResolvedSweep, preparations: Preparations) -> int:
     config = configure(laid.space, laid.differences, {})
     return len(transformer_layers(preparations.get(config).encoder.model))
 
 
-def _open_run(laid: Laid, study: Study, experiment: str) -> str:
+def _open_run(laid: ResolvedSweep, study: Study, experiment: str) -> str:
     """The study's own MLflow run: made once, found again by the study."""
     known = study.user_attrs.get("mlflow_run_id")
     if known is None:
@@ -264,32 +291,49 @@ def _open_run(laid: Laid, study: Study, experiment: str) -> str:
     return str(known)
 
 
-def _new_run(laid: Laid, experiment: str) -> str:
+def _new_run(laid: ResolvedSweep, experiment: str) -> str:
     below = {names.PARENT: laid.request.parent} if laid.request.parent else {}
-    run = start_run(laid.store, experiment, f"study {laid.study_name}", {names.KIND: names.STUDY, **_tags(laid), **below})
+    run = start_run(
+        laid.store,
+        experiment,
+        f"study {laid.study_name}",
+        {names.KIND: names.STUDY, **_tags(laid), **below},
+    )
     with ended_by_errors(run):
-        run.corpus(replace(laid.corpus, test=None))  # its test rows are not looked at
-        run.params({"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)})
-        run.json(names.ENVIRONMENT_FILE, provenance.environment())
-        run.json("space.json", laid.space.model_dump(mode="json"))
+        run.log_dataset(replace(laid.corpus, test=None))  # its test rows are not looked at
+        run.log_params(
+            {"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)}
+        )
+        run.log_json(names.ENVIRONMENT_FILE, provenance.environment())
+        run.log_json("space.json", laid.space.model_dump(mode="json"))
     run.end("FINISHED")
     return run.run_id
 
 
-def _place(laid: Laid, experiment: str, study_run: str) -> Place:
+def _place(laid: ResolvedSweep, experiment: str, study_run: str) -> TrialContext:
     study = f"{laid.study_name} in {without_password(laid.storage_url)}"
-    parts = {"data": laid.corpus.digest, "code": code_digest(), "libraries": libraries(), "study": study}
-    return Place(laid.store, experiment, study_run, _tags(laid), parts)
+    parts = {
+        "data": laid.corpus.digest,
+        "code": code_digest(),
+        "libraries": libraries(),
+        "study": study,
+    }
+    return TrialContext(laid.store, experiment, study_run, _tags(laid), parts)
 
 
-def _tags(laid: Laid) -> Mapping[str, object]:
+def _tags(laid: ResolvedSweep) -> Mapping[str, object]:
     source = provenance.source()
     return {
-        names.PROFILE: laid.request.profile, names.CORPUS: laid.corpus.name, names.SPLIT: ",".join(laid.splits),
-        names.SYNTHETIC: str(laid.corpus.synthetic).lower(), names.COMMIT: source.commit or "none",
-        names.DIRTY: str(source.dirty).lower(), f"{names.IDENTITY_PART}data": laid.corpus.digest,
-        names.STUDY_NAME: laid.study_name, names.VARIANT: laid.space.variant,
-    }  # fmt: skip
+        names.PROFILE: laid.request.profile,
+        names.CORPUS: laid.corpus.name,
+        names.SPLIT: ",".join(laid.splits),
+        names.SYNTHETIC: str(laid.corpus.synthetic).lower(),
+        names.COMMIT: source.commit or "none",
+        names.DIRTY: str(source.dirty).lower(),
+        f"{names.IDENTITY_PART}data": laid.corpus.digest,
+        names.STUDY_NAME: laid.study_name,
+        names.VARIANT: laid.space.variant,
+    }
 
 
 def _count_done(study: Study) -> int:
@@ -306,7 +350,11 @@ def _same(study: Study, trial: optuna.Trial, params: Mapping[str, Any]) -> Froze
 def _was_retried(study: Study, trial: FrozenTrial) -> bool:
     """Whether the trial was queued again: by `recover`, or by Optuna for a lost heartbeat."""
     others = study.get_trials(deepcopy=False)
-    return any(t.user_attrs.get(_RETRIED) == trial.number or t.system_attrs.get("failed_trial") == trial.number for t in others)
+    return any(
+        t.user_attrs.get(_RETRIED) == trial.number
+        or t.system_attrs.get("failed_trial") == trial.number
+        for t in others
+    )
 
 
 def _line(study: Study, number: int) -> str:
@@ -314,7 +362,8 @@ def _line(study: Study, number: int) -> str:
     trials = study.get_trials(deepcopy=False)
     last = next(trial for trial in trials if trial.number == number)
     params = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in last.params.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in last.params.items()
     )
     values = " and ".join(f"{v:.4f}" for v in last.values or ())
     if _SAME_AS in last.user_attrs:

@@ -13,22 +13,22 @@ from ablation.core.errors import RunError
 from ablation.core.identity import RunKey, identify
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.encoders.sources import encoder_digest
-from ablation.runs.execution import say_damage
-from ablation.runs.reproducer import kept_in
-from ablation.runs.results import keep
+from ablation.runs.execution import warn_corrupt
+from ablation.runs.reproducer import save_reproducer_on_error
+from ablation.runs.results import log_result
 from ablation.tracking import names
 from ablation.tracking.provenance import environment
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store
 from ablation.training.loop import Hooks
 from ablation.training.records import RunRecord
-from ablation.training.train_run import Prepared, check_depth, run_experiment
+from ablation.training.train_run import Prepared, check_depth, train_run
 
-Tell = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class TrialContext:
     """Where trials are tracked: below `study_run` in `experiment`; `tags` are common to all of them.
 
     `parts` are digests of what all of them are made from, the study among it (see `ablation.core.identity`).
@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Trainings:
+class TrialJobs:
     """What a trial trains: the settings that came of `params`, once for each key (one for each split)."""
 
     params: Mapping[str, Any]
@@ -50,15 +50,22 @@ class Trainings:
     keys: Sequence[RunKey]
 
 
-def slots(trainings: Trainings, place: Place) -> list[str]:
+def slots(trainings: TrialJobs, place: TrialContext) -> list[str]:
     """The names of the trainings' files in the state folder, in the order of their keys.
 
     They come from what is trained and not from the trial's number: a trial that was killed is queued
     again under a new one, and goes on from what the first left.
     """
     config = trainings.config
-    parts = {**place.parts, "config": config.digest(), "encoder": _encoder_digest(config.model.encoder)}
-    return [run_slot(place.store.uri, place.experiment, identify(key, parts).digest) for key in trainings.keys]
+    parts = {
+        **place.parts,
+        "config": config.digest(),
+        "encoder": _encoder_digest(config.model.encoder),
+    }
+    return [
+        run_slot(place.store.uri, place.experiment, identify(key, parts).digest)
+        for key in trainings.keys
+    ]
 
 
 @functools.cache
@@ -68,8 +75,14 @@ def _encoder_digest(name: str) -> str:
 
 
 def run_trial(
-    trial: optuna.Trial, trainings: Trainings, prepared: Prepared, place: Place, tell: Tell, *, prune: bool
-) -> tuple[float, float]:  # fmt: skip
+    trial: optuna.Trial,
+    trainings: TrialJobs,
+    prepared: Prepared,
+    place: TrialContext,
+    tell: Echo,
+    *,
+    prune: bool,
+) -> tuple[float, float]:
     """Mean development Pearson over the splits, and the seconds of training, those of killed processes among them.
 
     Goes on after the last epoch that a killed process completed; its slots must be claimed. Test rows
@@ -79,62 +92,97 @@ def run_trial(
     """
     config, first = trainings.config, trainings.keys[0]
     tags = {
-        **place.tags, names.KIND: names.TRIAL, names.VARIANT: first.variant, names.SEED: first.seed,
-        names.TRIAL_NUMBER: trial.number, names.ENCODER: config.model.encoder, names.PARENT: place.study_run,
-    }  # fmt: skip
+        **place.tags,
+        names.KIND: names.TRIAL,
+        names.VARIANT: first.variant,
+        names.SEED: first.seed,
+        names.TRIAL_NUMBER: trial.number,
+        names.ENCODER: config.model.encoder,
+        names.PARENT: place.study_run,
+    }
     tracked = start_run(place.store, place.experiment, f"trial {trial.number}", tags)
     trial.set_user_attr("mlflow_run_id", tracked.run_id)
     try:
-        tracked.params({**config.flat(), **{f"trial.{name}": value for name, value in trainings.params.items()}})
-        tracked.json(names.CONFIG_FILE, config.model_dump(mode="json"))
-        tracked.json(names.ENVIRONMENT_FILE, environment())
+        tracked.log_params(
+            {
+                **config.flat(),
+                **{f"trial.{name}": value for name, value in trainings.params.items()},
+            }
+        )
+        tracked.log_json(names.CONFIG_FILE, config.model_dump(mode="json"))
+        tracked.log_json(names.ENVIRONMENT_FILE, environment())
         check_depth(config.model, prepared)
         records = []
         for key, slot in zip(trainings.keys, slots(trainings, place), strict=True):
-            say_damage(f"trial {trial.number}", checkpoints_root() / slot, tell)
-            hooks = _hooks(trial, tracked, key.split if len(trainings.keys) > 1 else "", tell, prune=prune and key == first)
-            with kept_in(tracked, config, prepared):
-                result = run_experiment(
-                    replace(prepared, test=None), config, key, "", hooks, checkpoints=checkpoints_root() / slot
-                )  # fmt: skip
+            warn_corrupt(f"trial {trial.number}", checkpoints_root() / slot, tell)
+            hooks = _hooks(
+                trial,
+                tracked,
+                key.split if len(trainings.keys) > 1 else "",
+                tell,
+                prune=prune and key == first,
+            )
+            with save_reproducer_on_error(tracked, config, prepared):
+                result = train_run(
+                    replace(prepared, test=None),
+                    config,
+                    key,
+                    "",
+                    hooks,
+                    checkpoints=checkpoints_root() / slot,
+                )
             if key == first:
-                keep(tracked, result)
+                log_result(tracked, result)
             records.append(result.record)
-        pearson, seconds = sum(map(_pearson, records)) / len(records), sum(record.seconds or 0.0 for record in records)
-        tracked.points({"objective/pearson": pearson, "objective/seconds": seconds})
+        pearson, seconds = (
+            sum(map(_pearson, records)) / len(records),
+            sum(record.seconds or 0.0 for record in records),
+        )
+        tracked.log_metrics({"objective/pearson": pearson, "objective/seconds": seconds})
     except optuna.TrialPruned as pruned:
-        tracked.tags({names.TRIAL_STATE: "PRUNED"})
+        tracked.set_tags({names.TRIAL_STATE: "PRUNED"})
         tracked.end("KILLED", str(pruned))
         raise
     except KeyboardInterrupt as interrupt:
         tracked.fail(interrupt)
         raise
     except Exception as error:
-        tracked.tags({names.TRIAL_STATE: "FAIL"})
+        tracked.set_tags({names.TRIAL_STATE: "FAIL"})
         tracked.fail(error)
         raise
-    tracked.tags({names.TRIAL_STATE: "COMPLETE"})
+    tracked.set_tags({names.TRIAL_STATE: "COMPLETE"})
     tracked.end("FINISHED")
     return pearson, seconds
 
 
-def track_known(place: Place, number: int, before: FrozenTrial, params: Mapping[str, Any]) -> None:
+def track_known(
+    place: TrialContext, number: int, before: FrozenTrial, params: Mapping[str, Any]
+) -> None:
     """The MLflow run of a trial whose parameters an earlier one already had: its values, and which one it was."""
-    tags = {**place.tags, names.KIND: names.TRIAL, names.TRIAL_NUMBER: number, names.PARENT: place.study_run}
+    tags = {
+        **place.tags,
+        names.KIND: names.TRIAL,
+        names.TRIAL_NUMBER: number,
+        names.PARENT: place.study_run,
+    }
     tracked = start_run(place.store, place.experiment, f"trial {number}", tags)
-    tracked.json(names.ENVIRONMENT_FILE, environment())
-    tracked.params({f"trial.{name}": value for name, value in params.items()})
-    tracked.points(dict(zip(("objective/pearson", "objective/seconds"), before.values, strict=False)))
-    tracked.tags({names.TRIAL_STATE: "COMPLETE", names.SAME_AS: before.number})
+    tracked.log_json(names.ENVIRONMENT_FILE, environment())
+    tracked.log_params({f"trial.{name}": value for name, value in params.items()})
+    tracked.log_metrics(
+        dict(zip(("objective/pearson", "objective/seconds"), before.values, strict=False))
+    )
+    tracked.set_tags({names.TRIAL_STATE: "COMPLETE", names.SAME_AS: before.number})
     tracked.end("FINISHED")
 
 
-def _hooks(trial: optuna.Trial, tracked: TrackedRun, split: str, tell: Tell, *, prune: bool) -> Hooks:
+def _hooks(
+    trial: optuna.Trial, tracked: TrackedRun, split: str, tell: Echo, *, prune: bool
+) -> Hooks:
     prefix = f"{split.replace(':', '-').replace('+', '-')}/" if split else ""
     pruning = _Pruning(trial) if prune else None
 
     def on_point(values: Mapping[str, float], step: int) -> None:
-        tracked.points({f"{prefix}{name}": value for name, value in values.items()}, step)
+        tracked.log_metrics({f"{prefix}{name}": value for name, value in values.items()}, step)
         if pruning and "dev/pearson" in values:
             pruning.hear(values["dev/pearson"], step)
 
@@ -143,7 +191,7 @@ def _hooks(trial: optuna.Trial, tracked: TrackedRun, split: str, tell: Tell, *, 
             pruning.obey(epoch)
 
     def on_resume(epoch: int) -> None:
-        tracked.tags({names.RESUMED: epoch})
+        tracked.set_tags({names.RESUMED: epoch})
         tell(f"trial {trial.number}: goes on after epoch {epoch}")
         if pruning:
             pruning.obey(epoch)
@@ -171,7 +219,9 @@ class _Pruning:
     def obey(self, epoch: int) -> None:
         """Raises TrialPruned if that was said of the epoch."""
         if self._is_over:
-            raise optuna.TrialPruned(f"pruned after epoch {epoch} with a development Pearson of {self._pearson:.4f}")
+            raise optuna.TrialPruned(
+                f"pruned after epoch {epoch} with a development Pearson of {self._pearson:.4f}"
+            )
 
 
 def _pearson(record: RunRecord) -> float:

@@ -26,17 +26,27 @@ from unittest.mock import patch
 PATIENCE_S: Final = 300.0
 #: What every command loads sooner or later.
 LOADED: Final = (
-    "ablation.cli.main", "ablation.runs.runner", "studies.sweep", "studies.curves", "mlflow.store.tracking.sqlalchemy_store",
-    "transformers.models.auto.modeling_auto", "transformers.models.xlm_roberta.modeling_xlm_roberta",
-    "transformers.models.auto.tokenization_auto", "transformers.tokenization_utils_tokenizers",
-)  # fmt: skip
+    "ablation.cli.main",
+    "ablation.runs.runner",
+    "studies.sweep",
+    "studies.curves",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.xlm_roberta.modeling_xlm_roberta",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.tokenization_utils_tokenizers",
+)
 
 
 class Command:
     """A command that runs, as `subprocess.Popen` has it; `terminal` is the path of one to write to instead of a pipe."""
 
     def __init__(
-        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, terminal: str | None = None
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        terminal: str | None = None,
     ) -> None:
         scratch = Path(mkdtemp(prefix="command-", dir=folder))
         self._errors = scratch / "stderr"
@@ -47,7 +57,9 @@ class Command:
             self._fd = os.open(output, os.O_RDONLY | os.O_NONBLOCK)
         given = {**os.environ, **(environment or {})}
         errors = terminal or str(self._errors)
-        self._process = fork_context().Process(target=_carry_out, args=(list(arguments), str(folder), given, output, errors))
+        self._process = fork_context().Process(
+            target=_carry_out, args=(list(arguments), str(folder), given, output, errors)
+        )
         self._process.start()
         self._text = b""
 
@@ -81,7 +93,9 @@ class Command:
             seen.append(line)
             if text in line:
                 return
-        raise AssertionError(f"{text!r} was never said:\n" + "\n".join(seen) + self._errors.read_text("utf-8"))
+        raise AssertionError(
+            f"{text!r} was never said:\n" + "\n".join(seen) + self._errors.read_text("utf-8")
+        )
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -108,7 +122,9 @@ class Command:
         assert self._fd is not None
         while True:
             # Until it has opened its end the pipe looks as if it had ended.
-            ready, _, _ = select.select([self._fd, self._process.sentinel], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select(
+                [self._fd, self._process.sentinel], [], [], max(0.0, deadline - time.monotonic())
+            )
             assert ready, f"process {self.pid} said nothing for {PATIENCE_S:.0f} s"
             if self._fd in ready and (part := os.read(self._fd, 65536)):
                 self._text += part
@@ -118,7 +134,9 @@ class Command:
             time.sleep(0.02)
 
 
-def completed(arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+def completed(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
     """Exit code, output and errors of a command that was left to end by itself."""
     command = Command(arguments, folder, environment)
     output, errors = command.communicate()
@@ -149,7 +167,9 @@ def fork_context() -> ForkServerContext:
     return context
 
 
-def _carry_out(arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str) -> None:
+def _carry_out(
+    arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str
+) -> None:
     """In the forked process: what `python -m ablation` does."""
     os.setsid()
     os.chdir(folder)
@@ -159,7 +179,9 @@ def _carry_out(arguments: list[str], folder: str, environment: dict[str, str], o
         fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(fd, number)
         os.close(fd)
-    streams: Any = [io.TextIOWrapper(os.fdopen(n, "wb"), encoding="utf-8", line_buffering=True) for n in (1, 2)]
+    streams: Any = [
+        io.TextIOWrapper(os.fdopen(n, "wb"), encoding="utf-8", line_buffering=True) for n in (1, 2)
+    ]
     sys.stdout, sys.stderr = streams
     sys.argv = ["ablation", *arguments]
     from ablation.cli.main import main

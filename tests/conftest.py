@@ -9,8 +9,12 @@ from pathlib import Path
 # Before the libraries are imported: none of them may ask the network for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes of every server, for evaluations of language models
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the package sets it; tests run side by side
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
+    "false"  # seven processes of every server, for evaluations of language models
+)
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as the package sets it; tests run side by side
 for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
     os.environ.pop(name, None)
 
@@ -40,7 +44,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.fixture(scope="session")
 def mint() -> Path:
     if not (MINT / "train.csv").is_file():
-        pytest.skip(f"MINT is not part of the repository; put its train.csv and test.csv into {MINT}")
+        pytest.skip(
+            f"MINT is not part of the repository; put its train.csv and test.csv into {MINT}"
+        )
     return MINT
 
 
@@ -61,7 +67,11 @@ def write_corpus(folder: Path, train: Sequence[Row], test: Sequence[Row] | None 
 def some_rows(count: int, languages: Sequence[str], start: int = 0) -> list[Row]:
     """`count` different rows for each language, with labels from 1 to 5 that depend on the text."""
     return [
-        (f"{language} post number {start + i} {'love ' * (i % 5)}".strip(), 1.0 + (i % 5) * 0.9, language)
+        (
+            f"{language} post number {start + i} {'love ' * (i % 5)}".strip(),
+            1.0 + (i % 5) * 0.9,
+            language,
+        )
         for i in range(count)
         for language in languages
     ]
@@ -90,7 +100,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ablation.tracking.store import open_store
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    assert open_store(f"sqlite:///{file}").client  # a store that nothing was asked of has no tables yet
+    assert open_store(
+        f"sqlite:///{file}"
+    ).client  # a store that nothing was asked of has no tables yet
     return file
 
 
@@ -112,7 +124,11 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a browser; absent, a test skips and says how to get one, and in CI it fails."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if found is None:
         message = "no Chromium: on Debian, apt-get install chromium"
         if os.environ.get("CI"):

@@ -15,10 +15,10 @@ import torch
 from ablation.bench.subprocesses import run_command
 from ablation.bench.synthetic_runs import finish, request, write_corpus
 from ablation.bench.table import Row
-from ablation.config.schema import resolve
+from ablation.config.schema import resolve_config
 from ablation.data.corpus import load_corpus
 from ablation.data.splits import make_split, parse_splits
-from ablation.runs.request import Request
+from ablation.runs.request import RunRequest
 from ablation.training.batching import by_length, collate, epoch_batches
 from ablation.training.evaluation import EVALUATION_BATCH, scores
 from ablation.training.loop import prediction_table
@@ -47,7 +47,9 @@ class Stage:
         """k where seconds grow as rows to the power of k, between the two largest sizes; NaN for one size."""
         if len(self.rows) < 2:
             return math.nan
-        return math.log(self.seconds[-1] / self.seconds[-2]) / math.log(self.rows[-1] / self.rows[-2])
+        return math.log(self.seconds[-1] / self.seconds[-2]) / math.log(
+            self.rows[-1] / self.rows[-2]
+        )
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,38 @@ def measure_growth(
         stages = by_rows(Path(folder) / "rows", rows, encoder)
         steps = list(by_runs(Path(folder) / "runs", runs, *corpus_rows))
     found = [
-        Row("growth", f"{stage.name}: k, where {max(rows):,} rows take rows^k", (stage.exponent,), "", "at most", MOST_EXPONENT,
-            parts={"rows": stage.rows, "seconds": stage.seconds})
+        Row(
+            "growth",
+            f"{stage.name}: k, where {max(rows):,} rows take rows^k",
+            (stage.exponent,),
+            "",
+            "at most",
+            MOST_EXPONENT,
+            parts={"rows": stage.rows, "seconds": stage.seconds},
+        )
         for stage in stages
-    ]  # fmt: skip
+    ]
     last = steps[-1]
-    for name, seconds in (("planning", last.planning), ("resuming", last.resuming), ("reporting", last.reporting)):
-        parts = {"runs": [step.runs for step in steps], "seconds": [getattr(step, name) for step in steps]}
-        found.append(Row("growth", f"{name} with {last.runs:,} runs", (seconds,), "s", "at most", RUNS_TARGET_S, parts=parts))
+    for name, seconds in (
+        ("planning", last.planning),
+        ("resuming", last.resuming),
+        ("reporting", last.reporting),
+    ):
+        parts = {
+            "runs": [step.runs for step in steps],
+            "seconds": [getattr(step, name) for step in steps],
+        }
+        found.append(
+            Row(
+                "growth",
+                f"{name} with {last.runs:,} runs",
+                (seconds,),
+                "s",
+                "at most",
+                RUNS_TARGET_S,
+                parts=parts,
+            )
+        )
     return found
 
 
@@ -94,7 +120,10 @@ def by_rows(folder: Path, sizes: Sequence[int] = ROWS, encoder: str = "bundled")
 
 
 def by_runs(
-    folder: Path, counts: Sequence[int] = RUNS, train_rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS
+    folder: Path,
+    counts: Sequence[int] = RUNS,
+    train_rows: int = TRAIN_ROWS,
+    test_rows: int = TEST_ROWS,
 ) -> Iterator[WithRuns]:
     """The commands at each of `counts` finished runs (multiples of ten), one experiment that grows; as each is measured.
 
@@ -106,12 +135,14 @@ def by_runs(
         asked = request(corpus, f"sqlite:///{folder / 'mlflow.db'}", count)
         finish(asked)
         planning = run_command(["plan", *_arguments(asked)], folder, asked.tracking_uri)
-        resuming = run_command(["run", *_arguments(asked), "--report", "false"], folder, asked.tracking_uri)
+        resuming = run_command(
+            ["run", *_arguments(asked), "--report", "false"], folder, asked.tracking_uri
+        )
         yield WithRuns(count, planning, resuming, _report(folder, asked))
 
 
 def _stages(corpus: Path, encoder: str) -> Iterator[tuple[str, float]]:
-    config = resolve({"model.encoder": encoder})
+    config = resolve_config({"model.encoder": encoder})
     with _clock() as seconds:
         loaded = load_corpus(str(corpus))
     yield "read and check", seconds()
@@ -144,7 +175,7 @@ def _clock() -> Iterator[Callable[[], float]]:
     ended = time.perf_counter()
 
 
-def _arguments(asked: Request) -> list[str]:
+def _arguments(asked: RunRequest) -> list[str]:
     chosen = {
         "data": asked.data,
         "profile": asked.profile,
@@ -155,6 +186,8 @@ def _arguments(asked: Request) -> list[str]:
     return [part for name, value in chosen.items() for part in (f"--{name}", value)]
 
 
-def _report(folder: Path, asked: Request) -> float:
+def _report(folder: Path, asked: RunRequest) -> float:
     """Seconds of the command, a process of its own: this package knows nothing of reports."""
-    return run_command(["report", "--out", str(folder / "report"), "--log", "false"], folder, asked.tracking_uri)
+    return run_command(
+        ["report", "--out", str(folder / "report"), "--log", "false"], folder, asked.tracking_uri
+    )

@@ -37,9 +37,21 @@ def measure_memory(data: str, config: RunConfig, rounds: int) -> list[Row]:
         for contender, found in peaks.items():
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 found.append(pool.submit(peak_bytes, contender, data, config).result())
-    parts = {f"{name}_mib": [round(peak / 2**20) for peak in found] for name, found in peaks.items()}
+    parts = {
+        f"{name}_mib": [round(peak / 2**20) for peak in found] for name, found in peaks.items()
+    }
     what = "peak memory of a training step against the Trainer at its best"
-    return [Row("memory", what, ratios(peaks["ours"], peaks["best"]), "x", "at most", TARGET, parts=parts)]
+    return [
+        Row(
+            "memory",
+            what,
+            ratios(peaks["ours"], peaks["best"]),
+            "x",
+            "at most",
+            TARGET,
+            parts=parts,
+        )
+    ]
 
 
 def peak_bytes(contender: Contender, data: str, config: RunConfig) -> int:
@@ -62,5 +74,9 @@ def peak_bytes(contender: Contender, data: str, config: RunConfig) -> int:
 
 def _status(field: str) -> int:
     """Bytes, from /proc/self/status."""
-    line = next(line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(field))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines()
+        if line.startswith(field)
+    )
     return 1024 * int(line.split()[1])

@@ -37,7 +37,9 @@ class _ForPipeline(PreTrainedModel):
         super().__init__(config)
         self.regressor = regressor
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         return {"logits": self.regressor(input_ids, attention_mask)["logits"].unsqueeze(-1)}
 
 
@@ -57,19 +59,36 @@ def measure_prediction(workload: Workload, rounds: int) -> list[Row]:
         seconds, expected = _theirs(theirs, workload, texts, size)
         others.append(len(texts) / seconds)
         if (apart := float(np.abs(predicted - expected).max())) > _ROUNDING:
-            raise RunError(f"the pipeline's predictions differ by {apart:.2g}: there is nothing to compare")
-    what = f"prediction, texts a second against transformers.pipeline (batches of {size}, its fastest)"
-    parts = {"texts_per_second": {"ours": mine, "pipeline": others}, "batch_size": size, "matrix_rate": rates}
-    per_text = floating_point_operations(workload) / 3 / len(texts)  # on the way up only: a third of training's
-    ceiling = np.median([rate / per_text / other for rate, other in zip(rates, others, strict=True)])
+            raise RunError(
+                f"the pipeline's predictions differ by {apart:.2g}: there is nothing to compare"
+            )
+    what = (
+        f"prediction, texts a second against transformers.pipeline (batches of {size}, its fastest)"
+    )
+    parts = {
+        "texts_per_second": {"ours": mine, "pipeline": others},
+        "batch_size": size,
+        "matrix_rate": rates,
+    }
+    per_text = (
+        floating_point_operations(workload) / 3 / len(texts)
+    )  # on the way up only: a third of training's
+    ceiling = np.median(
+        [rate / per_text / other for rate, other in zip(rates, others, strict=True)]
+    )
     told = f"{ceiling:.3g}x if predicting were nothing but matrix products"
     return [Row("prediction", what, ratios(mine, others), "x", "at least", TARGET, told, parts)]
 
 
-def _ours(model: IntimacyRegressor, workload: Workload, texts: Sequence[str]) -> tuple[float, np.ndarray]:
+def _ours(
+    model: IntimacyRegressor, workload: Workload, texts: Sequence[str]
+) -> tuple[float, np.ndarray]:
     prepared = workload.prepared
     began = time.perf_counter()
-    ids = [prepared.vocabulary.translate(each) for each in tokenise(texts, prepared.encoder, workload.config)]
+    ids = [
+        prepared.vocabulary.translate(each)
+        for each in tokenise(texts, prepared.encoder, workload.config)
+    ]
     nothing = np.zeros(len(ids))
     predicted = predict(model, Texts(ids, nothing, nothing.astype(np.int64), np.arange(len(ids))))
     return time.perf_counter() - began, predicted
@@ -78,14 +97,27 @@ def _ours(model: IntimacyRegressor, workload: Workload, texts: Sequence[str]) ->
 def _pipeline(workload: Workload) -> Any:
     model: Any = _ForPipeline(padded_regressor(workload))
     make: Any = pipeline
-    transformers_logging.set_verbosity(CRITICAL)  # it would name every model that it knows, since it does not know this one
-    return make("text-classification", model=model.eval(), tokenizer=workload.prepared.encoder.tokenizer, device=choose_device())
+    transformers_logging.set_verbosity(
+        CRITICAL
+    )  # it would name every model that it knows, since it does not know this one
+    return make(
+        "text-classification",
+        model=model.eval(),
+        tokenizer=workload.prepared.encoder.tokenizer,
+        device=choose_device(),
+    )
 
 
-def _theirs(pipe: Any, workload: Workload, texts: Sequence[str], batch_size: int) -> tuple[float, np.ndarray]:
+def _theirs(
+    pipe: Any, workload: Workload, texts: Sequence[str], batch_size: int
+) -> tuple[float, np.ndarray]:
     prefixed = [workload.config.model.prefix + text for text in texts]
     began = time.perf_counter()
     found = pipe(
-        prefixed, batch_size=batch_size, function_to_apply="none", truncation=True, max_length=workload.config.data.max_tokens
+        prefixed,
+        batch_size=batch_size,
+        function_to_apply="none",
+        truncation=True,
+        max_length=workload.config.data.max_tokens,
     )
     return time.perf_counter() - began, np.array([each["score"] for each in found])

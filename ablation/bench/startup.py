@@ -45,6 +45,20 @@ def measure_start_up(times: int, plan: Sequence[str] = ()) -> list[Row]:
         helps, first, again = start_up(Path(folder), times, plan)
     return [
         Row("startup", "`ablation --help`", helps.seconds, "s", "at most", HELP_TARGET_S),
-        Row("startup", "`ablation plan` on the demo, nothing measured before", first.seconds, "s", "at most", PLAN_TARGET_S),
-        Row("startup", "`ablation plan` on the demo, again", again.seconds, "s", "at most", PLAN_TARGET_S),
+        Row(
+            "startup",
+            "`ablation plan` on the demo, nothing measured before",
+            first.seconds,
+            "s",
+            "at most",
+            PLAN_TARGET_S,
+        ),
+        Row(
+            "startup",
+            "`ablation plan` on the demo, again",
+            again.seconds,
+            "s",
+            "at most",
+            PLAN_TARGET_S,
+        ),
     ]

@@ -20,7 +20,11 @@ def run_command(arguments: Sequence[str], folder: Path, store: str | None = None
     }
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "ablation", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "ablation", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise RunError(f"ablation {' '.join(arguments)} failed: {done.stderr.strip()[-300:]}")

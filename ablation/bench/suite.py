@@ -14,13 +14,17 @@ TARGET: Final = 0.6
 SPLITS: Final = ("dev1", "dev2")
 
 
-def measure_suite(data: str, profile: str, rounds: int, variants: str = "table3", splits: Sequence[str] = SPLITS) -> list[Row]:
+def measure_suite(
+    data: str, profile: str, rounds: int, variants: str = "table3", splits: Sequence[str] = SPLITS
+) -> list[Row]:
     """Seconds of the whole over the sum of the single commands; each in a store and a state folder of its own."""
     single = [name for name in parse_variants(variants) if not VARIANTS[name].combines_runs]
     wholes, sums = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            wholes.append(_seconds(Path(folder) / "whole", data, profile, [(variants, ",".join(splits))]))
+            wholes.append(
+                _seconds(Path(folder) / "whole", data, profile, [(variants, ",".join(splits))])
+            )
             one_by_one = [(variant, split) for split in splits for variant in single]
             sums.append(_seconds(Path(folder) / "single", data, profile, one_by_one))
     parts = {"whole_s": wholes, "one_by_one_s": sums}
@@ -40,7 +44,19 @@ def _seconds(folder: Path, data: str, profile: str, asked: Sequence[tuple[str, s
     open_store(uri)  # making a store's tables is not what is compared
     return sum(
         run_command(
-            ["run", "--data", data, "--profile", profile, "--variants", variants, "--splits", splits, "--report", "false"],
+            [
+                "run",
+                "--data",
+                data,
+                "--profile",
+                profile,
+                "--variants",
+                variants,
+                "--splits",
+                splits,
+                "--report",
+                "false",
+            ],
             folder,
             uri,
         )

@@ -16,8 +16,8 @@ from ablation.data.languages import ordered
 from ablation.data.seeding import seed_for
 from ablation.data.splits import Split, make_split
 from ablation.runs.plan import PlannedRun
-from ablation.runs.request import Planned, Request, lay_out
-from ablation.runs.results import keep
+from ablation.runs.request import ResolvedRun, RunRequest, resolve_run
+from ablation.runs.results import log_result
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import experiment_id
@@ -41,34 +41,52 @@ def write_corpus(folder: Path, train_rows: int, test_rows: int) -> None:
             writer = csv.writer(file)
             writer.writerow(["text", "label", "language"])
             # Languages in turns, so that few rows have all of them too.
-            in_turns = frame.sort_values("text").groupby("language").cumcount().sort_values(kind="stable").index
-            for number, row in zip(range(rows), itertools.cycle(frame.loc[in_turns].itertuples(index=False)), strict=False):
+            in_turns = (
+                frame.sort_values("text")
+                .groupby("language")
+                .cumcount()
+                .sort_values(kind="stable")
+                .index
+            )
+            for number, row in zip(
+                range(rows),
+                itertools.cycle(frame.loc[in_turns].itertuples(index=False)),
+                strict=False,
+            ):
                 writer.writerow([f"{row.text} {number}", row.label, row.language])
 
 
-def request(corpus: Path, store: str, runs: int) -> Request:
+def request(corpus: Path, store: str, runs: int) -> RunRequest:
     """The ablation that has so many runs, a multiple of ten."""
     seeds = runs // (len(VARIANTS) * len(SPLITS))
-    return Request(
-        data=str(corpus), profile="smoke", variants=",".join(VARIANTS), splits=",".join(SPLITS), seeds=f"0-{seeds - 1}",
+    return RunRequest(
+        data=str(corpus),
+        profile="smoke",
+        variants=",".join(VARIANTS),
+        splits=",".join(SPLITS),
+        seeds=f"0-{seeds - 1}",
         tracking_uri=store,
-    )  # fmt: skip
+    )
 
 
-def finish(asked: Request) -> int:
+def finish(asked: RunRequest) -> int:
     """Write every run of `asked` that has not finished as if it had; returns how many."""
-    planned = lay_out(asked)
+    planned = resolve_run(asked)
     experiment = experiment_id(planned.store, asked.experiment or "ablation")
     splits = {name: make_split(planned.corpus, name, 0) for name in SPLITS}
     common: dict[str, object] = {
-        names.PROFILE: asked.profile, names.CORPUS: planned.corpus.name, names.SYNTHETIC: "false",
-        f"{names.IDENTITY_PART}data": planned.corpus.digest, names.COMMIT: "none", names.DIRTY: "false",
-    }  # fmt: skip
+        names.PROFILE: asked.profile,
+        names.CORPUS: planned.corpus.name,
+        names.SYNTHETIC: "false",
+        f"{names.IDENTITY_PART}data": planned.corpus.digest,
+        names.COMMIT: "none",
+        names.DIRTY: "false",
+    }
     suite = start_run(planned.store, experiment, "made up", {names.KIND: names.SUITE, **common})
-    suite.json(names.ENVIRONMENT_FILE, {"host": "made up"})
-    suite.frame(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
+    suite.log_json(names.ENVIRONMENT_FILE, {"host": "made up"})
+    suite.log_table(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
     if planned.corpus.test is not None:
-        suite.frame(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
+        suite.log_table(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
     left = [run for run in planned.runs if not run.is_reused]
     for run in left:
         _finish(planned, run, splits[run.key.split], common, experiment, suite)
@@ -77,39 +95,68 @@ def finish(asked: Request) -> int:
 
 
 def _finish(
-    planned: Planned, run: PlannedRun, split: Split, common: dict[str, object], experiment: str, suite: TrackedRun
+    planned: ResolvedRun,
+    run: PlannedRun,
+    split: Split,
+    common: dict[str, object],
+    experiment: str,
+    suite: TrackedRun,
 ) -> None:
     assert run.config is not None
-    identity = {f"{names.IDENTITY_PART}{name}": digest for name, digest in run.identity.parts.items()}
+    identity = {
+        f"{names.IDENTITY_PART}{name}": digest for name, digest in run.identity.parts.items()
+    }
     tags: dict[str, object] = {
-        names.KIND: names.RUN, names.VARIANT: run.key.variant, names.SPLIT: run.key.split, names.SEED: run.key.seed,
-        names.IDENTITY: run.identity.digest, names.ENCODER: run.config.model.encoder, **common, **identity,
-    }  # fmt: skip
+        names.KIND: names.RUN,
+        names.VARIANT: run.key.variant,
+        names.SPLIT: run.key.split,
+        names.SEED: run.key.seed,
+        names.IDENTITY: run.identity.digest,
+        names.ENCODER: run.config.model.encoder,
+        **common,
+        **identity,
+    }
     tracked = start_run(planned.store, experiment, str(run.key), tags, parent=suite)
-    tracked.params(run.config.flat())
-    tracked.json(names.CONFIG_FILE, run.config.model_dump(mode="json"))
+    tracked.log_params(run.config.flat())
+    tracked.log_json(names.CONFIG_FILE, run.config.model_dump(mode="json"))
     result = _result(planned.corpus, run, split)
     steps = np.arange(1, EPOCHS * POINTS_AN_EPOCH + 1)
-    curve = pd.DataFrame({"step": steps, "name": "train/pearson", "value": 0.8 - np.exp(-steps / 30)})
+    curve = pd.DataFrame(
+        {"step": steps, "name": "train/pearson", "value": 0.8 - np.exp(-steps / 30)}
+    )
     for name in ("train/pearson", "train/loss", "lr/encoder", "lr/head"):
-        tracked.points({name: float(curve["value"].iloc[-1])}, int(steps[-1]))
-    keep(tracked, result)
-    tracked.frame(names.CURVES, curve)
+        tracked.log_metrics({name: float(curve["value"].iloc[-1])}, int(steps[-1]))
+    log_result(tracked, result)
+    tracked.log_table(names.CURVES, curve)
     tracked.end("FINISHED")
 
 
 def _result(corpus: Corpus, run: PlannedRun, split: Split) -> Result:
     """Predictions that are the labels plus noise, and their scores."""
-    rng = np.random.default_rng(seed_for("made up", run.key.seed, *run.key.variant.encode(), len(run.key.split)))
+    rng = np.random.default_rng(
+        seed_for("made up", run.key.seed, *run.key.variant.encode(), len(run.key.split))
+    )
     dev = _predictions(corpus.train.iloc[split.dev], rng)
     test = None if corpus.test is None else _predictions(corpus.test, rng)
     seen = [language for language in corpus.training_languages if language not in split.unseen]
     record = RunRecord(
-        variant=run.key.variant, split=run.key.split, seed=run.key.seed, identity=run.identity.digest, best_epoch=EPOCHS,
-        collapsed=False, unseen_in_training=tuple(ordered(set(split.unseen))), dev=scores(dev, seen),
-        test=test_scores(test, corpus), steps=EPOCHS * POINTS_AN_EPOCH, seconds=60.0, tokens_per_second=1000.0,
-        parameters_total=100, parameters_trainable=100, layers_total=4, layers_frozen=0,
-    )  # fmt: skip
+        variant=run.key.variant,
+        split=run.key.split,
+        seed=run.key.seed,
+        identity=run.identity.digest,
+        best_epoch=EPOCHS,
+        collapsed=False,
+        unseen_in_training=tuple(ordered(set(split.unseen))),
+        dev=scores(dev, seen),
+        test=test_scores(test, corpus),
+        steps=EPOCHS * POINTS_AN_EPOCH,
+        seconds=60.0,
+        tokens_per_second=1000.0,
+        parameters_total=100,
+        parameters_trainable=100,
+        layers_total=4,
+        layers_frozen=0,
+    )
     return Result(record, dev, test)
 
 

@@ -37,7 +37,9 @@ class Row:
         """Whether the median reaches the target; None where there is none."""
         if self.target is None:
             return None
-        return self.median >= self.target if self.bound == "at least" else self.median <= self.target
+        return (
+            self.median >= self.target if self.bound == "at least" else self.median <= self.target
+        )
 
 
 COLUMNS: Final = ("what", "measured", "rounds", "to reach", "", "at best here")
@@ -46,7 +48,9 @@ COLUMNS: Final = ("what", "measured", "rounds", "to reach", "", "at best here")
 def cells(row: Row) -> tuple[str, ...]:
     """The row's texts, for `COLUMNS`."""
     low, high = min(row.values), max(row.values)
-    spread = f"{_number(low, row.unit)} to {_number(high, row.unit)}" if len(row.values) > 1 else "one"
+    spread = (
+        f"{_number(low, row.unit)} to {_number(high, row.unit)}" if len(row.values) > 1 else "one"
+    )
     target = "" if row.target is None else f"{_SIGNS[row.bound]} {_number(row.target, row.unit)}"
     verdict = {None: "", True: "met", False: "not met"}[row.is_met]
     return (row.what, _number(row.median, row.unit), spread, target, verdict, row.floor)
@@ -55,13 +59,20 @@ def cells(row: Row) -> tuple[str, ...]:
 def as_markdown(rows: Sequence[Row], caption: str) -> str:
     """The whole table, with `caption` above it."""
     lines = [caption, "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 
 def as_json(rows: Sequence[Row]) -> str:
     """The rows with all that they were made of."""
-    return json.dumps([{**asdict(row), "median": row.median, "met": row.is_met} for row in rows], indent=2) + "\n"
+    return (
+        json.dumps(
+            [{**asdict(row), "median": row.median, "met": row.is_met} for row in rows], indent=2
+        )
+        + "\n"
+    )
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:

@@ -43,7 +43,14 @@ def measure_tracking(workload: Workload, rounds: int) -> list[Row]:
         with loopback_server(Path(folder)) as address:
             found["a loopback server"] = [overhead(workload, address) for _ in range(rounds)]
     return [
-        Row("tracking", f"tracking's share of training time, {store}", tuple(shares), "%", "at most", TARGET)
+        Row(
+            "tracking",
+            f"tracking's share of training time, {store}",
+            tuple(shares),
+            "%",
+            "at most",
+            TARGET,
+        )
         for store, shares in found.items()
     ]
 
@@ -61,15 +68,20 @@ def overhead(workload: Workload, uri: str) -> float:
         in_hooks += time.perf_counter() - began
 
     def on_point(values: Mapping[str, float], step: int) -> None:
-        timed(lambda: tracked.points(values, step))
+        timed(lambda: tracked.log_metrics(values, step))
 
     threads_before, began = _others(tracked), time.perf_counter()
     try:
         fit(
-            model, workload.texts, workload.texts.take(np.arange(1)),
-            optimisation=workload.config.optimisation.model_copy(update={"epochs": 1}), loss=workload.config.loss, seed=0,
-            dev_scores=lambda predictions: {"pearson": 0.0}, hooks=Hooks(on_point=on_point),
-        )  # fmt: skip
+            model,
+            workload.texts,
+            workload.texts.take(np.arange(1)),
+            optimisation=workload.config.optimisation.model_copy(update={"epochs": 1}),
+            loss=workload.config.loss,
+            seed=0,
+            dev_scores=lambda predictions: {"pearson": 0.0},
+            hooks=Hooks(on_point=on_point),
+        )
         seconds = time.perf_counter() - began
         threads = _others(tracked) - threads_before
     finally:
@@ -79,7 +91,11 @@ def overhead(workload: Workload, uri: str) -> float:
 
 def _others(tracked: TrackedRun) -> float:
     """Processor seconds of this process's Python threads but the one that asks and those that train: they are tracking's."""
-    others = {thread.native_id for thread in threading.enumerate() if not thread.name.startswith(parallel.NAME)}
+    others = {
+        thread.native_id
+        for thread in threading.enumerate()
+        if not thread.name.startswith(parallel.NAME)
+    }
     mine = others - {threading.get_native_id()}
     return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id in mine)
 
@@ -91,19 +107,40 @@ def loopback_server(folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     backend = f"sqlite:///{folder / 'server.db'}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(folder / "artifacts")]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        backend,
+        "--host",
+        "127.0.0.1",
+    ]
+    command += [
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     address = f"http://127.0.0.1:{port}"
     # Seven more processes, for evaluations of language models, which would only take the cores from what is measured.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("w") as log, subprocess.Popen(
-        command, stdout=log, stderr=log, env=environment, start_new_session=True
-    ) as process:  # fmt: skip
+    with (
+        (folder / "server.log").open("w") as log,
+        subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        ) as process,
+    ):
         try:
             deadline = time.monotonic() + _SERVER_PATIENCE_S
             while not _answers(address):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RunError(f"no MLflow server came up on {address}; its log: {folder / 'server.log'}")
+                    raise RunError(
+                        f"no MLflow server came up on {address}; its log: {folder / 'server.log'}"
+                    )
                 time.sleep(0.2)
             yield address
         finally:

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
 from transformers.data.data_collator import DataCollatorWithPadding
 from transformers.trainer_utils import set_seed
 
@@ -55,7 +62,10 @@ class PaddedRegressor(nn.Module):
             self.head.bias.fill_(label_mean)
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (texts, width); the mean squared error where `labels` (texts,) are given."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -65,12 +75,18 @@ class PaddedRegressor(nn.Module):
             mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
             sentence = (hidden * mask).sum(1) / mask.sum(1)
         logits = self.head(sentence).squeeze(-1).float()
-        return {"logits": logits} if labels is None else {"loss": nn.functional.mse_loss(logits, labels), "logits": logits}
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": nn.functional.mse_loss(logits, labels), "logits": logits}
+        )
 
 
 def padded_regressor(workload: Workload, *, dropout: float | None = None) -> PaddedRegressor:
     """The model for `train`, with the whole vocabulary; the same start as this suite's."""
-    model = PaddedRegressor(workload.prepared.encoder.model, workload.pooling, float(workload.texts.label.mean()))
+    model = PaddedRegressor(
+        workload.prepared.encoder.model, workload.pooling, float(workload.texts.label.mean())
+    )
     if dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
@@ -106,25 +122,46 @@ def train(
         set_seed(0)
         trainer = _trainer(in_order)(
             model=model,
-            args=_arguments(folder, way, optimisation, bfloat16=bfloat16, steps=steps, on_cpu=device.type == "cpu"),
+            args=_arguments(
+                folder,
+                way,
+                optimisation,
+                bfloat16=bfloat16,
+                steps=steps,
+                on_cpu=device.type == "cpu",
+            ),
             train_dataset=rows,
-            data_collator=cast(Any, default_data_collator if way == "padded" else _dynamic(workload)),
+            data_collator=cast(
+                Any, default_data_collator if way == "padded" else _dynamic(workload)
+            ),
             callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     count = len(watch.ends)
     if way == "padded" or in_order or steps is not None:  # every batch costs the same, or is known
-        timed = np.arange(len(texts))[WARM_UP_STEPS * workload.batch_size : count * workload.batch_size]
+        timed = np.arange(len(texts))[
+            WARM_UP_STEPS * workload.batch_size : count * workload.batch_size
+        ]
         return Timing(len(timed), int(texts.lengths[timed].sum()), watch.seconds())
     # The longest text is in the first batch: leaving that out would flatter, so the whole epoch counts.
     return Timing(len(texts), int(texts.lengths.sum()), watch.ends[-1] - watch.began)
 
 
 def _arguments(
-    folder: str, way: Way, optimisation: OptimisationConfig, *, bfloat16: bool, steps: int | None, on_cpu: bool
+    folder: str,
+    way: Way,
+    optimisation: OptimisationConfig,
+    *,
+    bfloat16: bool,
+    steps: int | None,
+    on_cpu: bool,
 ) -> TrainingArguments:
-    best: dict[str, Any] = {"train_sampling_strategy": "group_by_length", "bf16": bfloat16, "optim": "adamw_torch_fused"}
+    best: dict[str, Any] = {
+        "train_sampling_strategy": "group_by_length",
+        "bf16": bfloat16,
+        "optim": "adamw_torch_fused",
+    }
     return TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=optimisation.batch_size,
@@ -202,7 +239,9 @@ def _listening(model: nn.Module, on_loss: Callable[[float], None] | None) -> Ite
     if on_loss is None:
         yield
         return
-    handle = model.register_forward_hook(lambda module, given, output: on_loss(float(output["loss"].detach())))
+    handle = model.register_forward_hook(
+        lambda module, given, output: on_loss(float(output["loss"].detach()))
+    )
     try:
         yield
     finally:

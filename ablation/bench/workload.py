@@ -48,18 +48,24 @@ def make_workload(corpus: Corpus, config: RunConfig, rows: int, seed: int = 0) -
     chosen = np.random.default_rng(seed_for("bench", seed)).permutation(len(prepared.train))[:rows]
     texts = prepared.train.take(chosen)
     whole = replace(texts, ids=[prepared.vocabulary.kept[ids] for ids in texts.ids])
-    return Workload(prepared, config, texts, whole, pooling_of(prepared.encoder, config.model.pooling))
+    return Workload(
+        prepared, config, texts, whole, pooling_of(prepared.encoder, config.model.pooling)
+    )
 
 
 def half_frozen(workload: Workload) -> Workload:
     """The same with the embeddings and the lower half of the layers frozen."""
-    return replace(workload, frozen_layers=len(transformer_layers(workload.prepared.encoder.model)) // 2)
+    return replace(
+        workload, frozen_layers=len(transformer_layers(workload.prepared.encoder.model)) // 2
+    )
 
 
 def in_bfloat16(workload: Workload) -> Workload:
     """The same with this suite's matrix products in bfloat16."""
     optimisation = workload.config.optimisation.model_copy(update={"precision": "bfloat16"})
-    return replace(workload, config=workload.config.model_copy(update={"optimisation": optimisation}))
+    return replace(
+        workload, config=workload.config.model_copy(update={"optimisation": optimisation})
+    )
 
 
 def our_model(workload: Workload, *, dropout: float | None = None) -> IntimacyRegressor:

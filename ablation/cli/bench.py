@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablation.cli.console import screen, where, writable_folder
+from ablation.cli.console import make_console, redact_uri, writable_folder
 from ablation.cli.options import Data, EncoderName, Set, TrackingUri
 
 if TYPE_CHECKING:
@@ -23,12 +23,18 @@ def bench(
     ] = "",
     data: Data = "demo",
     profile: Annotated[
-        str, typer.Option(help="As of `ablation run`. [default: small; on a GPU paper, XLM-R large, in bfloat16]")
+        str,
+        typer.Option(
+            help="As of `ablation run`. [default: small; on a GPU paper, XLM-R large, in bfloat16]"
+        ),
     ] = "",
     encoder: EncoderName = "",
     rows: Annotated[int, typer.Option(help="Rows that throughput is measured on, at most.")] = 512,
     rounds: Annotated[int, typer.Option(help="How often each ratio is taken, for its spread.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Also write the table (bench.md) and its figures (bench.json) there.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write the table (bench.md) and its figures (bench.json) there."),
+    ] = None,
     set_: Set = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -38,17 +44,21 @@ def bench(
     `bench`. Needs `pip install 'ablation-suite[bench]'`.
     """
     folder = writable_folder("--out", out) if out else None
-    from ablation.bench.session import Request, caption, carry_out, lay_out, write
+    from ablation.bench.session import BenchRequest, caption, resolve_bench, run_bench, write
     from ablation.config.schema import parse_overrides
 
-    console = screen()
-    laid = lay_out(Request(only, data, profile, encoder, rows, rounds, parse_overrides(set_ or ()), tracking_uri))
+    console = make_console()
+    laid = resolve_bench(
+        BenchRequest(
+            only, data, profile, encoder, rows, rounds, parse_overrides(set_ or ()), tracking_uri
+        )
+    )
     console.print(caption(laid), markup=False, highlight=False, soft_wrap=True)
     with console.status("bench") as status:
-        measured = carry_out(laid, status.update, lambda found: _print(console, found))
+        measured = run_bench(laid, status.update, lambda found: _print(console, found))
     if folder:
         write(folder, measured, laid)
-    console.print(f"Tracked in {where(laid.store.uri)}", markup=False, soft_wrap=True)
+    console.print(f"Tracked in {redact_uri(laid.store.uri)}", markup=False, soft_wrap=True)
 
 
 def _print(console: "Console", rows: "list[Row]") -> None:
@@ -60,9 +70,16 @@ def _print(console: "Console", rows: "list[Row]") -> None:
 
     table = Table(show_header=bool(rows))
     for heading in COLUMNS:
-        table.add_column(heading, justify="right" if heading in ("measured", "to reach") else "left")
+        table.add_column(
+            heading, justify="right" if heading in ("measured", "to reach") else "left"
+        )
     for row in rows:
         style = {True: "green", False: "red", None: ""}[row.is_met]
-        table.add_row(*(Text(cell, style if heading == "" else "") for heading, cell in zip(COLUMNS, cells(row), strict=True)))
+        table.add_row(
+            *(
+                Text(cell, style if heading == "" else "")
+                for heading, cell in zip(COLUMNS, cells(row), strict=True)
+            )
+        )
     if rows:
         console.print(table)

@@ -14,7 +14,7 @@ from ablation.core.errors import RunError, UsageError, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ablation.runs.results import Outcome
+    from ablation.runs.results import RunOutcome
     from ablation.training.records import RunRecord
 
 _INTERRUPTED: Final = 130
@@ -22,7 +22,7 @@ _INTERRUPTED: Final = 130
 _UNREADABLE: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
-def screen() -> "Console":
+def make_console() -> "Console":
     """Standard output, with colours and live tables where it is a terminal."""
     from rich.console import Console
 
@@ -30,13 +30,20 @@ def screen() -> "Console":
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
-def introduce(console: "Console", corpus: str, synthetic: bool, has_test_labels: bool, runs: int) -> None:
+def print_run_header(
+    console: "Console", corpus: str, synthetic: bool, has_test_labels: bool, runs: int
+) -> None:
     """How many runs on which data, and what is to be known of the data."""
     console.print(f"{runs} runs on corpus {corpus}", markup=False)
     if synthetic:
-        console.print("The demo corpus is synthetic: its scores are its authors' judgement, no benchmark.", markup=False)
+        console.print(
+            "The demo corpus is synthetic: its scores are its authors' judgement, no benchmark.",
+            markup=False,
+        )
     if not has_test_labels:
-        console.print("No test labels were given: test rows are predicted, not scored.", markup=False)
+        console.print(
+            "No test labels were given: test rows are predicted, not scored.", markup=False
+        )
 
 
 def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: bool) -> None:
@@ -52,7 +59,9 @@ def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: 
         return
     text = as_text(table, with_paper=not synthetic)
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
-    means = dict(zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True))
+    means = dict(
+        zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True)
+    )
     console.print(caption(records, synthetic=synthetic), markup=False, highlight=False)
     drawn = Table(caption="bold: best of these runs", caption_justify="left")
     for column in text.columns:
@@ -66,15 +75,20 @@ def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: 
     console.print(drawn)
 
 
-def raise_for_failures(console: "Console", outcomes: "list[Outcome]") -> None:
+def raise_for_failures(console: "Console", outcomes: "list[RunOutcome]") -> None:
     """Print a line for each failed run. Raises RunError if there is one."""
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         console.print(
-            f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})", style="red", markup=False, soft_wrap=True
+            f"failed: {outcome.key}: {outcome.reason} (run {outcome.run_id})",
+            style="red",
+            markup=False,
+            soft_wrap=True,
         )
     if failed:
-        raise RunError(f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again")
+        raise RunError(
+            f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again"
+        )
 
 
 @contextmanager
@@ -87,7 +101,7 @@ def interruptible(kept: str) -> Iterator[None]:
         raise typer.Exit(_INTERRUPTED) from None
 
 
-def told(command: Callable[[], int | None], *, debug: bool) -> int | str:
+def main_with_exit_code(command: Callable[[], int | None], *, debug: bool) -> int | str:
     """Carry out a command line; its exit code. Errors, and what a tracking server has not got, become lines."""
     code: int | str | None = 0
     try:
@@ -97,13 +111,13 @@ def told(command: Callable[[], int | None], *, debug: bool) -> int | str:
     except Exception as error:
         if debug:
             raise
-        code = explain(error)
-    if line := undelivered():
+        code = report_error(error)
+    if line := unsynced_summary():
         print(f"ablation: {line}", file=sys.stderr)
     return code or (RunError.exit_code if line else 0)
 
 
-def undelivered() -> str:
+def unsynced_summary() -> str:
     """One line on what this command wrote and a tracking server has not got, and how to send it; empty for nothing."""
     from ablation.tracking.spool import left_behind
 
@@ -118,7 +132,7 @@ def undelivered() -> str:
     )
 
 
-def where(uri: str) -> str:
+def redact_uri(uri: str) -> str:
     """The address of a store or storage as it may be shown: without its password."""
     from ablation.tracking.store import without_password
 
@@ -127,18 +141,23 @@ def where(uri: str) -> str:
 
 def ui_command(uri: str) -> str:
     """What opens the MLflow UI on a tracking store."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {where(uri)}"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {redact_uri(uri)}"
 
 
-def explain(error: Exception) -> int:
+def report_error(error: Exception) -> int:
     """Say on standard error, in one line for each problem, why the command ended; returns its exit code."""
     code = 1
     if isinstance(error, UsageError | RunError):
-        code, problems = error.exit_code, getattr(error, "problems", None) or str(error).splitlines()
+        code, problems = (
+            error.exit_code,
+            getattr(error, "problems", None) or str(error).splitlines(),
+        )
     elif isinstance(error, _UNREADABLE):
         code, context = 2, getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""
-        told = error.format_message().rstrip(".")  # nothing where the help was shown, for want of arguments
+        told = error.format_message().rstrip(
+            "."
+        )  # nothing where the help was shown, for want of arguments
         problems = [f"{told}{hint}"] if told else []
     elif type(error).__module__ == "mlflow.exceptions":  # a server that went away, or refuses
         from ablation.tracking.retry import reason_of
@@ -159,9 +178,20 @@ def writable_folder(option: str, folder: Path) -> Path:
     try:
         folder = folder.expanduser()
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        what = "is no folder" if not there.is_dir() else None if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
-    except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
-        raise UsageError(f"{option} {str(folder)[:80]}: {getattr(error, 'strerror', None) or error}") from error
+        what = (
+            "is no folder"
+            if not there.is_dir()
+            else None
+            if os.access(there, os.W_OK | os.X_OK)
+            else "can't be written to"
+        )
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # a name that is too long; a home folder that nobody has
+        raise UsageError(
+            f"{option} {str(folder)[:80]}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if what:
         raise UsageError(f"{option} {folder}: {there} {what}; give another folder")
     return folder

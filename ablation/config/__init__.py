@@ -1,1 +1,1 @@
-"""TODO"""
+"""Settings of a run: the typed schema, profiles, and the rows of the comparison table."""

@@ -29,7 +29,10 @@ class _Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
             raise ValueError("true and false are for switches")
         return value
 
@@ -40,17 +43,36 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    encoder: str = Field("FacebookAI/xlm-roberta-large", min_length=1, description="bundled, tiny, a Hub id or a folder")
-    layers: PositiveInt | None = Field(None, description="keep the lowest n transformer layers; all where not given")
-    prefix: str = Field("", max_length=100, description="""put before each text; E5 encoders want "query: " (in quotes)""")
-    pooling: Literal["auto", "cls", "mean"] = Field("auto", description="sentence vector; auto: by encoder family")
-    frozen_tuning: bool = Field(False, description="FT, Section 3.3: train neither embeddings nor the lowest layers")
+    encoder: str = Field(
+        "FacebookAI/xlm-roberta-large",
+        min_length=1,
+        description="bundled, tiny, a Hub id or a folder",
+    )
+    layers: PositiveInt | None = Field(
+        None, description="keep the lowest n transformer layers; all where not given"
+    )
+    prefix: str = Field(
+        "",
+        max_length=100,
+        description="""put before each text; E5 encoders want "query: " (in quotes)""",
+    )
+    pooling: Literal["auto", "cls", "mean"] = Field(
+        "auto", description="sentence vector; auto: by encoder family"
+    )
+    frozen_tuning: bool = Field(
+        False, description="FT, Section 3.3: train neither embeddings nor the lowest layers"
+    )
     freeze_layers: int = Field(3, ge=0, description="how many layers FT freezes (Table 4)")
     frozen_dropout: bool = Field(
-        False, description="dropout also in the layers that FT freezes; off, they are run once and their outputs kept"
+        False,
+        description="dropout also in the layers that FT freezes; off, they are run once and their outputs kept",
     )
-    dropout: float | None = Field(None, ge=0, lt=1, description="in encoder layers; the encoder's own where not given")
-    trim_vocabulary: bool = Field(True, description="train only the embeddings of tokens that occur; exact for them")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="in encoder layers; the encoder's own where not given"
+    )
+    trim_vocabulary: bool = Field(
+        True, description="train only the embeddings of tokens that occur; exact for them"
+    )
 
 
 class LossConfig(_Section):
@@ -58,29 +80,46 @@ class LossConfig(_Section):
     contrastive: Literal["none", "as_printed", "attract"] = Field(
         "none", description="Eq. 9 with its printed sign, or with the sign that its text describes"
     )
-    contrastive_weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="of Eq. 9 in the sum, Eq. 10")
+    contrastive_weight: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="of Eq. 9 in the sum, Eq. 10"
+    )
     tau: PositiveFloat = Field(0.2, description="temperature of Eq. 9 (Table 4)")
-    self_pairs: bool = Field(True, description="count i = j among Eq. 9's pairs of one language, as printed")
+    self_pairs: bool = Field(
+        True, description="count i = j among Eq. 9's pairs of one language, as printed"
+    )
 
 
 class OptimisationConfig(_Section):
     epochs: PositiveInt = Field(11, description="Table 4")
     batch_size: PositiveInt = Field(64, description="Table 4")
     micro_batch: PositiveInt | None = Field(
-        None, description="texts of a batch that are in memory at a time; the same batch and loss, for one more forward pass"
+        None,
+        description="texts of a batch that are in memory at a time; the same batch and loss, for one more forward pass",
     )
-    lr_encoder: PositiveFloat = Field(2e-5, description="highest learning rate of the encoder (Table 4)")
+    lr_encoder: PositiveFloat = Field(
+        2e-5, description="highest learning rate of the encoder (Table 4)"
+    )
     lr_head: PositiveFloat = Field(1e-4, description="highest learning rate of the head (Table 4)")
-    lr_layer_decay: float = Field(1.0, gt=0, le=1, description="factor on the rate for each layer further down")
-    weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False, description="AdamW; not on biases and norms (Table 4)")
+    lr_layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on the rate for each layer further down"
+    )
+    weight_decay: float = Field(
+        0.1, ge=0, allow_inf_nan=False, description="AdamW; not on biases and norms (Table 4)"
+    )
     adam_eps: PositiveFloat = Field(1e-6, description="Table 4")
-    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which rates rise (Table 4)")
+    warmup: float = Field(
+        0.1, ge=0, le=1, description="share of the steps in which rates rise (Table 4)"
+    )
     decay: Literal["linear", "constant"] = Field(
         "linear", description="after the warm-up; Table 4's 'linear warmup' does not say"
     )
     max_grad_norm: PositiveFloat = Field(1.0, description="Table 4")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products; losses stay float32")
-    log_every: PositiveInt = Field(10, description="steps between two points of the training curves")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of matrix products; losses stay float32"
+    )
+    log_every: PositiveInt = Field(
+        10, description="steps between two points of the training curves"
+    )
 
 
 class RunConfig(_Section):
@@ -93,7 +132,11 @@ class RunConfig(_Section):
 
     def flat(self) -> dict[str, Any]:
         """Dotted field names to plain values, in the order of declaration."""
-        return {f"{section}.{name}": value for section, fields in self.model_dump().items() for name, value in fields.items()}
+        return {
+            f"{section}.{name}": value
+            for section, fields in self.model_dump().items()
+            for name, value in fields.items()
+        }
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: equal settings, equal digest, on every machine."""
@@ -127,9 +170,17 @@ def load_profile(name_or_file: str) -> dict[str, Any]:
         for name, value in fields.items()
     }
     for variant, sections in tables.get("variant", {}).items():
-        if not isinstance(sections, dict) or not all(isinstance(fields, dict) for fields in sections.values()):
-            raise UsageError(f'profile {name_or_file}: variant.{variant}: write [variant."{variant}".optimisation] and so on')
-        own = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+        if not isinstance(sections, dict) or not all(
+            isinstance(fields, dict) for fields in sections.values()
+        ):
+            raise UsageError(
+                f'profile {name_or_file}: variant.{variant}: write [variant."{variant}".optimisation] and so on'
+            )
+        own = {
+            f"{section}.{name}": value
+            for section, fields in sections.items()
+            for name, value in fields.items()
+        }
         differences[f"{OF_VARIANT}{variant}"] = own
     return differences
 
@@ -137,7 +188,9 @@ def load_profile(name_or_file: str) -> dict[str, Any]:
 def override(differences: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`differences` with `changes`, which win over what is said of single variants too."""
     kept = {
-        name: {field: v for field, v in value.items() if field not in changes} if name.startswith(OF_VARIANT) else value
+        name: {field: v for field, v in value.items() if field not in changes}
+        if name.startswith(OF_VARIANT)
+        else value
         for name, value in differences.items()
     }
     return {**kept, **changes}
@@ -151,11 +204,20 @@ def read_profile(name_or_file: str) -> dict[str, Any]:
         try:
             file = Path(name_or_file).expanduser()
             found = file.is_file()
-        except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
-            raise UsageError(f"profile {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}") from error
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # a name that is too long; a home folder that nobody has
+            raise UsageError(
+                f"profile {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}"
+            ) from error
         if not found:
             near = difflib.get_close_matches(name_or_file, PROFILES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PROFILES)}, or a TOML file"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"known are {', '.join(PROFILES)}, or a TOML file"
+            )
             raise UsageError(f"unknown profile {name_or_file!r}: {hint}")
         try:
             text = file.read_text("utf-8")
@@ -166,7 +228,9 @@ def read_profile(name_or_file: str) -> dict[str, Any]:
     except NOT_TOML as error:
         raise UsageError(f"profile {name_or_file}: not TOML: {error}") from error
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
-        raise UsageError(f"profile {name_or_file}: {', '.join(loose)}: fields stand in tables such as [model]")
+        raise UsageError(
+            f"profile {name_or_file}: {', '.join(loose)}: fields stand in tables such as [model]"
+        )
     return tables
 
 
@@ -176,7 +240,9 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     Values are read as TOML where they are TOML (numbers, booleans), else taken as text.
     """
     overrides: dict[str, Any] = {}
-    for assignment in (part.strip() for text in assignments for part in text.split(",") if part.strip()):
+    for assignment in (
+        part.strip() for text in assignments for part in text.split(",") if part.strip()
+    ):
         name, equals, value = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set {assignment!r}: write FIELD=VALUE, such as loss.tau=0.1")
@@ -184,30 +250,45 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
             parsed = tomllib.loads(f"value = {value.strip()}")
         except NOT_TOML:
             parsed = {}
-        is_plain = len(parsed) == 1 and not (type(parsed["value"]) is int and abs(parsed["value"]) >= 2**63)
+        is_plain = len(parsed) == 1 and not (
+            type(parsed["value"]) is int and abs(parsed["value"]) >= 2**63
+        )
         overrides[name.strip()] = parsed["value"] if is_plain else value.strip()
     return overrides
 
 
-def resolve(differences: Mapping[str, Any], variant: str = "mse") -> RunConfig:
+def resolve_config(differences: Mapping[str, Any], variant: str = "mse") -> RunConfig:
     """The settings of `variant`: defaults, then `differences`, those for it alone last, then what it changes itself.
 
     Raises UsageError with a line for each unknown field and each value out of range.
     """
-    of_variants = {name.removeprefix(OF_VARIANT): own for name, own in differences.items() if name.startswith(OF_VARIANT)}
-    problems = [f"unknown variant {name!r} in the profile" for name in of_variants if name not in VARIANTS]
+    of_variants = {
+        name.removeprefix(OF_VARIANT): own
+        for name, own in differences.items()
+        if name.startswith(OF_VARIANT)
+    }
+    problems = [
+        f"unknown variant {name!r} in the profile" for name in of_variants if name not in VARIANTS
+    ]
     named = [name for name in differences if not name.startswith(OF_VARIANT)]
     for name in dict.fromkeys([*named, *(field for own in of_variants.values() for field in own)]):
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.5)
-            problems.append(f"unknown field {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            problems.append(
+                f"unknown field {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+            )
     effective = {**differences, **of_variants.get(variant, {})}
     known = {name: value for name, value in effective.items() if name in FIELDS}
     try:
-        RunConfig.model_validate(_by_section(known))  # on its own: a wrong value counts even where the variant decides
+        RunConfig.model_validate(
+            _by_section(known)
+        )  # on its own: a wrong value counts even where the variant decides
         config = RunConfig.model_validate(_by_section({**known, **VARIANTS[variant].changes}))
     except ValidationError as error:
-        problems += [f"{'.'.join(map(str, e['loc']))} = {repr(e['input'])[:80]}: {e['msg'].lower()}" for e in error.errors()]
+        problems += [
+            f"{'.'.join(map(str, e['loc']))} = {repr(e['input'])[:80]}: {e['msg'].lower()}"
+            for e in error.errors()
+        ]
     if problems:
         raise UsageError(problems)
     return config
@@ -229,7 +310,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"seeds {part!r}: give whole numbers from 0 on, such as 0,1,2 or 0-4")
         if max(len(first), len(last)) > 18 or int(last or first) - int(first) >= MOST_SEEDS:
-            raise UsageError(f"seeds {part[:40]!r}: at most {MOST_SEEDS} seeds, each of at most 18 digits")
+            raise UsageError(
+                f"seeds {part[:40]!r}: at most {MOST_SEEDS} seeds, each of at most 18 digits"
+            )
         seeds += range(int(first), int(last or first) + 1)
     if not seeds:
         raise UsageError("no seeds given; e.g. --seeds 0,1,2")

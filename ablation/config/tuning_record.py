@@ -31,7 +31,9 @@ class Tuning(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        ).hexdigest()
 
 
 def load_tuning(name_or_file: str) -> Tuning | None:
@@ -42,5 +44,7 @@ def load_tuning(name_or_file: str) -> Tuning | None:
     try:
         return Tuning.model_validate(table)
     except ValidationError as error:
-        problems = [f"{TUNING}.{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()]
+        problems = [
+            f"{TUNING}.{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()
+        ]
         raise UsageError([f"profile {name_or_file}: {problem}" for problem in problems]) from error

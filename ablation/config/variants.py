@@ -36,7 +36,11 @@ class Variant:
 
 
 #: Every trained row says all three, so that no profile or override can make a row another than its title says.
-_MSE: Final[dict[str, object]] = {"loss.regression": "mse", "loss.contrastive": "none", "model.frozen_tuning": False}
+_MSE: Final[dict[str, object]] = {
+    "loss.regression": "mse",
+    "loss.contrastive": "none",
+    "model.frozen_tuning": False,
+}
 _EPM: Final[dict[str, object]] = _MSE | {"loss.regression": "epm"}
 _CL: Final[dict[str, object]] = {"loss.contrastive": "as_printed"}
 _ATTRACT: Final[dict[str, object]] = {"loss.contrastive": "attract"}
@@ -44,21 +48,61 @@ _FT: Final[dict[str, object]] = {"model.frozen_tuning": True}
 
 VARIANTS: Final[dict[str, Variant]] = {
     # Table 3
-    "mse": Variant("MSE", "What does plain fine-tuning reach?", _MSE, PaperCells(68.66, 69.13, 67.26, 37.39)),
-    "epm": Variant("+ EPM", "Does penalising hard samples help?", _EPM, PaperCells(68.86, 70.47, 69.61, 44.85)),
-    "epm+cl": Variant("+ EPM + CL", "Does contrasting the languages help unseen ones?", _EPM | _CL, PaperCells(69.15, 71.36, 70.02, 46.86)),
-    "epm+ft": Variant("+ EPM + FT", "Does freezing the lowest layers help unseen languages?", _EPM | _FT, PaperCells(68.98, 70.22, 70.04, 45.98)),
-    "epm+cl+ft": Variant("+ EPM + CL + FT", "Do the two get in each other's way?", _EPM | _CL | _FT, PaperCells(68.59, 69.63, 69.81, 45.14)),
-    "ensemble": Variant("Ensemble", "What do the models reach together?", {}, PaperCells(None, None, 72.00, 46.92), combines_runs=True),
+    "mse": Variant(
+        "MSE", "What does plain fine-tuning reach?", _MSE, PaperCells(68.66, 69.13, 67.26, 37.39)
+    ),
+    "epm": Variant(
+        "+ EPM", "Does penalising hard samples help?", _EPM, PaperCells(68.86, 70.47, 69.61, 44.85)
+    ),
+    "epm+cl": Variant(
+        "+ EPM + CL",
+        "Does contrasting the languages help unseen ones?",
+        _EPM | _CL,
+        PaperCells(69.15, 71.36, 70.02, 46.86),
+    ),
+    "epm+ft": Variant(
+        "+ EPM + FT",
+        "Does freezing the lowest layers help unseen languages?",
+        _EPM | _FT,
+        PaperCells(68.98, 70.22, 70.04, 45.98),
+    ),
+    "epm+cl+ft": Variant(
+        "+ EPM + CL + FT",
+        "Do the two get in each other's way?",
+        _EPM | _CL | _FT,
+        PaperCells(68.59, 69.63, 69.81, 45.14),
+    ),
+    "ensemble": Variant(
+        "Ensemble",
+        "What do the models reach together?",
+        {},
+        PaperCells(None, None, 72.00, 46.92),
+        combines_runs=True,
+    ),
     # Figure 5, the other cells of the three components' factorial, and the sign of Eq. 9 that the paper's text describes
-    "mse+cl": Variant("MSE + CL", "Does CL without EPM make training collapse (Figure 5)?", _MSE | _CL),
+    "mse+cl": Variant(
+        "MSE + CL", "Does CL without EPM make training collapse (Figure 5)?", _MSE | _CL
+    ),
     "mse+ft": Variant("MSE + FT", "Does FT need EPM?", _MSE | _FT),
-    "mse+cl+ft": Variant("MSE + CL + FT", "Do CL and FT get in each other's way without EPM?", _MSE | _CL | _FT),
-    "epm+cl(attract)": Variant("+ EPM + CL (attract)", "What if Eq. 9 really draws a language together?", _EPM | _ATTRACT),
-    "mse+cl(attract)": Variant("MSE + CL (attract)", "Does MSE collapse too if Eq. 9 draws a language together?", _MSE | _ATTRACT),
+    "mse+cl+ft": Variant(
+        "MSE + CL + FT", "Do CL and FT get in each other's way without EPM?", _MSE | _CL | _FT
+    ),
+    "epm+cl(attract)": Variant(
+        "+ EPM + CL (attract)", "What if Eq. 9 really draws a language together?", _EPM | _ATTRACT
+    ),
+    "mse+cl(attract)": Variant(
+        "MSE + CL (attract)",
+        "Does MSE collapse too if Eq. 9 draws a language together?",
+        _MSE | _ATTRACT,
+    ),
     # The task's baseline (Pei et al., 2023), fine-tuned here; Table 3 quotes its figures.
-    "baseline": Variant("Baseline", "How far is the task's own baseline, XLM-T?", _MSE | {"model.encoder": "cardiffnlp/twitter-xlm-roberta-base"}, PaperCells(None, None, 65.33, 41.25)),
-}  # fmt: skip
+    "baseline": Variant(
+        "Baseline",
+        "How far is the task's own baseline, XLM-T?",
+        _MSE | {"model.encoder": "cardiffnlp/twitter-xlm-roberta-base"},
+        PaperCells(None, None, 65.33, 41.25),
+    ),
+}
 
 #: Names that stand for several variants.
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
@@ -87,10 +131,16 @@ def parse_variants(text: str) -> tuple[str, ...]:
             chosen.add(name)
         else:
             near = difflib.get_close_matches(name, [*GROUPS, *VARIANTS], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join([*GROUPS, *VARIANTS])}"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"known are {', '.join([*GROUPS, *VARIANTS])}"
+            )
             problems.append(f"unknown variant {name!r}: {hint}")
     if problems:
         raise UsageError(problems)
     if all(VARIANTS[name].combines_runs for name in chosen):
-        raise UsageError("the ensemble combines other variants' runs: name some of those as well, e.g. 'table3'")
+        raise UsageError(
+            "the ensemble combines other variants' runs: name some of those as well, e.g. 'table3'"
+        )
     return tuple(name for name in VARIANTS if name in chosen)

@@ -9,7 +9,15 @@ LONGEST_LINE: Final = 280
 def one_line(text: str) -> str:
     """`text` for a message: on one line, without characters that a terminal obeys, its middle left out if it is long."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-(LONGEST_LINE - 175) :]}"
+    return (
+        line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-(LONGEST_LINE - 175) :]}"
+    )
+
+
+def first_line(error: BaseException, *, longest: int = 200) -> str:
+    """Return the first line of an error's message, or its type's name if it has none."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:longest]
 
 
 class UsageError(Exception):

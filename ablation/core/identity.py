@@ -17,7 +17,7 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 #: The rooms whose code can change a result.
-RESULT_SOURCES: Final = ("data", "encoders", "training")
+RESULT_ROOMS: Final = ("data", "encoders", "training")
 #: Libraries whose arithmetic or tokenisation a result depends on.
 RESULT_LIBRARIES: Final = ("numpy", "scipy", "tokenizers", "torch", "transformers")
 
@@ -44,16 +44,18 @@ class Identity:
 
 def identify(key: RunKey, parts: Mapping[str, str]) -> Identity:
     """The identity of the run `key` that is made from `parts`."""
-    canonical = json.dumps({"key": [key.variant, key.split, key.seed], "parts": dict(sorted(parts.items()))})
+    canonical = json.dumps(
+        {"key": [key.variant, key.split, key.seed], "parts": dict(sorted(parts.items()))}
+    )
     return Identity(hashlib.sha256(canonical.encode()).hexdigest(), dict(parts))
 
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 over the syntax trees of `RESULT_SOURCES`: comments and docstrings change nothing."""
+    """SHA-256 over the syntax trees of `RESULT_ROOMS`: comments and docstrings change nothing."""
     digest = hashlib.sha256()
     package = files("ablation")
-    for name in RESULT_SOURCES:
+    for name in RESULT_ROOMS:
         for path, source in _modules(package / name, name):
             digest.update(path.encode() + b"\0" + _without_docstrings(source).encode() + b"\0")
     return digest.hexdigest()
@@ -68,13 +70,24 @@ def libraries() -> str:
 def _modules(entry: Traversable, path: str) -> list[tuple[str, str]]:
     if entry.is_file():
         return [(path, entry.read_text("utf-8"))]
-    found = [child for child in entry.iterdir() if child.name.endswith(".py") or (child / "__init__.py").is_file()]
-    return [module for child in sorted(found, key=lambda c: c.name) for module in _modules(child, f"{path}/{child.name}")]
+    found = [
+        child
+        for child in entry.iterdir()
+        if child.name.endswith(".py") or (child / "__init__.py").is_file()
+    ]
+    return [
+        module
+        for child in sorted(found, key=lambda c: c.name)
+        for module in _modules(child, f"{path}/{child.name}")
+    ]
 
 
 def _without_docstrings(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:]
     return ast.dump(tree)

@@ -20,7 +20,7 @@ POLL_S: Final = 0.5
 
 
 @contextmanager
-def claim(slot: str) -> Iterator[bool]:
+def try_lock(slot: str) -> Iterator[bool]:
     """True if this process has the run `slot` (`ablation.core.state.run_slot`) to itself until the block ends, else False.
 
     Raises RunError if the state folder can't be written.
@@ -39,7 +39,7 @@ def claim(slot: str) -> Iterator[bool]:
 
 
 @contextmanager
-def wait_for(slot: str) -> Iterator[None]:
+def lock(slot: str) -> Iterator[None]:
     """The same, but waits until the run is free."""
     with FileLock(_file(slot), mode=0o600).acquire(poll_interval=POLL_S):
         yield
@@ -50,5 +50,7 @@ def _file(slot: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"state folder {folder}: can't be written: {error.strerror}; set ABLATION_STATE to another") from error
+        raise RunError(
+            f"state folder {folder}: can't be written: {error.strerror}; set ABLATION_STATE to another"
+        ) from error
     return folder / f"{slot}.lock"

@@ -13,7 +13,11 @@ STATE: Final = "ABLATION_STATE"
 def state_folder() -> Path:
     """`$ABLATION_STATE`, else the user's folder for such things (`~/.local/state/ablation-suite` on Linux)."""
     given = os.environ.get(STATE)
-    return Path(given).expanduser().resolve() if given else user_state_path("ablation-suite", appauthor=False)
+    return (
+        Path(given).expanduser().resolve()
+        if given
+        else user_state_path("ablation-suite", appauthor=False)
+    )
 
 
 def checkpoints_root() -> Path:

@@ -61,15 +61,24 @@ def load_corpus(where: str) -> Corpus:
     Raises UsageError, with one line for each problem, if the corpus can't be used as it is.
     """
     try:
-        folder = Path(str(files("ablation.data") / DEMO)) if where == DEMO else Path(where).expanduser()
+        folder = (
+            Path(str(files("ablation.data") / DEMO)) if where == DEMO else Path(where).expanduser()
+        )
         what = None if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-    except (OSError, RuntimeError) as error:  # a name that is too long; a home folder that nobody has
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # a name that is too long; a home folder that nobody has
         raise UsageError(f"{_shown(where)}: {getattr(error, 'strerror', None) or error}") from error
     if what:
-        raise UsageError(f"{folder}: {what}; data is 'demo' or a folder with train.csv and test.csv")
+        raise UsageError(
+            f"{folder}: {what}; data is 'demo' or a folder with train.csv and test.csv"
+        )
     train_file, test_file = folder / "train.csv", folder / "test.csv"
     if not train_file.is_file():
-        raise UsageError(f"{train_file}: not found; the folder needs a train.csv (columns text,label,language)")
+        raise UsageError(
+            f"{train_file}: not found; the folder needs a train.csv (columns text,label,language)"
+        )
     problems: list[str] = []
     digest = hashlib.sha256()
     train = _read_table(train_file, labels_required=True, digest=digest, problems=problems)
@@ -80,7 +89,9 @@ def load_corpus(where: str) -> Corpus:
         problems += _whole_corpus_problems(train_file, train)
     if problems:
         more = len(problems) - _PROBLEMS_SHOWN
-        raise UsageError(problems[:_PROBLEMS_SHOWN] + ([f"... and {more} more problems"] if more > 0 else []))
+        raise UsageError(
+            problems[:_PROBLEMS_SHOWN] + ([f"... and {more} more problems"] if more > 0 else [])
+        )
     return Corpus(
         name=DEMO if where == DEMO else folder.resolve().name,
         train=train,
@@ -98,15 +109,23 @@ def repeated_texts(frame: pd.DataFrame) -> int:
 def _whole_corpus_problems(file: Path, train: pd.DataFrame) -> list[str]:
     problems = []
     if train["language"].nunique() < 2:
-        problems.append(f"{file}: only one language; the language-contrastive loss and Dev2 need two or more")
+        problems.append(
+            f"{file}: only one language; the language-contrastive loss and Dev2 need two or more"
+        )
     if len(train) < FEWEST_ROWS:
-        problems.append(f"{file}: {len(train)} rows are too few to split; at least {FEWEST_ROWS} are needed")
+        problems.append(
+            f"{file}: {len(train)} rows are too few to split; at least {FEWEST_ROWS} are needed"
+        )
     elif train["label"].nunique() < 2:
-        problems.append(f"{file}: every label is {train['label'].iloc[0]}; there is nothing to learn")
+        problems.append(
+            f"{file}: every label is {train['label'].iloc[0]}; there is nothing to learn"
+        )
     return problems
 
 
-def _read_table(file: Path, *, labels_required: bool, digest: "hashlib._Hash", problems: list[str]) -> pd.DataFrame:
+def _read_table(
+    file: Path, *, labels_required: bool, digest: "hashlib._Hash", problems: list[str]
+) -> pd.DataFrame:
     """The rows of one file; appends to `problems` what is wrong with it."""
     empty = pd.DataFrame({"text": [], "label": [], "language": []})
     try:
@@ -132,7 +151,9 @@ def _read_table(file: Path, *, labels_required: bool, digest: "hashlib._Hash", p
     rows: list[tuple[str, float, str]] = []
     for line, values in records:
         fields = dict(zip(columns, values, strict=False))
-        row = _parse_row(f"{file}, line {line}", fields, len(values) - len(columns), labels_required, problems)
+        row = _parse_row(
+            f"{file}, line {line}", fields, len(values) - len(columns), labels_required, problems
+        )
         if row is not None:
             rows.append(row)
     if not rows and not problems:
@@ -154,7 +175,9 @@ def _decode(file: Path, content: bytes, problems: list[str]) -> str | None:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        problems.append(f"{file}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8")
+        problems.append(
+            f"{file}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        )
         return None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -190,7 +213,11 @@ def _header_problem(columns: list[str], labels_required: bool) -> str | None:
         return f"a column stands twice: {_shown(','.join(columns))}"
     if missing := sorted(needed - set(columns)):
         delimiter = next((d for d in (";", "\t", "|") if d in columns[0]), None)
-        hint = f"; the delimiter looks like {delimiter!r}, and a comma is expected" if delimiter else ""
+        hint = (
+            f"; the delimiter looks like {delimiter!r}, and a comma is expected"
+            if delimiter
+            else ""
+        )
         return f"column {', '.join(missing)} is missing (found: {_shown(','.join(columns))}){hint}"
     if extra := sorted(set(columns) - {"text", "label", "language"}):
         return f"unexpected column {_shown(', '.join(extra))}; the columns are text,label,language"
@@ -210,10 +237,14 @@ def _parse_row(
     if not text:
         problems.append(f"{where}: the text is empty")
     elif len(text) > LONGEST_TEXT:
-        problems.append(f"{where}: a text of {len(text)} characters; is a quotation mark left open?")
+        problems.append(
+            f"{where}: a text of {len(text)} characters; is a quotation mark left open?"
+        )
     language = parse_language(row["language"])
     if language is None:
-        problems.append(f"{where}: unknown language {row['language'][:40]!r}; use an English name or an ISO 639-1 code")
+        problems.append(
+            f"{where}: unknown language {row['language'][:40]!r}; use an English name or an ISO 639-1 code"
+        )
     label = np.nan
     if "label" in row and row["label"].strip():
         label = _parse_label(where, row["label"], problems)
@@ -234,6 +265,8 @@ def _parse_label(where: str, text: str, problems: list[str]) -> float:
         problems.append(f"{where}: the label {text[:40]!r} is not a number")
         return math.nan
     if not LOWEST <= label <= HIGHEST:
-        problems.append(f"{where}: the label {_shown(text.strip())} lies outside {LOWEST:g} to {HIGHEST:g}")
+        problems.append(
+            f"{where}: the label {_shown(text.strip())} lies outside {LOWEST:g} to {HIGHEST:g}"
+        )
         return math.nan
     return label

@@ -45,14 +45,23 @@ def print_description(corpus: Corpus, console: Console) -> None:
         table.add_column(column, justify="right")
     for code, row in counts.iterrows():
         differs = row["train"] != row["paper train"] or row["test"] != row["paper test"]
-        table.add_row(f"{LANGUAGES[str(code)]} ({code})", *map(str, row), style="" if differs else "dim")
+        table.add_row(
+            f"{LANGUAGES[str(code)]} ({code})", *map(str, row), style="" if differs else "dim"
+        )
     table.add_section()
     table.add_row("All", *(str(total) for total in counts.sum()))
     console.print(table)
     histogram = label_histogram(corpus.train["label"])
-    figure = Table(title="Labelled rows by intimacy (Figure 1)", title_justify="left", show_header=False, box=None)
+    figure = Table(
+        title="Labelled rows by intimacy (Figure 1)",
+        title_justify="left",
+        show_header=False,
+        box=None,
+    )
     for edge, count in histogram.items():
-        figure.add_row(f"{edge:.2f}", str(count), Bar(float(histogram.max()), 0, float(count), width=50))
+        figure.add_row(
+            f"{edge:.2f}", str(count), Bar(float(histogram.max()), 0, float(count), width=50)
+        )
     console.print(figure)
     for note in notes(corpus, counts):
         console.print(note, markup=False, highlight=False)
@@ -60,18 +69,29 @@ def print_description(corpus: Corpus, console: Console) -> None:
 
 def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
     """Sentences on labels, repeated texts and the paper's counts."""
-    found = [f"digest {corpus.digest[:16]}; " + ("synthetic data, no benchmark" if corpus.synthetic else "own data")]
+    found = [
+        f"digest {corpus.digest[:16]}; "
+        + ("synthetic data, no benchmark" if corpus.synthetic else "own data")
+    ]
     if corpus.test is None:
         found.append("There is no test.csv: nothing will be predicted beyond the development rows.")
     elif not corpus.has_test_labels:
         found.append("The test rows have no labels: they will be predicted, not scored.")
     if repeats := repeated_texts(corpus.train):
-        found.append(f"{repeats} training rows repeat a text; equal texts stay on one side of every split.")
-    if corpus.test is not None and (shared := int(corpus.test["text"].isin(set(corpus.train["text"])).sum())):
+        found.append(
+            f"{repeats} training rows repeat a text; equal texts stay on one side of every split."
+        )
+    if corpus.test is not None and (
+        shared := int(corpus.test["text"].isin(set(corpus.train["text"])).sum())
+    ):
         found.append(f"{shared} test rows have a text that is also in the training file.")
-    differing = counts[(counts["train"] != counts["paper train"]) | (counts["test"] != counts["paper test"])]
+    differing = counts[
+        (counts["train"] != counts["paper train"]) | (counts["test"] != counts["paper test"])
+    ]
     if differing.empty:
         found.append("Row counts equal the paper's Table 2 in every language.")
     else:
-        found.append(f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)} languages.")
+        found.append(
+            f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)} languages."
+        )
     return found

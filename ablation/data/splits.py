@@ -47,12 +47,18 @@ def parse_splits(text: str, corpus: Corpus, split_seed: int) -> list[str]:
             names.append(asked)
         else:
             near = difflib.get_close_matches(asked, ["dev1", "dev2", "dev2:all"], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "known are dev1, dev2, dev2:fr+it, dev2:all"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else "known are dev1, dev2, dev2:fr+it, dev2:all"
+            )
             raise UsageError(f"unknown split {asked!r}: {hint}")
     if not names:
         raise UsageError("no splits given; known are dev1, dev2, dev2:fr+it, dev2:all")
     for name in names:
-        make_split(corpus, name, split_seed)  # too few rows or languages show before anything is trained
+        make_split(
+            corpus, name, split_seed
+        )  # too few rows or languages show before anything is trained
     return list(dict.fromkeys(names))
 
 
@@ -65,7 +71,9 @@ def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
     held_out = frame["language"].isin(unseen).to_numpy()
     # A text that also stands in a held-out language may not train, or the dev rows would leak.
     held_out = held_out | frame["text"].isin(set(frame["text"][held_out])).to_numpy()
-    dev = held_out | _seeded_share(frame, ~held_out, seed_for("split", split_seed, name.split(":")[0]))
+    dev = held_out | _seeded_share(
+        frame, ~held_out, seed_for("split", split_seed, name.split(":")[0])
+    )
     split = Split(name, np.flatnonzero(~dev), np.flatnonzero(dev), unseen)
     _assert_sound(frame, split)
     return split
@@ -98,7 +106,9 @@ def _named_pair(name: str, corpus: Corpus) -> tuple[str, ...]:
     if len(pair) != HELD_OUT_LANGUAGES:
         raise UsageError(f"split {name!r}: name two different languages, such as dev2:fr+it")
     if missing := sorted(pair - set(languages)):
-        raise UsageError(f"split {name!r}: no labelled rows in {', '.join(missing)}; there are {', '.join(languages)}")
+        raise UsageError(
+            f"split {name!r}: no labelled rows in {', '.join(missing)}; there are {', '.join(languages)}"
+        )
     return tuple(ordered(pair))
 
 
@@ -113,7 +123,9 @@ def _require_enough(languages: list[str]) -> None:
 def _assert_sound(frame: pd.DataFrame, split: Split) -> None:
     train, dev = frame.iloc[split.train], frame.iloc[split.dev]
     if len(train) < 10 or len(dev) < 5:
-        raise UsageError(f"split {split.name!r}: {len(train)} training and {len(dev)} development rows are too few")
+        raise UsageError(
+            f"split {split.name!r}: {len(train)} training and {len(dev)} development rows are too few"
+        )
     if set(train["text"]) & set(dev["text"]):
         raise AssertionError(f"split {split.name!r} leaks: a text stands on both sides")
     if set(train["language"]) & set(split.unseen):

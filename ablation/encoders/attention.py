@@ -40,7 +40,9 @@ def cut(lengths: np.ndarray, heads: int, block_cost: int = BLOCK_COST) -> list[i
     count = len(lengths)
     cost, last = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
     for end in range(1, count + 1):
-        widest = np.maximum.accumulate(lengths[end - 1 :: -1])[::-1].astype(np.float64)  # of the texts from i to end
+        widest = np.maximum.accumulate(lengths[end - 1 :: -1])[::-1].astype(
+            np.float64
+        )  # of the texts from i to end
         total = cost[:end] + block_cost + heads * (end - np.arange(end)) * widest**2
         last[end] = total.argmin()
         cost[end] = total[last[end]]
@@ -114,7 +116,12 @@ class Layout:
 
 
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float, dropout: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scaling: float,
+    dropout: float,
 ) -> torch.Tensor:
     """softmax(q k' scaling) v within each text; all (tokens, heads, size) on the CPU. `dropout` falls on the probabilities.
 
@@ -122,7 +129,9 @@ def attend(
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
-        attended: torch.Tensor = _Attention.apply(query.to(wide), key.to(wide), value.to(wide), layout, scaling, dropout)  # type: ignore[no-untyped-call]
+        attended: torch.Tensor = _Attention.apply(
+            query.to(wide), key.to(wide), value.to(wide), layout, scaling, dropout
+        )  # type: ignore[no-untyped-call]
     return attended.to(query.dtype)
 
 
@@ -132,10 +141,17 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float, dropout: float,
-    ) -> torch.Tensor:  # fmt: skip
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layout: Layout,
+        scaling: float,
+        dropout: float,
+    ) -> torch.Tensor:
         size = query.shape[-1]
-        q, k, v = (states.reshape(-1, size).index_select(0, layout.order) for states in (query, key, value))
+        q, k, v = (
+            states.reshape(-1, size).index_select(0, layout.order) for states in (query, key, value)
+        )
         q.mul_(scaling)
         attended = torch.empty_like(v)
         probabilities = q.new_empty(layout.scores)
@@ -146,7 +162,9 @@ class _Attention(torch.autograd.Function):
             square = (block.matrices, block.width, block.width)
             here = slice(first, first + block.matrices * block.width**2)
             first = here.stop
-            q_block, k_block, v_block, out = (each[block.rows].view(*square[:2], size) for each in (q, k, v, attended))
+            q_block, k_block, v_block, out = (
+                each[block.rows].view(*square[:2], size) for each in (q, k, v, attended)
+            )
             if block.padded:
                 bias = layout.bias[block.rows].view(block.matrices, 1, block.width).to(q.dtype)
                 scores = torch.baddbmm(bias, q_block, k_block.transpose(1, 2))
@@ -154,7 +172,11 @@ class _Attention(torch.autograd.Function):
                 scores = torch.bmm(q_block, k_block.transpose(1, 2))
             p = probabilities[here].view(square)
             torch.softmax(scores, -1, out=p)
-            torch.bmm(p if noise is None else torch.mul(p, noise[here].view(square), out=scores), v_block, out=out)
+            torch.bmm(
+                p if noise is None else torch.mul(p, noise[here].view(square), out=scores),
+                v_block,
+                out=out,
+            )
         ctx.save_for_backward(q, k, v, attended, probabilities, drawn)
         ctx.layout, ctx.scaling, ctx.dropout = layout, scaling, dropout
         return attended.index_select(0, layout.back).view(value.shape)
@@ -164,7 +186,12 @@ class _Attention(torch.autograd.Function):
         q, k, v, attended, probabilities, drawn = ctx.saved_tensors
         layout: Layout = ctx.layout
         size = q.shape[-1]
-        g = gradients[0].reshape(-1, size).index_select(0, layout.order).index_fill_(0, layout.padding, 0.0)
+        g = (
+            gradients[0]
+            .reshape(-1, size)
+            .index_select(0, layout.order)
+            .index_fill_(0, layout.padding, 0.0)
+        )
         # A row's sum of (gradient by probability) * probability, which softmax's derivative needs, dropout or not.
         inner = (g * attended).sum(-1)
         noise = None if drawn is None else factors(drawn, ctx.dropout, q.dtype)
@@ -174,7 +201,9 @@ class _Attention(torch.autograd.Function):
             square = (block.matrices, block.width, block.width)
             here = slice(first, first + block.matrices * block.width**2)
             first = here.stop
-            rows = (each[block.rows].view(*square[:2], size) for each in (q, k, v, g, by_q, by_k, by_v))
+            rows = (
+                each[block.rows].view(*square[:2], size) for each in (q, k, v, g, by_q, by_k, by_v)
+            )
             q_block, k_block, v_block, g_block, q_out, k_out, v_out = rows
             p = probabilities[here].view(square)
             by_score = torch.bmm(g_block, v_block.transpose(1, 2))
@@ -190,5 +219,7 @@ class _Attention(torch.autograd.Function):
             torch.bmm(by_score.transpose(1, 2), q_block, out=k_out)
         by_q.mul_(ctx.scaling)
         shape = gradients[0].shape
-        by_query, by_key, by_value = (each.index_select(0, layout.back).view(shape) for each in (by_q, by_k, by_v))
+        by_query, by_key, by_value = (
+            each.index_select(0, layout.back).view(shape) for each in (by_q, by_k, by_v)
+        )
         return by_query, by_key, by_value, None, None, None

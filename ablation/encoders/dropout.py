@@ -74,7 +74,11 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (drawn,) = ctx.saved_tensors
-        return factors(drawn, ctx.p, gradients[0].dtype).mul_(gradients[0]).to(gradients[0].dtype), None, None
+        return (
+            factors(drawn, ctx.p, gradients[0].dtype).mul_(gradients[0]).to(gradients[0].dtype),
+            None,
+            None,
+        )
 
 
 def use_fast_dropout(model: nn.Module) -> None:

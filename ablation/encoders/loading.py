@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ablation.core.errors import UsageError
 from ablation.encoders.sources import explain, quieten, source_of
@@ -45,25 +51,42 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     try:
         config = AutoConfig.from_pretrained(source, **options)
         if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "num_hidden_layers"):
-            raise UsageError(f"encoder {name!r} is a {config.model_type} model, not a transformer encoder")
+            raise UsageError(
+                f"encoder {name!r} is a {config.model_type} model, not a transformer encoder"
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
         if "/" in str(getattr(config, "_attn_implementation", "")):
-            raise UsageError(f"encoder {name!r}: its config.json asks for attention code from the Hub, which is not run")
+            raise UsageError(
+                f"encoder {name!r}: its config.json asks for attention code from the Hub, which is not run"
+            )
         model, loaded = AutoModel.from_pretrained(
-            source, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            source,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
         )
     except UsageError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
         raise UsageError(explain(name, source, error)) from error
     if lacking := sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler.")):
-        raise UsageError(f"encoder {name!r}: {len(lacking)} weights are not in its files, such as {lacking[0]}; get it again")
-    if len(tokenizer) < FEWEST_TOKENS:  # without its files transformers makes one that knows no word
-        raise UsageError(f"encoder {name!r}: its tokenizer has {len(tokenizer)} tokens; are its files missing?")
+        raise UsageError(
+            f"encoder {name!r}: {len(lacking)} weights are not in its files, such as {lacking[0]}; get it again"
+        )
+    if (
+        len(tokenizer) < FEWEST_TOKENS
+    ):  # without its files transformers makes one that knows no word
+        raise UsageError(
+            f"encoder {name!r}: its tokenizer has {len(tokenizer)} tokens; are its files missing?"
+        )
     if tokenizer.pad_token_id is None:
         raise UsageError(f"encoder {name!r}: its tokenizer has no padding token")
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # the sentence vector is pooled by this suite; unused weights need no training
+        model.pooler = (
+            None  # the sentence vector is pooled by this suite; unused weights need no training
+        )
     if layers is not None:
         stack = transformer_layers(model)
         if layers > len(stack):
@@ -86,4 +109,6 @@ def transformer_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return module
-    raise UsageError(f"encoder {model.config.model_type}: no stack of {count} transformer layers found in it")
+    raise UsageError(
+        f"encoder {model.config.model_type}: no stack of {count} transformer layers found in it"
+    )

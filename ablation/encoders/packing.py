@@ -54,7 +54,9 @@ class Packing:
     @cached_property
     def mask(self) -> torch.Tensor:
         """True where the grid (texts, 1, 1, width) holds a token."""
-        return (torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None])[:, None, None, :]
+        return (torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None])[
+            :, None, None, :
+        ]
 
     @cached_property
     def layout(self) -> Layout:
@@ -67,7 +69,10 @@ def make_packing(lengths: torch.Tensor, model: PreTrainedModel) -> Packing:
     text = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     first = lengths.cumsum(0) - lengths
     return Packing(
-        lengths, int(model.config.num_attention_heads), text, torch.arange(len(text), device=lengths.device) - first[text]
+        lengths,
+        int(model.config.num_attention_heads),
+        text,
+        torch.arange(len(text), device=lengths.device) - first[text],
     )
 
 
@@ -84,7 +89,9 @@ def packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each text: query, key and value (1, heads, tokens, size) to (1, tokens, heads, size)."""
-    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))  # (tokens, heads, size)
+    q, k, v = (
+        states.squeeze(0).transpose(0, 1) for states in (query, key, value)
+    )  # (tokens, heads, size)
     if q.device.type == "cpu":
         scale = q.shape[-1] ** -0.5 if scaling is None else scaling
         return attend(q, k, v, packing.layout, scale, dropout).unsqueeze(0), None
@@ -92,11 +99,18 @@ def packed_attention(
 
 
 def attend_on_grid(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, packing: Packing, dropout: float, scaling: float | None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    packing: Packing,
+    dropout: float,
+    scaling: float | None,
 ) -> torch.Tensor:
     """PyTorch's own attention on texts padded to the longest: (tokens, heads, size) each, to (1, tokens, heads, size)."""
     q, k, v = (_padded(states, packing) for states in (q, k, v))
-    attended = scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling)
+    attended = scaled_dot_product_attention(
+        q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling
+    )
     return attended.transpose(1, 2).flatten(0, 1).index_select(0, packing.slot).unsqueeze(0)
 
 
@@ -123,11 +137,15 @@ def use_packing(model: PreTrainedModel) -> None:
     model.set_attn_implementation(NAME)
 
 
-def encode_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_packed(
+    model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Last hidden states (tokens, hidden), and each token's text (tokens,), of packed `ids` (tokens,)."""
     packing = make_packing(lengths, model)
     positions = (packing.position + position_offset(model)).unsqueeze(0)
-    return model(input_ids=ids.unsqueeze(0), position_ids=positions, packing=packing).last_hidden_state[0], packing.text
+    return model(
+        input_ids=ids.unsqueeze(0), position_ids=positions, packing=packing
+    ).last_hidden_state[0], packing.text
 
 
 def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -139,7 +157,11 @@ def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tenso
 
 
 def layers_packed(
-    model: PreTrainedModel, hidden: torch.Tensor, lengths: torch.Tensor, first: int, last: int | None = None
+    model: PreTrainedModel,
+    hidden: torch.Tensor,
+    lengths: torch.Tensor,
+    first: int,
+    last: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states (tokens, hidden), and each token's text (tokens,), after the layers `first` to `last` - 1.
 

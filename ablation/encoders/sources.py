@@ -23,7 +23,9 @@ def encoder_digest(name: str) -> str:
         try:
             return _files_digest(source)
         except OSError as error:
-            raise UsageError(f"encoder {name!r}: {error.filename}: can't be read: {error.strerror}") from error
+            raise UsageError(
+                f"encoder {name!r}: {error.filename}: can't be read: {error.strerror}"
+            ) from error
     quieten()
     from transformers import AutoConfig  # seconds, and only the Hub's own ids need it
 
@@ -43,9 +45,13 @@ def source_of(name: str) -> Path | str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UsageError(f"encoder {name!r}: the folder has no config.json; it needs the Hub's layout")
+            raise UsageError(
+                f"encoder {name!r}: the folder has no config.json; it needs the Hub's layout"
+            )
         if not list(folder.glob("*.safetensors")):
-            raise UsageError(f"encoder {name!r}: no .safetensors file in the folder; pickled weights are not read")
+            raise UsageError(
+                f"encoder {name!r}: no .safetensors file in the folder; pickled weights are not read"
+            )
         _require_safe_index(name, folder / "model.safetensors.index.json")
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -81,9 +87,15 @@ def _require_safe_index(name: str, index: Path) -> None:
     try:
         parts = {str(part) for part in json.loads(index.read_text("utf-8"))["weight_map"].values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"encoder {name!r}: {index.name} is no index of weights: {type(error).__name__}") from error
-    if wrong := sorted(part for part in parts if Path(part).name != part or not part.endswith(".safetensors")):
-        raise UsageError(f"encoder {name!r}: {index.name} names {wrong[0]!r}: only .safetensors files beside it are read")
+        raise UsageError(
+            f"encoder {name!r}: {index.name} is no index of weights: {type(error).__name__}"
+        ) from error
+    if wrong := sorted(
+        part for part in parts if Path(part).name != part or not part.endswith(".safetensors")
+    ):
+        raise UsageError(
+            f"encoder {name!r}: {index.name} names {wrong[0]!r}: only .safetensors files beside it are read"
+        )
 
 
 def _files_digest(folder: Path) -> str:

@@ -26,14 +26,24 @@ def _build(folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.ByteLevel(add_prefix_space=False), pre_tokenizers.Split(Regex("."), "isolated")]
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Split(Regex("."), "isolated"),
+        ]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<s>", eos_token="</s>", sep_token="</s>", cls_token="<s>",
-        unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
-    ).save_pretrained(folder)  # fmt: skip
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        cls_token="<s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+    ).save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for("tiny encoder", _VERSION))
         model = XLMRobertaModel(
@@ -45,8 +55,10 @@ def _build(folder: Path) -> None:
                 intermediate_size=64,
                 max_position_embeddings=130,
                 type_vocab_size=1,
-                pad_token_id=1, bos_token_id=0, eos_token_id=2,
+                pad_token_id=1,
+                bos_token_id=0,
+                eos_token_id=2,
             ),
             add_pooling_layer=False,
-        )  # fmt: skip
+        )
     model.save_pretrained(folder)

@@ -40,7 +40,9 @@ def full_vocabulary(model: PreTrainedModel) -> Vocabulary:
     return Vocabulary(np.arange(size), size)
 
 
-def vocabulary_of(texts: Iterable[np.ndarray], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Vocabulary:
+def vocabulary_of(
+    texts: Iterable[np.ndarray], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> Vocabulary:
     """The tokens that occur in `texts` (arrays of ids), and every id up to the padding's.
 
     The latter keeps the padding token's number, which XLM-R computes its positions from.
@@ -48,7 +50,9 @@ def vocabulary_of(texts: Iterable[np.ndarray], tokenizer: PreTrainedTokenizerBas
     occurring = [np.unique(ids) for ids in texts]
     low = np.arange(int(tokenizer.pad_token_id or 0) + 1)
     special = np.asarray(tokenizer.all_special_ids)
-    return Vocabulary(np.unique(np.concatenate([low, special, *occurring])), full_vocabulary(model).original_size)
+    return Vocabulary(
+        np.unique(np.concatenate([low, special, *occurring])), full_vocabulary(model).original_size
+    )
 
 
 def trim(model: PreTrainedModel, vocabulary: Vocabulary) -> None:

@@ -12,8 +12,17 @@ import pandas as pd
 from ablation.config.variants import VARIANTS, PaperCells
 from ablation.training.records import RunRecord
 
-_TEST: Final = {"test seen": "pearson_seen", "test unseen": "pearson_unseen", "test overall": "pearson"}
-_PAPER_COLUMNS: Final = {"dev1": "dev1", "dev2": "dev2", "test seen": "seen", "test unseen": "unseen"}
+_TEST: Final = {
+    "test seen": "pearson_seen",
+    "test unseen": "pearson_unseen",
+    "test overall": "pearson",
+}
+_PAPER_COLUMNS: Final = {
+    "dev1": "dev1",
+    "dev2": "dev2",
+    "test seen": "seen",
+    "test unseen": "unseen",
+}
 
 
 def test_split(splits: Sequence[str]) -> str:
@@ -36,7 +45,10 @@ def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.Da
     rows = []
     for variant in (name for name in VARIANTS if any(r.variant == name for r in records)):
         cells: dict[str, list[float | None]] = {
-            split: [r.dev.get("pearson") for r in records if (r.variant, r.split) == (variant, split)] for split in splits
+            split: [
+                r.dev.get("pearson") for r in records if (r.variant, r.split) == (variant, split)
+            ]
+            for split in splits
         }
         tested = [r for r in records if (r.variant, r.split) == (variant, test_from)]
         for column, figure in _TEST.items():
@@ -64,7 +76,9 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     paper = table["paper"] if with_paper else pd.Series(float("nan"), table.index)
-    texts = table.assign(cell=[_cell(*row) for row in zip(table["mean"], table["sd"], paper, strict=True)])
+    texts = table.assign(
+        cell=[_cell(*row) for row in zip(table["mean"], table["sd"], paper, strict=True)]
+    )
     wide = texts.pivot(index="variant", columns="column", values="cell")
     wide = wide.loc[list(dict.fromkeys(table["variant"])), list(dict.fromkeys(table["column"]))]
     wide.insert(0, "Method", [VARIANTS[name].title for name in wide.index])

@@ -9,20 +9,15 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from ablation.config.schema import RunConfig
-from ablation.core.identity import RunKey
 from ablation.core.state import state_folder
-from ablation.data.splits import Split, make_split
 from ablation.runs.plan import PlannedRun
-from ablation.runs.request import Planned, Preparations
 from ablation.tracking.provenance import processor
 
 #: What decides how many cores and cards torch uses, beside the machine.
@@ -67,58 +62,6 @@ class Measured:
     when: str
 
 
-@dataclass(frozen=True)
-class Estimates:
-    """Seconds for each run that would be trained; the costs behind them, and how many of those an earlier plan had measured."""
-
-    seconds: dict[RunKey, float]
-    costs: Sequence[Measured]
-    from_earlier: int
-
-    @property
-    def memory_bytes(self) -> int:
-        return max((each.cost.memory_bytes for each in self.costs), default=0)
-
-    @property
-    def oldest(self) -> str:
-        """When the oldest of the costs was measured, as it is read."""
-        return min(each.when for each in self.costs).replace("T", " ").replace("+00:00", " UTC")
-
-
-def estimate_all(planned: Planned, *, anew: bool) -> Estimates:
-    """What the runs still to do would take; with `anew`, kept costs are not used. Raises UsageError as `prepare_all` does.
-
-    A kept cost says too that the encoder could be loaded, and had the layers asked for. The run that a cost belongs
-    to first also bears what it leaves to the later ones: frozen layers' outputs.
-    """
-    preparations = Preparations(planned.corpus)
-    found: dict[str, Measured] = {}
-    seconds: dict[RunKey, float] = {}
-    from_earlier = 0
-    for run in planned.runs:
-        if run.config is None or run.is_reused:
-            continue
-        key, once = _name(run, run.config), 0.0
-        if key not in found:
-            kept = None if anew else _load(key)
-            from_earlier += kept is not None
-            found[key] = kept or _measure(planned, run, run.config, preparations)
-            if kept is None:
-                _save(key, found[key])
-            once = found[key].cost.keep_token_s * found[key].lengths.of_all
-        split = make_split(planned.corpus, run.key.split, run.config.data.split_seed)
-        seconds[run.key] = once + run_seconds(found[key].lengths, run.config, split, found[key].cost)
-    return Estimates(seconds, list(found.values()), from_earlier)
-
-
-def run_seconds(lengths: Lengths, config: RunConfig, split: Split, cost: Cost) -> float:
-    """What one run takes: all epochs with their development rows, and the test rows once."""
-    epochs = config.optimisation.epochs
-    trained = epochs * lengths.train[split.train].sum()
-    predicted = epochs * lengths.train[split.dev].sum() + lengths.of_test
-    return float(trained * cost.train_token_s + predicted * cost.predict_token_s)
-
-
 def cost_class(config: RunConfig) -> tuple[object, ...]:
     """Runs with equal classes cost the same for each token."""
     frozen = config.model.freeze_layers if config.model.frozen_tuning else None
@@ -132,19 +75,7 @@ def cost_class(config: RunConfig) -> tuple[object, ...]:
     )
 
 
-def _measure(planned: Planned, run: PlannedRun, config: RunConfig, preparations: Preparations) -> Measured:
-    from ablation.runs.estimate import measure
-    from ablation.training.train_run import check_depth
-
-    prepared = preparations.get(config)
-    check_depth(config.model, prepared)
-    split = make_split(planned.corpus, run.key.split, config.data.split_seed)
-    when = datetime.now(UTC).isoformat(timespec="minutes")
-    test = None if prepared.test is None else prepared.test.lengths
-    return Measured(measure(prepared, config, split), Lengths(prepared.train.lengths, test), when)
-
-
-def _name(run: PlannedRun, config: RunConfig) -> str:
+def cost_key(run: PlannedRun, config: RunConfig) -> str:
     """The name of a cost's file: a digest of all that it depends on."""
     parts = {name: run.identity.parts[name] for name in ("data", "encoder", "code", "libraries")}
     told = [parts, cost_class(config), config.data.max_tokens, _machine()]
@@ -154,24 +85,32 @@ def _name(run: PlannedRun, config: RunConfig) -> str:
 def _machine() -> list[object]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cards = sorted(card.name for card in Path("/proc/driver/nvidia/gpus").glob("*"))
-    return [platform.node(), processor(), cores, cards, [os.environ.get(name) for name in _VARIABLES]]
+    return [
+        platform.node(),
+        processor(),
+        cores,
+        cards,
+        [os.environ.get(name) for name in _VARIABLES],
+    ]
 
 
 def _file(key: str) -> Path:
     return state_folder() / "costs" / f"{key}.json"
 
 
-def _load(key: str) -> Measured | None:
+def load_cost(key: str) -> Measured | None:
     """A kept cost; None where there is none, or none that can be read."""
     try:
         kept = json.loads(_file(key).read_text("utf-8"))
         test = None if kept["test"] is None else np.array(kept["test"])
-        return Measured(Cost(**kept["cost"]), Lengths(np.array(kept["train"]), test), str(kept["when"]))
+        return Measured(
+            Cost(**kept["cost"]), Lengths(np.array(kept["train"]), test), str(kept["when"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _save(key: str, measured: Measured) -> None:
+def save_cost(key: str, measured: Measured) -> None:
     """Keep it, whole or not at all. A plan that can't is as good: the next one measures again."""
     lengths = measured.lengths
     content = {

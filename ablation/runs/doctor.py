@@ -6,12 +6,12 @@ Every start of an ablation does the same for the runs that it is about to train.
 from collections.abc import Iterator
 from pathlib import Path
 
-from ablation.core.locks import claim
+from ablation.core.locks import try_lock
 from ablation.core.state import checkpoints_root
 from ablation.tracking.history import unwhole_runs
-from ablation.tracking.processes import end_orphans
+from ablation.tracking.orphans import end_orphans
 from ablation.tracking.store import Store
-from ablation.training.checkpoints import mend
+from ablation.training.checkpoints import remove_corrupt
 
 
 def examine(store: Store) -> Iterator[str]:
@@ -26,10 +26,10 @@ def examine(store: Store) -> Iterator[str]:
 
 
 def _examine_checkpoints(folder: Path) -> Iterator[str]:
-    with claim(folder.name) as mine:
+    with try_lock(folder.name) as mine:
         if not mine:
             return  # a living process writes there
-        for name in mend(folder):
+        for name in remove_corrupt(folder):
             yield f"checkpoint {folder / name}: damaged or half written; removed"
         left = list(folder.glob("epoch-*.json"))
         if not left:

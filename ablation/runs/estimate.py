@@ -1,51 +1,85 @@
-"""What steps of training cost, in time and memory: a few real ones on this machine. `ablation.runs.costs` makes estimates of it."""
+"""What the runs still to do would take, from costs that were measured now or for an earlier plan.
 
-import time
-from typing import Final
+torch is imported only where something is measured.
+"""
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ablation.config.schema import RunConfig
-from ablation.data.seeding import seed_for
-from ablation.data.splits import Split
-from ablation.runs.costs import Cost
-from ablation.training.batching import Texts, collate, epoch_batches
-from ablation.training.evaluation import predict
-from ablation.training.frozen_cache import FrozenOutputs, with_outputs
-from ablation.training.loop import make_optimizer, train_step
-from ablation.training.train_run import Prepared, fresh_model, peak_memory
-
-MEASURED_STEPS: Final = 2
-MEASURED_ROWS: Final = 64
+from ablation.core.identity import RunKey
+from ablation.data.splits import Split, make_split
+from ablation.runs.costs import Cost, Lengths, Measured, cost_key, load_cost, save_cost
+from ablation.runs.plan import PlannedRun
+from ablation.runs.request import Preparations, ResolvedRun
 
 
-def measure(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
-    """Train a throw-away model for a few steps, the largest batch first, and predict some rows."""
-    texts = prepared.train.take(split.train)
-    model = fresh_model(prepared, config, split, seed=0)
-    optimizer = make_optimizer(model, config.optimisation)
-    device = next(model.parameters()).device
-    batches = epoch_batches(texts, config.optimisation.batch_size, seed_for("order", 0, 0))
-    tokens = np.array([texts.lengths[indices].sum() for indices in batches])
+@dataclass(frozen=True)
+class Estimates:
+    """Seconds for each run that would be trained; the costs behind them, and how many of those an earlier plan had measured."""
 
-    def kept(rows: np.ndarray) -> Texts:
-        return with_outputs(FrozenOutputs(), "sample", model, texts.take(rows), config.optimisation.precision)
+    seconds: dict[RunKey, float]
+    costs: Sequence[Measured]
+    from_earlier: int
 
-    def step(rows: Texts, number: int) -> None:
-        train_step(model, collate(rows, np.arange(len(rows)), device), optimizer, config.optimisation, config.loss, number)
+    @property
+    def memory_bytes(self) -> int:
+        return max((each.cost.memory_bytes for each in self.costs), default=0)
 
-    largest = kept(batches[int(tokens.argmax())])
-    measured = list(range(min(MEASURED_STEPS, len(batches))))
-    steps = [kept(batches[number]) for number in measured]
-    began = time.perf_counter()
-    sample = kept(np.arange(min(MEASURED_ROWS, len(texts))))
-    keep_s = (time.perf_counter() - began) / int(sample.lengths.sum()) if sample.hidden is not None else 0.0
-    model.train()
-    step(largest, 0)  # not timed: the first step also allocates
-    began = time.perf_counter()
-    for number, rows in zip(measured, steps, strict=True):
-        step(rows, number)
-    train_s = (time.perf_counter() - began) / tokens[measured].sum()
-    began = time.perf_counter()
-    predict(model, sample, config.optimisation.precision)
-    return Cost(float(train_s), (time.perf_counter() - began) / int(sample.lengths.sum()), peak_memory(), keep_s)
+    @property
+    def oldest(self) -> str:
+        """When the oldest of the costs was measured, as it is read."""
+        return min(each.when for each in self.costs).replace("T", " ").replace("+00:00", " UTC")
+
+
+def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
+    """What the runs still to do would take; with `anew`, kept costs are not used. Raises UsageError as `prepare_all` does.
+
+    A kept cost says too that the encoder could be loaded, and had the layers asked for. The run that a cost belongs
+    to first also bears what it leaves to the later ones: frozen layers' outputs.
+    """
+    preparations = Preparations(planned.corpus)
+    found: dict[str, Measured] = {}
+    seconds: dict[RunKey, float] = {}
+    from_earlier = 0
+    for run in planned.runs:
+        if run.config is None or run.is_reused:
+            continue
+        key, once = cost_key(run, run.config), 0.0
+        if key not in found:
+            kept = None if anew else load_cost(key)
+            from_earlier += kept is not None
+            found[key] = kept or _measure(planned, run, run.config, preparations)
+            if kept is None:
+                save_cost(key, found[key])
+            once = found[key].cost.keep_token_s * found[key].lengths.of_all
+        split = make_split(planned.corpus, run.key.split, run.config.data.split_seed)
+        seconds[run.key] = once + run_seconds(
+            found[key].lengths, run.config, split, found[key].cost
+        )
+    return Estimates(seconds, list(found.values()), from_earlier)
+
+
+def run_seconds(lengths: Lengths, config: RunConfig, split: Split, cost: Cost) -> float:
+    """What one run takes: all epochs with their development rows, and the test rows once."""
+    epochs = config.optimisation.epochs
+    trained = epochs * lengths.train[split.train].sum()
+    predicted = epochs * lengths.train[split.dev].sum() + lengths.of_test
+    return float(trained * cost.train_token_s + predicted * cost.predict_token_s)
+
+
+def _measure(
+    planned: ResolvedRun, run: PlannedRun, config: RunConfig, preparations: Preparations
+) -> Measured:
+    from ablation.runs.step_timing import time_steps
+    from ablation.training.train_run import check_depth
+
+    prepared = preparations.get(config)
+    check_depth(config.model, prepared)
+    split = make_split(planned.corpus, run.key.split, config.data.split_seed)
+    when = datetime.now(UTC).isoformat(timespec="minutes")
+    test = None if prepared.test is None else prepared.test.lengths
+    return Measured(
+        time_steps(prepared, config, split), Lengths(prepared.train.lengths, test), when
+    )

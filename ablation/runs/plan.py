@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ablation.config.schema import RunConfig, resolve
+from ablation.config.schema import RunConfig, resolve_config
 from ablation.config.variants import VARIANTS
 from ablation.core.identity import Identity, RunKey, code_digest, identify, libraries
 from ablation.data.corpus import Corpus
@@ -59,7 +59,7 @@ def make_plan(
     """
     trained = [name for name in variants if not VARIANTS[name].combines_runs]
     combined = [name for name in variants if VARIANTS[name].combines_runs]
-    configs = {name: resolve(differences, name) for name in trained}
+    configs = {name: resolve_config(differences, name) for name in trained}
     some_config = configs[trained[0]]
     split_names = parse_splits(splits, corpus, some_config.data.split_seed)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
@@ -74,17 +74,39 @@ def make_plan(
         for seed in seeds:
             for name, config in configs.items():
                 key = RunKey(name, split, seed)
-                parts = {**shared, "config": config.digest(), "encoder": encoders[config.model.encoder]}
-                plan.append(_planned(key, config, identify(key, parts), of_key.get(key, []), None if fresh else intact))
+                parts = {
+                    **shared,
+                    "config": config.digest(),
+                    "encoder": encoders[config.model.encoder],
+                }
+                plan.append(
+                    _planned(
+                        key,
+                        config,
+                        identify(key, parts),
+                        of_key.get(key, []),
+                        None if fresh else intact,
+                    )
+                )
     members_of: dict[tuple[str, int], list[str]] = {}
     for planned in plan:
-        members_of.setdefault((planned.key.split, planned.key.seed), []).append(planned.identity.digest)
+        members_of.setdefault((planned.key.split, planned.key.seed), []).append(
+            planned.identity.digest
+        )
     for split in split_names:
         for seed in seeds:
             members = members_of.get((split, seed), [])
             for name in combined:
                 key = RunKey(name, split, seed)
-                plan.append(_planned(key, None, ensemble_identity(key, members), of_key.get(key, []), None if fresh else intact))
+                plan.append(
+                    _planned(
+                        key,
+                        None,
+                        ensemble_identity(key, members),
+                        of_key.get(key, []),
+                        None if fresh else intact,
+                    )
+                )
     return plan
 
 
@@ -108,9 +130,17 @@ def _planned(
     if usable := next((run for run in finished if intact is not None and intact(run)), None):
         return PlannedRun(key, config, identity, "finished", run_id=usable.run_id)
     if finished:
-        return PlannedRun(key, config, identity, "failed", "finished, but its artifacts are not whole any more")
+        return PlannedRun(
+            key, config, identity, "failed", "finished, but its artifacts are not whole any more"
+        )
     if same and same[0].status == "RUNNING":
-        return PlannedRun(key, config, identity, "to do", "marked as running: another process has it, or died with it")
+        return PlannedRun(
+            key,
+            config,
+            identity,
+            "to do",
+            "marked as running: another process has it, or died with it",
+        )
     if same:
         reason = f"{same[0].status.lower()}: {same[0].reason or 'no reason was recorded'}"
         return PlannedRun(key, config, identity, "failed", reason)

@@ -89,16 +89,26 @@ class Progress:
     def epoch(self, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
         row = self.rows[key]
         row.epoch, row.dev = epoch, scores.get("pearson")
-        dev = "no Pearson (constant predictions)" if row.dev is None else f"dev Pearson {row.dev:.4f}"
-        self._line(key, f"epoch {epoch}/{row.epochs}, {dev}, {_duration(self.seconds_left())} left in all")
+        dev = (
+            "no Pearson (constant predictions)" if row.dev is None else f"dev Pearson {row.dev:.4f}"
+        )
+        self._line(
+            key, f"epoch {epoch}/{row.epochs}, {dev}, {_duration(self.seconds_left())} left in all"
+        )
 
-    def ended(self, key: RunKey, state: str, dev: float | None, test: float | None, note: str = "") -> None:
+    def ended(
+        self, key: RunKey, state: str, dev: float | None, test: float | None, note: str = ""
+    ) -> None:
         """`state` is finished, reused or failed."""
         row = self.rows[key]
         row.state, row.dev, row.test, row.note = state, dev, test, note
         if row.began:
             row.seconds = time.monotonic() - row.began
-        figures = [f"{name} {value:.4f}" for name, value in (("dev", dev), ("test", test)) if value is not None]
+        figures = [
+            f"{name} {value:.4f}"
+            for name, value in (("dev", dev), ("test", test))
+            if value is not None
+        ]
         self._line(key, ", ".join([state, *figures, *([note] if note else [])]))
 
     def seconds_left(self) -> float | None:
@@ -119,18 +129,30 @@ class Progress:
 
     def table(self) -> Table:
         ended = sum(row.state in ("finished", "reused", "failed") for row in self.rows.values())
-        table = Table(title=f"{ended} of {len(self.rows)} runs · {_duration(self.seconds_left())} left", title_justify="left")
+        table = Table(
+            title=f"{ended} of {len(self.rows)} runs · {_duration(self.seconds_left())} left",
+            title_justify="left",
+        )
         for heading in ("variant", "split", "seed", "state", "epoch", "dev r", "test r", "time"):
-            table.add_column(heading, justify="left" if heading in ("variant", "split", "state") else "right", no_wrap=True)
+            table.add_column(
+                heading,
+                justify="left" if heading in ("variant", "split", "state") else "right",
+                no_wrap=True,
+            )
         for key, row in self._visible():
             running = row.state == "running"
             table.add_row(
-                Text(key.variant), Text(key.split), str(key.seed), Text(row.state, _COLOURS.get(row.state, "")),
-                f"{row.epoch + (running and row.epoch < row.epochs)}/{row.epochs}" if row.epochs else "",
+                Text(key.variant),
+                Text(key.split),
+                str(key.seed),
+                Text(row.state, _COLOURS.get(row.state, "")),
+                f"{row.epoch + (running and row.epoch < row.epochs)}/{row.epochs}"
+                if row.epochs
+                else "",
                 "" if row.dev is None else f"{row.dev:.4f}",
                 "" if row.test is None else f"{row.test:.4f}",
                 _duration(time.monotonic() - row.began if running else row.seconds, empty=""),
-            )  # fmt: skip
+            )
         return table
 
     def _visible(self) -> list[tuple[RunKey, _Row]]:
@@ -139,7 +161,14 @@ class Progress:
         room = max(5, self.console.height - 6)
         if len(rows) <= room or self._live is None:
             return rows
-        at = next((i for i, (_, row) in enumerate(rows) if row.state in ("running", "waiting", "elsewhere")), len(rows))
+        at = next(
+            (
+                i
+                for i, (_, row) in enumerate(rows)
+                if row.state in ("running", "waiting", "elsewhere")
+            ),
+            len(rows),
+        )
         first = max(0, min(at - room // 2, len(rows) - room))
         return rows[first : first + room]
 
@@ -152,4 +181,8 @@ def _duration(seconds: float | None, empty: str = "unknown time") -> str:
     if seconds is None:
         return empty
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+        if minutes >= 60
+        else f"{minutes}:{rest:02d}"
+    )

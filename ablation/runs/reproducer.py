@@ -37,7 +37,9 @@ BATCH, WEIGHTS, STATE = "batch.json", "weights.safetensors", "state.safetensors"
 
 
 @contextmanager
-def kept_in(tracked: TrackedRun, config: RunConfig, prepared: Prepared) -> Iterator[None]:
+def save_reproducer_on_error(
+    tracked: TrackedRun, config: RunConfig, prepared: Prepared
+) -> Iterator[None]:
     """Around training: a step whose numbers went bad becomes the artifact folder `reproducer` of the run."""
     try:
         yield
@@ -46,7 +48,7 @@ def kept_in(tracked: TrackedRun, config: RunConfig, prepared: Prepared) -> Itera
             with tempfile.TemporaryDirectory() as scratch:
                 save(Path(scratch), error, config, prepared)
                 for name in (BATCH, WEIGHTS, STATE):
-                    tracked.file(f"{FOLDER}/{name}", Path(scratch) / name)
+                    tracked.log_file(f"{FOLDER}/{name}", Path(scratch) / name)
         except Exception as lost:  # the reason why the run failed must not be hidden by this one
             error.add_note(f"its reproducer could not be kept: {type(lost).__name__}: {lost}")
         raise
@@ -55,7 +57,9 @@ def kept_in(tracked: TrackedRun, config: RunConfig, prepared: Prepared) -> Itera
 def save(folder: Path, error: NotFiniteError, config: RunConfig, prepared: Prepared) -> None:
     """Write the step that `error` tells of to `folder`."""
     batch, vocabulary = error.batch, prepared.vocabulary
-    ids = np.split(vocabulary.kept[batch.ids.cpu().numpy()], np.cumsum(batch.lengths.cpu().numpy())[:-1])
+    ids = np.split(
+        vocabulary.kept[batch.ids.cpu().numpy()], np.cumsum(batch.lengths.cpu().numpy())[:-1]
+    )
     content = {
         "step": error.step,
         "values": {name: repr(value) for name, value in error.values.items()},
@@ -67,8 +71,14 @@ def save(folder: Path, error: NotFiniteError, config: RunConfig, prepared: Prepa
         "original_vocabulary": vocabulary.original_size,
     }
     (folder / BATCH).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    save_file({name: value.detach().cpu().contiguous() for name, value in error.weights.items()}, folder / WEIGHTS)
-    state = {"vocabulary": torch.from_numpy(np.ascontiguousarray(vocabulary.kept)), "random_state": error.random_state}
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in error.weights.items()},
+        folder / WEIGHTS,
+    )
+    state = {
+        "vocabulary": torch.from_numpy(np.ascontiguousarray(vocabulary.kept)),
+        "random_state": error.random_state,
+    }
     save_file(state, folder / STATE)
 
 
@@ -85,14 +95,23 @@ def repeat(folder: Path) -> dict[str, float]:
         vocabulary = Vocabulary(state["vocabulary"].numpy(), int(content["original_vocabulary"]))
         languages = np.unique(content["languages"], return_inverse=True)[1]
         ids = [vocabulary.translate(np.asarray(each, dtype=np.int64)) for each in content["ids"]]
-        texts = Texts(ids, np.asarray(content["labels"], dtype=np.float64), languages, np.asarray(content["rows"]))
+        texts = Texts(
+            ids,
+            np.asarray(content["labels"], dtype=np.float64),
+            languages,
+            np.asarray(content["rows"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UsageError(f"{folder}: holds no reproducer of a run: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{folder}: holds no reproducer of a run: {type(error).__name__}: {error}"
+        ) from error
     encoder = load_encoder(config.model.encoder, config.model.layers)
     if len(vocabulary.kept) < embedding_of(encoder.model).num_embeddings:
         encoder = build_trimmed(encoder, vocabulary)
     pooling = pooling_of(encoder, config.model.pooling)
-    model = build_model(encoder.model, pooling, dropout=config.model.dropout, label_mean=0.0, seed=0)
+    model = build_model(
+        encoder.model, pooling, dropout=config.model.dropout, label_mean=0.0, seed=0
+    )
     if config.model.frozen_tuning:
         freeze(model, config.model.freeze_layers, dropout=config.model.frozen_dropout)
     if set(weights) != {name for name, p in model.named_parameters() if p.requires_grad}:
@@ -104,6 +123,8 @@ def repeat(folder: Path) -> dict[str, float]:
     optimizer = make_optimizer(model, config.optimisation)
     set_random_state(device, state["random_state"])
     try:
-        return train_step(model, batch, optimizer, config.optimisation, config.loss, int(content["step"]) - 1)[1]
+        return train_step(
+            model, batch, optimizer, config.optimisation, config.loss, int(content["step"]) - 1
+        )[1]
     except NotFiniteError as error:
         return error.values

@@ -12,7 +12,7 @@ from ablation.data.corpus import Corpus, load_corpus
 from ablation.runs.plan import PlannedRun, make_plan
 from ablation.tracking import names
 from ablation.tracking.history import past_runs
-from ablation.tracking.reading import is_whole
+from ablation.tracking.reading import has_all_artifacts
 from ablation.tracking.store import Store, find_experiment, open_store
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ DEFAULT_EXPERIMENT: Final = "ablation"
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What the user asked for, as it was typed."""
 
     data: str = "demo"
@@ -44,10 +44,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Planned:
+class ResolvedRun:
     """A request checked and laid out: nothing has been trained or written."""
 
-    request: Request
+    request: RunRequest
     corpus: Corpus
     store: Store
     runs: list[PlannedRun]
@@ -62,7 +62,10 @@ class Preparations:
     made: "dict[tuple[object, ...], Prepared]" = field(default_factory=dict)
 
     def get(self, config: RunConfig) -> "Prepared":
-        from ablation.training.train_run import preparation_key, prepare  # with torch and transformers: not where all is reused
+        from ablation.training.train_run import (  # with torch and transformers: not where all is reused
+            preparation_key,
+            prepare,
+        )
 
         key = preparation_key(config)
         if key not in self.made:
@@ -70,13 +73,15 @@ class Preparations:
         return self.made[key]
 
 
-def lay_out(request: Request) -> Planned:
+def resolve_run(request: RunRequest) -> ResolvedRun:
     """Check everything that can be checked without training. Raises UsageError."""
     corpus = load_corpus(request.data)
     differences = request.differences()
     variants, seeds = parse_variants(request.variants), parse_seeds(request.seeds)
     store = open_store(request.tracking_uri)
-    experiment = adopted_experiment(request, store) or find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
+    experiment = adopted_experiment(request, store) or find_experiment(
+        store, request.experiment or DEFAULT_EXPERIMENT
+    )
     past = past_runs(store, experiment) if experiment else []
     tuning = load_tuning(request.profile)
     runs = make_plan(
@@ -86,14 +91,14 @@ def lay_out(request: Request) -> Planned:
         request.splits,
         seeds,
         past,
-        intact=lambda run: is_whole(store, run.run_id, run.manifest),
+        intact=lambda run: has_all_artifacts(store, run.run_id, run.manifest),
         fresh=request.fresh,
         tuning=tuning.digest if tuning else "",
     )
-    return Planned(request, corpus, store, runs, tuning)
+    return ResolvedRun(request, corpus, store, runs, tuning)
 
 
-def prepare_all(planned: Planned) -> Preparations:
+def prepare_all(planned: ResolvedRun) -> Preparations:
     """Load what the runs still to do need. Raises UsageError for an encoder that can't serve."""
     preparations = Preparations(planned.corpus)
     for run in planned.runs:
@@ -104,7 +109,7 @@ def prepare_all(planned: Planned) -> Preparations:
     return preparations
 
 
-def adopted_experiment(request: Request, store: Store) -> str | None:
+def adopted_experiment(request: RunRequest, store: Store) -> str | None:
     """The experiment of the run that `mlflow run` opened, unless another one is asked for."""
     run_id = os.environ.get(names.MLFLOW_RUN_ID)
     if not run_id:

@@ -13,7 +13,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 # A server that is away: MLflow's client would try for minutes at a time, and as long as a server's Retry-After
-# says. `ablation.tracking.delivery` and `patiently` try again by themselves; three times 20 s make their minute.
+# says. `ablation.tracking.delivery` and `retry_until_available` try again by themselves; three times 20 s make their minute.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -23,7 +23,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names, retry
-from ablation.tracking.retry import is_refusal, reason_of, without_credentials, without_password
+from ablation.tracking.retry import is_permanent, reason_of, without_credentials, without_password
 from ablation.tracking.spool import Entry, Kind, Spool, left_in, spool_folders
 
 #: Seconds without an answer after which `ablation sync` gives up: there, somebody waits.
@@ -56,13 +56,20 @@ class Delivery:
         self._stopped = False
         self._thread: threading.Thread | None = None
 
-    def create_run(self, experiment: str, name: str, tags: Mapping[str, str], *, required: bool) -> str:
+    def create_run(
+        self, experiment: str, name: str, tags: Mapping[str, str], *, required: bool
+    ) -> str:
         """A new run's id: the server's, or one of this process if the server is away for longer than `PATIENCE_S`.
 
         Raises UsageError in the second case, and if the server refuses, where the run is `required`.
         """
         run = uuid.uuid4().hex
-        body = {"experiment": experiment, "name": name, "tags": {**tags, names.SPOOLED: run}, "start_time": _now()}
+        body = {
+            "experiment": experiment,
+            "name": name,
+            "tags": {**tags, names.SPOOLED: run},
+            "start_time": _now(),
+        }
         entry = self._append(run, "create", body)
         with self._changed:
             self._wait(lambda: run in self._spool.ids or run in self._refused)
@@ -70,11 +77,17 @@ class Delivery:
                 self._spool.remove(entry)
                 self._spool.discard()
                 reason = self._refused.get(run, self._trouble)
-                raise UsageError(f"tracking store {without_password(self._spool.server)}: can't be used: {reason}")
+                raise UsageError(
+                    f"tracking store {without_password(self._spool.server)}: can't be used: {reason}"
+                )
             return self._spool.ids.get(run, run)
 
     def log_batch(
-        self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: Sequence[Param] = (),
+        tags: Sequence[RunTag] = (),
     ) -> None:
         body = {
             "metrics": [(m.key, m.value, m.timestamp, m.step) for m in metrics],
@@ -84,10 +97,14 @@ class Delivery:
         self._append(run_id, "batch", body)
 
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
-        self._append(run_id, "inputs", {"inputs": [dataset.to_dictionary() for dataset in datasets]})
+        self._append(
+            run_id, "inputs", {"inputs": [dataset.to_dictionary() for dataset in datasets]}
+        )
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        path = f"{artifact_path}/{Path(local_path).name}" if artifact_path else Path(local_path).name
+        path = (
+            f"{artifact_path}/{Path(local_path).name}" if artifact_path else Path(local_path).name
+        )
         self._append(run_id, "artifact", {"path": path}, Path(local_path).read_bytes())
 
     def set_terminated(self, run_id: str, status: str) -> None:
@@ -133,7 +150,9 @@ class Delivery:
     def _is_of(self, entry: Entry, run: str) -> bool:
         return self.run_id(entry.run) == self.run_id(run)
 
-    def _append(self, run: str, kind: Kind, body: Mapping[str, Any], content: bytes | None = None) -> Entry:
+    def _append(
+        self, run: str, kind: Kind, body: Mapping[str, Any], content: bytes | None = None
+    ) -> Entry:
         with self._changed:
             entry = self._spool.append(run, kind, body, content)
             self._start()
@@ -149,7 +168,11 @@ class Delivery:
         """Until `done`, or until the server has been away for as long as anybody is ready to wait."""
         patience = retry.PATIENCE_S if self._patience is None else self._patience
         while not done():
-            left = None if self._away_since is None else patience - (time.monotonic() - self._away_since)
+            left = (
+                None
+                if self._away_since is None
+                else patience - (time.monotonic() - self._away_since)
+            )
             if left is not None and left <= 0:
                 return
             assert self._thread is not None
@@ -158,7 +181,9 @@ class Delivery:
             self._changed.wait(1.0 if left is None else min(left, 1.0))
 
     def _next(self) -> Entry | None:
-        return next((entry for entry in self._spool.entries if entry.run not in self._refused), None)
+        return next(
+            (entry for entry in self._spool.entries if entry.run not in self._refused), None
+        )
 
     def _send_all(self) -> None:
         pause = retry.FIRST_PAUSE_S
@@ -169,7 +194,7 @@ class Delivery:
             except Exception as error:
                 with self._changed:
                     self._tried.add(entry.number)
-                    if is_refusal(error) or isinstance(error, _UnsentError):
+                    if is_permanent(error) or isinstance(error, _UnsentError):
                         self._refused[entry.run], self._away_since = reason_of(error), None
                         self._changed.notify_all()
                         continue
@@ -195,7 +220,11 @@ class Delivery:
             return None if self._stopped else self._next()
 
     def _send(self, entry: Entry) -> None:
-        body = json.loads(self._with_ids(self._spool.body(entry).encode()) if entry.kind != "create" else self._spool.body(entry))
+        body = json.loads(
+            self._with_ids(self._spool.body(entry).encode())
+            if entry.kind != "create"
+            else self._spool.body(entry)
+        )
         client, run_id = self._client, self.run_id(entry.run)
         if entry.kind == "create":
             self._create(entry, body)
@@ -208,7 +237,10 @@ class Delivery:
             )
         elif entry.kind == "inputs":
             inputs = [
-                DatasetInput(Dataset(**one["dataset"]), [InputTag(*tag) for tag in one["tags"].items()]) for one in body["inputs"]
+                DatasetInput(
+                    Dataset(**one["dataset"]), [InputTag(*tag) for tag in one["tags"].items()]
+                )
+                for one in body["inputs"]
             ]
             client.log_inputs(run_id, inputs)
         elif entry.kind == "artifact":
@@ -240,7 +272,11 @@ class Delivery:
         """`content` with the server's ids in the place of this process's; both have 32 characters, so sizes stay."""
         with self._changed:
             ids = dict(self._spool.ids)
-            unmade = {entry.run for entry in self._spool.entries if entry.kind == "create" and entry.run not in ids}
+            unmade = {
+                entry.run
+                for entry in self._spool.entries
+                if entry.kind == "create" and entry.run not in ids
+            }
 
         def real(found: re.Match[bytes]) -> bytes:
             run = found[0].decode()
@@ -273,7 +309,9 @@ def sync(place: Path | None, tracking_uri: str | None, tell: Callable[[str], Non
             continue
         same = without_credentials(given).rstrip("/") == spool.server.rstrip("/")
         if tracking_uri and not same and place != folder:
-            lines.append(f"{folder}: is for {spool.server}; name it with --spool to send it elsewhere")
+            lines.append(
+                f"{folder}: is for {spool.server}; name it with --spool to send it elsewhere"
+            )
             spool.release()
             continue
         uri = given if same or (tracking_uri and place == folder) else spool.server
@@ -283,7 +321,9 @@ def sync(place: Path | None, tracking_uri: str | None, tell: Callable[[str], Non
             tell(f"run {run}: {writes} writes sent to {spool.server}")
         left = left_in(folder)
         if not arrived and left:
-            lines.append(f"{folder}: {left.writes} writes of {left.runs} runs have not reached {left.server}: {left.reason}")
+            lines.append(
+                f"{folder}: {left.writes} writes of {left.runs} runs have not reached {left.server}: {left.reason}"
+            )
         delivery.close()
     if lines:
         raise RunError("; ".join(lines))

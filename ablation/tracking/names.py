@@ -85,4 +85,9 @@ BENCH_FIGURES: Final = "bench.json"
 VERDICTS_FILE: Final = "verdicts.json"
 #: What is measured at each point of a curve study, by optimizer step: norms of each term's gradient with respect to the
 #: encoder's trained parameters, the cosine between the two, and the norm of their sum.
-GRADIENTS: Final = ("gradient/regression", "gradient/contrastive", "gradient/cosine", "gradient/sum")
+GRADIENTS: Final = (
+    "gradient/regression",
+    "gradient/contrastive",
+    "gradient/cosine",
+    "gradient/sum",
+)

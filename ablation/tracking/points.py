@@ -29,7 +29,9 @@ class PointWriter:
         self._run_id = run_id
         self._queue: queue.SimpleQueue[Metric | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._send_all, name=f"points-{run_id[:8]}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._send_all, name=f"points-{run_id[:8]}", daemon=True
+        )
         self._thread.start()
 
     def add(self, values: Mapping[str, float], step: int) -> None:
@@ -52,7 +54,9 @@ class PointWriter:
             while not finished:
                 points, finished = self._gather()
                 for start in range(0, len(points), MOST_IN_A_REQUEST):
-                    self._writer.log_batch(self._run_id, metrics=points[start : start + MOST_IN_A_REQUEST])
+                    self._writer.log_batch(
+                        self._run_id, metrics=points[start : start + MOST_IN_A_REQUEST]
+                    )
         except BaseException as error:
             self._error = error
 

@@ -26,7 +26,10 @@ def source() -> Source:
     folder = Path(str(files("ablation"))).parent
     commit = _git(folder, "rev-parse", "HEAD")
     # An installed copy may lie inside somebody else's repository: then that commit says nothing.
-    if commit is None or _git(folder, "ls-files", "--error-unmatch", "ablation/__init__.py") is None:
+    if (
+        commit is None
+        or _git(folder, "ls-files", "--error-unmatch", "ablation/__init__.py") is None
+    ):
         return Source(None, False, "")
     diff = _git(folder, "diff", "HEAD") or ""
     return Source(commit, bool(_git(folder, "status", "--porcelain")), diff)
@@ -94,12 +97,17 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True, timeout=20)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, check=True, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode("utf-8", "replace").strip()

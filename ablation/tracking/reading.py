@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from ablation.tracking import names, tables
-from ablation.tracking.retry import patiently
+from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import Store
 from ablation.tracking.tables import RunRow
 
@@ -33,12 +33,18 @@ def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[Run
     found: list[RunRow] = []
     token: str | None = None
     while True:
-        wanted = f"tags.`{names.KIND}` = '{next(iter(kinds))}'" if len(kinds) == 1 else ""  # of tags, MLflow knows no "in"
+        wanted = (
+            f"tags.`{names.KIND}` = '{next(iter(kinds))}'" if len(kinds) == 1 else ""
+        )  # of tags, MLflow knows no "in"
         ask = partial(
-            store.client.search_runs, [experiment], wanted, max_results=_A_PAGE, order_by=["attributes.start_time ASC"],
+            store.client.search_runs,
+            [experiment],
+            wanted,
+            max_results=_A_PAGE,
+            order_by=["attributes.start_time ASC"],
             page_token=token,
-        )  # fmt: skip
-        page = patiently(ask, store.uri)
+        )
+        page = retry_until_available(ask, store.uri)
         found += [row_of(run) for run in page if run.data.tags.get(names.KIND) in kinds]
         token = page.token
         if not token:
@@ -61,7 +67,7 @@ def read_json(store: Store, run_id: str, path: str) -> Any:
     return json.loads(_read(store, run_id, path))
 
 
-def is_whole(store: Store, run_id: str, manifest: str | None) -> bool:
+def has_all_artifacts(store: Store, run_id: str, manifest: str | None) -> bool:
     """Whether every artifact of the run's manifest is there with its size. Raises RunError if a server is away."""
     if not manifest:
         return False
@@ -74,7 +80,9 @@ def is_whole(store: Store, run_id: str, manifest: str | None) -> bool:
     found: dict[str, int | None] = {}
     try:
         for name in {path.rpartition("/")[0] for path in expected}:
-            listed = patiently(partial(store.client.list_artifacts, run_id, name or None), store.uri)
+            listed = retry_until_available(
+                partial(store.client.list_artifacts, run_id, name or None), store.uri
+            )
             found |= {f.path: f.file_size for f in listed if not f.is_dir}
     except (MlflowException, OSError):
         return False
@@ -89,7 +97,9 @@ def _read(store: Store, run_id: str, path: str) -> bytes:
         return (folder / path).read_bytes()
     with tempfile.TemporaryDirectory() as scratch:
         download = store.client.download_artifacts
-        return Path(patiently(lambda: download(store.run_id(run_id), path, scratch), store.uri)).read_bytes()
+        return Path(
+            retry_until_available(lambda: download(store.run_id(run_id), path, scratch), store.uri)
+        ).read_bytes()
 
 
 def _folder(store: Store, run_id: str) -> Path | None:
@@ -113,4 +123,11 @@ def _size(file: Path) -> int | None:
 def row_of(run: "Run") -> RunRow:
     """A run as MLflow's client gives it."""
     info, data = run.info, run.data
-    return RunRow(info.run_id, info.status, info.start_time, info.artifact_uri, dict(data.tags), dict(data.params))
+    return RunRow(
+        info.run_id,
+        info.status,
+        info.start_time,
+        info.artifact_uri,
+        dict(data.tags),
+        dict(data.params),
+    )

@@ -37,7 +37,9 @@ def status_of(error: BaseException) -> int | None:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
         return status
-    from mlflow.exceptions import MlflowException  # takes a second, and is needed where something went wrong
+    from mlflow.exceptions import (
+        MlflowException,  # takes a second, and is needed where something went wrong
+    )
 
     if not isinstance(error, MlflowException):
         return None
@@ -46,26 +48,30 @@ def status_of(error: BaseException) -> int | None:
     return int(told[1] or told[2]) if told else int(error.get_http_status_code())
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_permanent(error: BaseException) -> bool:
     """Whether asking again is of no use: credentials that don't serve, a request that is wrong, a file that is gone."""
     status = status_of(error)
-    return isinstance(error, FileNotFoundError) or (status is not None and 400 <= status < 500 and status not in _LATER)
+    return isinstance(error, FileNotFoundError) or (
+        status is not None and 400 <= status < 500 and status not in _LATER
+    )
 
 
 def reason_of(error: BaseException) -> str:
     """One line of at most 200 characters, without passwords; a refusal begins with its status."""
     first = (without_password(str(error)).strip().splitlines() or [type(error).__name__])[0]
-    if "Caused by " in first:  # what it was, instead of three libraries' ways of saying that it was asked in vain
+    if (
+        "Caused by " in first
+    ):  # what it was, instead of three libraries' ways of saying that it was asked in vain
         cause = first.rpartition("Caused by ")[2].rpartition(": ")[2].rstrip("""'")""")
         said = re.split(r"""\(['"]""", cause)[-1]
         first = f"no answer: {said}"
     status = status_of(error)
     if status in (401, 403):
         return f"refused with {status}, check the credentials: {first}"[:200]
-    return (f"refused with {status}: {first}" if is_refusal(error) and status else first)[:200]
+    return (f"refused with {status}: {first}" if is_permanent(error) and status else first)[:200]
 
 
-def patiently(ask: Callable[[], T], uri: str) -> T:
+def retry_until_available(ask: Callable[[], T], uri: str) -> T:
     """What `ask` returns, asked again while the server at `uri` is away. Local stores are asked once.
 
     Raises what `ask` raises for refusals, and RunError after `PATIENCE_S` seconds without an answer.
@@ -75,7 +81,7 @@ def patiently(ask: Callable[[], T], uri: str) -> T:
         try:
             return ask()
         except Exception as error:
-            if not is_remote(uri) or is_refusal(error):
+            if not is_remote(uri) or is_permanent(error):
                 raise
             if time.monotonic() - began >= PATIENCE_S:
                 message = f"tracking server {without_password(uri)}: away for {PATIENCE_S:.0f} s: {reason_of(error)}"

@@ -22,11 +22,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from ablation.data.corpus import Corpus
 from ablation.tracking import names
 from ablation.tracking.points import PointWriter
-from ablation.tracking.processes import this_process
-from ablation.tracking.reading import is_whole as is_whole
+from ablation.tracking.process_id import this_process
+from ablation.tracking.reading import has_all_artifacts as has_all_artifacts
 from ablation.tracking.reading import read_frame as read_frame
 from ablation.tracking.reading import read_json as read_json
-from ablation.tracking.retry import patiently, without_password
+from ablation.tracking.retry import retry_until_available, without_password
 from ablation.tracking.store import Store
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -35,14 +35,18 @@ _LONGEST_TAG: Final = 5000
 _SYSTEM_METRICS_EVERY_S: Final = 5
 
 
-class _Machine:
+class SystemMetricsThread:
     """MLflow's system metrics, sent as all points are: its own thread asks the store each time, and ends at the first outage."""
 
     def __init__(self, run_id: str, store: Store, points: PointWriter) -> None:
-        self._metrics = SystemMetricsMonitor(run_id, _SYSTEM_METRICS_EVERY_S, tracking_uri=store.uri)
+        self._metrics = SystemMetricsMonitor(
+            run_id, _SYSTEM_METRICS_EVERY_S, tracking_uri=store.uri
+        )
         self._points = points
         self._finished = threading.Event()
-        self._thread = threading.Thread(target=self._measure, name=f"machine-{run_id[:8]}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._measure, name=f"machine-{run_id[:8]}", daemon=True
+        )
         self._thread.start()
 
     def finish(self) -> None:
@@ -54,7 +58,13 @@ class _Machine:
             self._metrics.collect_metrics()
             if self._finished.wait(self._metrics.sampling_interval):
                 return
-            self._points.add({f"system/{name}": value for name, value in self._metrics.aggregate_metrics().items()}, step)
+            self._points.add(
+                {
+                    f"system/{name}": value
+                    for name, value in self._metrics.aggregate_metrics().items()
+                },
+                step,
+            )
             for monitor in self._metrics.monitors:
                 monitor.clear_metrics()
 
@@ -67,7 +77,7 @@ class TrackedRun:
         self._store = store
         self._points = PointWriter(store.writer, run_id)
         self._manifest: dict[str, int] = {}
-        self._machine = _Machine(run_id, store, self._points)
+        self._machine = SystemMetricsThread(run_id, store, self._points)
 
     @property
     def run_id(self) -> str:
@@ -79,45 +89,56 @@ class TrackedRun:
         """Where what has not arrived is kept, and how to send it; empty if all has arrived."""
         return self._store.delivery.kept(self._run) if self._store.delivery else ""
 
-    def points(self, values: Mapping[str, float], step: int = 0) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Queue metric points; they are sent off the caller's path."""
         self._points.add(values, step)
 
-    def tags(self, tags: Mapping[str, object]) -> None:
-        self._store.writer.log_batch(self._run, tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()])
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        self._store.writer.log_batch(
+            self._run,
+            tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()],
+        )
 
-    def params(self, params: Mapping[str, object]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         entities = [Param(name, str(value)) for name, value in params.items()]
         for start in range(0, len(entities), _MOST_PARAMS):
             self._store.writer.log_batch(self._run, params=entities[start : start + _MOST_PARAMS])
 
-    def text(self, path: str, text: str) -> None:
+    def log_text(self, path: str, text: str) -> None:
         """Keep `text` as the artifact `path`."""
         self._artifact(path, text.encode())
 
-    def json(self, path: str, value: object) -> None:
-        self.text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    def log_json(self, path: str, value: object) -> None:
+        self.log_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
-    def frame(self, path: str, frame: pd.DataFrame) -> None:
+    def log_table(self, path: str, frame: pd.DataFrame) -> None:
         """Keep `frame` as the Parquet artifact `path`."""
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False, compression="zstd")
         self._artifact(path, buffer.getvalue())
 
-    def file(self, path: str, file: Path) -> None:
+    def log_file(self, path: str, file: Path) -> None:
         """Keep a copy of `file` as the artifact `path`."""
         self._artifact(path, file.read_bytes())
 
-    def corpus(self, corpus: Corpus) -> None:
+    def log_dataset(self, corpus: Corpus) -> None:
         """Name the corpus as the run's dataset inputs, with the digest of its bytes."""
         inputs = []
         for context, frame in (("training", corpus.train), ("test", corpus.test)):
             if frame is not None:
-                dataset = from_pandas(frame, name=f"{corpus.name}-{context}", digest=corpus.digest[:36])
-                inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)]))
+                dataset = from_pandas(
+                    frame, name=f"{corpus.name}-{context}", digest=corpus.digest[:36]
+                )
+                inputs.append(
+                    DatasetInput(
+                        dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)]
+                    )
+                )
         self._store.writer.log_inputs(self._run, inputs)
 
-    def end(self, status: Status, reason: str | None = None, error: BaseException | None = None) -> None:
+    def end(
+        self, status: Status, reason: str | None = None, error: BaseException | None = None
+    ) -> None:
         """Send what is still on its way, then close the run with the status that is true.
 
         Waits until a server has it all, but no longer than `retry.PATIENCE_S` for one that is away: see `kept`.
@@ -125,9 +146,12 @@ class TrackedRun:
         self._machine.finish()
         try:
             if error is not None:
-                self.text(names.TRACEBACK_FILE, without_password("".join(traceback.format_exception(error))))
+                self.log_text(
+                    names.TRACEBACK_FILE,
+                    without_password("".join(traceback.format_exception(error))),
+                )
             self._points.close()
-            self.tags(
+            self.set_tags(
                 {names.MANIFEST: json.dumps(self._manifest, sort_keys=True)}
                 | ({names.NOT_FINITE: self._points.not_finite} if self._points.not_finite else {})
                 | ({names.REASON: without_password(reason)} if reason else {})
@@ -135,7 +159,7 @@ class TrackedRun:
         except BaseException as failure:
             interrupted = isinstance(failure, KeyboardInterrupt)
             with suppress(Exception):  # the store may be what fails
-                self.tags({names.REASON: "interrupted" if interrupted else _reason(failure)})
+                self.set_tags({names.REASON: "interrupted" if interrupted else _reason(failure)})
             self._store.writer.set_terminated(self._run, "KILLED" if interrupted else "FAILED")
             raise
         self._store.writer.set_terminated(self._run, status)
@@ -162,7 +186,9 @@ class TrackedRun:
 
 def _reason(error: BaseException) -> str:
     """One line, without passwords."""
-    return without_password(f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0])
+    return without_password(
+        f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+    )
 
 
 @contextmanager
@@ -176,7 +202,11 @@ def ended_by_errors(run: TrackedRun) -> Iterator[None]:
 
 
 def start_run(
-    store: Store, experiment: str, name: str, tags: Mapping[str, object], parent: TrackedRun | None = None
+    store: Store,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, object],
+    parent: TrackedRun | None = None,
 ) -> TrackedRun:
     """A new run, RUNNING, below `parent` where that is given.
 
@@ -193,14 +223,19 @@ def start_run(
         all_tags[names.PARENT] = parent.run_id
     texts = {key: str(value)[:_LONGEST_TAG] for key, value in all_tags.items()}
     if store.delivery:
-        return TrackedRun(store, store.delivery.create_run(experiment, name, texts, required=names.PARENT not in texts))
-    return TrackedRun(store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id)
+        return TrackedRun(
+            store,
+            store.delivery.create_run(experiment, name, texts, required=names.PARENT not in texts),
+        )
+    return TrackedRun(
+        store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id
+    )
 
 
 def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) -> TrackedRun:
     """The run that `mlflow run` opened, to be written to by this process."""
     run = TrackedRun(store, run_id)
-    run.tags({**tags, names.PROCESS: this_process(), "mlflow.runName": name})
+    run.set_tags({**tags, names.PROCESS: this_process(), "mlflow.runName": name})
     return run
 
 
@@ -216,7 +251,7 @@ def reopen_run(store: Store, run_id: str) -> None:
         store.client.update_run(run_id, "RUNNING")
         store.client.set_tag(run_id, names.PROCESS, this_process())
 
-    patiently(reopen, store.uri)
+    retry_until_available(reopen, store.uri)
 
 
 def now() -> str:

@@ -26,7 +26,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ablation.core.state import state_folder
-from ablation.tracking.processes import this_process
+from ablation.tracking.process_id import this_process
 
 Kind = Literal["create", "batch", "inputs", "artifact", "end"]
 _ABOUT: Final = "spool.json"
@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Left:
+class PendingUploads:
     """A spool folder that holds writes: how many, of how many runs, for which server, and why they are still there."""
 
     folder: Path
@@ -82,7 +82,10 @@ class Spool:
         try:
             lock.acquire(timeout=0)
             about = json.loads((folder / _ABOUT).read_text("utf-8"))
-        except (Timeout, FileNotFoundError):  # not found: its writer has just been able to send all of it
+        except (
+            Timeout,
+            FileNotFoundError,
+        ):  # not found: its writer has just been able to send all of it
             lock.release()
             return None
         spool = cls(about["server"])
@@ -90,7 +93,9 @@ class Spool:
         spool.entries, spool.ids = list(_entries(folder)), _read_ids(folder)
         return spool
 
-    def append(self, run: str, kind: Kind, body: Mapping[str, Any], content: bytes | None = None) -> Entry:
+    def append(
+        self, run: str, kind: Kind, body: Mapping[str, Any], content: bytes | None = None
+    ) -> Entry:
         """Keep one write, its artifact first: an entry that is there is whole."""
         folder = self._opened()
         self._last += 1
@@ -104,7 +109,9 @@ class Spool:
     def body(self, entry: Entry) -> str:
         """What is to be written, JSON."""
         assert self.folder is not None
-        return json.dumps(json.loads((self.folder / f"{entry.number:08d}.json").read_text("utf-8"))["body"])
+        return json.dumps(
+            json.loads((self.folder / f"{entry.number:08d}.json").read_text("utf-8"))["body"]
+        )
 
     def content(self, entry: Entry) -> bytes:
         """An artifact's bytes."""
@@ -131,7 +138,9 @@ class Spool:
         """Remove the folder if it holds nothing that still has to be sent."""
         if self.entries or self.folder is None:
             return
-        (self.folder / _ABOUT).unlink(missing_ok=True)  # from here on it is no spool, whatever else is still in it
+        (self.folder / _ABOUT).unlink(
+            missing_ok=True
+        )  # from here on it is no spool, whatever else is still in it
         self.release()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
@@ -159,7 +168,14 @@ class Spool:
         return self.folder
 
     def _about(self, reason: str = "the process ended before it could send them") -> bytes:
-        return _json({"server": self.server, "command": this_command(), "began": self._began, "reason": reason})
+        return _json(
+            {
+                "server": self.server,
+                "command": this_command(),
+                "began": self._began,
+                "reason": reason,
+            }
+        )
 
 
 def this_command() -> str:
@@ -174,23 +190,35 @@ def this_command() -> str:
 def spool_folders(place: Path | None = None) -> list[Path]:
     """The spools in `place` (or `place` itself, if it is one), oldest first; without it, those below `spool_root()`."""
     root = place or spool_root()
-    found = [root] if (root / _ABOUT).is_file() else [about.parent for about in root.glob(f"*/{_ABOUT}")]
-    began = {folder: about["began"] for folder in found if (about := _read_about(folder)) is not None}
+    found = (
+        [root]
+        if (root / _ABOUT).is_file()
+        else [about.parent for about in root.glob(f"*/{_ABOUT}")]
+    )
+    began = {
+        folder: about["began"] for folder in found if (about := _read_about(folder)) is not None
+    }
     return sorted(began, key=lambda folder: began[folder])
 
 
-def left_behind() -> list[Left]:
+def left_behind() -> list[PendingUploads]:
     """The spools of this command (its workers' too) that still hold writes."""
     mine = this_command()
     return [left for folder in spool_folders() if (left := left_in(folder, mine)) is not None]
 
 
-def left_in(folder: Path, command: str | None = None) -> Left | None:
+def left_in(folder: Path, command: str | None = None) -> PendingUploads | None:
     """What a spool holds; None for nothing, or where it is of another command than `command`."""
     about, entries = _read_about(folder), list(_entries(folder))
     if about is None or not entries or command not in (None, about["command"]):
         return None
-    return Left(folder, about["server"], len(entries), len({entry.run for entry in entries}), about["reason"])
+    return PendingUploads(
+        folder,
+        about["server"],
+        len(entries),
+        len({entry.run for entry in entries}),
+        about["reason"],
+    )
 
 
 def runs_with_an_end() -> set[str]:
@@ -198,7 +226,9 @@ def runs_with_an_end() -> set[str]:
     found = set()
     for folder in spool_folders():
         ids = _read_ids(folder)
-        found |= {ids.get(entry.run, entry.run) for entry in _entries(folder) if entry.kind == "end"}
+        found |= {
+            ids.get(entry.run, entry.run) for entry in _entries(folder) if entry.kind == "end"
+        }
     return found
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from ablation.core.errors import UsageError
 from ablation.tracking import tables
-from ablation.tracking.retry import is_remote, patiently, without_credentials
+from ablation.tracking.retry import is_remote, retry_until_available, without_credentials
 from ablation.tracking.retry import without_password as without_password
 from ablation.tracking.tables import SQLITE as _SQLITE
 
@@ -30,12 +30,18 @@ class Writer(Protocol):
     """What runs are written with, as MlflowClient has it."""
 
     def log_batch(
-        self, run_id: str, metrics: "Sequence[Metric]" = (), params: "Sequence[Param]" = (), tags: "Sequence[RunTag]" = ()
+        self,
+        run_id: str,
+        metrics: "Sequence[Metric]" = (),
+        params: "Sequence[Param]" = (),
+        tags: "Sequence[RunTag]" = (),
     ) -> Any: ...
 
     def log_inputs(self, run_id: str, datasets: "Sequence[DatasetInput]") -> None: ...
 
-    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None: ...
+    def log_artifact(
+        self, run_id: str, local_path: str, artifact_path: str | None = None
+    ) -> None: ...
 
     def set_terminated(self, run_id: str, status: str) -> None: ...
 
@@ -48,7 +54,9 @@ class Store:
     tables, when they are first needed: MLflow takes seconds for both, and a plan does without.
     """
 
-    def __init__(self, uri: str, client: "MlflowClient | None" = None, delivery: "Delivery | None" = None) -> None:
+    def __init__(
+        self, uri: str, client: "MlflowClient | None" = None, delivery: "Delivery | None" = None
+    ) -> None:
         self.uri = uri
         self.delivery = delivery
         #: Where the artifacts of runs are that were read from a SQLite file's tables, by run id.
@@ -100,8 +108,16 @@ def absolute_uri(uri: str) -> str:
     """`uri` with a relative SQLite path or folder made absolute."""
     if uri.startswith(_SQLITE):
         path = uri.removeprefix(_SQLITE)
-        return _SQLITE + str(Path(path).expanduser().resolve()) if path not in ("", ":memory:") else uri
-    return uri if "://" in uri or uri.startswith("databricks") else str(Path(uri).expanduser().resolve())
+        return (
+            _SQLITE + str(Path(path).expanduser().resolve())
+            if path not in ("", ":memory:")
+            else uri
+        )
+    return (
+        uri
+        if "://" in uri or uri.startswith("databricks")
+        else str(Path(uri).expanduser().resolve())
+    )
 
 
 def require_sqlite_of(table: str, url: str) -> None:
@@ -111,11 +127,18 @@ def require_sqlite_of(table: str, url: str) -> None:
         return
     try:
         with closing(tables.connected(file)) as connection:
-            found = sorted(str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'"))
+            found = sorted(
+                str(name)
+                for (name,) in connection.execute(
+                    "select name from sqlite_master where type = 'table'"
+                )
+            )
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{error}; give another file") from error
     if found and table not in found:
-        raise ValueError(f"it is a database of something else (tables {', '.join(found)[:60]}); give another file")
+        raise ValueError(
+            f"it is a database of something else (tables {', '.join(found)[:60]}); give another file"
+        )
 
 
 def experiment_id(store: Store, name: str) -> str:
@@ -126,16 +149,22 @@ def experiment_id(store: Store, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = patiently(lambda: store.client.get_experiment_by_name(name), store.uri)
+        found = retry_until_available(lambda: store.client.get_experiment_by_name(name), store.uri)
         if found is None:
-            return store.client.create_experiment(name, artifact_location=_artifact_location(store, name))
+            return store.client.create_experiment(
+                name, artifact_location=_artifact_location(store, name)
+            )
     except MlflowException as error:
-        again = store.client.get_experiment_by_name(name)  # another process may have made it meanwhile
+        again = store.client.get_experiment_by_name(
+            name
+        )  # another process may have made it meanwhile
         if again is None:
             raise UsageError(f"experiment {name!r}: {_first_line(error)}") from error
         found = again
     if found.lifecycle_stage != "active":
-        raise UsageError(f"experiment {name!r} was deleted: restore it in the MLflow UI or take another --experiment")
+        raise UsageError(
+            f"experiment {name!r} was deleted: restore it in the MLflow UI or take another --experiment"
+        )
     return str(found.experiment_id)
 
 
@@ -173,7 +202,9 @@ def _artifact_location(store: Store, name: str) -> str | None:
 def _client_of_sqlite(uri: str) -> "MlflowClient":
     """The client of a SQLite store. A new one's tables are made by one process at a time: several at once break it."""
     try:
-        with FileLock(_lock_of(uri)):  # the handle is made under the lock too: it upgrades the tables of a new store
+        with FileLock(
+            _lock_of(uri)
+        ):  # the handle is made under the lock too: it upgrades the tables of a new store
             return _answering_client(uri)
     except Exception as error:  # MLflow, SQLAlchemy and alembic raise a dozen kinds
         raise _unusable(uri, error) from error
@@ -193,7 +224,9 @@ def _has_content(uri: str) -> bool:
 
 
 def _unusable(uri: str, error: Exception) -> UsageError:
-    return UsageError(f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}")
+    return UsageError(
+        f"tracking store {without_password(uri)}: can't be used: {_first_line(error)}"
+    )
 
 
 def _answering_client(uri: str) -> "MlflowClient":

@@ -53,7 +53,9 @@ def opened(uri: str) -> Iterator[sqlite3.Connection | None]:
     with closing(connected(file)) as connection:
         try:
             connection.execute("begin")
-            known = connection.execute("select version_num from alembic_version").fetchall() == [(SCHEMA,)]
+            known = connection.execute("select version_num from alembic_version").fetchall() == [
+                (SCHEMA,)
+            ]
         except sqlite3.DatabaseError:
             known = False
         yield connection if known else None
@@ -69,11 +71,15 @@ def experiment_named(connection: sqlite3.Connection, name: str) -> str | None:
 
 def name_of(connection: sqlite3.Connection, experiment: str) -> str | None:
     """What the experiment of this id is called; None where there is none."""
-    found = connection.execute("select name from experiments where experiment_id = ?", (experiment,)).fetchone()
+    found = connection.execute(
+        "select name from experiments where experiment_id = ?", (experiment,)
+    ).fetchone()
     return None if found is None else str(found[0])
 
 
-def runs_of(connection: sqlite3.Connection, experiment: str, kinds: tuple[str, Collection[str]]) -> list[RunRow]:
+def runs_of(
+    connection: sqlite3.Connection, experiment: str, kinds: tuple[str, Collection[str]]
+) -> list[RunRow]:
     """The experiment's runs whose tag `kinds[0]` is one of `kinds[1]`, oldest first; deleted ones are left out."""
     tag, values = kinds
     marks = ", ".join("?" * len(values))
@@ -94,10 +100,15 @@ def runs_of(connection: sqlite3.Connection, experiment: str, kinds: tuple[str, C
         f"select run_uuid, status, start_time, artifact_uri from runs where run_uuid in ({wanted}) order by start_time, run_uuid",
         asked,
     )
-    return [RunRow(i, status, start, uri, of["tags"][i], of["params"].get(i, {})) for i, status, start, uri in rows]
+    return [
+        RunRow(i, status, start, uri, of["tags"][i], of["params"].get(i, {}))
+        for i, status, start, uri in rows
+    ]
 
 
 def artifact_uri(connection: sqlite3.Connection, run_id: str) -> str | None:
     """Where a run's artifacts are; None for a run that is not there."""
-    found = connection.execute("select artifact_uri from runs where run_uuid = ?", (run_id,)).fetchone()
+    found = connection.execute(
+        "select artifact_uri from runs where run_uuid = ?", (run_id,)
+    ).fetchone()
     return None if found is None else str(found[0])

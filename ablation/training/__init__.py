@@ -1,1 +1,1 @@
-"""TODO"""
+"""One run: batches, model, losses, the training loop, evaluation and the ensemble."""

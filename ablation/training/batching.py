@@ -67,7 +67,9 @@ class Texts:
         flat, start = self._flat
         lengths = self.lengths[indices]
         ends = lengths.cumsum()
-        taken: np.ndarray = flat[np.repeat(start[indices] - (ends - lengths), lengths) + np.arange(ends[-1])]
+        taken: np.ndarray = flat[
+            np.repeat(start[indices] - (ends - lengths), lengths) + np.arange(ends[-1])
+        ]
         return taken
 
     def take(self, indices: np.ndarray) -> "Texts":
@@ -94,20 +96,29 @@ class Batch:
     hidden: torch.Tensor | None = None
 
 
-def deal(batch: Batch, pieces: int) -> list[Batch]:
-    """The batch dealt text by text, as cards are: pieces of like work, each sorted as the batch is. `together` undoes it."""
-    text = torch.arange(len(batch.lengths), device=batch.lengths.device).repeat_interleave(batch.lengths)
+def split_batch(batch: Batch, pieces: int) -> list[Batch]:
+    """The batch dealt text by text, as cards are: pieces of like work, each sorted as the batch is. `merge` undoes it."""
+    text = torch.arange(len(batch.lengths), device=batch.lengths.device).repeat_interleave(
+        batch.lengths
+    )
     dealt = []
     for first in range(min(pieces, len(batch.lengths))):
         texts, tokens = slice(first, None, pieces), text % pieces == first
         hidden = None if batch.hidden is None else batch.hidden[tokens]
         dealt.append(
-            Batch(batch.ids[tokens], batch.lengths[texts], batch.label[texts], batch.language[texts], batch.row[texts], hidden)
+            Batch(
+                batch.ids[tokens],
+                batch.lengths[texts],
+                batch.label[texts],
+                batch.language[texts],
+                batch.row[texts],
+                hidden,
+            )
         )
     return dealt
 
 
-def together(dealt: Sequence[torch.Tensor]) -> torch.Tensor:
+def merge(dealt: Sequence[torch.Tensor]) -> torch.Tensor:
     """What was computed of each text of dealt pieces, (texts of the piece, ...) each, in the batch's order."""
     pieces = len(dealt)
     count = sum(len(part) for part in dealt)
@@ -124,7 +135,9 @@ def epoch_batches(texts: Texts, batch_size: int, seed: int) -> list[np.ndarray]:
     order = np.random.default_rng(seed).permutation(len(texts))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) < batch_size // 8:
-        batches[-2:] = [np.concatenate(batches[-2:])]  # a handful of rows makes a step of pure noise
+        batches[-2:] = [
+            np.concatenate(batches[-2:])
+        ]  # a handful of rows makes a step of pure noise
     return [batch[np.argsort(-texts.lengths[batch], kind="stable")] for batch in batches]
 
 

@@ -83,7 +83,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
             old.with_suffix(".safetensors").unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         told = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"checkpoint in {folder}: can't be written: {told}; set ABLATION_STATE to another folder") from error
+        raise RunError(
+            f"checkpoint in {folder}: can't be written: {told}; set ABLATION_STATE to another folder"
+        ) from error
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -107,13 +109,17 @@ def read(file: Path) -> Checkpoint | None:
         return None
 
 
-def mend(folder: Path) -> list[str]:
+def remove_corrupt(folder: Path) -> list[str]:
     """Remove what is damaged or half written in a run's folder; returns the names of what went.
 
     Only for who has claimed the run: half-written files may be another process's.
     """
     whole = {file.stem for file in folder.glob("epoch-*.json") if read(file) is not None}
-    gone = [file for file in sorted(folder.glob("*")) if file.suffix == ".part" or file.stem not in whole]
+    gone = [
+        file
+        for file in sorted(folder.glob("*"))
+        if file.suffix == ".part" or file.stem not in whole
+    ]
     for file in gone:
         file.unlink(missing_ok=True)
     return [file.name for file in gone]
@@ -126,7 +132,9 @@ def clear(folder: Path) -> None:
 
 def prune(root: Path, most: int = MOST_RUNS) -> list[Path]:
     """Remove the checkpoints of all but the `most` runs below `root` that were written last; returns what went."""
-    folders = sorted((f for f in root.glob("*") if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+    folders = sorted(
+        (f for f in root.glob("*") if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True
+    )
     for folder in folders[most:]:
         clear(folder)
     return folders[most:]

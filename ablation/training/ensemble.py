@@ -21,7 +21,9 @@ from ablation.training.train_run import Result, test_scores
 ROUNDS: Final = 25
 
 
-def select_members(dev_predictions: Mapping[str, np.ndarray], dev_label: np.ndarray, rounds: int = ROUNDS) -> Counter[str]:
+def select_members(
+    dev_predictions: Mapping[str, np.ndarray], dev_label: np.ndarray, rounds: int = ROUNDS
+) -> Counter[str]:
     """How often each model enters the ensemble; names with count 0 are missing.
 
     Each round adds the model that raises the development Pearson of the average most; the prefix
@@ -49,7 +51,9 @@ def select_members(dev_predictions: Mapping[str, np.ndarray], dev_label: np.ndar
 
 def average(predictions: Mapping[str, np.ndarray], members: Mapping[str, int]) -> np.ndarray:
     """The mean of the members' predictions (rows,), each as often as it was selected."""
-    return np.average([predictions[name] for name in members], axis=0, weights=list(members.values()))
+    return np.average(
+        [predictions[name] for name in members], axis=0, weights=list(members.values())
+    )
 
 
 def run_ensemble(
@@ -74,7 +78,9 @@ def run_ensemble(
     dev_combined = first.assign(prediction=average(_predictions(dev), members))
     test_combined = None
     if test is not None:
-        test_combined = next(iter(test.values())).assign(prediction=average(_predictions(test), members))
+        test_combined = next(iter(test.values())).assign(
+            prediction=average(_predictions(test), members)
+        )
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -84,7 +90,9 @@ def run_ensemble(
         collapsed=False,
         selection="greedy forward selection by pooled Pearson on the development rows",
         unseen_in_training=split.unseen,
-        dev=scores(dev_combined, [code for code in corpus.training_languages if code not in split.unseen]),
+        dev=scores(
+            dev_combined, [code for code in corpus.training_languages if code not in split.unseen]
+        ),
         test=test_scores(test_combined, corpus),
         members=dict(members),
     )

@@ -44,10 +44,14 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
     figures: dict[str, float | None] = {}
     for suffix, mask in groups.items():
         rows = predictions[mask]
-        figures[f"pearson{suffix}"] = pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy())
+        figures[f"pearson{suffix}"] = pearson(
+            rows["prediction"].to_numpy(), rows["label"].to_numpy()
+        )
         each = [by_language[language] for language in sorted(set(rows["language"]))]
         known = [r for r in each if r is not None]
-        figures[f"mean_pearson{suffix}"] = float(np.mean(known)) if known and len(known) == len(each) else None
+        figures[f"mean_pearson{suffix}"] = (
+            float(np.mean(known)) if known and len(known) == len(each) else None
+        )
     figures |= {f"pearson_{language}": r for language, r in by_language.items()}
     return {name: value for name, value in figures.items() if value is not None}
 
@@ -60,7 +64,10 @@ def predict(model: IntimacyRegressor, texts: Texts, precision: str = "float32") 
 
     def predict_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
             output = model(batch.ids, batch.lengths, batch.hidden)
         result[indices] = output.prediction.cpu().numpy()
 

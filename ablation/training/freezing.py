@@ -26,10 +26,14 @@ class ParameterCounts:
 def require_layers(freeze_layers: int, available: int) -> None:
     """Raises UsageError if more layers are to be frozen than the encoder has."""
     if freeze_layers > available:
-        raise UsageError(f"model.freeze_layers = {freeze_layers}: the encoder has {available} layers")
+        raise UsageError(
+            f"model.freeze_layers = {freeze_layers}: the encoder has {available} layers"
+        )
 
 
-def freeze(model: IntimacyRegressor, freeze_layers: int, *, dropout: bool = False) -> ParameterCounts:
+def freeze(
+    model: IntimacyRegressor, freeze_layers: int, *, dropout: bool = False
+) -> ParameterCounts:
     """Freeze, in place, the embeddings and the lowest `freeze_layers` layers; `dropout`: theirs stays on in training.
 
     Raises UsageError.
@@ -39,12 +43,18 @@ def freeze(model: IntimacyRegressor, freeze_layers: int, *, dropout: bool = Fals
     trained = {id(p) for layer in layers[freeze_layers:] for p in layer.parameters()}
     below = {id(p) for layer in layers for p in layer.parameters()} - trained
     for name, parameter in model.encoder.named_parameters():
-        embedding = id(parameter) not in trained and id(parameter) not in below and "embedding" in name.lower()
+        embedding = (
+            id(parameter) not in trained
+            and id(parameter) not in below
+            and "embedding" in name.lower()
+        )
         parameter.requires_grad_(not embedding and id(parameter) not in below)
     model.frozen_layers, model.frozen_dropout = freeze_layers, dropout
     counts = count_parameters(model)
     if not 0 < counts.trainable < counts.total:
-        raise AssertionError(f"frozen tuning left {counts.trainable} of {counts.total} parameters to train")
+        raise AssertionError(
+            f"frozen tuning left {counts.trainable} of {counts.total} parameters to train"
+        )
     return counts
 
 

@@ -24,14 +24,14 @@ from ablation.training.evaluation import EVALUATION_BATCH
 from ablation.training.model import IntimacyRegressor
 from ablation.training.parallel import on_each_piece, pieces_for
 
-#: Bytes of all outputs that one `FrozenOutputs` holds in memory; those above that go to temporary files.
+#: Bytes of all outputs that one `FrozenLayerCache` holds in memory; those above that go to temporary files.
 MOST_IN_MEMORY: Final = 2 * 2**30
 #: Depths kept for one file of texts: sweeps over `model.freeze_layers` come back to few of them.
 MOST_DEPTHS: Final = 3
 
 
 @dataclass(frozen=True)
-class FrozenOutputs:
+class FrozenLayerCache:
     """The outputs kept for one encoder and one corpus: by file ("train", "test"), precision and depth.
 
     At most `MOST_DEPTHS` of one file, the one that was needed longest ago giving way; together at
@@ -42,7 +42,9 @@ class FrozenOutputs:
     made: dict[tuple[str, str, int], HiddenStates] = field(default_factory=dict)
 
 
-def with_outputs(kept: FrozenOutputs, file: str, model: IntimacyRegressor, texts: Texts, precision: str) -> Texts:
+def attach_cached_hidden(
+    kept: FrozenLayerCache, file: str, model: IntimacyRegressor, texts: Texts, precision: str
+) -> Texts:
     """`texts`, all rows of `file`, with the frozen layers' outputs (tokens, hidden) for them, from `kept` or computed now.
 
     Kept outputs serve every model that froze as many layers of the same encoder; a deeper depth is
@@ -60,7 +62,9 @@ def with_outputs(kept: FrozenOutputs, file: str, model: IntimacyRegressor, texts
         below = [d for f, p, d in kept.made if (f, p) == key[:2] and d < depth]
         source = max(below, default=None)
         _make_room(kept, file, None if source is None else (file, precision, source))
-        values = _allocate(int(texts.lengths.sum()), int(model.encoder.config.hidden_size), _room(kept))
+        values = _allocate(
+            int(texts.lengths.sum()), int(model.encoder.config.hidden_size), _room(kept)
+        )
         if values is None:
             return texts
         hidden = HiddenStates(values, np.cumsum(texts.lengths) - texts.lengths)
@@ -70,15 +74,29 @@ def with_outputs(kept: FrozenOutputs, file: str, model: IntimacyRegressor, texts
     return replace(texts, hidden=hidden)
 
 
-def _compute(hidden: HiddenStates, model: IntimacyRegressor, texts: Texts, precision: str, first: int, depth: int) -> None:
+def _compute(
+    hidden: HiddenStates,
+    model: IntimacyRegressor,
+    texts: Texts,
+    precision: str,
+    first: int,
+    depth: int,
+) -> None:
     """Fill `hidden` with the outputs of the layer below `depth`, from those below `first` where `texts` has them."""
     device = next(model.parameters()).device
     model.eval()
 
     def compute_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            states = embed_packed(model.encoder, batch.ids, batch.lengths) if batch.hidden is None else batch.hidden
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
+            states = (
+                embed_packed(model.encoder, batch.ids, batch.lengths)
+                if batch.hidden is None
+                else batch.hidden
+            )
             states, _ = layers_packed(model.encoder, states, batch.lengths, first, depth)
         rows = states.float().cpu().split(batch.lengths.tolist())
         for start, row in zip(hidden.start[indices], rows, strict=True):
@@ -89,17 +107,19 @@ def _compute(hidden: HiddenStates, model: IntimacyRegressor, texts: Texts, preci
         on_each_piece(compute_rows, indices, pieces_for(model))
 
 
-def _make_room(kept: FrozenOutputs, file: str, needed: tuple[str, str, int] | None) -> None:
+def _make_room(kept: FrozenLayerCache, file: str, needed: tuple[str, str, int] | None) -> None:
     """Let go of what was needed longest ago, but for what is `needed` now, until one more depth of `file` may be kept."""
     mine = [key for key in kept.made if key[0] == file]
     for key in [key for key in mine if key != needed][: max(0, len(mine) - MOST_DEPTHS + 1)]:
         del kept.made[key]
 
 
-def _room(kept: FrozenOutputs) -> int:
+def _room(kept: FrozenLayerCache) -> int:
     """Bytes that may still be held in memory."""
     held = (hidden.values for hidden in kept.made.values())
-    return MOST_IN_MEMORY - sum(values.nbytes for values in held if not isinstance(values, np.memmap))
+    return MOST_IN_MEMORY - sum(
+        values.nbytes for values in held if not isinstance(values, np.memmap)
+    )
 
 
 def _allocate(tokens: int, hidden_size: int, room: int) -> np.ndarray | None:

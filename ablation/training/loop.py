@@ -21,13 +21,20 @@ from ablation.core.errors import RunError
 from ablation.data.seeding import seed_for
 from ablation.encoders.dropout import drawn_from
 from ablation.encoders.loading import transformer_layers
-from ablation.training.batching import Batch, Texts, collate, deal, epoch_batches, together
+from ablation.training.batching import Batch, Texts, collate, epoch_batches, merge, split_batch
 from ablation.training.checkpoints import Saver, load
 from ablation.training.evaluation import predict
 from ablation.training.losses import Terms, total_loss
 from ablation.training.model import IntimacyRegressor, Output
-from ablation.training.parallel import pieces_for, side_by_side
-from ablation.training.training_state import Best, TrainingState, Window, put_away, take_up, trained_weights
+from ablation.training.parallel import map_threads, pieces_for
+from ablation.training.training_state import (
+    Best,
+    TrainingState,
+    Window,
+    restore,
+    to_checkpoint,
+    trained_weights,
+)
 
 #: Receives named values and the step (training points) or epoch (development points) they belong to.
 OnPoint = Callable[[Mapping[str, float], int], None]
@@ -81,11 +88,23 @@ class NotFiniteError(RunError):
     """
 
     def __init__(
-        self, message: str, *, step: int, batch: Batch, values: dict[str, float], weights: dict[str, torch.Tensor],
+        self,
+        message: str,
+        *,
+        step: int,
+        batch: Batch,
+        values: dict[str, float],
+        weights: dict[str, torch.Tensor],
         random_state: torch.Tensor,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(message)
-        self.step, self.batch, self.values, self.weights, self.random_state = step, batch, values, weights, random_state
+        self.step, self.batch, self.values, self.weights, self.random_state = (
+            step,
+            batch,
+            values,
+            weights,
+            random_state,
+        )
 
 
 def fit(
@@ -109,13 +128,16 @@ def fit(
     checkpoint that can't be written.
     """
     device, began = next(model.parameters()).device, time.monotonic()
-    order = [epoch_batches(train, optimisation.batch_size, seed_for("order", seed, e)) for e in range(optimisation.epochs)]
+    order = [
+        epoch_batches(train, optimisation.batch_size, seed_for("order", seed, e))
+        for e in range(optimisation.epochs)
+    ]
     total_steps = sum(map(len, order))
     optimizer = make_optimizer(model, optimisation)
     schedule = make_schedule(optimizer, optimisation, total_steps)
     state = TrainingState()
     if checkpoints is not None and (found := load(checkpoints)) is not None:
-        state = take_up(found, model, optimizer, schedule)
+        state = restore(found, model, optimizer, schedule)
         for at, values in state.points:
             hooks.on_point(values, at)
         hooks.on_resume(state.epoch)
@@ -126,21 +148,34 @@ def fit(
 
     figures: Mapping[str, float] = {}
     predictions = np.empty(0, dtype=np.float32)
-    with contextlib.closing(Saver(checkpoints)) if checkpoints is not None else contextlib.nullcontext() as saver:
+    with (
+        contextlib.closing(Saver(checkpoints))
+        if checkpoints is not None
+        else contextlib.nullcontext() as saver
+    ):
         for epoch, batches in enumerate(order[state.epoch :], start=state.epoch + 1):
             # Seeded anew each epoch, so that an epoch does not depend on how the one before was run.
             torch.manual_seed(seed_for("dropout", seed, epoch))
             model.train()
             for indices in batches:
                 batch = collate(train, indices, device)
-                rates = {"lr/encoder": optimizer.param_groups[0]["lr"], "lr/head": optimizer.param_groups[-1]["lr"]}
-                is_logged = (state.step + 1) % optimisation.log_every == 0 or state.step + 1 == total_steps
+                rates = {
+                    "lr/encoder": optimizer.param_groups[0]["lr"],
+                    "lr/head": optimizer.param_groups[-1]["lr"],
+                }
+                is_logged = (
+                    state.step + 1
+                ) % optimisation.log_every == 0 or state.step + 1 == total_steps
                 on_terms = hooks.on_terms if is_logged else None
-                prediction, values, of_step = train_step(model, batch, optimizer, optimisation, loss, state.step, on_terms)
+                prediction, values, of_step = train_step(
+                    model, batch, optimizer, optimisation, loss, state.step, on_terms
+                )
                 schedule.step()
                 state.step += 1
                 state.tokens += len(batch.ids)
-                state.skipped += loss.contrastive != "none" and "train/loss_contrastive" not in values
+                state.skipped += (
+                    loss.contrastive != "none" and "train/loss_contrastive" not in values
+                )
                 state.window.add(prediction, batch, values)
                 if is_logged:
                     emit({**state.window.point(), **rates, **of_step}, state.step)
@@ -153,8 +188,14 @@ def fit(
             if r is not None and (state.best is None or r > state.best.figures["pearson"]):
                 state.best = Best(epoch, dict(figures), predictions, trained_weights(model))
             state.epoch = epoch
-            if saver is not None and epoch < len(order):  # after the last one there is nothing to go on with
-                saver.save(put_away(state, model, optimizer, schedule, state.seconds + time.monotonic() - began))
+            if saver is not None and epoch < len(
+                order
+            ):  # after the last one there is nothing to go on with
+                saver.save(
+                    to_checkpoint(
+                        state, model, optimizer, schedule, state.seconds + time.monotonic() - began
+                    )
+                )
             hooks.on_epoch(epoch, figures)
         if saver is not None:
             saver.wait()
@@ -183,9 +224,13 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     figures: Mapping[str, float] = {}
     if optimisation.micro_batch is not None and len(batch.lengths) > optimisation.micro_batch:
-        output, terms = _in_turn(model, batch, optimisation.micro_batch, optimisation.precision, loss)
+        output, terms = grad_cache_step(
+            model, batch, optimisation.micro_batch, optimisation.precision, loss
+        )
     elif (pieces := pieces_for(model)) > 1:
-        output, terms, figures = _side_by_side(model, batch, pieces, optimisation.precision, loss, on_terms)
+        output, terms, figures = _forward_in_threads(
+            model, batch, pieces, optimisation.precision, loss, on_terms
+        )
     else:
         output = _forward(model, batch, optimisation.precision)
         terms = total_loss(output, batch.label, batch.language, loss)
@@ -195,14 +240,25 @@ def train_step(
     norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
     if norm > optimisation.max_grad_norm:  # else all gradients would be multiplied by one
         nn.utils.clip_grads_with_norm_(trained, optimisation.max_grad_norm, norm)
-    values = {"train/loss": terms.total.item(), "train/loss_regression": terms.regression.item(), "train/grad_norm": norm.item()}
+    values = {
+        "train/loss": terms.total.item(),
+        "train/loss_regression": terms.regression.item(),
+        "train/grad_norm": norm.item(),
+    }
     if terms.contrastive is not None:
         values["train/loss_contrastive"] = terms.contrastive.item()
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         rows = ", ".join(map(str, batch.row[:8])) + (" ..." if len(batch.row) > 8 else "")
         message = f"{bad[0]} is not a finite number at step {step + 1} (training rows {rows})"
         weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-        raise NotFiniteError(message, step=step + 1, batch=batch, values=values, weights=weights, random_state=random_state)
+        raise NotFiniteError(
+            message,
+            step=step + 1,
+            batch=batch,
+            values=values,
+            weights=weights,
+            random_state=random_state,
+        )
     optimizer.step()
     return output.prediction, values, figures
 
@@ -213,8 +269,13 @@ def _forward(model: IntimacyRegressor, batch: Batch, precision: str) -> Output:
     return output
 
 
-def _side_by_side(
-    model: IntimacyRegressor, batch: Batch, pieces: int, precision: str, loss: LossConfig, on_terms: OnTerms | None
+def _forward_in_threads(
+    model: IntimacyRegressor,
+    batch: Batch,
+    pieces: int,
+    precision: str,
+    loss: LossConfig,
+    on_terms: OnTerms | None,
 ) -> tuple[Output, Terms, Mapping[str, float]]:
     """The gradients of the whole batch's loss, from pieces that are run at once, a thread each."""
 
@@ -222,25 +283,27 @@ def _side_by_side(
         with drawn_from(seed):
             return _forward(model, piece, precision)
 
-    dealt = deal(batch, pieces)
+    dealt = split_batch(batch, pieces)
     # The pieces' dropout starts where the process's generator says, and so is repeated with it.
-    outputs = side_by_side(forward, dealt, torch.randint(2**62, (len(dealt),)).tolist())
+    outputs = map_threads(forward, dealt, torch.randint(2**62, (len(dealt),)).tolist())
     whole, terms, gradients = _by_outputs(outputs, batch, loss)
     figures: Mapping[str, float] = {}
     if on_terms is not None:  # asks for a graph that reaches the weights
         figures = on_terms(model, total_loss(_joined(outputs), batch.label, batch.language, loss))
-    side_by_side(_backward, outputs, gradients)
+    map_threads(_backward, outputs, gradients)
     return whole, terms, figures
 
 
-def _in_turn(model: IntimacyRegressor, batch: Batch, size: int, precision: str, loss: LossConfig) -> tuple[Output, Terms]:
+def grad_cache_step(
+    model: IntimacyRegressor, batch: Batch, size: int, precision: str, loss: LossConfig
+) -> tuple[Output, Terms]:
     """The gradients of the whole batch's loss with `size` texts in memory at a time: exact, also for Eq. 9's pairs.
 
     Every piece is run twice. First without gradients, for the outputs that the loss is made of; then,
     with the same dropout, to carry the loss's gradient by these outputs further down (Gao et al.,
     2021, "Scaling deep contrastive learning batch size under memory limited setup").
     """
-    device, dealt = batch.ids.device, deal(batch, -(-len(batch.lengths) // size))
+    device, dealt = batch.ids.device, split_batch(batch, -(-len(batch.lengths) // size))
     states, outputs = [], []
     with torch.no_grad():
         for piece in dealt:
@@ -260,17 +323,23 @@ def _by_outputs(
     leaves = [Output(*(part.detach().requires_grad_() for part in each)) for each in outputs]
     whole = _joined(leaves)
     terms = total_loss(whole, batch.label, batch.language, loss)
-    flat = torch.autograd.grad(terms.total, [part for leaf in leaves for part in leaf], allow_unused=True)
+    flat = torch.autograd.grad(
+        terms.total, [part for leaf in leaves for part in leaf], allow_unused=True
+    )
     return whole, terms, [flat[i : i + len(whole)] for i in range(0, len(flat), len(whole))]
 
 
 def _joined(outputs: Sequence[Output]) -> Output:
-    return Output(*map(together, zip(*outputs, strict=True)))
+    return Output(*map(merge, zip(*outputs, strict=True)))
 
 
 def _backward(output: Output, gradients: Sequence[torch.Tensor | None]) -> None:
     """Add to the parameters' gradients what reaches them through `output`."""
-    reached = [(part, gradient) for part, gradient in zip(output, gradients, strict=True) if gradient is not None]
+    reached = [
+        (part, gradient)
+        for part, gradient in zip(output, gradients, strict=True)
+        if gradient is not None
+    ]
     torch.autograd.backward([part for part, _ in reached], [gradient for _, gradient in reached])
 
 
@@ -282,7 +351,9 @@ def get_random_state(device: torch.device) -> torch.Tensor:
 def set_random_state(device: torch.device, state: torch.Tensor) -> None:
     """Go back to where `get_random_state` was; nothing for a state of another kind of device."""
     if state.shape == get_random_state(device).shape:
-        torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
+        torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(
+            state
+        )
 
 
 def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -> AdamW:
@@ -292,7 +363,9 @@ def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -
     further from the head, the embeddings' most.
     """
     layers = transformer_layers(model.encoder)
-    depth_of = {id(p): depth for depth, layer in enumerate(reversed(layers)) for p in layer.parameters()}
+    depth_of = {
+        id(p): depth for depth, layer in enumerate(reversed(layers)) for p in layer.parameters()
+    }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.encoder.named_parameters():
         if parameter.requires_grad:
@@ -307,13 +380,19 @@ def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -
         for (depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
     settings += [
-        {"params": [model.head.weight], "lr": optimisation.lr_head, "weight_decay": optimisation.weight_decay},
+        {
+            "params": [model.head.weight],
+            "lr": optimisation.lr_head,
+            "weight_decay": optimisation.weight_decay,
+        },
         {"params": [model.head.bias], "lr": optimisation.lr_head, "weight_decay": 0.0},
     ]
     return AdamW(settings, eps=optimisation.adam_eps, fused=True)
 
 
-def make_schedule(optimizer: Optimizer, optimisation: OptimisationConfig, total_steps: int) -> LRScheduler:
+def make_schedule(
+    optimizer: Optimizer, optimisation: OptimisationConfig, total_steps: int
+) -> LRScheduler:
     """Rates rise linearly over the warm-up's share of the steps, then fall linearly to 0 or stay."""
     warmup_steps = round(optimisation.warmup * total_steps)
     schedule: LRScheduler

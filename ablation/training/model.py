@@ -18,7 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ablation.core.errors import UsageError
 from ablation.encoders.dropout import use_fast_dropout
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of
-from ablation.encoders.packing import encode_packed, is_packable, layers_packed, make_packing, use_packing
+from ablation.encoders.packing import (
+    encode_packed,
+    is_packable,
+    layers_packed,
+    make_packing,
+    use_packing,
+)
 from ablation.encoders.trimming import Vocabulary, embedding_of, restore
 
 
@@ -35,7 +41,9 @@ class IntimacyRegressor(nn.Module):
     `frozen_layers` and `frozen_dropout` are what `ablation.training.freezing.freeze` was told; without it, None and False.
     """
 
-    def __init__(self, encoder: PreTrainedModel, pooling: str, label_mean: float, seed: int) -> None:
+    def __init__(
+        self, encoder: PreTrainedModel, pooling: str, label_mean: float, seed: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
@@ -62,7 +70,9 @@ class IntimacyRegressor(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, ids: torch.Tensor, lengths: torch.Tensor, hidden: torch.Tensor | None = None) -> Output:
+    def forward(
+        self, ids: torch.Tensor, lengths: torch.Tensor, hidden: torch.Tensor | None = None
+    ) -> Output:
         """`ids` (tokens,): the texts' token ids laid end to end; `lengths` (batch,): tokens of each text.
 
         `hidden` (tokens, hidden): what the frozen layers give for them, if that is known; they are not run then.
@@ -80,7 +90,9 @@ class IntimacyRegressor(nn.Module):
             sentence = total / lengths.unsqueeze(-1)
         return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
 
-    def _encode_padded(self, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _encode_padded(
+        self, ids: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What `encode_packed` gives, for encoder families whose attention can't be told of packing."""
         packing = make_packing(lengths, self.encoder)
         grid = ids.new_full((len(lengths) * packing.width,), int(self.encoder.config.pad_token_id))
@@ -112,7 +124,13 @@ class Exported:
 
 
 def export(
-    folder: Path, model: IntimacyRegressor, source: Encoder, vocabulary: Vocabulary, *, max_tokens: int, prefix: str = ""
+    folder: Path,
+    model: IntimacyRegressor,
+    source: Encoder,
+    vocabulary: Vocabulary,
+    *,
+    max_tokens: int,
+    prefix: str = "",
 ) -> None:
     """Write `model` to `folder`: the encoder in the Hub's layout with every token, and the head.
 
@@ -123,7 +141,10 @@ def export(
     restore(whole, vocabulary, embedding_of(source.model).weight)
     whole.save_pretrained(folder)
     source.tokenizer.save_pretrained(folder)
-    save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / "head.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.head.state_dict().items()},
+        folder / "head.safetensors",
+    )
     description = {"pooling": model.pooling, "max_tokens": max_tokens, "prefix": prefix}
     (folder / "intimacy.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
@@ -136,11 +157,15 @@ def load_exported(folder: Path) -> Exported:
         prefix = str(description.get("prefix", ""))  # older exports have none
         head = load_file(folder / "head.safetensors")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UsageError(f"{folder}: not a model that `ablation run --export` wrote: {error}") from error
+        raise UsageError(
+            f"{folder}: not a model that `ablation run --export` wrote: {error}"
+        ) from error
     encoder = load_encoder(str(folder))
     model = IntimacyRegressor(encoder.model, pooling_of(encoder, pooling), 0.0, seed=0)
     try:
         model.head.load_state_dict(head)
     except RuntimeError as error:
-        raise UsageError(f"{folder}: head.safetensors does not fit the encoder beside it") from error
+        raise UsageError(
+            f"{folder}: head.safetensors does not fit the encoder beside it"
+        ) from error
     return Exported(model.eval(), encoder.tokenizer, max_tokens, prefix)

@@ -34,7 +34,11 @@ def pieces_for(model: IntimacyRegressor) -> int:
     order of two threads would show: 1.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
-    return PIECES if on_cpu and torch.get_num_threads() % PIECES == 0 and is_packable(model.encoder) else 1
+    return (
+        PIECES
+        if on_cpu and torch.get_num_threads() % PIECES == 0 and is_packable(model.encoder)
+        else 1
+    )
 
 
 def on_each_piece(function: Callable[[np.ndarray], None], indices: np.ndarray, pieces: int) -> None:
@@ -42,15 +46,20 @@ def on_each_piece(function: Callable[[np.ndarray], None], indices: np.ndarray, p
     if pieces == 1:
         function(indices)
     else:
-        side_by_side(function, [indices[first::pieces] for first in range(min(pieces, len(indices)))])
+        map_threads(
+            function, [indices[first::pieces] for first in range(min(pieces, len(indices)))]
+        )
 
 
-def side_by_side(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+def map_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
     """`map`, with each call in a thread of its own; at most `PIECES` of them. Raises what a call raised, once all have ended.
 
     What torch keeps for each thread (gradients on or off, autocast) is not the caller's there.
     """
-    calls = [_threads(torch.get_num_threads() // PIECES).submit(function, *each) for each in zip(*arguments, strict=True)]
+    calls = [
+        _threads(torch.get_num_threads() // PIECES).submit(function, *each)
+        for each in zip(*arguments, strict=True)
+    ]
     for call in calls:
         call.exception()
     return [call.result() for call in calls]
@@ -60,10 +69,14 @@ def side_by_side(function: Callable[..., T], *arguments: Iterable[Any]) -> list[
 def _threads(cores: int) -> ThreadPoolExecutor:
     """The threads, with `cores` each. They live as long as the process: a thread's first operation is a slow one."""
     total, all_here = torch.get_num_threads(), threading.Barrier(PIECES)
-    pool = ThreadPoolExecutor(PIECES, thread_name_prefix=NAME, initializer=_keep_to, initargs=(cores,))
+    pool = ThreadPoolExecutor(
+        PIECES, thread_name_prefix=NAME, initializer=_keep_to, initargs=(cores,)
+    )
     for waiting in [pool.submit(all_here.wait) for _ in range(PIECES)]:
         waiting.result()
-    torch.set_num_threads(total)  # what threads that start later take for their own number is the number set last
+    torch.set_num_threads(
+        total
+    )  # what threads that start later take for their own number is the number set last
     return pool
 
 

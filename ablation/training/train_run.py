@@ -23,12 +23,18 @@ from ablation.data.seeding import seed_for
 from ablation.data.splits import Split, make_split
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of, transformer_layers
 from ablation.encoders.packing import position_offset
-from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, trim, vocabulary_of
+from ablation.encoders.trimming import (
+    Vocabulary,
+    embedding_of,
+    full_vocabulary,
+    trim,
+    vocabulary_of,
+)
 from ablation.training.batching import Texts
 from ablation.training.diagnostics import language_distances
 from ablation.training.evaluation import predict, scores
 from ablation.training.freezing import count_parameters, freeze, require_layers
-from ablation.training.frozen_cache import FrozenOutputs, with_outputs
+from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import Hooks, fit, prediction_table
 from ablation.training.model import IntimacyRegressor, build_model, export
 from ablation.training.records import RunRecord
@@ -49,7 +55,7 @@ class Prepared:
     train: Texts
     test: Texts | None
     languages: list[str]
-    frozen: FrozenOutputs = field(default_factory=FrozenOutputs)
+    frozen: FrozenLayerCache = field(default_factory=FrozenLayerCache)
 
 
 @dataclass(frozen=True)
@@ -80,20 +86,30 @@ def preparation_key(config: RunConfig) -> tuple[str, int | None, str, int, bool]
 def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     """Load the encoder and tokenise `corpus`. Raises UsageError if the encoder can't be had."""
     encoder = load_encoder(config.model.encoder, config.model.layers)
-    languages = ordered(set(corpus.train["language"]) | (set() if corpus.test is None else set(corpus.test["language"])))
+    languages = ordered(
+        set(corpus.train["language"])
+        | (set() if corpus.test is None else set(corpus.test["language"]))
+    )
     train = _texts(corpus.train, encoder, config, languages)
     test = None if corpus.test is None else _texts(corpus.test, encoder, config, languages)
     ids = train.ids + ([] if test is None else test.ids)
     if not config.model.trim_vocabulary:
-        return Prepared(corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages)
+        return Prepared(
+            corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages
+        )
     vocabulary = vocabulary_of(ids, encoder.tokenizer, encoder.model)
     whole = embedding_of(encoder.model)
     trimmed = build_trimmed(encoder, vocabulary)
     assert embedding_of(encoder.model) is whole
     return Prepared(
-        corpus, encoder, vocabulary, trimmed, _translate(train, vocabulary),
-        None if test is None else _translate(test, vocabulary), languages,
-    )  # fmt: skip
+        corpus,
+        encoder,
+        vocabulary,
+        trimmed,
+        _translate(train, vocabulary),
+        None if test is None else _translate(test, vocabulary),
+        languages,
+    )
 
 
 def build_trimmed(encoder: Encoder, vocabulary: Vocabulary) -> Encoder:
@@ -111,7 +127,9 @@ def check_depth(config: ModelConfig, prepared: Prepared) -> None:
         require_layers(config.freeze_layers, len(transformer_layers(prepared.encoder.model)))
 
 
-def fresh_model(prepared: Prepared, config: RunConfig, split: Split, seed: int) -> IntimacyRegressor:
+def fresh_model(
+    prepared: Prepared, config: RunConfig, split: Split, seed: int
+) -> IntimacyRegressor:
     """The model before its first step, on the device that it will train on."""
     model = build_model(
         prepared.trimmed.model,
@@ -125,10 +143,15 @@ def fresh_model(prepared: Prepared, config: RunConfig, split: Split, seed: int) 
     return model.to(choose_device())
 
 
-def run_experiment(
-    prepared: Prepared, config: RunConfig, key: RunKey, identity: str, hooks: Hooks,
-    export_to: Path | None = None, checkpoints: Path | None = None,
-) -> Result:  # fmt: skip
+def train_run(
+    prepared: Prepared,
+    config: RunConfig,
+    key: RunKey,
+    identity: str,
+    hooks: Hooks,
+    export_to: Path | None = None,
+    checkpoints: Path | None = None,
+) -> Result:
     """Train, select, and predict the test rows once; `checkpoints` as in `fit`. Raises RunError or UsageError."""
     began = time.monotonic()
     corpus = prepared.corpus
@@ -138,7 +161,9 @@ def run_experiment(
     seen = [language for language in corpus.training_languages if language not in split.unseen]
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    labelled = with_outputs(prepared.frozen, "train", model, prepared.train, config.optimisation.precision)
+    labelled = attach_cached_hidden(
+        prepared.frozen, "train", model, prepared.train, config.optimisation.precision
+    )
     train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
     with enough_memory(config):
         fitted = fit(
@@ -155,13 +180,20 @@ def run_experiment(
     trained = time.monotonic() - began + fitted.seconds_before
     test = None
     if prepared.test is not None:
-        test_texts = with_outputs(prepared.frozen, "test", model, prepared.test, config.optimisation.precision)
+        test_texts = attach_cached_hidden(
+            prepared.frozen, "test", model, prepared.test, config.optimisation.precision
+        )
         predicted = predict(model, test_texts, config.optimisation.precision)
         test = prediction_table(prepared.test, prepared.languages, predicted)
     if export_to is not None:
         export(
-            export_to, model, prepared.encoder, prepared.vocabulary, max_tokens=config.data.max_tokens, prefix=config.model.prefix
-        )  # fmt: skip
+            export_to,
+            model,
+            prepared.encoder,
+            prepared.vocabulary,
+            max_tokens=config.data.max_tokens,
+            prefix=config.model.prefix,
+        )
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -183,7 +215,9 @@ def run_experiment(
         layers_total=len(transformer_layers(model.encoder)),
         layers_frozen=config.model.freeze_layers if config.model.frozen_tuning else 0,
     )
-    distances = language_distances(model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed)
+    distances = language_distances(
+        model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed
+    )
     dev = prediction_table(dev_texts, prepared.languages, fitted.dev_predictions)
     return Result(record, dev, test, model, distances)
 
@@ -206,7 +240,11 @@ def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] |
 
     That is the paper's sense of the word. A Dev2 model has not seen two of them either.
     """
-    return scores(test, corpus.training_languages) if test is not None and corpus.has_test_labels else None
+    return (
+        scores(test, corpus.training_languages)
+        if test is not None and corpus.has_test_labels
+        else None
+    )
 
 
 def peak_memory() -> int:
@@ -227,7 +265,9 @@ def _longest_input(encoder: Encoder) -> int:
 def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[np.ndarray]:
     """The token ids (tokens,) of each text, with `model.prefix` before it, cut to `data.max_tokens` or what the encoder takes."""
     longest = min(config.data.max_tokens, _longest_input(encoder))
-    encoded = encoder.tokenizer([config.model.prefix + text for text in texts], truncation=True, max_length=longest)["input_ids"]
+    encoded = encoder.tokenizer(
+        [config.model.prefix + text for text in texts], truncation=True, max_length=longest
+    )["input_ids"]
     return [np.asarray(ids, dtype=np.int64) for ids in encoded]
 
 
@@ -242,4 +282,6 @@ def _texts(frame: pd.DataFrame, encoder: Encoder, config: RunConfig, languages: 
 
 
 def _translate(texts: Texts, vocabulary: Vocabulary) -> Texts:
-    return Texts([vocabulary.translate(ids) for ids in texts.ids], texts.label, texts.language, texts.row)
+    return Texts(
+        [vocabulary.translate(ids) for ids in texts.ids], texts.label, texts.language, texts.row
+    )

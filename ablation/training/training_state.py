@@ -66,29 +66,50 @@ class TrainingState:
     best: Best | None = None
 
 
-def put_away(
-    state: TrainingState, model: IntimacyRegressor, optimizer: Optimizer, schedule: LRScheduler, seconds: float
+def to_checkpoint(
+    state: TrainingState,
+    model: IntimacyRegressor,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    seconds: float,
 ) -> Checkpoint:
     """All of it as a checkpoint, on the CPU, independent of what training does next; `seconds` are all that were trained."""
     tensors = {f"model/{name}": value for name, value in trained_weights(model).items()}
     inner = optimizer.state_dict()
     for index, values in inner["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value).detach().clone() for name, value in values.items()}
-    for name, arrays in (("predictions", state.window.predictions), ("labels", state.window.labels)):
-        tensors |= {f"window/{name}/{i}": torch.from_numpy(array.copy()) for i, array in enumerate(arrays)}
+        tensors |= {
+            f"optimizer/{index}/{name}": torch.as_tensor(value).detach().clone()
+            for name, value in values.items()
+        }
+    for name, arrays in (
+        ("predictions", state.window.predictions),
+        ("labels", state.window.labels),
+    ):
+        tensors |= {
+            f"window/{name}/{i}": torch.from_numpy(array.copy()) for i, array in enumerate(arrays)
+        }
     if state.best is not None:
         tensors |= {f"best/weights/{name}": value for name, value in state.best.weights.items()}
         tensors["best/predictions"] = torch.from_numpy(state.best.predictions.copy())
     plain = {
-        "step": state.step, "tokens": state.tokens, "skipped": state.skipped, "seconds": seconds, "points": list(state.points),
-        "window": {name: list(each) for name, each in state.window.totals.items()}, "schedule": _plain(schedule.state_dict()),
+        "step": state.step,
+        "tokens": state.tokens,
+        "skipped": state.skipped,
+        "seconds": seconds,
+        "points": list(state.points),
+        "window": {name: list(each) for name, each in state.window.totals.items()},
+        "schedule": _plain(schedule.state_dict()),
         "rates": [group["lr"] for group in optimizer.param_groups],
-        "best": None if state.best is None else {"epoch": state.best.epoch, "figures": state.best.figures},
-    }  # fmt: skip
+        "best": None
+        if state.best is None
+        else {"epoch": state.best.epoch, "figures": state.best.figures},
+    }
     return Checkpoint(state.epoch, {name: value.cpu() for name, value in tensors.items()}, plain)
 
 
-def take_up(checkpoint: Checkpoint, model: IntimacyRegressor, optimizer: Optimizer, schedule: LRScheduler) -> TrainingState:
+def restore(
+    checkpoint: Checkpoint, model: IntimacyRegressor, optimizer: Optimizer, schedule: LRScheduler
+) -> TrainingState:
     """Put the model, the optimizer and the schedule back to where they were; returns the rest."""
     plain, tensors = checkpoint.state, checkpoint.tensors
     weights = _below("model", tensors)
@@ -96,7 +117,9 @@ def take_up(checkpoint: Checkpoint, model: IntimacyRegressor, optimizer: Optimiz
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(weights[name])
-    schedule.load_state_dict({**plain["schedule"], "lr_lambdas": [None] * len(optimizer.param_groups)})
+    schedule.load_state_dict(
+        {**plain["schedule"], "lr_lambdas": [None] * len(optimizer.param_groups)}
+    )
     inner = optimizer.state_dict()
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in _below("optimizer", tensors).items():
@@ -107,13 +130,30 @@ def take_up(checkpoint: Checkpoint, model: IntimacyRegressor, optimizer: Optimiz
         group["lr"] = rate
     best = None
     if plain["best"] is not None:
-        kept = {name: value.to(next(model.parameters()).device) for name, value in _below("best/weights", tensors).items()}
-        best = Best(plain["best"]["epoch"], plain["best"]["figures"], tensors["best/predictions"].numpy(), kept)
-    window = Window(_arrays("window/predictions", tensors), _arrays("window/labels", tensors), plain["window"])
+        kept = {
+            name: value.to(next(model.parameters()).device)
+            for name, value in _below("best/weights", tensors).items()
+        }
+        best = Best(
+            plain["best"]["epoch"],
+            plain["best"]["figures"],
+            tensors["best/predictions"].numpy(),
+            kept,
+        )
+    window = Window(
+        _arrays("window/predictions", tensors), _arrays("window/labels", tensors), plain["window"]
+    )
     points = [(int(step), dict(values)) for step, values in plain["points"]]
     return TrainingState(
-        checkpoint.epoch, plain["step"], plain["tokens"], plain["skipped"], plain["seconds"], points, window, best
-    )  # fmt: skip
+        checkpoint.epoch,
+        plain["step"],
+        plain["tokens"],
+        plain["skipped"],
+        plain["seconds"],
+        points,
+        window,
+        best,
+    )
 
 
 def trained_weights(model: IntimacyRegressor) -> dict[str, torch.Tensor]:
@@ -123,11 +163,19 @@ def trained_weights(model: IntimacyRegressor) -> dict[str, torch.Tensor]:
 
 def _plain(state: Mapping[str, object]) -> dict[str, object]:
     """The schedule's numbers; its functions are made anew from the settings."""
-    return {name: value for name, value in state.items() if isinstance(value, bool | int | float | list) and name != "lr_lambdas"}
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, bool | int | float | list) and name != "lr_lambdas"
+    }
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
+    return {
+        name.removeprefix(f"{prefix}/"): value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}/")
+    }
 
 
 def _arrays(prefix: str, tensors: Mapping[str, torch.Tensor]) -> list[np.ndarray]:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Read runs and compute: collection, grouping, Pearson by subset, intervals and verdicts."""

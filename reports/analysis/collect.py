@@ -22,7 +22,13 @@ import pyarrow.parquet as pq
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.reading import local_artifacts, read_runs
-from ablation.tracking.store import Store, experiment_name, find_experiment, open_store, without_password
+from ablation.tracking.store import (
+    Store,
+    experiment_name,
+    find_experiment,
+    open_store,
+    without_password,
+)
 from ablation.tracking.tables import RunRow
 from ablation.training.records import RunRecord
 
@@ -59,7 +65,9 @@ class StoredRun:
     @property
     def member_runs(self) -> dict[str, str]:
         """An ensemble's variants and the ids of the runs that it averages; empty for a trained run."""
-        return {str(k): str(v) for k, v in json.loads(self.tags.get(names.MEMBER_RUNS) or "{}").items()}
+        return {
+            str(k): str(v) for k, v in json.loads(self.tags.get(names.MEMBER_RUNS) or "{}").items()
+        }
 
     @property
     def synthetic(self) -> bool:
@@ -106,7 +114,9 @@ class Experiment:
 
     def run_url(self, run_id: str) -> str:
         """The run's page in the MLflow UI; empty where the UI's address is not known."""
-        return f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}" if self.ui_url else ""
+        return (
+            f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}" if self.ui_url else ""
+        )
 
 
 def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> Experiment:
@@ -118,7 +128,9 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
     experiment_id = find_experiment(store, name) or _by_id(store, name)
     if experiment_id is None:
         known = sorted(e.name for e in store.client.search_experiments())
-        raise UsageError(f"no experiment {name!r} in {without_password(store.uri)}; it has {', '.join(known)}")
+        raise UsageError(
+            f"no experiment {name!r} in {without_password(store.uri)}; it has {', '.join(known)}"
+        )
     called = experiment_name(store, experiment_id) or name
     runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
     suites: dict[str, list[StoredSuite]] = {names.SUITE: [], names.CURVE_STUDY: []}
@@ -129,25 +141,40 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
         else:
             suites[kind].append(_stored_suite(row))
     if not any(runs.values()):
-        raise UsageError(f"experiment {called!r} has no run of an ablation; `ablation run` makes some")
+        raise UsageError(
+            f"experiment {called!r} has no run of an ablation; `ablation run` makes some"
+        )
     if ui_url is None and store.uri.startswith("http"):
         ui_url = without_password(store.uri)
     address = ui_url.rstrip("/") if ui_url else None
     return Experiment(
-        store, experiment_id, called, tuple(runs[names.RUN]), tuple(suites[names.SUITE]), address,
-        tuple(runs[names.CURVE]), tuple(suites[names.CURVE_STUDY]),
-    )  # fmt: skip
+        store,
+        experiment_id,
+        called,
+        tuple(runs[names.RUN]),
+        tuple(suites[names.SUITE]),
+        address,
+        tuple(runs[names.CURVE]),
+        tuple(suites[names.CURVE_STUDY]),
+    )
 
 
 def open_store_that_exists(uri: str | None) -> Store:
     """The store at `uri`; unlike training, a report makes no new one. Raises UsageError."""
     place = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if place.startswith("sqlite:///") and not Path(place.removeprefix("sqlite:///")).expanduser().is_file():
-        raise UsageError(f"tracking store {place}: there is no such file; give --tracking-uri, or go where the ablation was run")
+    if (
+        place.startswith("sqlite:///")
+        and not Path(place.removeprefix("sqlite:///")).expanduser().is_file()
+    ):
+        raise UsageError(
+            f"tracking store {place}: there is no such file; give --tracking-uri, or go where the ablation was run"
+        )
     return open_store(place)
 
 
-def read_tables(experiment: Experiment, runs: Sequence[StoredRun], path: str) -> dict[str, pd.DataFrame | None]:
+def read_tables(
+    experiment: Experiment, runs: Sequence[StoredRun], path: str
+) -> dict[str, pd.DataFrame | None]:
     """The Parquet artifact `path` of each run by run id; None where a run has none (it is not in its manifest)."""
     having = [run for run in runs if path in json.loads(run.tags.get(names.MANIFEST) or "{}")]
     frames = _together(having, lambda run: _frame(_bytes(experiment, run, path)))
@@ -156,17 +183,26 @@ def read_tables(experiment: Experiment, runs: Sequence[StoredRun], path: str) ->
 
 def read_records(experiment: Experiment, runs: Sequence[StoredRun]) -> dict[str, RunRecord]:
     """The typed record of each finished run, by run id."""
-    return _together(runs, lambda run: RunRecord.model_validate_json(_bytes(experiment, run, names.RECORD_FILE)))
+    return _together(
+        runs, lambda run: RunRecord.model_validate_json(_bytes(experiment, run, names.RECORD_FILE))
+    )
 
 
-def read_corpus(experiment: Experiment, runs: Iterable[StoredRun]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+def read_corpus(
+    experiment: Experiment, runs: Iterable[StoredRun]
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Training and test rows (columns row, text, label, language) that these runs share, from one of their suites."""
     digests = {run.part("data") for run in runs}
     for suite in reversed(experiment.suites):
         if suite.tags.get(f"{names.IDENTITY_PART}data") in digests:
-            train, test = (_optional(experiment, suite, path) for path in (names.TRAIN_CORPUS, names.TEST_CORPUS))
+            train, test = (
+                _optional(experiment, suite, path)
+                for path in (names.TRAIN_CORPUS, names.TEST_CORPUS)
+            )
             if train is not None:
-                return pd.read_parquet(io.BytesIO(train)), None if test is None else pd.read_parquet(io.BytesIO(test))
+                return pd.read_parquet(
+                    io.BytesIO(train)
+                ), None if test is None else pd.read_parquet(io.BytesIO(test))
     return None, None
 
 
@@ -207,12 +243,16 @@ def _bytes(experiment: Experiment, run: StoredRun | StoredSuite, path: str) -> b
             return (folder / path).read_bytes()
         except OSError as error:
             raise _unreadable(run, path, error) from error
-    from mlflow.exceptions import MlflowException  # takes a second, and is not needed for a local store
+    from mlflow.exceptions import (
+        MlflowException,  # takes a second, and is not needed for a local store
+    )
 
     try:
         scratch = tempfile.mkdtemp()
         try:
-            return Path(experiment.store.client.download_artifacts(run.run_id, path, scratch)).read_bytes()
+            return Path(
+                experiment.store.client.download_artifacts(run.run_id, path, scratch)
+            ).read_bytes()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except (MlflowException, OSError) as error:

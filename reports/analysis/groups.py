@@ -60,18 +60,26 @@ def group_runs(experiment: Experiment) -> list[Group]:
     # A row with an encoder of its own (the baseline) joins every group that it differs from in that alone.
     for run in sorted(trained, key=_has_own_encoder):
         key = key_of[run.run_id] = _key(run)
-        joined = [other for other in by_key if _without_encoder(other) == _without_encoder(key)] if _has_own_encoder(run) else []
+        joined = (
+            [other for other in by_key if _without_encoder(other) == _without_encoder(key)]
+            if _has_own_encoder(run)
+            else []
+        )
         for each in joined or [key]:
             by_key.setdefault(each, []).append(run)
     for run in (run for run in experiment.finished if run.member_runs):
         keys = {key_of[member] for member in run.member_runs.values() if member in key_of}
-        by_key.setdefault(keys.pop() if len(keys) == 1 else (("members", "of several groups, or lost"),), []).append(run)
+        by_key.setdefault(
+            keys.pop() if len(keys) == 1 else (("members", "of several groups, or lost"),), []
+        ).append(run)
     groups = [_latest_of(key, runs) for key, runs in by_key.items()]
     wanted = _of_the_newest_suite(experiment)
-    return sorted(groups, key=lambda g: (-len({r.run_id for r in g.runs} & wanted), -len(g.runs), g.key))
+    return sorted(
+        groups, key=lambda g: (-len({r.run_id for r in g.runs} & wanted), -len(g.runs), g.key)
+    )
 
 
-def mix(groups: Sequence[Group]) -> Group:
+def pool(groups: Sequence[Group]) -> Group:
     """All groups as one, with what they differ in; a later run replaces an earlier one of its place."""
     runs = sorted((run for group in groups for run in group.runs), key=lambda run: run.started)
     merged = _latest_of((), runs)
@@ -83,14 +91,21 @@ def differing(groups: Iterable[Group]) -> list[str]:
     """In which parts of their keys the groups differ, in words."""
     keys = [dict(group.key) for group in groups]
     fields = dict.fromkeys(field for key in keys for field in key)
-    return [_WORDS.get(field, field) for field in fields if len({key.get(field, "") for key in keys}) > 1]
+    return [
+        _WORDS.get(field, field)
+        for field in fields
+        if len({key.get(field, "") for key in keys}) > 1
+    ]
 
 
 def describe(group: Group, others: Sequence[Group]) -> str:
     """What sets `group` apart from the `others`: `encoder tiny, optimisation.epochs 2`."""
     key = dict(group.key)
     different = [f for f in key if any(dict(o.key).get(f) != key[f] for o in others)]
-    return ", ".join(f"{_WORDS.get(f, f)} {_short(f, key[f])}" for f in different) or "no settings apart"
+    return (
+        ", ".join(f"{_WORDS.get(f, f)} {_short(f, key[f])}" for f in different)
+        or "no settings apart"
+    )
 
 
 _WORDS: Final = {"code": "code version", "tuning": "how the settings were found"}
@@ -104,13 +119,21 @@ def _short(field: str, value: str) -> str:
 
 def _key(run: StoredRun) -> Key:
     parts = ((name, run.part(name)) for name in ("data", "encoder", "code", "tuning"))
-    own = json.loads(run.tags.get(names.OWN_FIELDS) or "[]")  # what was tuned for each variant makes the row, not the group
-    return (*parts, *((field, "" if field in own else run.params.get(field, "")) for field in SHARED_FIELDS))
+    own = json.loads(
+        run.tags.get(names.OWN_FIELDS) or "[]"
+    )  # what was tuned for each variant makes the row, not the group
+    return (
+        *parts,
+        *((field, "" if field in own else run.params.get(field, "")) for field in SHARED_FIELDS),
+    )
 
 
 def study_key(run: StoredRun) -> Key:
     """What a curve study's runs must share to be compared: all but the variant's own fields, the seed and the temperature."""
-    return (*((field, value) for field, value in _key(run) if field != "loss.tau"), ("split", run.split))
+    return (
+        *((field, value) for field, value in _key(run) if field != "loss.tau"),
+        ("split", run.split),
+    )
 
 
 def _has_own_encoder(run: StoredRun) -> bool:
@@ -130,7 +153,10 @@ def _latest_of(key: Key, runs: Sequence[StoredRun]) -> Group:
             repeats.append(latest[place])
         latest[place] = run
     order = {name: i for i, name in enumerate(VARIANTS)}
-    kept = sorted(latest.values(), key=lambda r: (order.get(r.variant, len(order)), r.variant, r.split, r.seed))
+    kept = sorted(
+        latest.values(),
+        key=lambda r: (order.get(r.variant, len(order)), r.variant, r.split, r.seed),
+    )
     return Group(key, tuple(kept), tuple(repeats))
 
 

@@ -135,7 +135,10 @@ def bootstrap_means(values: Floats, *, seed: int, resamples: int = RESAMPLES) ->
     rows = len(values)
     rng = np.random.default_rng(seed)
     at_a_time = max(1, _WEIGHTS_AT_A_TIME // max(rows, 1))
-    parts = [_resample(rng, rows, min(at_a_time, resamples - start)) @ values for start in range(0, resamples, at_a_time)]
+    parts = [
+        _resample(rng, rows, min(at_a_time, resamples - start)) @ values
+        for start in range(0, resamples, at_a_time)
+    ]
     return np.concatenate(parts)
 
 
@@ -226,7 +229,12 @@ def combine(row_draws: Floats, per_seed: Floats, level: float = LEVEL) -> Combin
     """
     known = row_draws[np.isfinite(row_draws)]
     k = len(per_seed)
-    if k < 2 or not len(known) or len(known) < 0.9 * len(row_draws) or not np.isfinite(per_seed).all():
+    if (
+        k < 2
+        or not len(known)
+        or len(known) < 0.9 * len(row_draws)
+        or not np.isfinite(per_seed).all()
+    ):
         return Combined(NO_INTERVAL, float("nan"), float("nan"))
     of_rows, of_seeds = float(known.var(ddof=1)), float(per_seed.var(ddof=1)) / k
     error = float(np.sqrt(of_rows + of_seeds))
@@ -235,7 +243,11 @@ def combine(row_draws: Floats, per_seed: Floats, level: float = LEVEL) -> Combin
         return Combined(Interval(estimate, estimate), 0.0, 1.0 if estimate == 0 else 0.0)
     freedom = (k - 1) * (of_rows + of_seeds) ** 2 / of_seeds**2 if of_seeds > 0 else np.inf
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    return Combined(Interval(estimate - half, estimate + half), error, float(2 * stats.t.sf(abs(estimate) / error, freedom)))
+    return Combined(
+        Interval(estimate - half, estimate + half),
+        error,
+        float(2 * stats.t.sf(abs(estimate) / error, freedom)),
+    )
 
 
 def probability_of_improvement(better: Floats, worse: Floats) -> float:
@@ -283,7 +295,14 @@ def seeds_needed(difference: float, sd: float) -> int | None:
         return None
     power = TTestPower()
     # Power rises with n, so bisect; far above 80% it comes out as NaN, which is not below.
-    seeds = bisect.bisect_left(range(2, 1001), True, key=lambda n: not power.power(abs(difference) / sd, n, ALPHA) < POWER) + 2
+    seeds = (
+        bisect.bisect_left(
+            range(2, 1001),
+            True,
+            key=lambda n: not power.power(abs(difference) / sd, n, ALPHA) < POWER,
+        )
+        + 2
+    )
     return seeds if seeds <= 1000 else None
 
 
@@ -300,7 +319,10 @@ def _resampled_sums(columns: Floats, rng: np.random.Generator, resamples: int) -
     if not rows:
         return np.zeros((resamples, columns.shape[1]))
     at_a_time = max(1, _WEIGHTS_AT_A_TIME // rows)
-    parts = [_resample(rng, rows, min(at_a_time, resamples - start)) @ columns for start in range(0, resamples, at_a_time)]
+    parts = [
+        _resample(rng, rows, min(at_a_time, resamples - start)) @ columns
+        for start in range(0, resamples, at_a_time)
+    ]
     return rows * np.concatenate(parts)
 
 

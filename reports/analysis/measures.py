@@ -26,11 +26,16 @@ from reports.analysis.collect import Experiment, StoredRun, read_records, read_t
 from reports.analysis.groups import Group
 
 TEST: Final = "test"
-_PAPER_CELLS: Final = {("dev1", "all"): "dev1", ("dev2", "all"): "dev2", (TEST, "seen"): "seen", (TEST, "unseen"): "unseen"}
+_PAPER_CELLS: Final = {
+    ("dev1", "all"): "dev1",
+    ("dev2", "all"): "dev2",
+    (TEST, "seen"): "seen",
+    (TEST, "unseen"): "unseen",
+}
 
 
 @dataclass(frozen=True, order=True)
-class Measure:
+class EvalSubset:
     """`place` is a split's name or `test`; `subset` is all, seen, unseen, or a language's code."""
 
     place: str
@@ -44,7 +49,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Sample:
+class AlignedPredictions:
     """Rows that several runs predicted: `predictions` (rows, runs), `label` (rows,), `language` (rows,)."""
 
     place: str
@@ -116,13 +121,13 @@ class Estimate:
     draws: np.ndarray
 
     @property
-    def widest(self) -> st.Interval:
+    def interval(self) -> st.Interval:
         """Over rows and seeds where there are seeds for that, else over rows alone."""
         return self.both.interval if np.isfinite(self.both.p) else self.over_rows
 
     @property
     def p(self) -> float:
-        """The p that belongs to `widest`."""
+        """The p that belongs to `interval`."""
         return self.both.p if np.isfinite(self.both.p) else self.p_rows
 
     @property
@@ -131,9 +136,19 @@ class Estimate:
 
 
 MISSING: Final = Estimate(
-    float("nan"), float("nan"), (), np.empty(0), st.NO_INTERVAL, st.NO_INTERVAL,
-    st.Combined(st.NO_INTERVAL, float("nan"), float("nan")), float("nan"), float("nan"), float("nan"), (), np.empty(0),
-)  # fmt: skip
+    float("nan"),
+    float("nan"),
+    (),
+    np.empty(0),
+    st.NO_INTERVAL,
+    st.NO_INTERVAL,
+    st.Combined(st.NO_INTERVAL, float("nan"), float("nan")),
+    float("nan"),
+    float("nan"),
+    float("nan"),
+    (),
+    np.empty(0),
+)
 
 
 @dataclass(frozen=True)
@@ -142,26 +157,32 @@ class Measurements:
 
     group: Group
     records: Mapping[str, RunRecord]
-    samples: tuple[Sample, ...]
+    samples: tuple[AlignedPredictions, ...]
     test_from: str
-    values: Mapping[tuple[str, Measure], float]
-    draws: Mapping[tuple[str, Measure], np.ndarray]
-    sample_of: Mapping[tuple[str, str], Sample]
+    values: Mapping[tuple[str, EvalSubset], float]
+    draws: Mapping[tuple[str, EvalSubset], np.ndarray]
+    sample_of: Mapping[tuple[str, str], AlignedPredictions]
     _cache: dict[tuple[object, ...], Estimate] = field(default_factory=dict, compare=False)
 
     @cached_property
-    def measures(self) -> list[Measure]:
+    def measures(self) -> list[EvalSubset]:
         """Those that have a Pearson in some run: splits first, in order, then the test rows."""
         known = {measure for (_, measure), value in self.values.items() if np.isfinite(value)}
         places = [*self.group.splits, TEST]
         subsets = ["all", "seen", "unseen"]
-        ranked = {s: i for i, s in enumerate([*subsets, *ordered({m.subset for m in known} - set(subsets))])}
+        ranked = {
+            s: i
+            for i, s in enumerate([*subsets, *ordered({m.subset for m in known} - set(subsets))])
+        }
         return sorted(known, key=lambda m: (places.index(m.place), ranked[m.subset]))
 
     @property
-    def columns(self) -> list[Measure]:
+    def columns(self) -> list[EvalSubset]:
         """Table 3's: every split's development rows, then test seen, unseen and overall; scored or not."""
-        return [*(Measure(split) for split in self.group.splits), *(Measure(TEST, s) for s in ("seen", "unseen", "all"))]
+        return [
+            *(EvalSubset(split) for split in self.group.splits),
+            *(EvalSubset(TEST, s) for s in ("seen", "unseen", "all")),
+        ]
 
     @property
     def has_test(self) -> bool:
@@ -184,40 +205,50 @@ class Measurements:
             found.setdefault((run.variant, run.split), {})[run.seed] = run
         return found
 
-    def cell(self, variant: str, measure: Measure) -> Estimate:
+    def cell(self, variant: str, measure: EvalSubset) -> Estimate:
         """A variant's mean over its seeds."""
         return self.contrast({variant: 1.0}, measure)
 
-    def step(self, worse: str, better: str, measure: Measure) -> Estimate:
+    def step(self, worse: str, better: str, measure: EvalSubset) -> Estimate:
         """`better` minus `worse`, paired by seed and row."""
         return self.contrast({better: 1.0, worse: -1.0}, measure)
 
-    def contrast(self, weights: Mapping[str, float], measure: Measure) -> Estimate:
+    def contrast(self, weights: Mapping[str, float], measure: EvalSubset) -> Estimate:
         """The sum of weights times variants' Pearson, over the seeds that all of them have."""
         key = (tuple(sorted(weights.items())), measure)
         if key not in self._cache:
             self._cache[key] = self._contrast(weights, measure)
         return self._cache[key]
 
-    def _contrast(self, weights: Mapping[str, float], measure: Measure) -> Estimate:
+    def _contrast(self, weights: Mapping[str, float], measure: EvalSubset) -> Estimate:
         by_variant = {variant: self.runs(variant, measure.place) for variant in weights}
         shared = sorted(set.intersection(*(set(runs) for runs in by_variant.values())))
         seeds, per_seed, ids, samples = [], [], [], []
         draws: list[np.ndarray] = []
         for seed in shared:
             runs = {variant: by_variant[variant][seed] for variant in weights}
-            if not all(np.isfinite(self.values.get((run.run_id, measure), np.nan)) for run in runs.values()):
+            if not all(
+                np.isfinite(self.values.get((run.run_id, measure), np.nan)) for run in runs.values()
+            ):
                 continue
             seeds.append(seed)
-            per_seed.append(sum(w * self.values[(runs[v].run_id, measure)] for v, w in weights.items()))
-            draws.append(np.sum([w * self.draws[(runs[v].run_id, measure)] for v, w in weights.items()], axis=0))
+            per_seed.append(
+                sum(w * self.values[(runs[v].run_id, measure)] for v, w in weights.items())
+            )
+            draws.append(
+                np.sum(
+                    [w * self.draws[(runs[v].run_id, measure)] for v, w in weights.items()], axis=0
+                )
+            )
             ids += [run.run_id for run in runs.values()]
             samples += [id(self.sample_of[(run.run_id, measure.place)]) for run in runs.values()]
         if not seeds:
             return MISSING
         values = np.array(per_seed)
         # Runs on other rows (mixed data sets) share no resamples: nothing over rows can be said of them.
-        mean_draws = np.mean(draws, axis=0) if len(set(samples)) == 1 else np.full(len(draws[0]), np.nan)
+        mean_draws = (
+            np.mean(draws, axis=0) if len(set(samples)) == 1 else np.full(len(draws[0]), np.nan)
+        )
         return Estimate(
             mean=float(values.mean()),
             sd=float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
@@ -233,32 +264,50 @@ class Measurements:
             draws=mean_draws,
         )
 
-    def williams(self, worse: str, better: str, measure: Measure) -> dict[int, float]:
+    def williams(self, worse: str, better: str, measure: EvalSubset) -> dict[int, float]:
         """Williams' p for each seed that both variants have; NaN where the two runs predicted other rows."""
         a, b = self.runs(worse, measure.place), self.runs(better, measure.place)
         found = dict.fromkeys(sorted(a.keys() & b.keys()), float("nan"))
         for sample in (s for s in self.samples if s.place == measure.place):
-            seeds = [seed for seed in found if a[seed].run_id in sample.column and b[seed].run_id in sample.column]
+            seeds = [
+                seed
+                for seed in found
+                if a[seed].run_id in sample.column and b[seed].run_id in sample.column
+            ]
             predictions = sample.predictions[sample.rows_of(measure.subset)]
-            x, y = (predictions[:, np.array([sample.column[runs[s].run_id] for s in seeds], np.int64)] for runs in (b, a))
+            x, y = (
+                predictions[:, np.array([sample.column[runs[s].run_id] for s in seeds], np.int64)]
+                for runs in (b, a)
+            )
             for seed, between in zip(seeds, st.paired_pearsons(x, y), strict=True):
-                r12, r13 = (self.values.get((runs[seed].run_id, measure), float("nan")) for runs in (b, a))
+                r12, r13 = (
+                    self.values.get((runs[seed].run_id, measure), float("nan")) for runs in (b, a)
+                )
                 found[seed] = st.williams(r12, r13, float(between), len(predictions))[1]
         return found
 
 
-def measure(experiment: Experiment, group: Group, *, seed: int = 0, resamples: int = st.RESAMPLES) -> Measurements:
+def compute_measurements(
+    experiment: Experiment, group: Group, *, seed: int = 0, resamples: int = st.RESAMPLES
+) -> Measurements:
     """Read the group's predictions and compute everything from them. Raises RunError for a lost artifact."""
     records = read_records(experiment, group.runs)
     test_from = test_split(group.splits)
     tested = [run for run in group.runs if run.split == test_from]
-    values, draws = dict[tuple[str, Measure], float](), dict[tuple[str, Measure], np.ndarray]()
-    samples, resampled = list[Sample](), list[Future[None]]()
-    with ThreadPoolExecutor(1) as pool:  # resampling is NumPy's work, reading is Python's: one goes on beside the other
+    values, draws = (
+        dict[tuple[str, EvalSubset], float](),
+        dict[tuple[str, EvalSubset], np.ndarray](),
+    )
+    samples, resampled = list[AlignedPredictions](), list[Future[None]]()
+    with ThreadPoolExecutor(
+        1
+    ) as pool:  # resampling is NumPy's work, reading is Python's: one goes on beside the other
 
-        def take(found: Sequence[Sample]) -> None:
+        def take(found: Sequence[AlignedPredictions]) -> None:
             samples.extend(found)
-            resampled.extend(pool.submit(_resample, sample, seed, resamples, values, draws) for sample in found)
+            resampled.extend(
+                pool.submit(_resample, sample, seed, resamples, values, draws) for sample in found
+            )
 
         for split in group.splits:
             runs = [run for run in group.runs if run.split == split]
@@ -267,16 +316,20 @@ def measure(experiment: Experiment, group: Group, *, seed: int = 0, resamples: i
         # Development rows are drawn from every language that has training rows, held out or not.
         labelled = {language for sample in samples for language in sample.languages}
         test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
-        take(_samples(TEST, tested, test, lambda _, languages: [x for x in languages if x not in labelled]))
+        take(
+            _samples(
+                TEST, tested, test, lambda _, languages: [x for x in languages if x not in labelled]
+            )
+        )
     for each in resampled:
         each.result()
     sample_of = {(run, sample.place): sample for sample in samples for run in sample.runs}
     return Measurements(group, records, tuple(samples), test_from, values, draws, sample_of)
 
 
-def paper_cell(variant: str, measure: Measure) -> float:
+def paper_cell(variant: str, measure: EvalSubset) -> float:
     """What Table 3 (and the abstract, for the system's overall score) prints, as a correlation; NaN where nothing."""
-    if measure == Measure(TEST) and variant == "ensemble":
+    if measure == EvalSubset(TEST) and variant == "ensemble":
         return paper_figures.OVERALL / 100
     cells = VARIANTS[variant].paper if variant in VARIANTS else None
     name = _PAPER_CELLS.get((measure.place.split(":")[0], measure.subset))
@@ -284,7 +337,7 @@ def paper_cell(variant: str, measure: Measure) -> float:
     return float("nan") if value is None else value / 100
 
 
-def paper_step(worse: str, better: str, measure: Measure) -> float:
+def paper_step(worse: str, better: str, measure: EvalSubset) -> float:
     """The difference of two of the paper's cells; NaN where one is not printed."""
     return paper_cell(better, measure) - paper_cell(worse, measure)
 
@@ -294,7 +347,7 @@ def _samples(
     runs: Sequence[StoredRun],
     frames: Mapping[str, pd.DataFrame | None],
     unseen_by: Callable[[StoredRun, Sequence[str]], Sequence[str]],
-) -> list[Sample]:
+) -> list[AlignedPredictions]:
     """The runs' predictions side by side; runs that predicted other rows make a sample of their own."""
     alike: dict[tuple[bytes, ...], list[tuple[StoredRun, pd.DataFrame]]] = {}
     for run in runs:
@@ -306,14 +359,17 @@ def _samples(
         if len(frame):
             if (np.diff(frame["row"].to_numpy()) < 0).any():
                 frame = frame.sort_values("row")
-            rows = frame["row"].to_numpy(np.int64).tobytes(), frame["label"].to_numpy(np.float64).tobytes()
+            rows = (
+                frame["row"].to_numpy(np.int64).tobytes(),
+                frame["label"].to_numpy(np.float64).tobytes(),
+            )
             key = (*rows, run.part("data").encode())
             alike.setdefault(key, []).append((run, frame))
     found = []
     for members in alike.values():
         first = members[0][1]
         found.append(
-            Sample(
+            AlignedPredictions(
                 place,
                 tuple(run.run_id for run, _ in members),
                 first["row"].to_numpy(),
@@ -327,11 +383,11 @@ def _samples(
 
 
 def _resample(
-    sample: Sample,
+    sample: AlignedPredictions,
     seed: int,
     resamples: int,
-    values: dict[tuple[str, Measure], float],
-    draws: dict[tuple[str, Measure], np.ndarray],
+    values: dict[tuple[str, EvalSubset], float],
+    draws: dict[tuple[str, EvalSubset], np.ndarray],
 ) -> None:
     # The rows' own seed: the same resamples whichever runs are compared on them.
     own_seed = zlib.crc32(f"{seed} {sample.place}".encode())
@@ -339,11 +395,15 @@ def _resample(
     for start in range(0, len(sample.runs), at_a_time):
         part = slice(start, start + at_a_time)
         drawn = st.bootstrap_pearson(
-            sample.predictions[:, part], sample.label, seed=own_seed, resamples=resamples, strata=sample.strata,
+            sample.predictions[:, part],
+            sample.label,
+            seed=own_seed,
+            resamples=resamples,
+            strata=sample.strata,
             subsets=[sample.numbers(subset) for subset in sample.subsets],
-        )  # fmt: skip
+        )
         for subset, of_subset in zip(sample.subsets, drawn, strict=True):
-            each, rows = Measure(sample.place, subset), sample.rows_of(subset)
+            each, rows = EvalSubset(sample.place, subset), sample.rows_of(subset)
             found = st.pearsons(sample.predictions[rows, part], sample.label[rows])
             by_run = np.ascontiguousarray(of_subset.T, dtype=np.float32)
             for run, value, of_run in zip(sample.runs[part], found, by_run, strict=True):

@@ -37,16 +37,20 @@ def judge_cell(estimate: Estimate, printed: float, *, comparable: bool) -> Judge
         return Judgement("not comparable", SYNTHETIC)
     if not np.isfinite(printed):
         return Judgement("not comparable", "the paper prints no figure")
-    interval = estimate.widest
+    interval = estimate.interval
     if not np.isfinite(interval.low):
         return Judgement("underpowered", "no interval")
     if printed not in interval:
         off = min(abs(printed - interval.low), abs(printed - interval.high))
-        return Judgement("not reproduced", f"the paper's figure lies {points(off)} outside the interval")
+        return Judgement(
+            "not reproduced", f"the paper's figure lies {points(off)} outside the interval"
+        )
     if len(estimate.seeds) < 2:
         return Judgement("underpowered", ONE_SEED)
     if interval.half_width > CELL_TOLERANCE:
-        return Judgement("underpowered", f"the interval reaches {points(interval.half_width)} to either side")
+        return Judgement(
+            "underpowered", f"the interval reaches {points(interval.half_width)} to either side"
+        )
     return Judgement("reproduced", "the interval holds the paper's figure")
 
 
@@ -61,17 +65,28 @@ def judge_effect(estimate: Estimate, printed: float, p: float, *, comparable: bo
     if len(estimate.seeds) < 2:
         return Judgement("underpowered", ONE_SEED)
     side = 1.0 if printed >= 0 else -1.0
-    low, high = sorted((side * estimate.widest.low, side * estimate.widest.high))
+    low, high = sorted((side * estimate.interval.low, side * estimate.interval.high))
     if p < st.ALPHA:
         if side * estimate.mean < 0:
             return Judgement("not reproduced", "the effect goes the other way")
-        smaller = f", though smaller than the paper's {points(printed, signed=True)}" if high < abs(printed) else ""
+        smaller = (
+            f", though smaller than the paper's {points(printed, signed=True)}"
+            if high < abs(printed)
+            else ""
+        )
         return Judgement("reproduced", f"the interval is on the paper's side of zero{smaller}")
     if high < abs(printed):
-        return Judgement("not reproduced", f"the interval excludes the paper's {points(printed, signed=True)}")
+        return Judgement(
+            "not reproduced", f"the interval excludes the paper's {points(printed, signed=True)}"
+        )
     if low > 0:
-        return Judgement("underpowered", "on the paper's side of zero, but not after Holm's correction")
-    return Judgement("underpowered", f"the interval holds both no effect and the paper's {points(printed, signed=True)}")
+        return Judgement(
+            "underpowered", "on the paper's side of zero, but not after Holm's correction"
+        )
+    return Judgement(
+        "underpowered",
+        f"the interval holds both no effect and the paper's {points(printed, signed=True)}",
+    )
 
 
 def points(value: float, *, signed: bool = False) -> str:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Typed tables and blocks, figures, and their rendering as PDF and HTML."""

@@ -39,8 +39,18 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+        return [
+            block
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Table)
+        ]
 
     @property
     def pictures(self) -> list[Picture]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
+        return [
+            block
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Picture)
+        ]

@@ -32,7 +32,16 @@ WIDE: Final = 7.0
 #: The first is what the PDF takes.
 FORMATS: Final = ("pdf", "svg", "png")
 #: Okabe and Ito's colours, told apart without colour vision too; a marker each for print.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
+COLOURS: Final = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C8C00",
+)
 MARKERS: Final = "osD^vPX*"
 
 
@@ -46,7 +55,9 @@ def lay_out(figure: Figure) -> None:
 
 def save(figure: Figure, folder: Path, name: str, form: str) -> None:
     """Write `name`.`form` to `folder`, one of `FORMATS`; no date goes in, so equal data give equal bytes."""
-    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[form]
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[
+        form
+    ]
     with style():
         figure.savefig(folder / f"{name}.{form}", dpi=200, metadata=metadata)
 
@@ -80,15 +91,41 @@ def layers(frame: pd.DataFrame) -> Figure:
         frozen = int(str(row.frozen))
         parts = ["embeddings", *range(1, int(str(row.total)) + 1), "head"]
         for j, part in enumerate(parts):
-            is_frozen = frozen > 0 and (part == "embeddings" or (isinstance(part, int) and part <= frozen))
-            box = Rectangle((j + 0.06, i + 0.12), 0.88, 0.76, linewidth=0, facecolor="#BBBBBB" if is_frozen else COLOURS[0])
+            is_frozen = frozen > 0 and (
+                part == "embeddings" or (isinstance(part, int) and part <= frozen)
+            )
+            box = Rectangle(
+                (j + 0.06, i + 0.12),
+                0.88,
+                0.76,
+                linewidth=0,
+                facecolor="#BBBBBB" if is_frozen else COLOURS[0],
+            )
             box.set(hatch="////" if is_frozen else None, edgecolor="white")
             axes.add_patch(box)
-            axes.text(j + 0.5, i + 0.5, {"embeddings": "E", "head": "H"}.get(str(part), str(part)), ha="center", va="center",
-                      color="black" if is_frozen else "white", fontsize=6)  # fmt: skip
-        axes.text(len(parts) + 0.15, i + 0.5, f"{100 * float(str(row.trainable)):.0f}% trained", va="center", fontsize=6)
-    widest = int(frame["total"].max()) + 2
-    axes.set(xlim=(0, widest + 2.6), ylim=(len(frame), 0), xticks=[], yticks=np.arange(len(frame)) + 0.5)
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                {"embeddings": "E", "head": "H"}.get(str(part), str(part)),
+                ha="center",
+                va="center",
+                color="black" if is_frozen else "white",
+                fontsize=6,
+            )
+        axes.text(
+            len(parts) + 0.15,
+            i + 0.5,
+            f"{100 * float(str(row.trainable)):.0f}% trained",
+            va="center",
+            fontsize=6,
+        )
+    most_parts = int(frame["total"].max()) + 2
+    axes.set(
+        xlim=(0, most_parts + 2.6),
+        ylim=(len(frame), 0),
+        xticks=[],
+        yticks=np.arange(len(frame)) + 0.5,
+    )
     axes.set_yticklabels(frame["variant"])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -106,7 +143,13 @@ def curves(by_variant: Mapping[str, Mapping[int, Curve]], variants: Sequence[str
         if found:
             mean = mean_curve(found)
             seeds = f"{len(found)} seed{'s' * (len(found) != 1)}"
-            axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=1.8, label=f"{title(variant)}, {seeds}")
+            axes.plot(
+                mean.index,
+                mean.to_numpy(),
+                color=COLOURS[i],
+                linewidth=1.8,
+                label=f"{title(variant)}, {seeds}",
+            )
     axes.set(xlabel="optimizer step", ylabel="training Pearson")
     axes.axhline(0, color="#999999", linewidth=0.5)
     axes.legend(loc="lower right")
@@ -137,8 +180,15 @@ def budgets(found: Budgets) -> Figure:
     figure, axes = _axes(NARROW, 2.3)
     for i, variant in enumerate(v for v, count in found.counts.items() if count):
         best = 100 * found.best_so_far(variant)
-        axes.step(np.arange(1, len(best) + 1), best, where="post", color=COLOURS[i % 8], marker=MARKERS[i % 8], markersize=2.5,
-                  label=title(variant))  # fmt: skip
+        axes.step(
+            np.arange(1, len(best) + 1),
+            best,
+            where="post",
+            color=COLOURS[i % 8],
+            marker=MARKERS[i % 8],
+            markersize=2.5,
+            label=title(variant),
+        )
     axes.set(xlabel="trials", ylabel="best development Pearson × 100")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=5.5, loc="lower right")
@@ -152,20 +202,43 @@ def forest(steps: Sequence[Step]) -> Figure:
     figure, axes = _axes(WIDE, 0.6 + 0.15 * len(shown))
     names = list(dict.fromkeys(str(step.measure) for step in shown))
     for i, step in enumerate(shown):
-        colour, interval = COLOURS[names.index(str(step.measure)) % len(COLOURS)], step.estimate.widest
+        colour, interval = (
+            COLOURS[names.index(str(step.measure)) % len(COLOURS)],
+            step.estimate.interval,
+        )
         if np.isfinite(interval.low):
             axes.plot([100 * interval.low, 100 * interval.high], [i, i], color=colour, linewidth=1)
         marker = MARKERS[names.index(str(step.measure)) % len(MARKERS)]
-        axes.plot(100 * step.estimate.mean, i, marker=marker, color=colour, markersize=3.5, linestyle="none")
+        axes.plot(
+            100 * step.estimate.mean,
+            i,
+            marker=marker,
+            color=colour,
+            markersize=3.5,
+            linestyle="none",
+        )
         if np.isfinite(step.printed):
-            axes.plot(100 * step.printed, i, marker="d", markerfacecolor="none", markeredgecolor="#555555", markersize=4)
+            axes.plot(
+                100 * step.printed,
+                i,
+                marker="d",
+                markerfacecolor="none",
+                markeredgecolor="#555555",
+                markersize=4,
+            )
     axes.axvline(0, color="#999999", linewidth=0.6)
     first = [i == 0 or str(step) != str(shown[i - 1]) for i, step in enumerate(shown)]
-    labels = [f"{step}   {step.measure}" if new else str(step.measure) for step, new in zip(shown, first, strict=True)]
+    labels = [
+        f"{step}   {step.measure}" if new else str(step.measure)
+        for step, new in zip(shown, first, strict=True)
+    ]
     axes.set_yticks(range(len(shown)), labels)
     for i in (i for i, new in enumerate(first) if new and i):
         axes.axhline(i - 0.5, color="#DDDDDD", linewidth=0.5)
-    axes.set(xlabel="difference of Pearson × 100 (open diamond: the paper's)", ylim=(len(shown) - 0.4, -0.6))
+    axes.set(
+        xlabel="difference of Pearson × 100 (open diamond: the paper's)",
+        ylim=(len(shown) - 0.4, -0.6),
+    )
     return figure
 
 
@@ -179,7 +252,15 @@ def heat(frame: pd.DataFrame) -> Figure:
     for i, j in np.ndindex(*values.shape):
         if np.isfinite(values[i, j]):
             dark = values[i, j] < (low + high) / 2
-            axes.text(j, i, f"{values[i, j]:.1f}", ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
+            axes.text(
+                j,
+                i,
+                f"{values[i, j]:.1f}",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if dark else "black",
+            )
     axes.set_xticks(range(len(frame.columns)), list(frame.columns))
     axes.set_yticks(range(len(frame)), list(frame.index))
     axes.tick_params(length=0)
@@ -193,10 +274,22 @@ def cost(found: Sequence[Cost]) -> Figure:
     """Pearson against seconds a run; whiskers are 95% intervals."""
     figure, axes = _axes(NARROW, 2.3)
     for i, each in enumerate(c for c in found if np.isfinite(c.seconds) and c.pearson.exists):
-        interval = each.pearson.widest
+        interval = each.pearson.interval
         if np.isfinite(interval.low):
-            axes.plot([each.seconds] * 2, [100 * interval.low, 100 * interval.high], color=COLOURS[i % 8], linewidth=0.7)
-        axes.plot(each.seconds, 100 * each.pearson.mean, MARKERS[i % 8], color=COLOURS[i % 8], markersize=4, label=each.variant)
+            axes.plot(
+                [each.seconds] * 2,
+                [100 * interval.low, 100 * interval.high],
+                color=COLOURS[i % 8],
+                linewidth=0.7,
+            )
+        axes.plot(
+            each.seconds,
+            100 * each.pearson.mean,
+            MARKERS[i % 8],
+            color=COLOURS[i % 8],
+            markersize=4,
+            label=each.variant,
+        )
     axes.set(xlabel="seconds a run", ylabel="Pearson × 100")
     axes.margins(x=0.25)
     axes.legend(fontsize=6, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -208,8 +301,15 @@ def residual_by_label(frame: pd.DataFrame) -> Figure:
     """Mean residual by label bin; columns variant, bin, bias."""
     figure, axes = _axes(NARROW, 2.3)
     for i, (variant, rows) in enumerate(frame.groupby("variant", sort=False)):
-        axes.plot(rows["bin"] + BIN_WIDTH / 2, rows["bias"], marker=MARKERS[i % 8], markersize=3, color=COLOURS[i % 8],
-                  linewidth=0.8, label=title(str(variant)))  # fmt: skip
+        axes.plot(
+            rows["bin"] + BIN_WIDTH / 2,
+            rows["bias"],
+            marker=MARKERS[i % 8],
+            markersize=3,
+            color=COLOURS[i % 8],
+            linewidth=0.8,
+            label=title(str(variant)),
+        )
     axes.axhline(0, color="#999999", linewidth=0.5)
     axes.set(xlabel="label (bins of 0.5)", ylabel="mean of prediction − label")
     axes.legend(fontsize=5.5)
@@ -220,11 +320,21 @@ def residual_by_label(frame: pd.DataFrame) -> Figure:
 def calibration(frame: pd.DataFrame) -> Figure:
     """Mean label against mean prediction in tenths of the predictions; columns variant, predicted, label."""
     figure, axes = _axes(NARROW, 2.3)
-    ends = [frame[["predicted", "label"]].to_numpy().min(), frame[["predicted", "label"]].to_numpy().max()]
+    ends = [
+        frame[["predicted", "label"]].to_numpy().min(),
+        frame[["predicted", "label"]].to_numpy().max(),
+    ]
     axes.plot(ends, ends, color="#999999", linewidth=0.6)
     for i, (variant, rows) in enumerate(frame.groupby("variant", sort=False)):
-        axes.plot(rows["predicted"], rows["label"], marker=MARKERS[i % 8], markersize=3, color=COLOURS[i % 8], linewidth=0.8,
-                  label=title(str(variant)))  # fmt: skip
+        axes.plot(
+            rows["predicted"],
+            rows["label"],
+            marker=MARKERS[i % 8],
+            markersize=3,
+            color=COLOURS[i % 8],
+            linewidth=0.8,
+            label=title(str(variant)),
+        )
     axes.set(xlabel="mean prediction (tenths)", ylabel="mean label")
     axes.legend(fontsize=5.5)
     return figure
@@ -238,17 +348,27 @@ def gain(frame: pd.DataFrame) -> Figure:
     axes.bar(middle, frame["gain"], width=0.8 * BIN_WIDTH, color="#9CC4E4")
     axes.vlines(middle, frame["low"], frame["high"], color=COLOURS[0], linewidth=1)
     axes.axhline(0, color="#999999", linewidth=0.5)
-    axes.set_xticks(middle, [f"{low:g}\nn={rows}" for low, rows in zip(frame["bin"], frame["rows"], strict=True)], fontsize=6)
+    axes.set_xticks(
+        middle,
+        [f"{low:g}\nn={rows}" for low, rows in zip(frame["bin"], frame["rows"], strict=True)],
+        fontsize=6,
+    )
     axes.set(xlabel="label from", ylabel="squared error: MSE − EPM")
     return figure
 
 
-def _panels(study: CurveStudy, ylabel: str, draw: Callable[[Axes, int, str, Sequence[Curve]], None]) -> Figure:
+def _panels(
+    study: CurveStudy, ylabel: str, draw: Callable[[Axes, int, str, Sequence[Curve]], None]
+) -> Figure:
     """A row for each sign and a column for each temperature; `draw` gets the axes, a colour's number, the loss and its curves."""
     signs, taus = (sorted({getattr(c, part) for c in study.contrasts}) for part in ("sign", "tau"))
     signs.reverse() if signs[0] == "attract" and len(signs) > 1 else None
-    figure, grid = _grid(len(signs), len(taus), WIDE, 0.5 + 1.7 * len(signs), sharex=True, sharey=True)
-    for axes, contrast in ((grid[signs.index(c.sign)][taus.index(c.tau)], c) for c in study.contrasts):
+    figure, grid = _grid(
+        len(signs), len(taus), WIDE, 0.5 + 1.7 * len(signs), sharex=True, sharey=True
+    )
+    for axes, contrast in (
+        (grid[signs.index(c.sign)][taus.index(c.tau)], c) for c in study.contrasts
+    ):
         for i, loss in enumerate(("mse", "epm")):
             found = list(study.curves.get(Condition(loss, contrast), {}).values())
             if found:
@@ -259,7 +379,9 @@ def _panels(study: CurveStudy, ylabel: str, draw: Callable[[Axes, int, str, Sequ
     for row in grid:
         row[0].set_ylabel(ylabel)
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=6, loc="outside upper center", ncols=min(3, len(labels)))
+    figure.legend(
+        handles, labels, fontsize=6, loc="outside upper center", ncols=min(3, len(labels))
+    )
     return figure
 
 
@@ -273,8 +395,17 @@ def _draw_pearson(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None
 
 def _draw_norms(axes: Axes, i: int, name: str, found: Sequence[Curve]) -> None:
     for term, line in (("regression", ":"), ("contrastive", "--"), ("sum", "-")):
-        mean = pd.concat([c.gradients[term] for c in found if term in c.gradients], axis=1, join="inner").mean(axis=1)
-        axes.plot(mean.index, mean.to_numpy(), color=COLOURS[i], linewidth=0.9, linestyle=line, label=f"{name}: {term}")
+        mean = pd.concat(
+            [c.gradients[term] for c in found if term in c.gradients], axis=1, join="inner"
+        ).mean(axis=1)
+        axes.plot(
+            mean.index,
+            mean.to_numpy(),
+            color=COLOURS[i],
+            linewidth=0.9,
+            linestyle=line,
+            label=f"{name}: {term}",
+        )
     axes.set_yscale("log")
 
 
@@ -306,7 +437,14 @@ def _pairs(axes: Axes, each: Distances) -> None:
     same = each.language[:, None] == each.language[None, :]
     axes.imshow(same, cmap=ListedColormap(["#F6D5C3", "#BFDCEF"]), vmin=0, vmax=1)
     for i, j in np.ndindex(*each.kl.shape):
-        axes.text(j, i, f"{'P' if same[i, j] else 'N'}\n{abs(each.kl[i, j]):.3f}", ha="center", va="center", fontsize=5)
+        axes.text(
+            j,
+            i,
+            f"{'P' if same[i, j] else 'N'}\n{abs(each.kl[i, j]):.3f}",
+            ha="center",
+            va="center",
+            fontsize=5,
+        )
     axes.set_xticks(range(len(each.language)), list(each.language))
     axes.set_yticks(range(len(each.language)), list(each.language))
     axes.tick_params(length=0)
@@ -320,8 +458,17 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _grid(
-    rows: int, columns: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False, **ratios: Sequence[float]
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
+    **ratios: Sequence[float],
 ) -> tuple[Figure, np.ndarray]:
     # Not pyplot's: nothing is kept open, and threads can draw.
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, gridspec_kw=ratios or None)
+    return figure, figure.subplots(
+        rows, columns, squeeze=False, sharex=sharex, sharey=sharey, gridspec_kw=ratios or None
+    )

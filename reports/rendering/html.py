@@ -16,7 +16,9 @@ def write_html(report: Report, folder: Path, *, built: str) -> Path:
     document = files("reports.rendering") / "document"
 
     def image(picture: Picture) -> str:
-        return base64.b64encode((folder / "figures" / f"{picture.id}.svg").read_bytes()).decode("ascii")
+        return base64.b64encode((folder / "figures" / f"{picture.id}.svg").read_bytes()).decode(
+            "ascii"
+        )
 
     page = _template(document.joinpath("report.html").read_text("utf-8")).render(
         report=report,
@@ -24,7 +26,13 @@ def write_html(report: Report, folder: Path, *, built: str) -> Path:
         # Ours, and the only two things on the page that are not escaped.
         style=Markup(document.joinpath("style.css").read_text("utf-8")),
         script=Markup(document.joinpath("sort.js").read_text("utf-8")),
-        anchors={cell.anchor for table in report.tables for row in table.rows for cell in row if cell.anchor},
+        anchors={
+            cell.anchor
+            for table in report.tables
+            for row in table.rows
+            for cell in row
+            if cell.anchor
+        },
         image=image,
         spans=group_spans,
         printable=printable,
@@ -35,5 +43,7 @@ def write_html(report: Report, folder: Path, *, built: str) -> Path:
 
 
 def _template(source: str) -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(source)

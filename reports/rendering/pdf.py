@@ -19,9 +19,19 @@ from reports.rendering.tables import Cell, group_spans, printable
 TEMPLATE: Final = Path(str(files("reports.rendering") / "document" / "report.typ"))
 #: After the template's Latin face; the first that has a glyph sets it.
 FONTS: Final = (
-    "Noto Sans", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Emoji",
-    "Noto Sans Symbols", "Noto Sans Hebrew", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Telugu", "Noto Sans Thai",
-)  # fmt: skip
+    "Noto Sans",
+    "Noto Sans Arabic",
+    "Noto Sans Devanagari",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK KR",
+    "Noto Emoji",
+    "Noto Sans Symbols",
+    "Noto Sans Hebrew",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Telugu",
+    "Noto Sans Thai",
+)
 
 
 def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
@@ -34,9 +44,15 @@ def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
     file = folder / "report.pdf"
     try:
         typst.compile(
-            str(source), output=str(file), root=str(folder), ignore_system_fonts=True,
-            font_paths=[str(Path(str(package.__file__)).parent) for package in (manimgx_fonts, noto_cjk_sans_otc)],
-        )  # fmt: skip
+            str(source),
+            output=str(file),
+            root=str(folder),
+            ignore_system_fonts=True,
+            font_paths=[
+                str(Path(str(package.__file__)).parent)
+                for package in (manimgx_fonts, noto_cjk_sans_otc)
+            ],
+        )
     finally:
         for each in (source, data):
             each.unlink(missing_ok=True)
@@ -45,7 +61,9 @@ def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
 
 
 def _document(report: Report, built: str) -> dict[str, Any]:
-    anchors = {cell.anchor for table in report.tables for row in table.rows for cell in row if cell.anchor}
+    anchors = {
+        cell.anchor for table in report.tables for row in table.rows for cell in row if cell.anchor
+    }
     return {
         "title": printable(report.title),
         "subtitle": printable(report.subtitle),
@@ -82,7 +100,11 @@ def _block(block: Block) -> dict[str, Any]:
     if isinstance(block, str):
         return {"kind": "text", "text": printable(block)}
     if isinstance(block, Picture):
-        return {"file": f"/figures/{block.id}.pdf", "caption": printable(block.caption), "wide": block.wide}
+        return {
+            "file": f"/figures/{block.id}.pdf",
+            "caption": printable(block.caption),
+            "wide": block.wide,
+        }
     return {
         "kind": "table",
         "title": printable(block.title),

@@ -16,11 +16,32 @@ from typing import Final, Literal
 Mark = Literal["", "best", "second", "differs", "good", "bad", "unsure"]
 
 _LATEX: Final = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "[": "{[}", "]": "{]}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}", "-": "{-}", "–": "--", "→": r"$\rightarrow$", "τ": r"$\tau$", "·": r"$\cdot$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "−": r"$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "[": "{[}",
+    "]": "{]}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "-": "{-}",
+    "–": "--",
+    "→": r"$\rightarrow$",
+    "τ": r"$\tau$",
+    "·": r"$\cdot$",
+}
 _MARKDOWN: Final = frozenset("\\`*_{}[]()<>#+-!|~&$^=:@.")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -79,7 +100,9 @@ class Table:
             raise AssertionError(f"table {self.id}: a row has not one cell for each column")
 
 
-def number(value: float | None, digits: int = 2, *, signed: bool = False, runs: Iterable[str] = ()) -> Cell:
+def number(
+    value: float | None, digits: int = 2, *, signed: bool = False, runs: Iterable[str] = ()
+) -> Cell:
     """A number's cell; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return Cell("–")
@@ -102,7 +125,9 @@ def mark_best(cells: Sequence[Cell]) -> list[Cell]:
     marks: dict[float, Mark] = {}
     if len(ranked) > 1:
         marks = {ranked[0]: "best", ranked[1]: "second"}
-    return [c if c.value is None else replace(c, mark=marks.get(round(c.value, 2), "")) for c in cells]
+    return [
+        c if c.value is None else replace(c, mark=marks.get(round(c.value, 2), "")) for c in cells
+    ]
 
 
 def printable(text: str) -> str:
@@ -112,7 +137,10 @@ def printable(text: str) -> str:
     """
     text = " ".join(text.split())
     return "".join(
-        "\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") or c in "\u202a\u202b\u202c\u202d\u202e" else c
+        "\ufffd"
+        if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")
+        or c in "\u202a\u202b\u202c\u202d\u202e"
+        else c
         for c in text
     )
 
@@ -124,7 +152,9 @@ def to_csv(table: Table) -> str:
     out = io.StringIO()
     # Texts in quotes: a bare carriage return in one would end its row.
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow([*(_no_formula(c.full_title) for c in table.columns), *(["run ids"] if with_runs else [])])
+    writer.writerow(
+        [*(_no_formula(c.full_title) for c in table.columns), *(["run ids"] if with_runs else [])]
+    )
     for row, ids in zip(table.rows, runs, strict=True):
         writer.writerow([*(_csv_cell(cell) for cell in row), *([ids] if with_runs else [])])
     return out.getvalue()
@@ -135,23 +165,38 @@ def to_markdown(table: Table) -> str:
     heads = [_markdown(c.full_title) for c in table.columns]
     rules = ["---:" if c.numeric else "---" for c in table.columns]
     body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
-    lines = [f"**{_markdown(table.title)}**", "", *("| " + " | ".join(line) + " |" for line in (heads, rules, *body))]
+    lines = [
+        f"**{_markdown(table.title)}**",
+        "",
+        *("| " + " | ".join(line) + " |" for line in (heads, rules, *body)),
+    ]
     return "\n".join([*lines, *(f"\n{_markdown(note)}" for note in table.notes)]) + "\n"
 
 
 def to_latex(table: Table) -> str:
     """A booktabs table (package booktabs; XeLaTeX or LuaLaTeX for scripts beyond Latin)."""
-    share = [0.94 * width / sum(table.widths) for width in table.widths] or [0.0] * len(table.columns)
+    share = [0.94 * width / sum(table.widths) for width in table.widths] or [0.0] * len(
+        table.columns
+    )
     alignment = "".join(
-        "r" if c.numeric else rf"p{{{part:.3f}\linewidth}}" if part else "l" for c, part in zip(table.columns, share, strict=True)
+        "r" if c.numeric else rf"p{{{part:.3f}\linewidth}}" if part else "l"
+        for c, part in zip(table.columns, share, strict=True)
     )
     lines = [
-        r"\begin{table}", r"\centering", r"\footnotesize", rf"\caption{{{_latex(table.title)}}}", rf"\label{{tab:{table.id}}}",
-        rf"\begin{{tabular}}{{{alignment}}}", r"\toprule",
-    ]  # fmt: skip
+        r"\begin{table}",
+        r"\centering",
+        r"\footnotesize",
+        rf"\caption{{{_latex(table.title)}}}",
+        rf"\label{{tab:{table.id}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+    ]
     if any(c.group for c in table.columns):
         spans = group_spans(table)
-        heads = [rf"\multicolumn{{{n}}}{{c}}{{{_latex(title)}}}" if title else " & ".join([""] * n) for title, n in spans]
+        heads = [
+            rf"\multicolumn{{{n}}}{{c}}{{{_latex(title)}}}" if title else " & ".join([""] * n)
+            for title, n in spans
+        ]
         lines.append(" & ".join(heads) + r" \\")
         start = 1
         for title, n in spans:
@@ -178,7 +223,11 @@ def group_spans(table: Table) -> list[tuple[str, int]]:
 
 
 #: File endings and what writes them.
-FORMS: Final[dict[str, Callable[[Table], str]]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+FORMS: Final[dict[str, Callable[[Table], str]]] = {
+    "csv": to_csv,
+    "md": to_markdown,
+    "tex": to_latex,
+}
 
 
 def _csv_cell(cell: Cell) -> str | float:

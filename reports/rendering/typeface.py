@@ -38,7 +38,9 @@ def figure_families() -> tuple[str, ...]:
 
 def _make(file: Path) -> None:
     font = TTFont(font_manager.findfont(WHOLE), recalcTimestamp=False)
-    options = subset.Options(name_IDs=["*"], glyph_names=True, notdef_outline=True, legacy_kern=True)
+    options = subset.Options(
+        name_IDs=["*"], glyph_names=True, notdef_outline=True, legacy_kern=True
+    )
     options.drop_tables += _DROPPED
     cut = subset.Subsetter(options)
     cut.populate(unicodes=[code for codes in _KEPT for code in codes])

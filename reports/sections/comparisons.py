@@ -9,7 +9,7 @@ import numpy as np
 from ablation.config.variants import VARIANTS
 from reports.analysis import inference as st
 from reports.analysis.collect import StoredRun
-from reports.analysis.measures import Estimate, Measure, Measurements, paper_step
+from reports.analysis.measures import Estimate, EvalSubset, Measurements, paper_step
 from reports.analysis.verdicts import SYNTHETIC, Judgement, judge_effect
 from reports.rendering.tables import Cell, Column, Mark, Table, number
 from reports.sections import curves, paper_claims
@@ -32,7 +32,11 @@ STEPS: Final = (
 )
 #: So many p values, one for each seed, can be read in a cell.
 MOST_LISTED: Final = 10
-OUTCOME_MARKS: Final[dict[str, Mark]] = {"supported": "good", "not supported": "bad", "not decidable": "unsure"}
+OUTCOME_MARKS: Final[dict[str, Mark]] = {
+    "supported": "good",
+    "not supported": "bad",
+    "not decidable": "unsure",
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Step:
 
     worse: str
     better: str
-    measure: Measure
+    measure: EvalSubset
     estimate: Estimate
     printed: float
     holm: float
@@ -57,7 +61,10 @@ def steps(measured: Measurements, *, comparable: bool) -> list[Step]:
     for worse, better in STEPS:
         in_table_3 = all(VARIANTS[v].paper for v in (worse, better))
         for measure in measured.columns:
-            estimate, printed = measured.step(worse, better, measure), paper_step(worse, better, measure)
+            estimate, printed = (
+                measured.step(worse, better, measure),
+                paper_step(worse, better, measure),
+            )
             if estimate.exists or (in_table_3 and np.isfinite(printed)):
                 asked.append((worse, better, measure, estimate, printed))
     adjusted = st.holm([estimate.p for *_, estimate, _ in asked])
@@ -65,7 +72,11 @@ def steps(measured: Measurements, *, comparable: bool) -> list[Step]:
     for (worse, better, measure, estimate, printed), p in zip(asked, adjusted, strict=True):
         judgement = judge_effect(estimate, printed, p, comparable=comparable)
         if judgement.verdict == "missing":
-            reasons = {short(v): why_empty(measured, v, measure) for v in (worse, better) if not measured.cell(v, measure).exists}
+            reasons = {
+                short(v): why_empty(measured, v, measure)
+                for v in (worse, better)
+                if not measured.cell(v, measure).exists
+            }
             told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             judgement = judgement._replace(why=told or "no seed that both have")
         found.append(Step(worse, better, measure, estimate, printed, p, judgement))
@@ -79,7 +90,7 @@ def steps_table(found: Sequence[Step]) -> Table:
             Cell(str(s)),
             Cell(str(s.measure)),
             number(100 * s.estimate.mean, signed=True, runs=s.estimate.runs),
-            span(s.estimate.widest, s.estimate),
+            span(s.estimate.interval, s.estimate),
             Cell(over(s.estimate)),
             number(s.holm, 3),
             number(100 * s.printed, signed=True),
@@ -89,16 +100,31 @@ def steps_table(found: Sequence[Step]) -> Table:
         for s in found
     ]
     heads = (
-        Column("step"), Column("on"), Column("difference", True), Column("95%", True), Column("over"), Column("p (Holm)", True),
-        Column("paper", True), Column("verdict"), Column("why"),
-    )  # fmt: skip
+        Column("step"),
+        Column("on"),
+        Column("difference", True),
+        Column("95%", True),
+        Column("over"),
+        Column("p (Holm)", True),
+        Column("paper", True),
+        Column("verdict"),
+        Column("why"),
+    )
     tests = sum(np.isfinite(s.holm) for s in found)
     note = (
         "Differences of Pearson × 100, paired by row and seed. The interval holds for other rows and other seeds"
         " where there are two seeds or more (variances added, Satterthwaite's degrees of freedom), else for other rows only;"
         f" p belongs to it, after Holm's correction over the table's {tests} tests."
     )
-    return Table("steps", "The paper's steps", heads, tuple(rows), (note,), wide=True, widths=(25, 11, 9, 13, 10, 8, 7, 14, 22))
+    return Table(
+        "steps",
+        "The paper's steps",
+        heads,
+        tuple(rows),
+        (note,),
+        wide=True,
+        widths=(25, 11, 9, 13, 10, 8, 7, 14, 22),
+    )
 
 
 def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
@@ -106,8 +132,15 @@ def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
     rows = []
     for s in (s for s in found if s.estimate.exists):
         e = s.estimate
-        a, b = (np.array([measured.values[(r.run_id, s.measure)] for r in _runs(measured, v, s, e)]) for v in (s.worse, s.better))
-        williams = [p for seed, p in measured.williams(s.worse, s.better, s.measure).items() if seed in e.seeds]
+        a, b = (
+            np.array([measured.values[(r.run_id, s.measure)] for r in _runs(measured, v, s, e)])
+            for v in (s.worse, s.better)
+        )
+        williams = [
+            p
+            for seed, p in measured.williams(s.worse, s.better, s.measure).items()
+            if seed in e.seeds
+        ]
         rows.append(
             (
                 Cell(str(s)),
@@ -125,11 +158,18 @@ def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
         )
     rows_, seeds_ = "over rows", "over seeds"
     heads = (
-        Column("step"), Column("on"), Column("95%", True, rows_), Column("p, bootstrap", True, rows_),
-        Column("p, Williams, by seed", True, rows_), Column("seeds", True, seeds_), Column("95%", True, seeds_),
-        Column("P(better)", True, seeds_), Column("rows", True, "could show"), Column("seeds", True, "could show"),
+        Column("step"),
+        Column("on"),
+        Column("95%", True, rows_),
+        Column("p, bootstrap", True, rows_),
+        Column("p, Williams, by seed", True, rows_),
+        Column("seeds", True, seeds_),
+        Column("95%", True, seeds_),
+        Column("P(better)", True, seeds_),
+        Column("rows", True, "could show"),
+        Column("seeds", True, "could show"),
         Column("seeds needed", True),
-    )  # fmt: skip
+    )
     seeds = max((len(s.estimate.seeds) for s in found), default=0)
     notes = (
         "Over rows: other texts, these trained models. Over seeds: other trainings, these texts (Student's t, paired)."
@@ -138,7 +178,13 @@ def tests_table(measured: Measurements, found: Sequence[Step]) -> Table:
         few_seeds(seeds),
     )
     return Table(
-        "tests", "The tests behind the steps", heads, tuple(rows), notes, wide=True, widths=(23, 10, 12, 8, 13, 5, 12, 8, 6, 6, 7)
+        "tests",
+        "The tests behind the steps",
+        heads,
+        tuple(rows),
+        notes,
+        wide=True,
+        widths=(23, 10, 12, 8, 13, 5, 12, 8, 6, 6, 7),
     )
 
 
@@ -152,7 +198,10 @@ def few_seeds(seeds: int) -> str:
 
 
 def claims_table(
-    rulings: Sequence[paper_claims.Ruling], by_variant: Mapping[str, Mapping[int, curves.Curve]], *, comparable: bool
+    rulings: Sequence[paper_claims.Ruling],
+    by_variant: Mapping[str, Mapping[int, curves.Curve]],
+    *,
+    comparable: bool,
 ) -> Table:
     """Each claim of the paper, what the runs say of it, and why, in a sentence."""
     why_not = SYNTHETIC
@@ -166,17 +215,27 @@ def claims_table(
         for r in rulings
     ]
     verdicts = [
-        (claim.text, claim.where, curves.rule(claim, curves.compare(by_variant, claim), comparable=comparable, why_not=why_not))
+        (
+            claim.text,
+            claim.where,
+            curves.rule(
+                claim, curves.compare(by_variant, claim), comparable=comparable, why_not=why_not
+            ),
+        )
         for claim in curves.CLAIMS
     ]
     collapse = curves.rule_on_collapse(by_variant, comparable=comparable, why_not=why_not)
-    verdicts.append(("With MSE + CL training collapses; with EPM + CL it does not.", "4.2, Figure 5", collapse))
+    verdicts.append(
+        ("With MSE + CL training collapses; with EPM + CL it does not.", "4.2, Figure 5", collapse)
+    )
     rows += [
         (Cell(text), Cell(where), Cell(outcome, mark=OUTCOME_MARKS[outcome]), Cell(sentence))
         for text, where, (outcome, sentence) in verdicts
     ]
     heads = (Column("the paper says"), Column("where"), Column("these runs"), Column("why"))
-    return Table("claims", "The paper's claims", heads, tuple(rows), wide=True, widths=(30, 10, 13, 47))
+    return Table(
+        "claims", "The paper's claims", heads, tuple(rows), wide=True, widths=(30, 10, 13, 47)
+    )
 
 
 def effects_table(measured: Measurements, *, comparable: bool) -> Table:
@@ -185,7 +244,14 @@ def effects_table(measured: Measurements, *, comparable: bool) -> Table:
     measures = [m for m in measured.columns if m in measured.measures]
     for effect in effects(measured.group.variants):
         if not effect.weights:
-            rows.append((Cell(effect.name), *(Cell("–"),) * 4, Cell("no runs"), Cell(_names(effect.missing))))
+            rows.append(
+                (
+                    Cell(effect.name),
+                    *(Cell("–"),) * 4,
+                    Cell("no runs"),
+                    Cell(_names(effect.missing)),
+                )
+            )
             continue
         for measure in measures:
             estimate = measured.contrast(effect.weights, measure)
@@ -195,22 +261,33 @@ def effects_table(measured: Measurements, *, comparable: bool) -> Table:
                     Cell(effect.name),
                     Cell(str(measure)),
                     number(100 * estimate.mean, signed=True, runs=estimate.runs),
-                    span(estimate.widest, estimate),
+                    span(estimate.interval, estimate),
                     number(100 * printed if comparable else float("nan"), signed=True),
                     Cell(_names(effect.cells)),
                     Cell(_names(effect.missing) or "none"),
                 )
             )
     heads = (
-        Column("effect"), Column("on"), Column("estimate", True), Column("95%", True), Column("paper", True),
-        Column("taken from"), Column("runs that would complete it"),
-    )  # fmt: skip
+        Column("effect"),
+        Column("on"),
+        Column("estimate", True),
+        Column("95%", True),
+        Column("paper", True),
+        Column("taken from"),
+        Column("runs that would complete it"),
+    )
     note = (
         "Pearson × 100. A main effect is the mean difference between cells with and without the component, an interaction the"
         " difference between such differences, over all complete sets of cells at hand; missing sets are named, not filled in."
     )
     return Table(
-        "effects", "Effects of the components", heads, tuple(rows), (note,), wide=True, widths=(13, 10, 8, 14, 7, 25, 23)
+        "effects",
+        "Effects of the components",
+        heads,
+        tuple(rows),
+        (note,),
+        wide=True,
+        widths=(13, 10, 8, 14, 7, 25, 23),
     )
 
 
@@ -221,12 +298,19 @@ def order_table(measured: Measurements) -> Table:
     for measure in measured.columns:
         found = {name: measured.step(*step, measure) for name, step in firsts.items()}
         printed = {name: paper_step(*step, measure) for name, step in firsts.items()}
-        if not all(e.exists for e in found.values()) or not all(np.isfinite(p) for p in printed.values()):
+        if not all(e.exists for e in found.values()) or not all(
+            np.isfinite(p) for p in printed.values()
+        ):
             continue
-        ours, theirs = (sorted(values, key=lambda n: -values[n]) for values in ({n: e.mean for n, e in found.items()}, printed))
+        ours, theirs = (
+            sorted(values, key=lambda n: -values[n])
+            for values in ({n: e.mean for n, e in found.items()}, printed)
+        )
         draws = np.column_stack([found[name].draws for name in theirs])
         share = (
-            float((np.diff(draws, axis=1) < 0).all(axis=1).mean()) if len(draws) and np.isfinite(draws).all() else float("nan")
+            float((np.diff(draws, axis=1) < 0).all(axis=1).mean())
+            if len(draws) and np.isfinite(draws).all()
+            else float("nan")
         )
         signs = [name for name in firsts if (found[name].mean > 0) != (printed[name] > 0)]
         runs = tuple(dict.fromkeys(run for e in found.values() for run in e.runs))
@@ -235,16 +319,28 @@ def order_table(measured: Measurements) -> Table:
                 Cell(str(measure)),
                 Cell(" > ".join(theirs)),
                 Cell(" > ".join(ours), runs=runs),
-                Cell("agree" if ours == theirs else "differ", mark="good" if ours == theirs else "unsure"),
-                Cell("agree" if not signs else f"differ: {', '.join(signs)}", mark="good" if not signs else "unsure"),
+                Cell(
+                    "agree" if ours == theirs else "differ",
+                    mark="good" if ours == theirs else "unsure",
+                ),
+                Cell(
+                    "agree" if not signs else f"differ: {', '.join(signs)}",
+                    mark="good" if not signs else "unsure",
+                ),
                 number(share),
             )
         )
     heads = (
-        Column("on"), Column("paper's order"), Column("our order"), Column("orders"), Column("signs"),
+        Column("on"),
+        Column("paper's order"),
+        Column("our order"),
+        Column("orders"),
+        Column("signs"),
         Column("share of resamples in the paper's order", True),
-    )  # fmt: skip
-    note = "EPM: MSE → EPM; CL: EPM → EPM + CL; FT: EPM → EPM + FT. By chance one order in six agrees."
+    )
+    note = (
+        "EPM: MSE → EPM; CL: EPM → EPM + CL; FT: EPM → EPM + FT. By chance one order in six agrees."
+    )
     return Table("order", "Sign and order of the effects", heads, tuple(rows), (note,), wide=True)
 
 

@@ -21,7 +21,11 @@ from reports.rendering.tables import Cell, Column, Mark, Table, interval_text, n
 from reports.sections.curves import Curve, read_curves
 from reports.sections.origin import run_cell
 
-MARKS: Final[dict[str, Mark]] = {"supported": "good", "not supported": "bad", "not decidable": "unsure"}
+MARKS: Final[dict[str, Mark]] = {
+    "supported": "good",
+    "not supported": "bad",
+    "not decidable": "unsure",
+}
 _SIGNS: Final = {"as_printed": "as printed", "attract": "attract"}
 
 
@@ -66,7 +70,10 @@ class CurveStudy:
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
-        return sorted({c.contrast for c in self.curves if c.contrast}, key=lambda c: (list(_SIGNS).index(c.sign), c.tau))
+        return sorted(
+            {c.contrast for c in self.curves if c.contrast},
+            key=lambda c: (list(_SIGNS).index(c.sign), c.tau),
+        )
 
     @cached_property
     def verdicts(self) -> list["Verdict"]:
@@ -89,7 +96,9 @@ class Claim:
     margin: float = 0.0
 
 
-def _less(better: str, worse: str, quantity: str, *, with_contrast: tuple[bool, bool]) -> Callable[..., float]:
+def _less(
+    better: str, worse: str, quantity: str, *, with_contrast: tuple[bool, bool]
+) -> Callable[..., float]:
     """The quantity of `better` minus that of `worse` for a seed; NaN where one of them has no curve."""
 
     def difference(curves: Curves, seed: int, contrast: Contrast | None) -> float:
@@ -120,13 +129,58 @@ _BOTH: Final = (True, True)
 _NEITHER: Final = (False, False)
 #: What Section 4.2 says of Figures 4 and 5, as a quantity that is claimed to be below zero.
 CLAIMS: Final = (
-    Claim("faster", "EPM converges faster than MSE on the training data.", "4.2, Figure 4", "steps to 90%", _less("epm", "mse", "steps_to_converge", with_contrast=_NEITHER), False),
-    Claim("smoother", "EPM's curve is smoother than MSE's.", "4.2, Figure 4", "roughness", _less("epm", "mse", "roughness", with_contrast=_NEITHER), False),
-    Claim("slower", "With CL on top, EPM converges more slowly than alone.", "4.2, Figure 5", "steps to 90%, EPM − (EPM + CL)", _less("epm", "epm", "steps_to_converge", with_contrast=(False, True)), True),
-    Claim("cancelling", "The gradients of MSE and CL add up to a small amount.", "4.2", "log10 of the sum's norm by the MSE term's own", _cancelling("mse"), True, _FACTOR_2),
-    Claim("vanishing", "Adding CL makes MSE's gradient vanish.", "4.2", "log10 of the sum's norm, (MSE + CL) − MSE", _less("mse", "mse", "gradient_magnitude", with_contrast=(True, False)), True, _FACTOR_2),
-    Claim("amplified", "EPM's penalty amplifies the gradient of the sum.", "4.2", "log10 of the sum's norm, (MSE + CL) − (EPM + CL)", _less("mse", "epm", "gradient_magnitude", with_contrast=_BOTH), True, _FACTOR_2),
-)  # fmt: skip
+    Claim(
+        "faster",
+        "EPM converges faster than MSE on the training data.",
+        "4.2, Figure 4",
+        "steps to 90%",
+        _less("epm", "mse", "steps_to_converge", with_contrast=_NEITHER),
+        False,
+    ),
+    Claim(
+        "smoother",
+        "EPM's curve is smoother than MSE's.",
+        "4.2, Figure 4",
+        "roughness",
+        _less("epm", "mse", "roughness", with_contrast=_NEITHER),
+        False,
+    ),
+    Claim(
+        "slower",
+        "With CL on top, EPM converges more slowly than alone.",
+        "4.2, Figure 5",
+        "steps to 90%, EPM − (EPM + CL)",
+        _less("epm", "epm", "steps_to_converge", with_contrast=(False, True)),
+        True,
+    ),
+    Claim(
+        "cancelling",
+        "The gradients of MSE and CL add up to a small amount.",
+        "4.2",
+        "log10 of the sum's norm by the MSE term's own",
+        _cancelling("mse"),
+        True,
+        _FACTOR_2,
+    ),
+    Claim(
+        "vanishing",
+        "Adding CL makes MSE's gradient vanish.",
+        "4.2",
+        "log10 of the sum's norm, (MSE + CL) − MSE",
+        _less("mse", "mse", "gradient_magnitude", with_contrast=(True, False)),
+        True,
+        _FACTOR_2,
+    ),
+    Claim(
+        "amplified",
+        "EPM's penalty amplifies the gradient of the sum.",
+        "4.2",
+        "log10 of the sum's norm, (MSE + CL) − (EPM + CL)",
+        _less("mse", "epm", "gradient_magnitude", with_contrast=_BOTH),
+        True,
+        _FACTOR_2,
+    ),
+)
 COLLAPSE: Final = "With MSE + CL the training Pearson collapses; with EPM + CL it does not."
 
 
@@ -163,40 +217,78 @@ def judge(claim: Claim, study: CurveStudy) -> list[Verdict]:
     """The claim under each condition that it speaks of."""
     contrasts: list[Contrast | None] = [*study.contrasts] if claim.of_contrasts else [None]
     seeds = sorted({seed for by_seed in study.curves.values() for seed in by_seed})
-    values = [np.array([claim.quantity(study.curves, seed, contrast) for seed in seeds]) for contrast in contrasts]
+    values = [
+        np.array([claim.quantity(study.curves, seed, contrast) for seed in seeds])
+        for contrast in contrasts
+    ]
     known = [each[np.isfinite(each)] for each in values]
     adjusted = st.holm([_p(each + claim.margin) for each in known])
     return [
-        _verdict(claim, contrast, each, p, study) for contrast, each, p in zip(contrasts, known, adjusted, strict=True)
-    ]  # fmt: skip
+        _verdict(claim, contrast, each, p, study)
+        for contrast, each, p in zip(contrasts, known, adjusted, strict=True)
+    ]
 
 
 def verdict_table(study: CurveStudy) -> Table:
     """Each claim of Section 4.2 under each condition, and the collapses."""
     rows = [
         (
-            Cell(v.claim.text), Cell(v.claim.where), Cell(str(v.contrast) if v.contrast else "no CL"), Cell(v.claim.unit),
-            number(v.mean, 3, signed=True, runs=v.runs), Cell(interval_text(v.interval.low, v.interval.high, 3)),
-            number(v.p, 3), Cell(v.outcome, mark=MARKS[v.outcome]), Cell(v.why),
+            Cell(v.claim.text),
+            Cell(v.claim.where),
+            Cell(str(v.contrast) if v.contrast else "no CL"),
+            Cell(v.claim.unit),
+            number(v.mean, 3, signed=True, runs=v.runs),
+            Cell(interval_text(v.interval.low, v.interval.high, 3)),
+            number(v.p, 3),
+            Cell(v.outcome, mark=MARKS[v.outcome]),
+            Cell(v.why),
         )
         for v in study.verdicts
-    ]  # fmt: skip
+    ]
     for contrast in study.contrasts:
         outcome, why, runs = collapses(study, contrast)
-        place = (Cell(COLLAPSE), Cell("4.2, Figure 5"), Cell(str(contrast)), Cell("runs that collapsed"))
-        rows.append((*place, Cell("–"), Cell("–"), Cell("–"), Cell(outcome, mark=MARKS[outcome]), Cell(why, runs=runs)))
+        place = (
+            Cell(COLLAPSE),
+            Cell("4.2, Figure 5"),
+            Cell(str(contrast)),
+            Cell("runs that collapsed"),
+        )
+        rows.append(
+            (
+                *place,
+                Cell("–"),
+                Cell("–"),
+                Cell("–"),
+                Cell(outcome, mark=MARKS[outcome]),
+                Cell(why, runs=runs),
+            )
+        )
     heads = (
-        Column("the paper says"), Column("where"), Column("condition"), Column("measured"), Column("mean", True),
-        Column("95% over seeds"), Column("p (Holm)", True), Column("these runs"), Column("why"),
-    )  # fmt: skip
+        Column("the paper says"),
+        Column("where"),
+        Column("condition"),
+        Column("measured"),
+        Column("mean", True),
+        Column("95% over seeds"),
+        Column("p (Holm)", True),
+        Column("these runs"),
+        Column("why"),
+    )
     notes = (
         "Claimed: that what is measured is below zero; for gradients, which are given as powers of ten, below −0.301, a factor of"
         " two. Paired by seed; same batches, same initial weights. p: t test over seeds against that bound, corrected over a"
         " claim's conditions; intervals are not. Gradients: with respect to the encoder's trained parameters, before clipping,"
         " mean over the logging points.",
     )
-    return Table("curve_verdicts", "The training curves against Section 4.2", heads, tuple(rows), notes, wide=True,
-                 widths=(19, 8, 12, 12, 7, 11, 6, 10, 15))  # fmt: skip
+    return Table(
+        "curve_verdicts",
+        "The training curves against Section 4.2",
+        heads,
+        tuple(rows),
+        notes,
+        wide=True,
+        widths=(19, 8, 12, 12, 7, 11, 6, 10, 15),
+    )
 
 
 def curve_table(study: CurveStudy) -> Table:
@@ -205,44 +297,86 @@ def curve_table(study: CurveStudy) -> Table:
     for condition, by_seed in study.curves.items():
         each, runs = list(by_seed.values()), tuple(curve.run.run_id for curve in by_seed.values())
         figures = (
-            ("final", 3), ("steps_to_converge", 0), ("roughness", 4), ("gradient_regression", 3), ("gradient_contrastive", 3),
-            ("gradient_sum", 3), ("gradient_cosine", 3),
-        )  # fmt: skip
-        collapsed = [f"seed {seed} at step {c.collapse}" for seed, c in by_seed.items() if c.collapse is not None]
+            ("final", 3),
+            ("steps_to_converge", 0),
+            ("roughness", 4),
+            ("gradient_regression", 3),
+            ("gradient_contrastive", 3),
+            ("gradient_sum", 3),
+            ("gradient_cosine", 3),
+        )
+        collapsed = [
+            f"seed {seed} at step {c.collapse}"
+            for seed, c in by_seed.items()
+            if c.collapse is not None
+        ]
         rows.append(
             (
                 Cell(str(condition)),
                 Cell(str(len(each)), len(each)),
-                *(number(_mean([getattr(c, name) for c in each]), digits, runs=runs) for name, digits in figures),
+                *(
+                    number(_mean([getattr(c, name) for c in each]), digits, runs=runs)
+                    for name, digits in figures
+                ),
                 Cell(", ".join(collapsed) or "none"),
             )
         )
     heads = (
-        Column("condition"), Column("seeds", True), Column("final", True), Column("steps to 90%", True),
-        Column("roughness", True), Column("regression", True, "gradient norm"), Column("CL", True, "gradient norm"),
-        Column("their sum", True, "gradient norm"), Column("cosine", True), Column("collapses"),
-    )  # fmt: skip
-    notes = ("Means over seeds; gradient norms are means over logging points. CL's counts with its weight in Eq. 10.",)
-    return Table("curve_conditions", "The study's curves in numbers", heads, tuple(rows), notes, wide=True)
+        Column("condition"),
+        Column("seeds", True),
+        Column("final", True),
+        Column("steps to 90%", True),
+        Column("roughness", True),
+        Column("regression", True, "gradient norm"),
+        Column("CL", True, "gradient norm"),
+        Column("their sum", True, "gradient norm"),
+        Column("cosine", True),
+        Column("collapses"),
+    )
+    notes = (
+        "Means over seeds; gradient norms are means over logging points. CL's counts with its weight in Eq. 10.",
+    )
+    return Table(
+        "curve_conditions", "The study's curves in numbers", heads, tuple(rows), notes, wide=True
+    )
 
 
 def runs_table(experiment: Experiment, study: CurveStudy) -> Table:
     """The runs behind the study's numbers."""
     rows = [
         (
-            run_cell(experiment, curve.run, anchor=True), Cell(str(condition)), Cell(str(seed), seed), Cell(curve.run.split),
-            Cell(curve.run.started[:16].replace("T", " ")), number(curve.final, 3, runs=(curve.run.run_id,)),
-            number(curve.steps_to_converge, 0, runs=(curve.run.run_id,)), number(curve.roughness, 4, runs=(curve.run.run_id,)),
+            run_cell(experiment, curve.run, anchor=True),
+            Cell(str(condition)),
+            Cell(str(seed), seed),
+            Cell(curve.run.split),
+            Cell(curve.run.started[:16].replace("T", " ")),
+            number(curve.final, 3, runs=(curve.run.run_id,)),
+            number(curve.steps_to_converge, 0, runs=(curve.run.run_id,)),
+            number(curve.roughness, 4, runs=(curve.run.run_id,)),
             Cell("none" if curve.collapse is None else f"step {curve.collapse}"),
         )
         for condition, by_seed in study.curves.items()
         for seed, curve in by_seed.items()
-    ]  # fmt: skip
+    ]
     heads = (
-        Column("run"), Column("condition"), Column("seed", True), Column("split"), Column("started (UTC)"), Column("final", True),
-        Column("steps to 90%", True), Column("roughness", True), Column("collapse"),
-    )  # fmt: skip
-    return Table("curve_runs", "The study's runs", heads, tuple(rows), wide=True, widths=(9, 33, 6, 8, 15, 7, 11, 9, 9))
+        Column("run"),
+        Column("condition"),
+        Column("seed", True),
+        Column("split"),
+        Column("started (UTC)"),
+        Column("final", True),
+        Column("steps to 90%", True),
+        Column("roughness", True),
+        Column("collapse"),
+    )
+    return Table(
+        "curve_runs",
+        "The study's runs",
+        heads,
+        tuple(rows),
+        wide=True,
+        widths=(9, 33, 6, 8, 15, 7, 11, 9, 9),
+    )
 
 
 def collapses(study: CurveStudy, contrast: Contrast) -> tuple[str, str, tuple[str, ...]]:
@@ -262,21 +396,41 @@ def as_json(study: CurveStudy) -> list[dict[str, Any]]:
     """The verdicts as the tracking store keeps them."""
     found = [
         {
-            "claim": v.claim.text, "where": v.claim.where, "id": v.claim.id, "measured": v.claim.unit,
-            "condition": str(v.contrast) if v.contrast else None, "mean": _finite(v.mean), "low": _finite(v.interval.low),
-            "high": _finite(v.interval.high), "p_holm": _finite(v.p), "seeds": v.seeds, "outcome": v.outcome, "why": v.why,
+            "claim": v.claim.text,
+            "where": v.claim.where,
+            "id": v.claim.id,
+            "measured": v.claim.unit,
+            "condition": str(v.contrast) if v.contrast else None,
+            "mean": _finite(v.mean),
+            "low": _finite(v.interval.low),
+            "high": _finite(v.interval.high),
+            "p_holm": _finite(v.p),
+            "seeds": v.seeds,
+            "outcome": v.outcome,
+            "why": v.why,
             "runs": list(v.runs),
         }
         for v in study.verdicts
-    ]  # fmt: skip
+    ]
     for contrast in study.contrasts:
         outcome, why, runs = collapses(study, contrast)
-        found.append({"claim": COLLAPSE, "where": "4.2, Figure 5", "id": "collapse", "condition": str(contrast),
-                      "outcome": outcome, "why": why, "runs": list(runs)})  # fmt: skip
+        found.append(
+            {
+                "claim": COLLAPSE,
+                "where": "4.2, Figure 5",
+                "id": "collapse",
+                "condition": str(contrast),
+                "outcome": outcome,
+                "why": why,
+                "runs": list(runs),
+            }
+        )
     return found
 
 
-def _verdict(claim: Claim, contrast: Contrast | None, values: np.ndarray, p: float, study: CurveStudy) -> Verdict:
+def _verdict(
+    claim: Claim, contrast: Contrast | None, values: np.ndarray, p: float, study: CurveStudy
+) -> Verdict:
     mean = float(values.mean()) if len(values) else float("nan")
     interval = st.seed_interval(values)
     outcome, why = "not decidable", ""
@@ -291,9 +445,20 @@ def _verdict(claim: Claim, contrast: Contrast | None, values: np.ndarray, p: flo
     elif mean < -claim.margin:
         outcome, why = "supported", "by more than a factor of two" if claim.margin else "below zero"
     else:
-        outcome, why = "not supported", "by less than a factor of two, if at all" if claim.margin else "the opposite holds"
-    behind = (by_seed for condition, by_seed in study.curves.items() if condition.contrast in (contrast, None))
-    runs = tuple(curve.run.run_id for by_seed in behind for curve in by_seed.values()) if len(values) else ()
+        outcome, why = (
+            "not supported",
+            "by less than a factor of two, if at all" if claim.margin else "the opposite holds",
+        )
+    behind = (
+        by_seed
+        for condition, by_seed in study.curves.items()
+        if condition.contrast in (contrast, None)
+    )
+    runs = (
+        tuple(curve.run.run_id for by_seed in behind for curve in by_seed.values())
+        if len(values)
+        else ()
+    )
     return Verdict(claim, contrast, mean, interval, p, len(values), outcome, why, runs)
 
 

@@ -39,7 +39,11 @@ class Curve:
 
     @property
     def final(self) -> float:
-        return float(self.pearson[-max(1, len(self.pearson) // 10) :].mean()) if len(self.pearson) else float("nan")
+        return (
+            float(self.pearson[-max(1, len(self.pearson) // 10) :].mean())
+            if len(self.pearson)
+            else float("nan")
+        )
 
     @property
     def steps_to_converge(self) -> float:
@@ -51,12 +55,20 @@ class Curve:
     @property
     def roughness(self) -> float:
         """Mean absolute second difference of the points; NaN below three points."""
-        return float(np.abs(np.diff(self.pearson, 2)).mean()) if len(self.pearson) > 2 else float("nan")
+        return (
+            float(np.abs(np.diff(self.pearson, 2)).mean())
+            if len(self.pearson) > 2
+            else float("nan")
+        )
 
     @property
     def collapse(self) -> int | None:
         """The step at which it fell below zero after having exceeded 0.3; None if it never did."""
-        learned = np.maximum.accumulate(self.pearson) > HAD_LEARNED if len(self.pearson) else np.empty(0, bool)
+        learned = (
+            np.maximum.accumulate(self.pearson) > HAD_LEARNED
+            if len(self.pearson)
+            else np.empty(0, bool)
+        )
         fell = np.flatnonzero(learned & (self.pearson < 0))
         return int(self.step[fell[0]]) if len(fell) else None
 
@@ -110,10 +122,31 @@ class CurveClaim:
 
 
 CLAIMS: Final = (
-    CurveClaim("EPM converges faster than MSE in training.", "4.2, Figure 4", "mse", "epm", "steps_to_converge", "steps"),
-    CurveClaim("EPM's training curve is smoother than MSE's.", "4.2, Figure 4", "mse", "epm", "roughness", "of Pearson"),
-    CurveClaim("CL slows the early training down.", "4.2, Figure 5", "epm+cl", "epm", "steps_to_converge", "steps"),
-)  # fmt: skip
+    CurveClaim(
+        "EPM converges faster than MSE in training.",
+        "4.2, Figure 4",
+        "mse",
+        "epm",
+        "steps_to_converge",
+        "steps",
+    ),
+    CurveClaim(
+        "EPM's training curve is smoother than MSE's.",
+        "4.2, Figure 4",
+        "mse",
+        "epm",
+        "roughness",
+        "of Pearson",
+    ),
+    CurveClaim(
+        "CL slows the early training down.",
+        "4.2, Figure 5",
+        "epm+cl",
+        "epm",
+        "steps_to_converge",
+        "steps",
+    ),
+)
 
 
 def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve]:
@@ -126,7 +159,9 @@ def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve
             name = frame["name"].to_numpy(dtype=object)
             step, value = (frame[column].to_numpy()[name == METRIC] for column in ("step", "value"))
             order = np.argsort(step, kind="stable")
-            curves.append(Curve(run, step[order], value[order].astype(np.float64), _gradients(frame, name)))
+            curves.append(
+                Curve(run, step[order], value[order].astype(np.float64), _gradients(frame, name))
+            )
     return curves
 
 
@@ -135,7 +170,11 @@ def _gradients(frame: pd.DataFrame, name: np.ndarray) -> pd.DataFrame:
     measured = np.isin(name, names.GRADIENTS)
     if not measured.any():
         return pd.DataFrame()
-    return frame[measured].pivot(index="step", columns="name", values="value").rename(columns=_without_prefix)
+    return (
+        frame[measured]
+        .pivot(index="step", columns="name", values="value")
+        .rename(columns=_without_prefix)
+    )
 
 
 def _without_prefix(name: str) -> str:
@@ -154,7 +193,9 @@ def by_variant(curves: Sequence[Curve], split: str) -> dict[str, dict[int, Curve
 def mean_curve(curves: Sequence[Curve]) -> pd.Series:
     """The mean over runs at the steps that all of them logged."""
     series = [pd.Series(curve.pearson, index=curve.step) for curve in curves]
-    return pd.concat(series, axis=1, join="inner").mean(axis=1) if series else pd.Series(dtype=float)
+    return (
+        pd.concat(series, axis=1, join="inner").mean(axis=1) if series else pd.Series(dtype=float)
+    )
 
 
 @dataclass(frozen=True)
@@ -169,21 +210,30 @@ class Difference:
 def compare(curves: Mapping[str, Mapping[int, Curve]], claim: CurveClaim) -> Difference:
     """The claim's quantity, paired by seed; NaN where a variant has no curve."""
     a, b = curves.get(claim.worse, {}), curves.get(claim.better, {})
-    values = np.array([getattr(b[s], claim.quantity) - getattr(a[s], claim.quantity) for s in sorted(a.keys() & b.keys())])
+    values = np.array(
+        [
+            getattr(b[s], claim.quantity) - getattr(a[s], claim.quantity)
+            for s in sorted(a.keys() & b.keys())
+        ]
+    )
     values = values[np.isfinite(values)]
     if not len(values):
         return Difference(float("nan"), st.NO_INTERVAL, 0)
     return Difference(float(values.mean()), st.seed_interval(values), len(values))
 
 
-def rule(claim: CurveClaim, difference: Difference, *, comparable: bool, why_not: str) -> tuple[str, str]:
+def rule(
+    claim: CurveClaim, difference: Difference, *, comparable: bool, why_not: str
+) -> tuple[str, str]:
     """Outcome and one sentence: supported, not supported or not decidable."""
     if not difference.seeds:
         return "not decidable", "Not decidable with these runs: not both variants have curves."
     interval = difference.interval
     said = f"Measured: {difference.mean:+.4g} {claim.unit}".replace("-", "−")
     if np.isfinite(interval.low):
-        said += f" (95% over {difference.seeds} seeds: {interval.low:.4g} to {interval.high:.4g})".replace("-", "−")
+        said += f" (95% over {difference.seeds} seeds: {interval.low:.4g} to {interval.high:.4g})".replace(
+            "-", "−"
+        )
     if not comparable:
         return "not decidable", f"Not decidable with these runs: {why_not}. {said}."
     if difference.seeds < 2:
@@ -192,27 +242,38 @@ def rule(claim: CurveClaim, difference: Difference, *, comparable: bool, why_not
         return "supported", f"Supported: {said}."
     if interval.low > 0:
         return "not supported", f"Not supported: the opposite holds. {said}."
-    return "not decidable", f"Not decidable with these runs: the interval over seeds holds zero. {said}."
+    return (
+        "not decidable",
+        f"Not decidable with these runs: the interval over seeds holds zero. {said}.",
+    )
 
 
-def rule_on_collapse(curves: Mapping[str, Mapping[int, Curve]], *, comparable: bool, why_not: str) -> tuple[str, str]:
+def rule_on_collapse(
+    curves: Mapping[str, Mapping[int, Curve]], *, comparable: bool, why_not: str
+) -> tuple[str, str]:
     """Figure 5: training collapses with MSE + CL, and does not with EPM + CL."""
     counts = {
-        v: (sum(c.collapse is not None for c in curves.get(v, {}).values()), len(curves.get(v, {}))) for v in ("mse+cl", "epm+cl")
+        v: (sum(c.collapse is not None for c in curves.get(v, {}).values()), len(curves.get(v, {})))
+        for v in ("mse+cl", "epm+cl")
     }
     (mse, of_mse), (epm, of_epm) = counts["mse+cl"], counts["epm+cl"]
     said = f"MSE + CL collapsed in {mse} of {of_mse} runs, EPM + CL in {epm} of {of_epm}"
     if not of_mse or not of_epm:
-        return "not decidable", f"Not decidable with these runs: not both variants have curves ({said})."
+        return (
+            "not decidable",
+            f"Not decidable with these runs: not both variants have curves ({said}).",
+        )
     if not comparable:
         return "not decidable", f"Not decidable with these runs: {why_not}. {said}."
     if mse and not epm:
         outcome = "supported" if min(of_mse, of_epm) >= st.FEW_RUNS else "not decidable"
     else:
         outcome = "not supported" if min(of_mse, of_epm) >= st.FEW_RUNS else "not decidable"
-    start = {"supported": "Supported", "not supported": "Not supported", "not decidable": "Not decidable with so few runs"}[
-        outcome
-    ]
+    start = {
+        "supported": "Supported",
+        "not supported": "Not supported",
+        "not decidable": "Not decidable with so few runs",
+    }[outcome]
     return outcome, f"{start}: {said}."
 
 
@@ -222,7 +283,11 @@ def table(by_variant: Mapping[str, Mapping[int, Curve]]) -> Table:
     for variant, by_seed in by_variant.items():
         runs = tuple(curve.run.run_id for curve in by_seed.values())
         each = list(by_seed.values())
-        collapses = [f"seed {seed} at step {c.collapse}" for seed, c in by_seed.items() if c.collapse is not None]
+        collapses = [
+            f"seed {seed} at step {c.collapse}"
+            for seed, c in by_seed.items()
+            if c.collapse is not None
+        ]
         rows.append(
             (
                 Cell(VARIANTS[variant].title if variant in VARIANTS else variant),
@@ -234,9 +299,13 @@ def table(by_variant: Mapping[str, Mapping[int, Curve]]) -> Table:
             )
         )
     heads = (
-        Column("Method"), Column("seeds", True), Column("final", True), Column("steps to 90%", True), Column("roughness", True),
+        Column("Method"),
+        Column("seeds", True),
+        Column("final", True),
+        Column("steps to 90%", True),
+        Column("roughness", True),
         Column("collapses"),
-    )  # fmt: skip
+    )
     note = (
         "Means over seeds. Final: mean of the last tenth of the points. Roughness: mean absolute second difference. Collapse:"
         f" below zero after having exceeded {HAD_LEARNED}."

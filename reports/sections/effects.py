@@ -15,9 +15,15 @@ Levels = tuple[int, int, int]
 
 #: The variants as cells of the factorial: with (1) or without (0) EPM, CL, FT.
 CELLS: Final[Mapping[str, Levels]] = {
-    "mse": (0, 0, 0), "epm": (1, 0, 0), "mse+cl": (0, 1, 0), "mse+ft": (0, 0, 1),
-    "epm+cl": (1, 1, 0), "epm+ft": (1, 0, 1), "mse+cl+ft": (0, 1, 1), "epm+cl+ft": (1, 1, 1),
-}  # fmt: skip
+    "mse": (0, 0, 0),
+    "epm": (1, 0, 0),
+    "mse+cl": (0, 1, 0),
+    "mse+ft": (0, 0, 1),
+    "epm+cl": (1, 1, 0),
+    "epm+ft": (1, 0, 1),
+    "mse+cl+ft": (0, 1, 1),
+    "epm+cl+ft": (1, 1, 1),
+}
 _NAME: Final = {levels: name for name, levels in CELLS.items()}
 
 
@@ -44,7 +50,11 @@ class Effect:
 
 def effects(present: Collection[str]) -> list[Effect]:
     """All main effects and interactions, estimated from the variants that are `present`."""
-    sets = (factors for size in (1, 2, 3) for factors in itertools.combinations(range(len(FACTORS)), size))
+    sets = (
+        factors
+        for size in (1, 2, 3)
+        for factors in itertools.combinations(range(len(FACTORS)), size)
+    )
     return [_effect(factors, present) for factors in sets]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ablation.data.languages import LANGUAGES
 from reports.analysis import inference as st
-from reports.analysis.measures import Measurements, Sample
+from reports.analysis.measures import AlignedPredictions, Measurements
 from reports.rendering.tables import Cell, Column, Table, number
 from reports.sections.scores import title
 
@@ -29,14 +29,18 @@ FEWEST_ROWS: Final = 5
 class Residuals:
     """The rows of one place, with each variant's residuals: `of[variant]` (seeds, rows), prediction minus label."""
 
-    sample: Sample
+    sample: AlignedPredictions
     of: dict[str, np.ndarray]
     runs: dict[str, tuple[str, ...]]
 
     @property
     def bin(self) -> np.ndarray:
         """(rows,): the index of each row's label in `LABEL_BINS`."""
-        return np.clip(np.searchsorted(LABEL_BINS, self.sample.label + 1e-9, side="right") - 1, 0, len(LABEL_BINS) - 1)
+        return np.clip(
+            np.searchsorted(LABEL_BINS, self.sample.label + 1e-9, side="right") - 1,
+            0,
+            len(LABEL_BINS) - 1,
+        )
 
 
 def residuals(measured: Measurements) -> Residuals | None:
@@ -47,7 +51,11 @@ def residuals(measured: Measurements) -> Residuals | None:
     sample = max(samples, key=lambda s: len(s.runs))
     of, runs = {}, {}
     for variant in measured.group.variants:
-        ids = [r.run_id for r in measured.runs(variant, sample.place).values() if r.run_id in sample.runs]
+        ids = [
+            r.run_id
+            for r in measured.runs(variant, sample.place).values()
+            if r.run_id in sample.runs
+        ]
         if ids:
             columns = sample.predictions[:, [sample.runs.index(run) for run in ids]]
             of[variant] = (columns - sample.label[:, None]).T
@@ -81,9 +89,19 @@ def gain_by_label(found: Residuals, worse: str, better: str, *, seed: int = 0) -
         here = gain[found.bin == i]
         interval = st.NO_INTERVAL
         if len(here) >= FEWEST_ROWS:
-            interval = st.percentile_interval(st.bootstrap_means(here[:, None], seed=seed + i)[:, 0])
+            interval = st.percentile_interval(
+                st.bootstrap_means(here[:, None], seed=seed + i)[:, 0]
+            )
         mean = float(here.mean()) if len(here) else float("nan")
-        rows.append({"bin": float(low), "rows": len(here), "gain": mean, "low": interval.low, "high": interval.high})
+        rows.append(
+            {
+                "bin": float(low),
+                "rows": len(here),
+                "gain": mean,
+                "low": interval.low,
+                "high": interval.high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -94,7 +112,12 @@ def calibration(found: Residuals) -> pd.DataFrame:
         prediction = (found.sample.label + residual).mean(axis=0)
         parts = np.array_split(np.argsort(prediction, kind="stable"), CALIBRATION_BINS)
         rows += [
-            {"variant": variant, "predicted": prediction[p].mean(), "label": found.sample.label[p].mean(), "rows": len(p)}
+            {
+                "variant": variant,
+                "predicted": prediction[p].mean(),
+                "label": found.sample.label[p].mean(),
+                "rows": len(p),
+            }
             for p in parts
             if len(p)
         ]
@@ -108,14 +131,23 @@ def worst(found: Residuals, variant: str, texts: pd.DataFrame, each: int = 2) ->
     """
     prediction = (found.sample.label + found.of[variant]).mean(axis=0)
     frame = pd.DataFrame(
-        {"row": found.sample.row, "language": found.sample.language, "label": found.sample.label, "prediction": prediction}
+        {
+            "row": found.sample.row,
+            "language": found.sample.language,
+            "label": found.sample.label,
+            "prediction": prediction,
+        }
     )
     frame = frame.merge(texts[["row", "text"]], on="row", how="left")
     frame["miss"] = (frame["prediction"] - frame["label"]).abs()
     frame = frame.sort_values(["miss", "row"], ascending=[False, True], kind="stable")
     order = {language: i for i, language in enumerate(found.sample.languages)}
     top = frame.groupby("language", sort=False).head(each)
-    return top.sort_values("language", key=lambda s: s.map(order), kind="stable").drop(columns="miss").reset_index(drop=True)
+    return (
+        top.sort_values("language", key=lambda s: s.map(order), kind="stable")
+        .drop(columns="miss")
+        .reset_index(drop=True)
+    )
 
 
 def gain_in_words(gain: pd.DataFrame) -> str:
@@ -128,9 +160,13 @@ def gain_in_words(gain: pd.DataFrame) -> str:
         f" labels from 3 on and by {_mean(low):+.3f} below."
     )
     told += (
-        f" Better for sure (95%, rows) in the bins from {', '.join(better)}." if better else " In no bin is it better for sure."
+        f" Better for sure (95%, rows) in the bins from {', '.join(better)}."
+        if better
+        else " In no bin is it better for sure."
     )
-    return (told + (f" Worse for sure in those from {', '.join(worse)}." if worse else "")).replace("-", "−")
+    return (told + (f" Worse for sure in those from {', '.join(worse)}." if worse else "")).replace(
+        "-", "−"
+    )
 
 
 def table(key: str, heading: str, frame: pd.DataFrame, by: str, found: Residuals) -> Table:
@@ -142,8 +178,13 @@ def table(key: str, heading: str, frame: pd.DataFrame, by: str, found: Residuals
         cells = [_error_cell(indexed, value, found.runs[str(variant)]) for value in values]
         rows.append((Cell(title(str(variant))), *cells))
     counts = frame.drop_duplicates(by).set_index(by)["rows"]
-    heads = tuple(Column(f"{value:g}–{value + BIN_WIDTH:g}" if by == "bin" else str(value), True) for value in values)
-    told = ", ".join(f"{head.title}: {counts[value]}" for head, value in zip(heads, values, strict=True))
+    heads = tuple(
+        Column(f"{value:g}–{value + BIN_WIDTH:g}" if by == "bin" else str(value), True)
+        for value in values
+    )
+    told = ", ".join(
+        f"{head.title}: {counts[value]}" for head, value in zip(heads, values, strict=True)
+    )
     note = f"Root mean squared error, below it the bias (mean of prediction − label), means over seeds. Rows: {told}."
     return Table(key, heading, (Column("Method"), *heads), tuple(rows), (note,), wide=True)
 
@@ -162,18 +203,34 @@ def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
     heads = (Column("Language"), Column("Text"), Column("label", True), Column("predicted", True))
     note = f"{rows[0].upper()}{rows[1:]}; {title(variant)}, the best variant on development rows; mean prediction over seeds."
     return Table(
-        "worst", "The worst predictions of each language", heads, tuple(cells), (note,), wide=True, widths=(12, 70, 8, 10)
+        "worst",
+        "The worst predictions of each language",
+        heads,
+        tuple(cells),
+        (note,),
+        wide=True,
+        widths=(12, 70, 8, 10),
     )
 
 
-def _by(found: Residuals, number: np.ndarray, name: str, values: list[float] | list[str]) -> pd.DataFrame:
+def _by(
+    found: Residuals, number: np.ndarray, name: str, values: list[float] | list[str]
+) -> pd.DataFrame:
     rows = []
     for variant, residual in found.of.items():
         for i, value in enumerate(values):
             here = residual[:, number == i]
             if here.shape[1]:
                 rmse = float(np.sqrt((here**2).mean(axis=1)).mean())
-                rows.append({"variant": variant, name: value, "rows": here.shape[1], "bias": float(here.mean()), "rmse": rmse})
+                rows.append(
+                    {
+                        "variant": variant,
+                        name: value,
+                        "rows": here.shape[1],
+                        "bias": float(here.mean()),
+                        "rmse": rmse,
+                    }
+                )
     return pd.DataFrame(rows)
 
 

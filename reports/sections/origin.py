@@ -11,7 +11,7 @@ from ablation.tracking import names
 from ablation.tracking.store import without_password
 from reports.analysis.collect import Experiment, StoredRun, read_suite_json
 from reports.analysis.groups import Group, describe
-from reports.analysis.measures import TEST, Estimate, Measure, Measurements
+from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements
 from reports.rendering.tables import Cell, Column, Table, number
 from reports.sections.scores import title
 
@@ -45,7 +45,7 @@ def costs(measured: Measurements) -> list[Cost]:
                 _mean(r.tokens_per_second for r in records),
                 _mean(r.peak_memory_bytes for r in records) / 2**30,
                 _mean(r.parameters_trainable for r in records) / 1e6,
-                measured.cell(variant, Measure(measured.analysed_place)),
+                measured.cell(variant, EvalSubset(measured.analysed_place)),
             )
         )
     return found
@@ -53,7 +53,7 @@ def costs(measured: Measurements) -> list[Cost]:
 
 def cost_table(measured: Measurements) -> Table:
     """What each variant took, and what it reached."""
-    on = str(Measure(measured.analysed_place))
+    on = str(EvalSubset(measured.analysed_place))
     rows = [
         (
             Cell(cost.variant),
@@ -67,9 +67,14 @@ def cost_table(measured: Measurements) -> Table:
         for cost in costs(measured)
     ]
     heads = (
-        Column("Method"), Column("runs", True), Column("seconds a run", True), Column("tokens a second", True),
-        Column("peak memory, GiB", True), Column("trainable, millions", True), Column(f"Pearson × 100, {on}", True),
-    )  # fmt: skip
+        Column("Method"),
+        Column("runs", True),
+        Column("seconds a run", True),
+        Column("tokens a second", True),
+        Column("peak memory, GiB", True),
+        Column("trainable, millions", True),
+        Column(f"Pearson × 100, {on}", True),
+    )
     note = (
         "Means over runs. Seconds include evaluation; tokens a second are of the training rows and the evaluations between"
         " epochs. On a CPU the memory is the process's highest so far, so it never falls from one run to the next."
@@ -88,7 +93,11 @@ def test_reads(experiment: Experiment, group: Group) -> str:
         f"The labels of the test rows were read {total} times in this experiment ({listed}), once at the end of each run, never"
         " for training, selection or the ensemble. The more often they are read to choose what to do next, the less a test score"
         " says. The table of runs gives the time of each reading by them"
-        + (", the table of other readings those by runs that stand in no number here." if other_reads(experiment, group) else ".")
+        + (
+            ", the table of other readings those by runs that stand in no number here."
+            if other_reads(experiment, group)
+            else "."
+        )
     )
 
 
@@ -101,7 +110,9 @@ def other_reads(experiment: Experiment, group: Group) -> Table | None:
         if run.run_id not in shown and (when := _read_at(run))
     ]
     heads = (Column("run"), Column("which"), Column("status"), Column("test rows read (UTC)"))
-    return Table("test_reads", "Other readings of the test rows", heads, tuple(rows)) if rows else None
+    return (
+        Table("test_reads", "Other readings of the test rows", heads, tuple(rows)) if rows else None
+    )
 
 
 def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> Table:
@@ -109,27 +120,46 @@ def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> 
     rows = []
     for run in group.runs:
         record = measured.records[run.run_id]
-        values = [measured.values.get((run.run_id, Measure(place)), float("nan")) for place in (run.split, TEST)]
+        values = [
+            measured.values.get((run.run_id, EvalSubset(place)), float("nan"))
+            for place in (run.split, TEST)
+        ]
         rows.append(
             (
                 run_cell(experiment, run, anchor=True),
                 Cell(title(run.variant)),
-                Cell(str(Measure(run.split))),
+                Cell(str(EvalSubset(run.split))),
                 Cell(str(run.seed), run.seed),
                 Cell(run.started[:16].replace("T", " ")),
-                Cell("collapsed" if record.collapsed else str(record.best_epoch or "–"), mark="bad" if record.collapsed else ""),
+                Cell(
+                    "collapsed" if record.collapsed else str(record.best_epoch or "–"),
+                    mark="bad" if record.collapsed else "",
+                ),
                 number(100 * values[0], runs=(run.run_id,)),
                 number(100 * values[1], runs=(run.run_id,)),
                 Cell(_read_at(run)[:16].replace("T", " ") or "–"),
                 Cell(run.part("config")[:SHORT] or "–"),
-                Cell(run.tags.get(names.COMMIT, "none")[:SHORT] + ("*" if run.tags.get(names.DIRTY) == "true" else "")),
+                Cell(
+                    run.tags.get(names.COMMIT, "none")[:SHORT]
+                    + ("*" if run.tags.get(names.DIRTY) == "true" else "")
+                ),
                 Cell(_host(run)),
             )
         )
     heads = (
-        Column("run"), Column("method"), Column("split"), Column("seed", True), Column("started (UTC)"), Column("epoch"),
-        Column("dev", True), Column("test", True), Column("test read"), Column("config"), Column("commit"), Column("machine"),
-    )  # fmt: skip
+        Column("run"),
+        Column("method"),
+        Column("split"),
+        Column("seed", True),
+        Column("started (UTC)"),
+        Column("epoch"),
+        Column("dev", True),
+        Column("test", True),
+        Column("test read"),
+        Column("config"),
+        Column("commit"),
+        Column("machine"),
+    )
     notes = [
         "Ids and hashes are cut; the CSV's last column has whole ids. Epoch: the best, which was kept. *: uncommitted changes."
     ]
@@ -162,7 +192,11 @@ def unfinished(experiment: Experiment) -> Table | None:
         Column("test rows read"),
         Column("reason"),
     )
-    return Table("unfinished", "Runs that did not finish", heads, tuple(rows), wide=True) if rows else None
+    return (
+        Table("unfinished", "Runs that did not finish", heads, tuple(rows), wide=True)
+        if rows
+        else None
+    )
 
 
 def provenance(experiment: Experiment, group: Group) -> Table:
@@ -170,23 +204,45 @@ def provenance(experiment: Experiment, group: Group) -> Table:
     rows = [
         (Cell("tracking store"), Cell(without_password(experiment.store.uri))),
         (Cell("experiment"), Cell(f"{experiment.name} (id {experiment.experiment_id})")),
-        (Cell("data"), Cell(_tally(group, lambda r: _named(r.tags.get(names.CORPUS, ""), r.part("data"))))),
+        (
+            Cell("data"),
+            Cell(_tally(group, lambda r: _named(r.tags.get(names.CORPUS, ""), r.part("data")))),
+        ),
         (Cell("synthetic data"), Cell(_tally(group, lambda r: "yes" if r.synthetic else "no"))),
-        (Cell("encoder"), Cell(_tally(group, lambda r: _named(r.tags.get(names.ENCODER, ""), r.part("encoder"))))),
+        (
+            Cell("encoder"),
+            Cell(_tally(group, lambda r: _named(r.tags.get(names.ENCODER, ""), r.part("encoder")))),
+        ),
         (Cell("profile"), Cell(_tally(group, lambda r: r.tags.get(names.PROFILE, "")))),
         (Cell("code digest"), Cell(_tally(group, lambda r: r.part("code")[:16]))),
         (Cell("git commit"), Cell(_tally(group, _commit))),
         (Cell("libraries"), Cell(_tally(group, lambda r: r.part("libraries")))),
-    ]  # fmt: skip
+    ]
     parents = {run.suite for run in group.runs}
-    suites = [suite for suite in (*experiment.suites, *experiment.curve_studies) if suite.run_id in parents]
+    suites = [
+        suite
+        for suite in (*experiment.suites, *experiment.curve_studies)
+        if suite.run_id in parents
+    ]
     machines: Counter[str] = Counter()
     for suite in suites:
         environment = read_suite_json(experiment, suite, names.ENVIRONMENT_FILE) or {}
         machines[_machine(environment)] += 1
-    rows.append((Cell("machines"), Cell("; ".join(f"{text} ({count} suites)" for text, count in sorted(machines.items())))))
+    rows.append(
+        (
+            Cell("machines"),
+            Cell("; ".join(f"{text} ({count} suites)" for text, count in sorted(machines.items()))),
+        )
+    )
     rows.append((Cell("suites"), Cell(", ".join(suite.run_id for suite in suites))))
-    return Table("provenance", "Where it came from", (Column("what"), Column("value")), tuple(rows), wide=True, widths=(15, 85))
+    return Table(
+        "provenance",
+        "Where it came from",
+        (Column("what"), Column("value")),
+        tuple(rows),
+        wide=True,
+        widths=(15, 85),
+    )
 
 
 def other_groups(groups: Sequence[Group], shown: Group) -> Table | None:
@@ -207,15 +263,27 @@ def other_groups(groups: Sequence[Group], shown: Group) -> Table | None:
         if group is not shown
     ]
     heads = (
-        Column("group", True), Column("runs", True), Column("variants"), Column("splits"), Column("seeds"),
+        Column("group", True),
+        Column("runs", True),
+        Column("variants"),
+        Column("splits"),
+        Column("seeds"),
         Column("what sets it apart"),
-    )  # fmt: skip
+    )
     note = (
         "Runs that differ in data, encoder, code or settings are never averaged. --group N reports on another group, --mix forces"
         " all into one, under a watermark."
     )
     widths = (6, 6, 24, 12, 10, 42)
-    return Table("groups", "Other groups of runs in this experiment", heads, tuple(rows), (note,), wide=True, widths=widths)
+    return Table(
+        "groups",
+        "Other groups of runs in this experiment",
+        heads,
+        tuple(rows),
+        (note,),
+        wide=True,
+        widths=widths,
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float:
@@ -232,8 +300,11 @@ def _read_at(run: StoredRun) -> str:
 def run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:
     """A run's id, cut, with the address of its page; with `anchor`, numbers that come from it lead here."""
     return Cell(
-        run.run_id[:SHORT], runs=(run.run_id,), anchor=run.run_id if anchor else "", link=experiment.run_url(run.run_id)
-    )  # fmt: skip
+        run.run_id[:SHORT],
+        runs=(run.run_id,),
+        anchor=run.run_id if anchor else "",
+        link=experiment.run_url(run.run_id),
+    )
 
 
 def _host(run: StoredRun) -> str:
@@ -241,7 +312,9 @@ def _host(run: StoredRun) -> str:
 
 
 def _commit(run: StoredRun) -> str:
-    return run.tags.get(names.COMMIT, "") + (" with changes" if run.tags.get(names.DIRTY) == "true" else "")
+    return run.tags.get(names.COMMIT, "") + (
+        " with changes" if run.tags.get(names.DIRTY) == "true" else ""
+    )
 
 
 def _named(name: str, digest: str) -> str:
@@ -262,6 +335,4 @@ def _machine(environment: Mapping[str, object]) -> str:
     device = environment.get("cuda_device")
     told = f"{environment.get('host')}: {environment.get('processor')}, {environment.get('cores')} cores, {memory:.0f} GiB"
     told += f", {device}" if device else ""
-    return (
-        f"{told}, {environment.get('platform')}, Python {environment.get('python')}, {environment.get('torch_threads')} threads"
-    )
+    return f"{told}, {environment.get('platform')}, Python {environment.get('python')}, {environment.get('torch_threads')} threads"

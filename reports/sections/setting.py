@@ -58,11 +58,29 @@ def table_1(train: pd.DataFrame) -> Table:
     for code in ordered(set(train["language"])):
         of_language = train[train["language"] == code]
         lengths = of_language["text"].str.len()
-        typical = of_language[lengths.between(lengths.quantile(0.25), lengths.quantile(0.75))].iloc[0]
-        rows.append((Cell(str(typical["text"]), language=code), Cell(LANGUAGES[code]), number(float(typical["label"]), 1)))
+        typical = of_language[lengths.between(lengths.quantile(0.25), lengths.quantile(0.75))].iloc[
+            0
+        ]
+        rows.append(
+            (
+                Cell(str(typical["text"]), language=code),
+                Cell(LANGUAGES[code]),
+                number(float(typical["label"]), 1),
+            )
+        )
     heads = (Column("Text"), Column("Language"), Column("Intimacy", True))
-    note = "Intimacy from 1 to 5. Of each language the first row whose length is in the middle half."
-    return Table("table1", "Table 1: samples of the training set", heads, tuple(rows), (note,), wide=True, widths=(78, 12, 10))
+    note = (
+        "Intimacy from 1 to 5. Of each language the first row whose length is in the middle half."
+    )
+    return Table(
+        "table1",
+        "Table 1: samples of the training set",
+        heads,
+        tuple(rows),
+        (note,),
+        wide=True,
+        widths=(78, 12, 10),
+    )
 
 
 def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
@@ -79,12 +97,13 @@ def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
             ]
         rows.append((Cell(f"{LANGUAGES[str(code)]} ({code})" if code != "All" else "All"), *cells))
     heads = (
-        Column("Language"), Column("ours", True, "Train"), Column("paper", True, "Train"),
-        Column("ours", True, "Test"), Column("paper", True, "Test"),
-    )  # fmt: skip
-    note = (
-        "Marked: other than the paper's. MINT's labelled test rows are fewer, since the file handed out held unlabelled decoys."
+        Column("Language"),
+        Column("ours", True, "Train"),
+        Column("paper", True, "Train"),
+        Column("ours", True, "Test"),
+        Column("paper", True, "Test"),
     )
+    note = "Marked: other than the paper's. MINT's labelled test rows are fewer, since the file handed out held unlabelled decoys."
     return Table("table2", "Table 2: rows of each language", heads, tuple(rows), (note,))
 
 
@@ -103,14 +122,26 @@ def table_4(group: Group) -> Table:
             (
                 Cell(listed.get(field, "–")),
                 Cell(field),
-                Cell(shown if field in listed or field == "model.encoder" else f"{shown} (not in Table 4)"),
+                Cell(
+                    shown
+                    if field in listed or field == "model.encoder"
+                    else f"{shown} (not in Table 4)"
+                ),
                 Cell(", ".join(used), mark="differs" if differs else ""),
             )
         )
     rows.insert(4, (Cell("Optimizer"), Cell("–"), Cell("AdamW"), Cell("AdamW")))
     heads = (Column("Table 4"), Column("setting"), Column("paper"), Column("used"))
     note = "Marked: other than the paper's. What makes a variant (its losses, frozen tuning) is not listed."
-    return Table("table4", "Table 4: the settings used", heads, tuple(rows), (note,), wide=True, widths=(27, 28, 30, 15))
+    return Table(
+        "table4",
+        "Table 4: the settings used",
+        heads,
+        tuple(rows),
+        (note,),
+        wide=True,
+        widths=(27, 28, 30, 15),
+    )
 
 
 def histogram(train: pd.DataFrame) -> pd.Series:
@@ -126,20 +157,29 @@ def layers(measured: Measurements) -> pd.DataFrame:
         if record.layers_total is not None and record.layers_frozen is not None:
             share = (record.parameters_trainable or 0) / (record.parameters_total or 1)
             rows[run.variant] = {
-                "variant": title(run.variant), "total": record.layers_total, "frozen": record.layers_frozen, "trainable": share,
-            }  # fmt: skip
+                "variant": title(run.variant),
+                "total": record.layers_total,
+                "frozen": record.layers_frozen,
+                "trainable": share,
+            }
     return pd.DataFrame(list(rows.values()), columns=["variant", "total", "frozen", "trainable"])
 
 
-def distances(experiment: Experiment, group: Group, wanted: Sequence[str] = ("epm+cl", "epm", "mse")) -> list[Distances]:
+def distances(
+    experiment: Experiment, group: Group, wanted: Sequence[str] = ("epm+cl", "epm", "mse")
+) -> list[Distances]:
     """Figure 2's matrices: with CL, and without for comparison; of the lowest seed of the first split."""
     found = []
     for variant in wanted:
-        run = next((r for r in group.runs if r.variant == variant and r.split == group.splits[0]), None)
+        run = next(
+            (r for r in group.runs if r.variant == variant and r.split == group.splits[0]), None
+        )
         frame = read_tables(experiment, [run], names.DISTANCES)[run.run_id] if run else None
         if run and frame is not None:
             kl = frame.filter(like="kl_").to_numpy(np.float64)
-            found.append(Distances(run, kl, frame["language"].to_numpy(), float(run.params["loss.tau"])))
+            found.append(
+                Distances(run, kl, frame["language"].to_numpy(), float(run.params["loss.tau"]))
+            )
     return found[:2]
 
 

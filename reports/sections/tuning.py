@@ -47,7 +47,9 @@ class Budgets:
         """What a reader must know first; empty where all had the same chance."""
         if self.equal:
             return ""
-        listed = ", ".join(f"{title(variant)} {count or NOT_TUNED}" for variant, count in self.counts.items())
+        listed = ", ".join(
+            f"{title(variant)} {count or NOT_TUNED}" for variant, count in self.counts.items()
+        )
         return f"Unequal tuning: trials by row: {listed}. A row that was tuned longer may be better for that alone."
 
 
@@ -68,20 +70,33 @@ def table(budgets: Budgets) -> Table:
     rows = []
     for variant, count in budgets.counts.items():
         best = budgets.best_so_far(variant)
-        reached = np.flatnonzero(best == best[-1])[0] + 1 if count and np.isfinite(best[-1]) else None
+        reached = (
+            np.flatnonzero(best == best[-1])[0] + 1 if count and np.isfinite(best[-1]) else None
+        )
         rows.append(
             (
                 Cell(title(variant)),
-                Cell(str(count) if count else NOT_TUNED, count, mark="differs" if count != most else ""),
-                Cell(str(int(np.isfinite(budgets.tuning.trials.get(variant, ())).sum())) if count else "–"),
+                Cell(
+                    str(count) if count else NOT_TUNED,
+                    count,
+                    mark="differs" if count != most else "",
+                ),
+                Cell(
+                    str(int(np.isfinite(budgets.tuning.trials.get(variant, ())).sum()))
+                    if count
+                    else "–"
+                ),
                 number(100 * best[-1] if count else None),
                 Cell("–") if reached is None else Cell(str(reached), float(reached)),
             )
         )
     heads = (
-        Column("Method"), Column("trials", True), Column("completed", True), Column("best Pearson × 100", True),
+        Column("Method"),
+        Column("trials", True),
+        Column("completed", True),
+        Column("best Pearson × 100", True),
         Column("at trial", True),
-    )  # fmt: skip
+    )
     tuning = budgets.tuning
     notes = (
         f"Study {tuning.study!r}: {', '.join(tuning.fields)}, on development rows of {', '.join(tuning.splits)}. Scores on these"

@@ -11,7 +11,7 @@ from ablation.bench.subprocesses import run_command
 from ablation.bench.synthetic_runs import finish, request, write_corpus
 from ablation.core.errors import RunError
 from ablation.data.corpus import load_corpus
-from ablation.runs.request import lay_out
+from ablation.runs.request import resolve_run
 from tests.commands import run
 
 
@@ -21,7 +21,9 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def test_a_made_up_corpus_has_as_many_different_rows_as_asked_for_in_all_languages(corpus: Path) -> None:
+def test_a_made_up_corpus_has_as_many_different_rows_as_asked_for_in_all_languages(
+    corpus: Path,
+) -> None:
     made, demo = load_corpus(str(corpus)), load_corpus("demo")
     assert made.test is not None
     assert (len(made.train), len(made.test)) == (120, 40)
@@ -29,13 +31,15 @@ def test_a_made_up_corpus_has_as_many_different_rows_as_asked_for_in_all_languag
     assert made.training_languages == demo.training_languages
 
 
-def test_made_up_runs_are_finished_ones_to_the_plan_and_made_once(corpus: Path, store_uri: str) -> None:
+def test_made_up_runs_are_finished_ones_to_the_plan_and_made_once(
+    corpus: Path, store_uri: str
+) -> None:
     asked = request(corpus, store_uri, 10)
     assert finish(asked) == 10
-    assert [run.state for run in lay_out(asked).runs] == ["finished"] * 10
+    assert [run.state for run in resolve_run(asked).runs] == ["finished"] * 10
     more = request(corpus, store_uri, 20)
     assert finish(more) == 10
-    assert all(run.is_reused for run in lay_out(more).runs)
+    assert all(run.is_reused for run in resolve_run(more).runs)
 
 
 @pytest.fixture
@@ -45,15 +49,25 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forked")
-def test_every_stage_is_measured_at_every_size_and_the_commands_in_an_experiment_that_grows() -> None:
+def test_every_stage_is_measured_at_every_size_and_the_commands_in_an_experiment_that_grows() -> (
+    None
+):
     found = measure_growth(rows=(200, 100), runs=(10,), encoder="tiny", corpus_rows=(120, 40))
     stages, commands = found[:5], found[5:]
     assert [row.what.split(":")[0] for row in stages] == [
-        "read and check", "split", "load the encoder, tokenise", "batch, an epoch and an evaluation", "score",
-    ]  # fmt: skip
+        "read and check",
+        "split",
+        "load the encoder, tokenise",
+        "batch, an epoch and an evaluation",
+        "score",
+    ]
     assert all(row.parts["rows"] == (100, 200) and min(row.parts["seconds"]) > 0 for row in stages)
-    assert [row.what for row in commands] == [f"{name} with 10 runs" for name in ("planning", "resuming", "reporting")]
-    assert all(row.parts["runs"] == [10] and row.values[0] == row.parts["seconds"][-1] for row in commands)
+    assert [row.what for row in commands] == [
+        f"{name} with 10 runs" for name in ("planning", "resuming", "reporting")
+    ]
+    assert all(
+        row.parts["runs"] == [10] and row.values[0] == row.parts["seconds"][-1] for row in commands
+    )
 
 
 @pytest.mark.usefixtures("forked")
@@ -69,9 +83,19 @@ def test_a_time_that_grows_tenfold_with_tenfold_rows_has_the_exponent_1() -> Non
 
 
 @pytest.mark.usefixtures("forked")
-def test_start_up_is_of_help_a_first_plan_and_the_same_plan_again(tmp_path: Path, small_corpus: Path) -> None:
-    found = start_up(tmp_path / "state", 1, ["--data", str(small_corpus), "--profile", "smoke", "--variants", "mse"])
-    assert [each.command.split(",")[-1].strip() for each in found] == ["--help", "nothing measured before", "again"]
+def test_start_up_is_of_help_a_first_plan_and_the_same_plan_again(
+    tmp_path: Path, small_corpus: Path
+) -> None:
+    found = start_up(
+        tmp_path / "state",
+        1,
+        ["--data", str(small_corpus), "--profile", "smoke", "--variants", "mse"],
+    )
+    assert [each.command.split(",")[-1].strip() for each in found] == [
+        "--help",
+        "nothing measured before",
+        "again",
+    ]
     assert all(len(each.seconds) == 1 and each.seconds[0] > 0 for each in found)
     for each in ("warm", "first-0"):
         assert len(list((tmp_path / "state" / each / "state" / "costs").iterdir())) == 1

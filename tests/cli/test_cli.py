@@ -26,12 +26,18 @@ SMOKE = ("--profile", "smoke", "--splits", "dev1", "--set", "optimisation.epochs
 def process(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "ablation", *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout
+        [sys.executable, "-m", "ablation", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
 @pytest.fixture
-def ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def ablation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
     """The same in this process, which has the libraries loaded: exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
 
@@ -51,7 +57,9 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         "r = CliRunner().invoke(app, ['--help']); print(r.output);"
         "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules); print('heavy:', heavy)"
     )
-    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    ).stdout
     for command in ("run", "plan", "data", "report", "sweep"):
         assert re.search(rf"^.*\b{command}\b", output, re.MULTILINE)
     assert "heavy: set()" in output
@@ -61,23 +69,41 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
     ("arguments", "message"),
     [
         (["data", "nowhere"], "nowhere: does not exist"),
-        (["run", "--variants", "emp", "--data", "{corpus}"], "unknown variant 'emp': did you mean 'epm'?"),
+        (
+            ["run", "--variants", "emp", "--data", "{corpus}"],
+            "unknown variant 'emp': did you mean 'epm'?",
+        ),
         (["run", "--seeds", "a", "--data", "{corpus}"], "seeds 'a': give whole numbers"),
         (["run", "--seeds", "-1", "--data", "{corpus}"], "seeds '-1'"),
         (["run", "--splits", "dev3", "--data", "{corpus}"], "unknown split 'dev3'"),
-        (["run", "--profile", "dmo", "--data", "{corpus}"], "unknown profile 'dmo': did you mean 'demo'?"),
+        (
+            ["run", "--profile", "dmo", "--data", "{corpus}"],
+            "unknown profile 'dmo': did you mean 'demo'?",
+        ),
         (["run", "--set", "loss.tau=-1", "--data", "{corpus}"], "loss.tau = -1"),
-        (["run", "--set", "optimisation.epochs=0", "--data", "{corpus}"], "optimisation.epochs = 0"),
+        (
+            ["run", "--set", "optimisation.epochs=0", "--data", "{corpus}"],
+            "optimisation.epochs = 0",
+        ),
         (["run", "--set", "loss.tua=1", "--data", "{corpus}"], "did you mean 'loss.tau'?"),
-        (["run", "--fresh", "perhaps", "--data", "{corpus}"], "--fresh 'perhaps': say true or false"),
+        (
+            ["run", "--fresh", "perhaps", "--data", "{corpus}"],
+            "--fresh 'perhaps': say true or false",
+        ),
         (["run", "--report", "no", "--data", "{corpus}"], "--report 'no': say true or false"),
         (["report", "--experiment", "nowhere"], "no experiment 'nowhere'"),
         (["report", "--mix", "some"], "--mix 'some': say true or false"),
         (["report", "--tracking-uri", "sqlite:///nowhere.db"], "nowhere.db: there is no such file"),
-        (["sweep", "--space", "tua", "--data", "{corpus}"], "unknown space 'tua': did you mean 'tau'?"),
+        (
+            ["sweep", "--space", "tua", "--data", "{corpus}"],
+            "unknown space 'tua': did you mean 'tau'?",
+        ),
         (["sweep", "--sampler", "x", "--data", "{corpus}"], "unknown sampler 'x'"),
         (["report", "--group", "x"], "Invalid value for '--group'"),
-        (["run", "--tracking-uri", "nonsense://x", "--data", "{corpus}"], "tracking store nonsense://x"),
+        (
+            ["run", "--tracking-uri", "nonsense://x", "--data", "{corpus}"],
+            "tracking store nonsense://x",
+        ),
         (["plan", "--encoder", "./nowhere", "--data", "{corpus}"], "there is no such folder"),
         (["run", "--tua", "0.1"], "No such option"),
     ],
@@ -93,7 +119,9 @@ def test_wrong_arguments_give_a_clear_line_exit_code_2_and_no_traceback(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
-    monkeypatch.setattr(sys, "argv", ["ablation", *[a.format(corpus=small_corpus) for a in arguments]])
+    monkeypatch.setattr(
+        sys, "argv", ["ablation", *[a.format(corpus=small_corpus) for a in arguments]]
+    )
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
@@ -105,14 +133,19 @@ def test_errors_are_lines_on_standard_error_without_a_traceback(tmp_path: Path) 
     done = process("data", "nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "ablation: nowhere: does not exist; data is 'demo' or a folder with train.csv and test.csv\n"
+    assert (
+        done.stderr
+        == "ablation: nowhere: does not exist; data is 'demo' or a folder with train.csv and test.csv\n"
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in process("--debug", "data", "nowhere", cwd=tmp_path).stderr
 
 
-def test_data_prints_table_2_and_the_histogram_of_figure_1(small_corpus: Path, ablation: Command) -> None:
+def test_data_prints_table_2_and_the_histogram_of_figure_1(
+    small_corpus: Path, ablation: Command
+) -> None:
     code, out, _ = ablation("data", str(small_corpus))
     assert code == 0
     assert re.search(r"English \(en\) +│ +20 │ +1587 │ +6 │ +1396", out)
@@ -120,8 +153,18 @@ def test_data_prints_table_2_and_the_histogram_of_figure_1(small_corpus: Path, a
     assert "differ from the paper's Table 2" in out
 
 
-def test_plan_then_run_then_plan(small_corpus: Path, tmp_path: Path, store_uri: str, ablation: Command) -> None:
-    common = ("--data", str(small_corpus), *SMOKE, "--variants", "mse,ensemble", "--tracking-uri", store_uri)
+def test_plan_then_run_then_plan(
+    small_corpus: Path, tmp_path: Path, store_uri: str, ablation: Command
+) -> None:
+    common = (
+        "--data",
+        str(small_corpus),
+        *SMOKE,
+        "--variants",
+        "mse,ensemble",
+        "--tracking-uri",
+        store_uri,
+    )
     _, before, _ = ablation("plan", *common)
     assert "2 to do, 0 reused" in before
     assert re.search(r"about \d+ minutes and \d+\.\d GiB, measured", before)
@@ -135,14 +178,29 @@ def test_plan_then_run_then_plan(small_corpus: Path, tmp_path: Path, store_uri: 
     for file in ("report.pdf", "report.html", "tables/table3.tex", "figures/figure2.svg"):
         assert (tmp_path / "report-ablation" / file).stat().st_size > 0
     _, checked, errors = ablation("report", "--verify", "--tracking-uri", store_uri)
-    assert re.search(r"\d+ numbers computed again, all as report-ablation has them", checked), errors
+    assert re.search(r"\d+ numbers computed again, all as report-ablation has them", checked), (
+        errors
+    )
     assert "0 to do, 2 reused" in ablation("plan", *common)[1]
 
 
-def test_a_failing_run_makes_the_command_fail_and_is_listed(small_corpus: Path, store_uri: str, ablation: Command) -> None:
+def test_a_failing_run_makes_the_command_fail_and_is_listed(
+    small_corpus: Path, store_uri: str, ablation: Command
+) -> None:
     # A rate that no float32 weight survives: the loss stops being a number.
-    broken = ("--set", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,optimisation.warmup=0,optimisation.batch_size=8")
-    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
+    broken = (
+        "--set",
+        "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,optimisation.warmup=0,optimisation.batch_size=8",
+    )
+    arguments = (
+        "--data",
+        str(small_corpus),
+        *SMOKE,
+        "--variants",
+        "mse",
+        "--tracking-uri",
+        store_uri,
+    )
     code, out, errors = ablation("run", *arguments, *broken, "--report", "false")
     assert code == 1
     assert "failed: mse dev1 seed 0: NotFiniteError: train/" in out
@@ -154,7 +212,15 @@ def test_a_failing_run_makes_the_command_fail_and_is_listed(small_corpus: Path, 
 def test_a_signal_ends_the_runs_as_killed_and_leaves_none_running(
     number: signal.Signals, small_corpus: Path, tmp_path: Path, store_uri: str
 ) -> None:
-    arguments = ("--data", str(small_corpus), *SMOKE, "--set", "optimisation.epochs=100000", "--tracking-uri", store_uri)
+    arguments = (
+        "--data",
+        str(small_corpus),
+        *SMOKE,
+        "--set",
+        "optimisation.epochs=100000",
+        "--tracking-uri",
+        store_uri,
+    )
     process = Process(["run", *arguments], tmp_path)
     process.read_until("epoch 2/")
     process.send_signal(number)
@@ -169,37 +235,76 @@ def test_a_signal_ends_the_runs_as_killed_and_leaves_none_running(
     assert len(runs) == 2
 
 
-def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
+def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(
+    small_corpus: Path, tmp_path: Path, store_uri: str
+) -> None:
     project = Path(__file__).resolve().parents[2]
-    parameters = {"data": small_corpus, "profile": "smoke", "variants": "mse,ensemble", "splits": "dev1", "report": "false"}
+    parameters = {
+        "data": small_corpus,
+        "profile": "smoke",
+        "variants": "mse,ensemble",
+        "splits": "dev1",
+        "report": "false",
+    }
     launch = [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local", "-e"]
-    command = [*launch, "ablation", *(part for name, value in parameters.items() for part in ("-P", f"{name}={value}"))]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store_uri, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+    command = [
+        *launch,
+        "ablation",
+        *(part for name, value in parameters.items() for part in ("-P", f"{name}={value}")),
+    ]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": store_uri,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180
+    )
     assert done.returncode == 0, done.stderr
     store = open_store(store_uri)
     runs = store.client.search_runs(["0"])
     (suite,) = [run for run in runs if run.data.tags.get(names.KIND) == names.SUITE]
     assert suite.data.params["seeds"] == "0"
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == suite.info.run_id]
-    assert sorted(run.info.run_name for run in children) == ["ensemble dev1 seed 0", "mse dev1 seed 0"]
+    assert sorted(run.info.run_name for run in children) == [
+        "ensemble dev1 seed 0",
+        "mse dev1 seed 0",
+    ]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert json.loads(suite.data.tags[names.MANIFEST])
     # The report entry point, started the same way, reports on the same experiment, to the suite's artifacts.
     command = [*launch, "report", "-P", f"out={tmp_path / 'report'}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report" / "report.pdf").is_file()
-    assert "report/report.html" in {f.path for f in store.client.list_artifacts(suite.info.run_id, "report")}
+    assert "report/report.html" in {
+        f.path for f in store.client.list_artifacts(suite.info.run_id, "report")
+    }
 
 
-def test_on_a_terminal_a_live_table_shows_the_runs(small_corpus: Path, tmp_path: Path, store_uri: str) -> None:
-    arguments = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri, "--report", "false")
+def test_on_a_terminal_a_live_table_shows_the_runs(
+    small_corpus: Path, tmp_path: Path, store_uri: str
+) -> None:
+    arguments = (
+        "--data",
+        str(small_corpus),
+        *SMOKE,
+        "--variants",
+        "mse",
+        "--tracking-uri",
+        store_uri,
+        "--report",
+        "false",
+    )
     leader, follower = pty.openpty()
     environment = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
     process = Process(["run", *arguments], tmp_path, environment, terminal=os.ttyname(follower))
     shown, deadline = os.read(leader, 65536), time.monotonic() + 120
-    os.close(follower)  # not before the command has it open: a terminal that nobody has is at its end
+    os.close(
+        follower
+    )  # not before the command has it open: a terminal that nobody has is at its end
     while time.monotonic() < deadline:
         try:
             part = os.read(leader, 65536)

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ablation.config.schema import FIELDS, PROFILES, RunConfig, load_profile, override, parse_overrides, parse_seeds, resolve
+from ablation.config.schema import (
+    FIELDS,
+    PROFILES,
+    RunConfig,
+    load_profile,
+    override,
+    parse_overrides,
+    parse_seeds,
+    resolve_config,
+)
 from ablation.config.tuning_record import load_tuning
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
@@ -33,7 +42,7 @@ TABLE_4 = {
 
 
 def test_the_profile_paper_is_table_4() -> None:
-    flat = resolve(load_profile("paper")).flat()
+    flat = resolve_config(load_profile("paper")).flat()
     assert {name: flat[name] for name in TABLE_4} == TABLE_4
 
 
@@ -45,13 +54,19 @@ def test_profiles_state_differences_only(profile: str) -> None:
 
 
 def test_every_profile_file_is_listed() -> None:
-    found = {entry.name for entry in files("ablation.config.profiles").iterdir() if entry.name.endswith(".toml")}
+    found = {
+        entry.name
+        for entry in files("ablation.config.profiles").iterdir()
+        if entry.name.endswith(".toml")
+    }
     assert found == {f"{name}.toml" for name in PROFILES}
 
 
 def test_the_command_line_beats_the_profile_and_the_variant_beats_both() -> None:
     profile = load_profile("demo")
-    config = resolve({**profile, **parse_overrides(["optimisation.epochs=7", "loss.regression=mse"])}, "epm")
+    config = resolve_config(
+        {**profile, **parse_overrides(["optimisation.epochs=7", "loss.regression=mse"])}, "epm"
+    )
     assert config.optimisation.epochs == 7
     assert config.loss.regression == "epm"
     assert config.model.encoder == "bundled"
@@ -60,30 +75,49 @@ def test_the_command_line_beats_the_profile_and_the_variant_beats_both() -> None
 def test_no_override_makes_a_row_another_than_its_title_says() -> None:
     trained = [name for name, variant in VARIANTS.items() if not variant.combines_runs]
     for name in trained:
-        overridden = {"loss.regression": "epm", "loss.contrastive": "attract", "model.frozen_tuning": True}
-        assert resolve(overridden, name).digest() == resolve({}, name).digest()
+        overridden = {
+            "loss.regression": "epm",
+            "loss.contrastive": "attract",
+            "model.frozen_tuning": True,
+        }
+        assert resolve_config(overridden, name).digest() == resolve_config({}, name).digest()
 
 
 @pytest.mark.parametrize(
     ("texts", "values"),
     [
         (["loss.tau=0.1"], {"loss.tau": 0.1}),
-        (["loss.tau = 1e-3 , model.trim_vocabulary=false"], {"loss.tau": 1e-3, "model.trim_vocabulary": False}),
-        (["model.encoder=intfloat/multilingual-e5-small"], {"model.encoder": "intfloat/multilingual-e5-small"}),
+        (
+            ["loss.tau = 1e-3 , model.trim_vocabulary=false"],
+            {"loss.tau": 1e-3, "model.trim_vocabulary": False},
+        ),
+        (
+            ["model.encoder=intfloat/multilingual-e5-small"],
+            {"model.encoder": "intfloat/multilingual-e5-small"},
+        ),
         (["model.encoder=a=b"], {"model.encoder": "a=b"}),
         (['model.prefix="query: "'], {"model.prefix": "query: "}),
         ([], {}),
     ],
 )
-def test_overrides_are_read_as_numbers_truth_values_or_text(texts: list[str], values: dict[str, object]) -> None:
+def test_overrides_are_read_as_numbers_truth_values_or_text(
+    texts: list[str], values: dict[str, object]
+) -> None:
     assert parse_overrides(texts) == values
 
 
-@pytest.mark.parametrize("value", ["9" * 5000, "0x" + "f" * 5000, "-" + "9" * 5000, "[" * 5000, "{a=" * 5000, "0.1\nx = 2"])
-@pytest.mark.parametrize("field", ["loss.tau", "data.split_seed", "optimisation.epochs", "model.layers"])
-def test_a_value_that_no_field_can_take_is_explained_in_one_short_line(field: str, value: str) -> None:
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5000, "0x" + "f" * 5000, "-" + "9" * 5000, "[" * 5000, "{a=" * 5000, "0.1\nx = 2"],
+)
+@pytest.mark.parametrize(
+    "field", ["loss.tau", "data.split_seed", "optimisation.epochs", "model.layers"]
+)
+def test_a_value_that_no_field_can_take_is_explained_in_one_short_line(
+    field: str, value: str
+) -> None:
     with pytest.raises(UsageError) as error:
-        resolve(parse_overrides([f"{field}={value}"]))
+        resolve_config(parse_overrides([f"{field}={value}"]))
     (problem,) = error.value.problems
     assert problem.startswith(field)
     assert "\n" not in problem
@@ -97,7 +131,9 @@ def test_an_override_without_a_value_is_explained() -> None:
 
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(UsageError) as error:
-        resolve({"loss.tua": 1, "loss.tau": -1, "optimisation.epochs": 0, "model.pooling": "max"})
+        resolve_config(
+            {"loss.tua": 1, "loss.tau": -1, "optimisation.epochs": 0, "model.pooling": "max"}
+        )
     problems = error.value.problems
     assert len(problems) == 4
     assert problems[0] == "unknown field 'loss.tua': did you mean 'loss.tau'?"
@@ -107,30 +143,52 @@ def test_all_problems_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("loss.tau", 0), ("loss.tau", float("inf")), ("loss.tau", float("nan")), ("loss.tau", "warm"),
-        ("optimisation.epochs", 1.5), ("optimisation.batch_size", 0), ("optimisation.warmup", 1.5),
-        ("model.freeze_layers", -1), ("model.layers", 0),
-        ("model.dropout", 1), ("optimisation.lr_encoder", 0), ("optimisation.lr_layer_decay", 1.1), ("data.max_tokens", 2),
-        ("optimisation.epochs", True), ("loss.tau", True), ("data.split_seed", False), ("model.layers", True),
-        ("model.dropout", False), ("data.split_seed", -1),
-        ("model.encoder", ""), ("loss.contrastive", "printed"), ("optimisation.precision", "float16"),
+        ("loss.tau", 0),
+        ("loss.tau", float("inf")),
+        ("loss.tau", float("nan")),
+        ("loss.tau", "warm"),
+        ("optimisation.epochs", 1.5),
+        ("optimisation.batch_size", 0),
+        ("optimisation.warmup", 1.5),
+        ("model.freeze_layers", -1),
+        ("model.layers", 0),
+        ("model.dropout", 1),
+        ("optimisation.lr_encoder", 0),
+        ("optimisation.lr_layer_decay", 1.1),
+        ("data.max_tokens", 2),
+        ("optimisation.epochs", True),
+        ("loss.tau", True),
+        ("data.split_seed", False),
+        ("model.layers", True),
+        ("model.dropout", False),
+        ("data.split_seed", -1),
+        ("model.encoder", ""),
+        ("loss.contrastive", "printed"),
+        ("optimisation.precision", "float16"),
     ],
-)  # fmt: skip
+)
 def test_values_out_of_range_are_named(field: str, value: object) -> None:
     for variant in VARIANTS:
         with pytest.raises(UsageError, match=field.replace(".", r"\.")):
-            resolve({field: value}, variant)
+            resolve_config({field: value}, variant)
 
 
 def test_the_digest_is_that_of_the_values_however_they_were_given() -> None:
-    assert resolve({"loss.tau": 0.2}).digest() == RunConfig().digest()
-    assert resolve({"optimisation.weight_decay": 0}).digest() == resolve({"optimisation.weight_decay": 0.0}).digest()
-    assert resolve({"loss.tau": 0.3}).digest() != RunConfig().digest()
+    assert resolve_config({"loss.tau": 0.2}).digest() == RunConfig().digest()
+    assert (
+        resolve_config({"optimisation.weight_decay": 0}).digest()
+        == resolve_config({"optimisation.weight_decay": 0.0}).digest()
+    )
+    assert resolve_config({"loss.tau": 0.3}).digest() != RunConfig().digest()
 
 
-@pytest.mark.parametrize("differences", [{}, {"loss.tau": 0.3, "model.encoder": "é", "model.layers": 4}])
-def test_the_digest_is_the_sha_256_of_sorted_json_without_spaces(differences: dict[str, object]) -> None:
-    config = resolve(differences)
+@pytest.mark.parametrize(
+    "differences", [{}, {"loss.tau": 0.3, "model.encoder": "é", "model.layers": 4}]
+)
+def test_the_digest_is_the_sha_256_of_sorted_json_without_spaces(
+    differences: dict[str, object],
+) -> None:
+    config = resolve_config(differences)
     sections: dict[str, dict[str, object]] = {}
     for name, value in sorted(config.flat().items(), reverse=True):
         section, field = name.split(".")
@@ -143,8 +201,20 @@ def test_the_digest_is_the_sha_256_of_sorted_json_without_spaces(differences: di
 
 
 def test_every_field_counts_in_the_digest() -> None:
-    others = {"data.split_seed": 1, "data.max_tokens": 64, "model.layers": 2, "loss.tau": 0.5, "optimisation.log_every": 3}
-    assert len({resolve({name: value}).digest() for name, value in others.items()} | {RunConfig().digest()}) == 6
+    others = {
+        "data.split_seed": 1,
+        "data.max_tokens": 64,
+        "model.layers": 2,
+        "loss.tau": 0.5,
+        "optimisation.log_every": 3,
+    }
+    assert (
+        len(
+            {resolve_config({name: value}).digest() for name, value in others.items()}
+            | {RunConfig().digest()}
+        )
+        == 6
+    )
 
 
 def test_a_config_can_not_be_changed() -> None:
@@ -153,7 +223,11 @@ def test_a_config_can_not_be_changed() -> None:
 
 
 def test_flat_names_every_field_once() -> None:
-    assert len(set(FIELDS)) == len(FIELDS) == sum(len(section) for section in RunConfig().model_dump().values())
+    assert (
+        len(set(FIELDS))
+        == len(FIELDS)
+        == sum(len(section) for section in RunConfig().model_dump().values())
+    )
 
 
 class TestProfileFiles:
@@ -172,7 +246,9 @@ class TestProfileFiles:
             (b"[loss]\ntau = " + b"[" * 5000, "not TOML"),
         ],
     )
-    def test_a_file_that_is_no_profile_is_explained(self, content: bytes, message: str, tmp_path: Path) -> None:
+    def test_a_file_that_is_no_profile_is_explained(
+        self, content: bytes, message: str, tmp_path: Path
+    ) -> None:
         file = tmp_path / "bad.toml"
         file.write_bytes(content)
         with pytest.raises(UsageError, match=message):
@@ -191,12 +267,15 @@ class TestProfileFiles:
         file = tmp_path / "bad.toml"
         file.write_text("[optimisation]\nepoch = 3\n[schedule]\nwarmup = 1\n")
         with pytest.raises(UsageError) as error:
-            resolve(load_profile(str(file)))
+            resolve_config(load_profile(str(file)))
         assert len(error.value.problems) == 2
         assert "did you mean 'optimisation.epochs'?" in error.value.problems[0]
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("0", (0,)), ("0,1,2", (0, 1, 2)), ("0-3", (0, 1, 2, 3)), ("2, 2,0", (2, 0))])
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0", (0,)), ("0,1,2", (0, 1, 2)), ("0-3", (0, 1, 2, 3)), ("2, 2,0", (2, 0))],
+)
 def test_seeds_are_lists_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
@@ -211,7 +290,9 @@ def test_whatever_the_seeds_there_are_whole_numbers_or_a_usage_error(text: str) 
         assert all(seed >= 0 for seed in seeds)
 
 
-@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "1.5", "3-1", "0,,x", "9" * 5000, "0-" + "9" * 5000, "0-99999999"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "-1", "1-", "1.5", "3-1", "0,,x", "9" * 5000, "0-" + "9" * 5000, "0-99999999"]
+)
 def test_what_is_no_seed_is_explained(text: str) -> None:
     with pytest.raises(UsageError, match="seeds"):
         parse_seeds(text)
@@ -220,32 +301,41 @@ def test_what_is_no_seed_is_explained(text: str) -> None:
 @given(st.text(max_size=60))
 def test_whatever_the_override_there_is_never_anything_but_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
-        resolve(parse_overrides([text]))
+        resolve_config(parse_overrides([text]))
 
 
 class TestSettingsOfSingleVariants:
     @pytest.fixture
     def profile(self, tmp_path: Path) -> str:
         file = tmp_path / "own.toml"
-        file.write_text('[loss]\ntau = 0.4\n[variant."epm+cl".loss]\ntau = 0.9\n[variant.mse.optimisation]\nepochs = 3')
+        file.write_text(
+            '[loss]\ntau = 0.4\n[variant."epm+cl".loss]\ntau = 0.9\n[variant.mse.optimisation]\nepochs = 3'
+        )
         return str(file)
 
     def test_they_hold_for_that_variant_alone(self, profile: str) -> None:
         differences = load_profile(profile)
-        assert {v: resolve(differences, v).loss.tau for v in ("mse", "epm", "epm+cl")} == {"mse": 0.4, "epm": 0.4, "epm+cl": 0.9}
-        assert resolve(differences, "mse").optimisation.epochs == 3
-        assert resolve(differences, "epm").optimisation.epochs == 11
+        assert {v: resolve_config(differences, v).loss.tau for v in ("mse", "epm", "epm+cl")} == {
+            "mse": 0.4,
+            "epm": 0.4,
+            "epm+cl": 0.9,
+        }
+        assert resolve_config(differences, "mse").optimisation.epochs == 3
+        assert resolve_config(differences, "epm").optimisation.epochs == 11
 
     def test_the_command_line_wins_over_them(self, profile: str) -> None:
         differences = override(load_profile(profile), parse_overrides(["loss.tau=0.1"]))
-        assert resolve(differences, "epm+cl").loss.tau == 0.1
-        assert resolve(differences, "mse").optimisation.epochs == 3
+        assert resolve_config(differences, "epm+cl").loss.tau == 0.1
+        assert resolve_config(differences, "mse").optimisation.epochs == 3
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ('[variant."epm+lc".loss]\ntau = 1.0', "unknown variant 'epm.lc'"),
-            ('[variant."epm+cl".loss]\ntua = 1.0', "unknown field 'loss.tua': did you mean 'loss.tau'"),
+            (
+                '[variant."epm+cl".loss]\ntua = 1.0',
+                "unknown field 'loss.tua': did you mean 'loss.tau'",
+            ),
             ('[variant."epm+cl"]\ntau = 1.0', "variant.epm.cl: write"),
             ('[variant."epm+cl".loss]\ntau = -1.0', "loss.tau = -1.0"),
         ],
@@ -254,14 +344,17 @@ class TestSettingsOfSingleVariants:
         file = tmp_path / "wrong.toml"
         file.write_text(text)
         with pytest.raises(UsageError, match=message):
-            resolve(load_profile(str(file)), "epm+cl")
+            resolve_config(load_profile(str(file)), "epm+cl")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[tuning]\nstudy = 1", "tuning.study: input should be a valid string"),
-        ('[tuning]\nstudy = "s"\nsplits = []\nfields = []\ntrials = {}\nmore = 1', "tuning.more: extra inputs"),
+        (
+            '[tuning]\nstudy = "s"\nsplits = []\nfields = []\ntrials = {}\nmore = 1',
+            "tuning.more: extra inputs",
+        ),
     ],
 )
 def test_a_broken_account_of_the_tuning_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -49,7 +49,12 @@ def test_names_and_groups_are_put_in_the_tables_order(text: str, names: tuple[st
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "no variants given"), ("emp", "did you mean 'epm'"), ("zzzz", "known are table3"), ("ensemble", "name some of those")],
+    [
+        ("", "no variants given"),
+        ("emp", "did you mean 'epm'"),
+        ("zzzz", "known are table3"),
+        ("ensemble", "name some of those"),
+    ],
 )
 def test_what_is_no_variant_is_explained(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

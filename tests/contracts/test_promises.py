@@ -11,7 +11,9 @@ PAGE = (ROOT / "tests" / "PROMISES.md").read_text("utf-8")
 ROWS = [
     (promise, re.findall(r"`(tests/[^`]+)`", done), when)
     for promise, done, when in (
-        [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in PAGE.splitlines()
+        if line.startswith("| ")
     )
     if when and when != "runs in" and set(when) != {"-"}
 ]
@@ -30,7 +32,9 @@ def defined_in(file: Path) -> Iterator[tuple[str, bool]]:
                 elif node.name.startswith("test_"):
                     yield name, soaks
 
-    yield from within(ast.parse(file.read_text("utf-8")).body, file.relative_to(ROOT).as_posix(), False)
+    yield from within(
+        ast.parse(file.read_text("utf-8")).body, file.relative_to(ROOT).as_posix(), False
+    )
 
 
 ALL = dict(found for file in (ROOT / "tests").rglob("test_*.py") for found in defined_in(file))
@@ -49,7 +53,11 @@ def test_every_named_test_exists_and_runs_when_the_page_says() -> None:
 
 def test_every_promise_has_a_test_or_a_step_of_ci() -> None:
     assert [promise for promise, names, when in ROWS if not names and when != "CI"] == []
-    audited = [line for line in (ROOT / ".ci" / "run").read_text("utf-8").splitlines() if "pip-audit --" in line]
+    audited = [
+        line
+        for line in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+        if "pip-audit --" in line
+    ]
     assert audited
 
 

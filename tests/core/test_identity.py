@@ -5,7 +5,14 @@ from importlib.resources import files
 
 import pytest
 
-from ablation.core.identity import RESULT_SOURCES, RunKey, _without_docstrings, code_digest, identify, libraries
+from ablation.core.identity import (
+    RESULT_ROOMS,
+    RunKey,
+    _without_docstrings,
+    code_digest,
+    identify,
+    libraries,
+)
 
 KEY = RunKey("mse", "dev1", 0)
 PARTS = {"config": "a", "data": "b"}
@@ -15,7 +22,9 @@ def test_equal_parts_give_equal_identities_in_whatever_order() -> None:
     assert identify(KEY, PARTS).digest == identify(KEY, dict(reversed(PARTS.items()))).digest
 
 
-@pytest.mark.parametrize("key", [RunKey("epm", "dev1", 0), RunKey("mse", "dev2", 0), RunKey("mse", "dev1", 1)])
+@pytest.mark.parametrize(
+    "key", [RunKey("epm", "dev1", 0), RunKey("mse", "dev2", 0), RunKey("mse", "dev1", 1)]
+)
 def test_each_part_of_the_key_counts(key: RunKey) -> None:
     assert identify(key, PARTS).digest != identify(KEY, PARTS).digest
 
@@ -27,7 +36,9 @@ def test_each_part_counts(part: str) -> None:
 
 def test_comments_and_docstrings_are_no_part_of_the_code() -> None:
     plain = 'def f(x):\n    "doc"\n    return x + 1\n'
-    assert _without_docstrings(plain) == _without_docstrings("# why\ndef f(x):\n    '''Another.'''\n    return x + 1  # how\n")
+    assert _without_docstrings(plain) == _without_docstrings(
+        "# why\ndef f(x):\n    '''Another.'''\n    return x + 1  # how\n"
+    )
     assert _without_docstrings(plain) != _without_docstrings("def f(x):\n    return x + 2\n")
 
 
@@ -37,18 +48,16 @@ def test_the_code_digest_is_stable() -> None:
     assert "torch=" in libraries()
 
 
-def test_every_module_that_training_imports_is_part_of_the_identity() -> None:
-    """From `experiment` and `ensemble` on, every module of the package that is imported is hashed, or can't change a number."""
-    # The resolved settings are hashed themselves; checkpoints hold what training gave them, or are not read.
-    neutral = {"errors", "config", "variants", "records", "identity", "checkpoints"}
+def test_what_a_result_can_depend_on_lies_in_the_hashed_rooms() -> None:
+    """From a run and an ensemble on, only settings (hashed themselves) lie elsewhere."""
     package = files("ablation")
-    found: set[str] = set()
-    waiting = ["experiment", "ensemble"]
+    reached: set[str] = set()
+    waiting = ["training.train_run", "training.ensemble"]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in reached:
             continue
-        found.add(name)
+        reached.add(name)
         path = package / (name.replace(".", "/") + ".py")
         if not path.is_file():
             path = package / name.replace(".", "/") / "__init__.py"
@@ -57,5 +66,4 @@ def test_every_module_that_training_imports_is_part_of_the_identity() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ablation.")
         ]
-    hashed = {source.removesuffix(".py") for source in RESULT_SOURCES}
-    assert {name for name in found if name.split(".")[0] not in hashed} <= neutral
+    assert {name.split(".")[0] for name in reached} <= {*RESULT_ROOMS, "core", "config"}

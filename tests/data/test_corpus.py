@@ -14,7 +14,9 @@ from ablation.data.corpus import load_corpus, repeated_texts
 from tests.conftest import some_rows
 
 HEADER = "text,label,language\n"
-GOOD = HEADER + "".join(f"{language} words {i},{1 + i % 4},{language}\n" for i in range(20) for language in ("en", "fr"))
+GOOD = HEADER + "".join(
+    f"{language} words {i},{1 + i % 4},{language}\n" for i in range(20) for language in ("en", "fr")
+)
 
 GOOD_BUT_FLAT = HEADER + "".join(f"a{i},2,{g}\n" for i in range(20) for g in ("en", "fr"))
 
@@ -24,7 +26,9 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     def make(train: str | bytes = GOOD, test: str | bytes | None = None) -> Path:
         for name, content in (("train.csv", train), ("test.csv", test)):
             if content is not None:
-                (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+                (tmp_path / name).write_bytes(
+                    content if isinstance(content, bytes) else content.encode()
+                )
         return tmp_path
 
     return make
@@ -34,19 +38,34 @@ WRONG = {
     "empty": ("", r"train\.csv: the file is empty"),
     "only blank lines": ("\n\n\n", r"train\.csv: the file is empty"),
     "only a header": (HEADER, r"train\.csv: no rows below the header"),
-    "utf-16": ("text,label,language\n".encode("utf-16"), r"train\.csv: this is UTF-16; save it as UTF-8"),
-    "latin-1": (HEADER.encode() + "é,1,fr\n".encode("latin-1"), r"train\.csv, line 2: byte 0xe9 is not UTF-8"),
+    "utf-16": (
+        "text,label,language\n".encode("utf-16"),
+        r"train\.csv: this is UTF-16; save it as UTF-8",
+    ),
+    "latin-1": (
+        HEADER.encode() + "é,1,fr\n".encode("latin-1"),
+        r"train\.csv, line 2: byte 0xe9 is not UTF-8",
+    ),
     "binary": (bytes(range(256)), r"train\.csv, line \d+: byte 0x80 is not UTF-8"),
     "a NUL byte": (GOOD + "a\0b,2,en\n", r"train\.csv, line 42: a NUL byte"),
-    "no text column": ("label,language\n1,en\n", r"line 1: column text is missing \(found: label,language\)"),
+    "no text column": (
+        "label,language\n1,en\n",
+        r"line 1: column text is missing \(found: label,language\)",
+    ),
     "no label column": ("text,language\na,en\n", r"line 1: column label is missing"),
     "no language column": ("text,label\na,1\n", r"line 1: column language is missing"),
     "no header": ("hello,1,en\nthere,2,fr\n", r"line 1: column label, language, text is missing"),
     "an extra column": ("text,label,language,id\na,1,en,7\n", r"line 1: unexpected column id"),
     "a column twice": ("text,text,label,language\na,b,1,en\n", r"line 1: a column stands twice"),
-    "semicolons": ("text;label;language\na;1;en\n", r"the delimiter looks like ';', and a comma is expected"),
+    "semicolons": (
+        "text;label;language\na;1;en\n",
+        r"the delimiter looks like ';', and a comma is expected",
+    ),
     "tabs": ("text\tlabel\tlanguage\na\t1\ten\n", r"the delimiter looks like '\\t'"),
-    "header in capitals": ("TEXT,LABEL,LANGUAGE\na,1,en\n", r"column label, language, text is missing"),
+    "header in capitals": (
+        "TEXT,LABEL,LANGUAGE\na,1,en\n",
+        r"column label, language, text is missing",
+    ),
     "a label that is a word": (GOOD + "a,high,en\n", r"line 42: the label 'high' is not a number"),
     "a label with a comma": (GOOD + 'a,"2,5",en\n', r"line 42: the label '2,5' is not a number"),
     "a label of 0": (GOOD + "a,0,en\n", r"line 42: the label 0 lies outside 1 to 5"),
@@ -61,18 +80,32 @@ WRONG = {
     "an empty language": (GOOD + "a,2,\n", r"line 42: unknown language ''"),
     "text and language exchanged": (GOOD + "en,2,a text\n", r"line 42: unknown language 'a text'"),
     "too few fields": (GOOD + "a,2\n", r"line 42: 1 field\(s\) too few"),
-    "too many fields": (GOOD + "a, b,2,en\n", r"line 42: 1 field\(s\) too many; quote texts that contain commas"),
-    "a quotation mark left open": (GOOD + '"a,2,en\nb,3,en\n', r"line 42: .*is a quotation mark left open\?"),
+    "too many fields": (
+        GOOD + "a, b,2,en\n",
+        r"line 42: 1 field\(s\) too many; quote texts that contain commas",
+    ),
+    "a quotation mark left open": (
+        GOOD + '"a,2,en\nb,3,en\n',
+        r"line 42: .*is a quotation mark left open\?",
+    ),
     "a stray quotation mark": (GOOD + '"a"b,2,en\n', r"line 42: .*quote texts as CSV does"),
-    "a million characters": (GOOD + "a" * 1_000_000 + ",2,en\n", r"line 42: .*is a quotation mark left open\?"),
+    "a million characters": (
+        GOOD + "a" * 1_000_000 + ",2,en\n",
+        r"line 42: .*is a quotation mark left open\?",
+    ),
     "one language": (GOOD.replace(",fr\n", ",en\n"), r"train\.csv: only one language"),
-    "few rows": ("".join(GOOD.splitlines(keepends=True)[:11]), r"train\.csv: 10 rows are too few to split; at least 30"),
+    "few rows": (
+        "".join(GOOD.splitlines(keepends=True)[:11]),
+        r"train\.csv: 10 rows are too few to split; at least 30",
+    ),
     "one label": (GOOD_BUT_FLAT, r"every label is 2\.0; there is nothing to learn"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_training_file_is_named_with_line_and_value(case: str, folder: Callable[..., Path]) -> None:
+def test_a_wrong_training_file_is_named_with_line_and_value(
+    case: str, folder: Callable[..., Path]
+) -> None:
     content, message = WRONG[case]
     with pytest.raises(UsageError, match=message) as error:
         load_corpus(str(folder(content)))
@@ -81,7 +114,9 @@ def test_a_wrong_training_file_is_named_with_line_and_value(case: str, folder: C
 
 
 @pytest.mark.parametrize("name", ["plain", "a, line b", "train.csv, line 1", "test.csv"])
-def test_what_the_folder_is_called_does_not_decide_how_its_files_are_read(name: str, tmp_path: Path) -> None:
+def test_what_the_folder_is_called_does_not_decide_how_its_files_are_read(
+    name: str, tmp_path: Path
+) -> None:
     place = tmp_path / name
     place.mkdir()
     (place / "train.csv").write_text(GOOD + "a,,en\n")
@@ -110,7 +145,9 @@ def test_what_the_folder_is_called_does_not_decide_how_its_files_are_read(name: 
         GOOD + "a,1," + "x" * 5_000 + "\n",
     ],
 )
-def test_a_problem_is_one_short_printable_line_whatever_the_file_holds(content: str, folder: Callable[..., Path]) -> None:
+def test_a_problem_is_one_short_printable_line_whatever_the_file_holds(
+    content: str, folder: Callable[..., Path]
+) -> None:
     place = folder(content)
     with pytest.raises(UsageError) as error:
         load_corpus(str(place))
@@ -132,7 +169,9 @@ def test_a_problem_is_one_short_printable_line_whatever_the_file_holds(content: 
         ("text,language\n,en\n", r"test\.csv, line 2: the text is empty"),
     ],
 )
-def test_a_wrong_test_file_is_named_as_well(content: str | bytes, message: str, folder: Callable[..., Path]) -> None:
+def test_a_wrong_test_file_is_named_as_well(
+    content: str | bytes, message: str, folder: Callable[..., Path]
+) -> None:
     with pytest.raises(UsageError, match=message) as error:
         load_corpus(str(folder(GOOD, content)))
     assert len(error.value.problems) == 1
@@ -145,7 +184,9 @@ def test_all_problems_are_reported_together(folder: Callable[..., Path]) -> None
     assert any("test.csv, line 2" in problem for problem in error.value.problems)
 
 
-def test_of_very_many_problems_the_first_are_shown_and_the_rest_counted(folder: Callable[..., Path]) -> None:
+def test_of_very_many_problems_the_first_are_shown_and_the_rest_counted(
+    folder: Callable[..., Path],
+) -> None:
     with pytest.raises(UsageError, match=r"\.\.\. and 80 more problems") as error:
         load_corpus(str(folder(HEADER + "a,9,en\n" * 100)))
     assert len(error.value.problems) == 21
@@ -186,11 +227,23 @@ def test_a_home_folder_that_nobody_has_is_explained() -> None:
         GOOD.replace(",en\n", ",English\n").replace(",fr\n", ",FRENCH\n"),
         GOOD + "\n\n",
         GOOD.rstrip("\n"),
-        "language,label,text\n" + "".join(f"{g},{1 + i % 4},{g} words {i}\n" for i in range(20) for g in ("en", "fr")),
+        "language,label,text\n"
+        + "".join(f"{g},{1 + i % 4},{g} words {i}\n" for i in range(20) for g in ("en", "fr")),
     ],
-    ids=["plain", "byte-order mark", "CRLF", "spaces in header", "names", "blank lines", "no last newline", "order"],
+    ids=[
+        "plain",
+        "byte-order mark",
+        "CRLF",
+        "spaces in header",
+        "names",
+        "blank lines",
+        "no last newline",
+        "order",
+    ],
 )
-def test_harmless_differences_are_accepted_and_give_the_same_rows(content: str, folder: Callable[..., Path]) -> None:
+def test_harmless_differences_are_accepted_and_give_the_same_rows(
+    content: str, folder: Callable[..., Path]
+) -> None:
     frame = load_corpus(str(folder(content))).train
     assert len(frame) == 40
     assert frame["text"].iloc[0] == "en words 0"
@@ -198,12 +251,16 @@ def test_harmless_differences_are_accepted_and_give_the_same_rows(content: str, 
     assert frame["label"].dtype == "float64"
 
 
-def test_quoted_newlines_commas_and_quotation_marks_are_part_of_the_text(folder: Callable[..., Path]) -> None:
+def test_quoted_newlines_commas_and_quotation_marks_are_part_of_the_text(
+    folder: Callable[..., Path],
+) -> None:
     frame = load_corpus(str(folder(GOOD + '"line one\nline two, ""quoted""",2,en\n'))).train
     assert frame["text"].iloc[-1] == 'line one\nline two, "quoted"'
 
 
-def test_the_line_of_a_problem_behind_a_quoted_newline_is_right(folder: Callable[..., Path]) -> None:
+def test_the_line_of_a_problem_behind_a_quoted_newline_is_right(
+    folder: Callable[..., Path],
+) -> None:
     with pytest.raises(UsageError, match="line 44: the label 9"):
         load_corpus(str(folder(GOOD + '"one\ntwo",2,en\na,9,en\n')))
 
@@ -219,7 +276,9 @@ class TestTestFile:
         assert corpus.test is None
         assert not corpus.has_test_labels
 
-    @pytest.mark.parametrize("content", ["text,language\na,en\nb,ko\n", "text,label,language\na,,en\nb,,ko\n"])
+    @pytest.mark.parametrize(
+        "content", ["text,language\na,en\nb,ko\n", "text,label,language\na,,en\nb,,ko\n"]
+    )
     def test_it_may_lack_labels(self, content: str, folder: Callable[..., Path]) -> None:
         corpus = load_corpus(str(folder(GOOD, content)))
         assert corpus.test is not None
@@ -230,13 +289,17 @@ class TestTestFile:
         with pytest.raises(UsageError, match=r"test\.csv: 1 of 2 rows have no label"):
             load_corpus(str(folder(GOOD, "text,label,language\na,,en\nb,2,ko\n")))
 
-    def test_seen_languages_are_those_of_the_training_file(self, folder: Callable[..., Path]) -> None:
+    def test_seen_languages_are_those_of_the_training_file(
+        self, folder: Callable[..., Path]
+    ) -> None:
         corpus = load_corpus(str(folder(GOOD, "text,label,language\na,1,en\nb,2,ko\n")))
         assert corpus.training_languages == ["en", "fr"]
         assert corpus.has_test_labels
 
 
-def test_the_digest_is_that_of_the_bytes_and_not_of_the_place(folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_digest_is_that_of_the_bytes_and_not_of_the_place(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
     first = load_corpus(str(folder()))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -248,21 +311,33 @@ def test_the_digest_is_that_of_the_bytes_and_not_of_the_place(folder: Callable[.
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.one_of(st.binary(max_size=400), st.text(max_size=400).map(lambda t: (HEADER + t).encode("utf-8", "surrogatepass"))))
-def test_whatever_the_bytes_there_is_never_anything_but_a_usage_error(tmp_path: Path, content: bytes) -> None:
+@given(
+    st.one_of(
+        st.binary(max_size=400),
+        st.text(max_size=400).map(lambda t: (HEADER + t).encode("utf-8", "surrogatepass")),
+    )
+)
+def test_whatever_the_bytes_there_is_never_anything_but_a_usage_error(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(UsageError):
         load_corpus(str(tmp_path))
 
 
 def test_repeated_texts_are_counted(folder: Callable[..., Path]) -> None:
-    assert repeated_texts(load_corpus(str(folder(GOOD + "en words 0,3,en\nen words 0,3,fr\n"))).train) == 2
+    assert (
+        repeated_texts(load_corpus(str(folder(GOOD + "en words 0,3,en\nen words 0,3,fr\n"))).train)
+        == 2
+    )
 
 
 def test_mint_has_the_papers_counts(mint: Path) -> None:
     corpus = load_corpus(str(mint))
     assert corpus.test is not None
-    assert corpus.train["language"].value_counts().to_dict() == {code: n for code, n in TRAIN_ROWS.items() if n}
+    assert corpus.train["language"].value_counts().to_dict() == {
+        code: n for code, n in TRAIN_ROWS.items() if n
+    }
     assert corpus.test["language"].value_counts().to_dict() == TEST_ROWS
     assert repeated_texts(corpus.train) == 36
     assert not corpus.has_test_labels

@@ -60,7 +60,9 @@ def test_train_and_test_share_no_sentence_frame(demo: Corpus, language: str) -> 
     """No run of four words (eight characters in Chinese) stands in both."""
     assert demo.test is not None
     length = 8 if language in BY_CHARACTER else 4
-    train, test = (frame.loc[frame["language"] == language, "text"] for frame in (demo.train, demo.test))
+    train, test = (
+        frame.loc[frame["language"] == language, "text"] for frame in (demo.train, demo.test)
+    )
     assert runs(train, language, length) & runs(test, language, length) == set()
 
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ablation.data.corpus import load_corpus
-from ablation.data.description import BIN_WIDTH, label_histogram, notes, print_description, row_counts
+from ablation.data.description import (
+    BIN_WIDTH,
+    label_histogram,
+    notes,
+    print_description,
+    row_counts,
+)
 from tests.conftest import Row, some_rows
 
 TRAIN = some_rows(20, ("en", "fr"))
@@ -25,7 +31,11 @@ def printed(folder: Path) -> str:
 
 
 def test_table_2_has_a_line_for_each_language_and_one_for_all(small_corpus: Path) -> None:
-    lines = {line.split("│")[1].strip(): line for line in printed(small_corpus).splitlines() if line.count("│") == 6}
+    lines = {
+        line.split("│")[1].strip(): line
+        for line in printed(small_corpus).splitlines()
+        if line.count("│") == 6
+    }
     cells = {name: [int(cell) for cell in line.split("│")[2:-1]] for name, line in lines.items()}
     assert cells["English (en)"] == [20, 1587, 6, 1396]
     assert cells["Korean (ko)"] == [0, 0, 6, 1410]
@@ -35,8 +45,14 @@ def test_table_2_has_a_line_for_each_language_and_one_for_all(small_corpus: Path
 
 def test_figure_1_has_a_line_for_each_bin(small_corpus: Path) -> None:
     figure = printed(small_corpus).split("Figure 1")[1].splitlines()
-    counts = {parts[0]: int(parts[1]) for line in figure if len(parts := line.split()) >= 2 and parts[1].isdigit()}
-    assert counts["1.00"] == counts["2.75"] == counts["4.50"] == 16  # the labels are 1, 1.9, 2.8, 3.7 and 4.6
+    counts = {
+        parts[0]: int(parts[1])
+        for line in figure
+        if len(parts := line.split()) >= 2 and parts[1].isdigit()
+    }
+    assert (
+        counts["1.00"] == counts["2.75"] == counts["4.50"] == 16
+    )  # the labels are 1, 1.9, 2.8, 3.7 and 4.6
     assert sum(counts.values()) == 80
     assert len(counts) == 17
 
@@ -57,17 +73,30 @@ ONE_SHARED = "1 test rows have a text that is also in the training file."
         ([*TRAIN, TRAIN[0]], None, {NO_TEST, ONE_REPEATS}),
         ([*TRAIN, TRAIN[0]], [(TRAIN[0][0], None, "en")], {NO_LABELS, ONE_REPEATS, ONE_SHARED}),
     ],
-    ids=["no test file", "all is well", "no labels", "shared text", "repeated text", "everything at once"],
+    ids=[
+        "no test file",
+        "all is well",
+        "no labels",
+        "shared text",
+        "repeated text",
+        "everything at once",
+    ],
 )
 def test_a_note_is_printed_exactly_where_it_holds(
     train: list[Row], test: list[Row] | None, expected: set[str], corpus_folder: Callable[..., Path]
 ) -> None:
     corpus = load_corpus(str(corpus_folder(train, test)))
-    assert {NO_TEST, NO_LABELS, ONE_REPEATS, ONE_SHARED} & set(notes(corpus, row_counts(corpus.train, corpus.test))) == expected
+    assert {NO_TEST, NO_LABELS, ONE_REPEATS, ONE_SHARED} & set(
+        notes(corpus, row_counts(corpus.train, corpus.test))
+    ) == expected
 
 
-def test_a_language_beyond_the_papers_ten_gets_a_row_of_its_own(corpus_folder: Callable[..., Path]) -> None:
-    counts = row_counts(load_corpus(str(corpus_folder([*TRAIN, ("guten Tag", 2.0, "de")]))).train, None)
+def test_a_language_beyond_the_papers_ten_gets_a_row_of_its_own(
+    corpus_folder: Callable[..., Path],
+) -> None:
+    counts = row_counts(
+        load_corpus(str(corpus_folder([*TRAIN, ("guten Tag", 2.0, "de")]))).train, None
+    )
     assert counts.index.tolist()[-1] == "de"
     assert counts.loc["de"].tolist() == [1, 0, 0, 0]
 
@@ -78,7 +107,9 @@ def test_a_label_lies_in_the_bin_that_begins_at_or_below_it(labels: list[float])
     histogram = label_histogram(pd.Series(labels, dtype=float))
     edges = [1 + BIN_WIDTH * i for i in range(17)]
     assert histogram.index.tolist() == edges
-    assert histogram.tolist() == [sum(edge <= label < edge + BIN_WIDTH for label in labels) for edge in edges]
+    assert histogram.tolist() == [
+        sum(edge <= label < edge + BIN_WIDTH for label in labels) for edge in edges
+    ]
 
 
 def test_mints_labels_fall_off_as_in_figure_1(mint: Path) -> None:

@@ -56,8 +56,18 @@ def test_the_papers_totals_are_those_of_its_table_2() -> None:
 def test_row_counts_stand_beside_the_papers(small_corpus: Path) -> None:
     corpus = load_corpus(str(small_corpus))
     counts = row_counts(corpus.train, corpus.test)
-    assert counts.loc["en"].to_dict() == {"train": 20, "paper train": 1587, "test": 6, "paper test": 1396}
-    assert counts.loc["ko"].to_dict() == {"train": 0, "paper train": 0, "test": 6, "paper test": 1410}
+    assert counts.loc["en"].to_dict() == {
+        "train": 20,
+        "paper train": 1587,
+        "test": 6,
+        "paper test": 1396,
+    }
+    assert counts.loc["ko"].to_dict() == {
+        "train": 0,
+        "paper train": 0,
+        "test": 6,
+        "paper test": 1410,
+    }
     assert len(counts) == 10
 
 
@@ -86,4 +96,6 @@ def test_notes_say_what_is_worth_knowing(corpus_folder: Callable[..., Path]) -> 
 
 def test_mints_counts_equal_the_papers(mint: Path) -> None:
     corpus = load_corpus(str(mint))
-    assert "Row counts equal the paper's Table 2 in every language." in notes(corpus, row_counts(corpus.train, corpus.test))
+    assert "Row counts equal the paper's Table 2 in every language." in notes(
+        corpus, row_counts(corpus.train, corpus.test)
+    )

@@ -48,7 +48,9 @@ def test_named_languages_are_held_out(corpus: Corpus) -> None:
 def test_all_pairs_of_six_languages_are_fifteen(corpus: Corpus) -> None:
     names = parse_splits("dev2:all", corpus, 0)
     assert len(set(names)) == 15
-    assert {make_split(corpus, name, 0).unseen for name in names} == {tuple(n.split(":")[1].split("+")) for n in names}
+    assert {make_split(corpus, name, 0).unseen for name in names} == {
+        tuple(n.split(":")[1].split("+")) for n in names
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,28 +92,43 @@ def test_the_split_seed_decides_and_nothing_else(corpus: Corpus) -> None:
     assert len({make_split(corpus, "dev2", seed).unseen for seed in range(20)}) > 5
 
 
-def test_dev2_of_three_languages_is_refused_with_the_way_out(corpus_folder: Callable[..., Path]) -> None:
+def test_dev2_of_three_languages_is_refused_with_the_way_out(
+    corpus_folder: Callable[..., Path],
+) -> None:
     small = load_corpus(str(corpus_folder(some_rows(20, ("en", "fr", "es")))))
     with pytest.raises(UsageError, match="use --splits dev1"):
         parse_splits("dev2", small, 0)
     assert parse_splits("dev1", small, 0) == ["dev1"]
 
 
-def test_a_text_that_is_also_in_a_held_out_language_does_not_train(corpus_folder: Callable[..., Path]) -> None:
+def test_a_text_that_is_also_in_a_held_out_language_does_not_train(
+    corpus_folder: Callable[..., Path],
+) -> None:
     rows = [*some_rows(20, SIX), ("hahaha", 2.0, "fr"), *[("hahaha", 2.0, "en")] * 5]
     split = make_split(load_corpus(str(corpus_folder(rows))), "dev2:fr+it", 0)
     assert set(range(120, 126)) <= set(split.dev.tolist())
 
 
-def test_a_split_with_nothing_left_to_train_on_is_refused(corpus_folder: Callable[..., Path]) -> None:
-    rows: list[Row] = [("the same", 1.0 + i % 3, language) for i in range(10) for language in ("en", "fr", "es", "zh")]
+def test_a_split_with_nothing_left_to_train_on_is_refused(
+    corpus_folder: Callable[..., Path],
+) -> None:
+    rows: list[Row] = [
+        ("the same", 1.0 + i % 3, language)
+        for i in range(10)
+        for language in ("en", "fr", "es", "zh")
+    ]
     with pytest.raises(UsageError, match="are too few"):
         parse_splits("dev1", load_corpus(str(corpus_folder(rows))), 0)
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(SIX)), min_size=150, max_size=250), st.integers(0, 1000))
-def test_equal_texts_stay_on_one_side_whatever_repeats(rows: list[tuple[int, str]], seed: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from(SIX)), min_size=150, max_size=250),
+    st.integers(0, 1000),
+)
+def test_equal_texts_stay_on_one_side_whatever_repeats(
+    rows: list[tuple[int, str]], seed: int
+) -> None:
     some = [(f"text {number}", 1.0 + i % 4, language) for i, (number, language) in enumerate(rows)]
     with tempfile.TemporaryDirectory() as folder:
         corpus = load_corpus(str(write_corpus(Path(folder), [*some, *some_rows(5, SIX)])))

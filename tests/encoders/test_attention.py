@@ -18,13 +18,23 @@ LENGTHS = st.lists(st.integers(1, 24), min_size=1, max_size=12)
 def states(lengths: list[int], heads: int = 3, size: int = 4, seed: int = 0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = (sum(lengths), heads, size)
-    return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for _ in range(3)
+    ]
 
 
-def one_by_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[int], scaling: float) -> torch.Tensor:
+def one_by_one(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[int], scaling: float
+) -> torch.Tensor:
     parts = zip(*(each.split(lengths) for each in (q, k, v)), strict=True)
     return torch.cat(
-        [scaled_dot_product_attention(*(x.transpose(0, 1) for x in part), scale=scaling).transpose(0, 1) for part in parts]
+        [
+            scaled_dot_product_attention(
+                *(x.transpose(0, 1) for x in part), scale=scaling
+            ).transpose(0, 1)
+            for part in parts
+        ]
     )
 
 
@@ -32,11 +42,18 @@ def one_by_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[
 @settings(max_examples=40)
 def test_outputs_and_gradients_are_those_of_each_text_alone(lengths: list[int]) -> None:
     given_ = states(lengths)
-    expected, found = one_by_one(*given_, lengths, 0.7), attend(*given_, Layout(tuple(lengths), 3), 0.7, 0.0)
+    expected, found = (
+        one_by_one(*given_, lengths, 0.7),
+        attend(*given_, Layout(tuple(lengths), 3), 0.7, 0.0),
+    )
     torch.testing.assert_close(found, expected)
-    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.randn(
+        expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     for mine, theirs in zip(
-        torch.autograd.grad(found, given_, weight), torch.autograd.grad(expected, given_, weight), strict=True
+        torch.autograd.grad(found, given_, weight),
+        torch.autograd.grad(expected, given_, weight),
+        strict=True,
     ):
         torch.testing.assert_close(mine, theirs)
 
@@ -75,7 +92,11 @@ def test_bfloat16_is_attended_in_float32_under_autocast_too() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = attend(*given_, Layout((5, 4, 2), 3), 0.7, 0.0)
     assert found.equal(expected.bfloat16())
-    for mine, theirs in zip(torch.autograd.grad(found.sum(), given_), torch.autograd.grad(expected.sum(), exact), strict=True):
+    for mine, theirs in zip(
+        torch.autograd.grad(found.sum(), given_),
+        torch.autograd.grad(expected.sum(), exact),
+        strict=True,
+    ):
         assert mine.equal(theirs.bfloat16())
 
 
@@ -97,7 +118,9 @@ def test_texts_are_cut_into_the_cheapest_blocks(lengths: list[int], block_cost: 
     assert sum(sizes) == len(lengths)
     edges = np.cumsum([0, *sizes])
     parts = [lengths[a:b] for a, b in pairwise(edges)]
-    assert sum(block_cost + 2 * len(p) * max(p) ** 2 for p in parts) == pytest.approx(cheapest(lengths, 2, block_cost))
+    assert sum(block_cost + 2 * len(p) * max(p) ** 2 for p in parts) == pytest.approx(
+        cheapest(lengths, 2, block_cost)
+    )
 
 
 @given(LENGTHS)

@@ -38,7 +38,12 @@ def test_another_file_is_refused() -> None:
 
 def test_a_file_with_one_tensor_of_each_kind_is_read() -> None:
     header = b"E5S1" + struct.pack("<i7ifi", 1, 32, 1, 1, 4, 2, 2, 1, 1e-12, 32)
-    tokenizer = struct.pack("<5iQ", 1, 0, 2, 1, 3, 1) + struct.pack("<2I", 0, 1) + struct.pack("<f", 0.0) + b"a"
+    tokenizer = (
+        struct.pack("<5iQ", 1, 0, 2, 1, 3, 1)
+        + struct.pack("<2I", 0, 1)
+        + struct.pack("<f", 0.0)
+        + b"a"
+    )
     norm = struct.pack("<iI", 0, 0)
     block = np.float16(1).tobytes() + bytes(16)
     floats = np.arange(3, dtype="<f4").tobytes()
@@ -53,7 +58,9 @@ def test_a_file_with_one_tensor_of_each_kind_is_read() -> None:
     assert tensors["f"].tolist() == [0.0, 1.0, 2.0]
 
 
-def test_without_the_wheel_the_message_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_without_the_wheel_the_message_names_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -72,7 +79,9 @@ def test_translations_are_closer_than_unrelated_sentences() -> None:
     other = "The train to the airport leaves at nine."
     batch = encoder.tokenizer([*same, other], padding=True, return_tensors="pt")
     with torch.inference_mode():
-        hidden = encoder.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        hidden = encoder.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).last_hidden_state
     mask = batch["attention_mask"][..., None]
     vectors = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     cosine = vectors @ vectors.T

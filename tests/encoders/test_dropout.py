@@ -6,7 +6,14 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ablation.encoders.dropout import Dropout, draw, drawn_from, effective_probability, factors, use_fast_dropout
+from ablation.encoders.dropout import (
+    Dropout,
+    draw,
+    drawn_from,
+    effective_probability,
+    factors,
+    use_fast_dropout,
+)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.5, 1.0])
@@ -73,4 +80,7 @@ def test_every_dropout_of_a_model_is_replaced_with_its_probability_and_mode() ->
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.7))).eval()
     use_fast_dropout(model)
     found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    assert [(type(m), m.p, m.training) for m in found] == [(Dropout, 0.3, False), (Dropout, 0.7, False)]
+    assert [(type(m), m.p, m.training) for m in found] == [
+        (Dropout, 0.3, False),
+        (Dropout, 0.7, False),
+    ]

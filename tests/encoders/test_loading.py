@@ -128,6 +128,8 @@ def test_a_model_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_families_find_their_layers() -> None:
-    model = DistilBertModel(DistilBertConfig(vocab_size=20, dim=8, n_layers=2, n_heads=2, hidden_dim=16))
+    model = DistilBertModel(
+        DistilBertConfig(vocab_size=20, dim=8, n_layers=2, n_heads=2, hidden_dim=16)
+    )
     assert len(transformer_layers(model)) == 2
     assert isinstance(model, AutoModel.from_config(model.config).__class__)

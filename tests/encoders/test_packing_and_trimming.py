@@ -11,12 +11,26 @@ from transformers import DistilBertConfig, DistilBertModel
 from ablation.config.schema import LossConfig, OptimisationConfig
 from ablation.encoders.loading import Encoder, load_encoder
 from ablation.encoders.packing import attend_on_grid, make_packing, packed_attention
-from ablation.encoders.trimming import Vocabulary, embedding_of, full_vocabulary, restore, trim, vocabulary_of
+from ablation.encoders.trimming import (
+    Vocabulary,
+    embedding_of,
+    full_vocabulary,
+    restore,
+    trim,
+    vocabulary_of,
+)
 from ablation.training.batching import Texts, collate
 from ablation.training.loop import Hooks, fit
 from ablation.training.model import IntimacyRegressor, build_model
 
-WORDS = ["you are all I have", "bus is late", "te quiero mucho, de verdad", "我想你", "no", "grazie a tutti per gli auguri"]
+WORDS = [
+    "you are all I have",
+    "bus is late",
+    "te quiero mucho, de verdad",
+    "我想你",
+    "no",
+    "grazie a tutti per gli auguri",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +47,13 @@ def texts_of(encoder: Encoder, repeat: int = 4) -> Texts:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_packed_sentence_vectors_equal_padded_ones(tiny: Encoder, pooling: str) -> None:
-    padded = tiny.tokenizer(WORDS, padding=True, truncation=True, max_length=24, return_tensors="pt")
+    padded = tiny.tokenizer(
+        WORDS, padding=True, truncation=True, max_length=24, return_tensors="pt"
+    )
     with torch.inference_mode():
-        hidden = tiny.model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]).last_hidden_state
+        hidden = tiny.model(
+            input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]
+        ).last_hidden_state
         mask = padded["attention_mask"][..., None]
         expected = hidden[:, 0] if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
         model = build_model(tiny.model, pooling, dropout=None, label_mean=2.0, seed=0).eval()
@@ -51,8 +69,13 @@ def test_a_text_is_not_influenced_by_its_neighbours_in_the_pack(tiny: Encoder) -
     device = torch.device("cpu")
     together = collate(texts, np.arange(len(texts)), device)
     with torch.inference_mode():
-        alone = [model(b.ids, b.lengths).prediction for b in (collate(texts, np.array([i]), device) for i in range(len(texts)))]
-        torch.testing.assert_close(model(together.ids, together.lengths).prediction, torch.cat(alone), atol=1e-5, rtol=1e-4)
+        alone = [
+            model(b.ids, b.lengths).prediction
+            for b in (collate(texts, np.array([i]), device) for i in range(len(texts)))
+        ]
+        torch.testing.assert_close(
+            model(together.ids, together.lengths).prediction, torch.cat(alone), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_attention_on_a_padded_grid_gives_what_attention_by_blocks_gives(tiny: Encoder) -> None:
@@ -61,7 +84,9 @@ def test_attention_on_a_padded_grid_gives_what_attention_by_blocks_gives(tiny: E
     heads, size = packing.heads, 16
     q, k, v = (torch.randn(1, heads, 16, size) for _ in range(3))
     by_blocks, _ = packed_attention(tiny.model, q, k, v, None, packing=packing)
-    on_grid = attend_on_grid(*(x[0].transpose(0, 1) for x in (q, k, v)), packing, 0.0, None)  # what a GPU takes
+    on_grid = attend_on_grid(
+        *(x[0].transpose(0, 1) for x in (q, k, v)), packing, 0.0, None
+    )  # what a GPU takes
     torch.testing.assert_close(on_grid, by_blocks)
 
 
@@ -73,9 +98,14 @@ def test_gradients_of_packed_and_padded_attention_are_equal(tiny: Encoder) -> No
     padded.encoder.set_attn_implementation("sdpa")
     packed(batch.ids, batch.lengths).prediction.square().sum().backward()
     hidden, text = padded._encode_padded(batch.ids, batch.lengths)
-    mean = hidden.new_zeros(len(texts), hidden.shape[-1]).index_add(0, text, hidden) / batch.lengths[:, None]
+    mean = (
+        hidden.new_zeros(len(texts), hidden.shape[-1]).index_add(0, text, hidden)
+        / batch.lengths[:, None]
+    )
     padded.head(mean).squeeze(-1).square().sum().backward()
-    for (name, mine), (_, theirs) in zip(packed.named_parameters(), padded.named_parameters(), strict=True):
+    for (name, mine), (_, theirs) in zip(
+        packed.named_parameters(), padded.named_parameters(), strict=True
+    ):
         assert (mine.grad is None) == (theirs.grad is None), name
         if mine.grad is not None and theirs.grad is not None:
             torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-5, rtol=1e-3, msg=name)
@@ -83,12 +113,18 @@ def test_gradients_of_packed_and_padded_attention_are_equal(tiny: Encoder) -> No
 
 def test_families_without_packing_are_padded_and_give_the_same() -> None:
     torch.manual_seed(0)
-    model = DistilBertModel(DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=32, pad_token_id=0))
+    model = DistilBertModel(
+        DistilBertConfig(
+            vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=32, pad_token_id=0
+        )
+    )
     regressor = IntimacyRegressor(model, "mean", 2.0, seed=0).eval()
     ids, lengths = torch.tensor([5, 6, 7, 8, 9]), torch.tensor([2, 3])
     with torch.inference_mode():
         together = regressor(ids, lengths).prediction
-        apart = torch.cat([regressor(ids[:2], lengths[:1]).prediction, regressor(ids[2:], lengths[1:]).prediction])
+        apart = torch.cat(
+            [regressor(ids[:2], lengths[:1]).prediction, regressor(ids[2:], lengths[1:]).prediction]
+        )
     torch.testing.assert_close(together, apart, atol=1e-6, rtol=1e-5)
 
 
@@ -106,26 +142,37 @@ def test_a_token_that_was_not_kept_is_an_error(token: int) -> None:
 
 def test_the_padding_token_keeps_its_number(tiny: Encoder) -> None:
     vocabulary = vocabulary_of([np.array([40, 41])], tiny.tokenizer, tiny.model)
-    assert vocabulary.translate(np.array([tiny.tokenizer.pad_token_id])).tolist() == [tiny.tokenizer.pad_token_id]
+    assert vocabulary.translate(np.array([tiny.tokenizer.pad_token_id])).tolist() == [
+        tiny.tokenizer.pad_token_id
+    ]
     assert len(vocabulary.kept) < full_vocabulary(tiny.model).original_size
 
 
-def test_training_with_a_trimmed_vocabulary_is_step_by_step_the_untrimmed_training(tiny: Encoder) -> None:
+def test_training_with_a_trimmed_vocabulary_is_step_by_step_the_untrimmed_training(
+    tiny: Encoder,
+) -> None:
     texts = texts_of(tiny)
     vocabulary = vocabulary_of(texts.ids, tiny.tokenizer, tiny.model)
     small = copy.deepcopy(tiny.model)
     trim(small, vocabulary)
     translated = replace(texts, ids=[vocabulary.translate(ids) for ids in texts.ids])
-    optimisation = OptimisationConfig(epochs=2, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=1)
+    optimisation = OptimisationConfig(
+        epochs=2, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=1
+    )
     points: dict[str, list[dict[str, float]]] = {"whole": [], "trimmed": []}
     models = {}
     for name, encoder, data in (("whole", tiny.model, texts), ("trimmed", small, translated)):
         model = build_model(encoder, "cls", dropout=None, label_mean=2.5, seed=3)
         fit(
-            model, data, data, optimisation=optimisation, loss=LossConfig(regression="epm", contrastive="as_printed"), seed=1,
+            model,
+            data,
+            data,
+            optimisation=optimisation,
+            loss=LossConfig(regression="epm", contrastive="as_printed"),
+            seed=1,
             dev_scores=lambda p: {"pearson": float(np.corrcoef(p, texts.label)[0, 1])},
             hooks=Hooks(on_point=lambda values, step, name=name: points[name].append(dict(values))),
-        )  # fmt: skip
+        )
         models[name] = model
     assert len(points["whole"]) == 2 * 3 + 2
     for whole, trimmed in zip(points["whole"], points["trimmed"], strict=True):
@@ -135,6 +182,8 @@ def test_training_with_a_trimmed_vocabulary_is_step_by_step_the_untrimmed_traini
     restore(restored, vocabulary, pretrained)
     whole_rows = embedding_of(models["whole"].encoder).weight
     kept = torch.from_numpy(vocabulary.kept)
-    torch.testing.assert_close(embedding_of(restored).weight[kept], whole_rows[kept], atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        embedding_of(restored).weight[kept], whole_rows[kept], atol=1e-5, rtol=1e-3
+    )
     never = torch.tensor(sorted(set(range(len(pretrained))) - set(vocabulary.kept.tolist())))
     assert torch.equal(embedding_of(restored).weight[never], pretrained[never])

@@ -18,7 +18,7 @@ from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from reports.analysis.collect import collect
-from reports.build import Built, Choice, build, find
+from reports.build import ReportOutput, ReportRequest, build, find
 from reports.contents import compose
 from reports.rendering.blocks import Report
 from reports.verify import verify
@@ -30,11 +30,11 @@ SMALL = {"splits": ("dev1",), "seeds": (0,), "rows": 10}
 
 
 @pytest.fixture(scope="module")
-def built(table_3: Made, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(table_3: Made, tmp_path_factory: pytest.TempPathFactory) -> ReportOutput:
     return build(table_3.choice(), tmp_path_factory.mktemp("built") / "report", when=NOON)
 
 
-def composed(choice: Choice) -> Report:
+def composed(choice: ReportRequest) -> Report:
     """The report before anything is drawn or written."""
     return compose(find(choice))
 
@@ -44,7 +44,7 @@ def pdf_text(folder: Path) -> str:
 
 
 class TestFiles:
-    def test_every_table_has_its_forms_and_every_figure_too(self, built: Built) -> None:
+    def test_every_table_has_its_forms_and_every_figure_too(self, built: ReportOutput) -> None:
         tables = {f.name for f in (built.folder / "tables").iterdir()}
         figures = {f.name for f in (built.folder / "figures").iterdir()}
         for table in built.report.tables:
@@ -52,7 +52,18 @@ class TestFiles:
         for picture in built.report.pictures:
             assert {f"{picture.id}.{suffix}" for suffix in ("pdf", "svg", "png")} <= figures
         assert len(tables) == 3 * len({t.id for t in built.report.tables})  # no two share a name
-        wanted = {"figure1", "figure2", "figure3", "figure4", "figure5", "languages", "steps", "cost", "residuals", "calibration"}
+        wanted = {
+            "figure1",
+            "figure2",
+            "figure3",
+            "figure4",
+            "figure5",
+            "languages",
+            "steps",
+            "cost",
+            "residuals",
+            "calibration",
+        }
         assert wanted <= {p.id for p in built.report.pictures}
         wanted = {
             "table1",
@@ -70,45 +81,73 @@ class TestFiles:
         }
         assert wanted <= {t.id for t in built.report.tables}
 
-    def test_all_of_it_is_logged_to_the_suite(self, built: Built, table_3: Made) -> None:
-        logged = {f.path for f in table_3.store.client.list_artifacts(str(built.suite), "report/tables")}
+    def test_all_of_it_is_logged_to_the_suite(self, built: ReportOutput, table_3: Made) -> None:
+        logged = {
+            f.path for f in table_3.store.client.list_artifacts(str(built.suite), "report/tables")
+        }
         assert "report/tables/table3.tex" in logged
         assert len(logged) == 3 * len(built.report.tables)
 
-    def test_every_number_of_a_score_leads_to_its_runs(self, built: Built) -> None:
+    def test_every_number_of_a_score_leads_to_its_runs(self, built: ReportOutput) -> None:
         numbers = json.loads((built.folder / "numbers.json").read_text("utf-8"))
         ids = set(numbers["group"])
         assert len(ids) == 42
-        for name in ("table3", "languages_test", "steps", "tests", "effects", "errors_label", "runs"):
+        for name in (
+            "table3",
+            "languages_test",
+            "steps",
+            "tests",
+            "effects",
+            "errors_label",
+            "runs",
+        ):
             cells = [c for c in numbers["tables"][name] if c["runs"]]
             assert cells, name
             assert all(set(c["runs"]) <= ids for c in cells)
         for cell in numbers["tables"]["table3"]:
             assert (cell["value"] is not None) == bool(cell["runs"])
 
-    def test_the_pdf_says_on_every_page_what_data_it_is_of(self, built: Built) -> None:
+    def test_the_pdf_says_on_every_page_what_data_it_is_of(self, built: ReportOutput) -> None:
         for page in PdfReader(built.folder / "report.pdf").pages:
             assert "data made-up (own data)" in page.extract_text()
 
-    def test_the_same_runs_give_the_same_bytes(self, built: Built, table_3: Made, tmp_path: Path) -> None:
+    def test_the_same_runs_give_the_same_bytes(
+        self, built: ReportOutput, table_3: Made, tmp_path: Path
+    ) -> None:
         again = build(table_3.choice(), tmp_path / "again", log=False, when=NOON)
         files = sorted(f.relative_to(built.folder) for f in built.folder.rglob("*") if f.is_file())
-        assert [str(f) for f in files if (built.folder / f).read_bytes() != (again.folder / f).read_bytes()] == []
-        assert files == sorted(f.relative_to(again.folder) for f in again.folder.rglob("*") if f.is_file())
+        assert [
+            str(f)
+            for f in files
+            if (built.folder / f).read_bytes() != (again.folder / f).read_bytes()
+        ] == []
+        assert files == sorted(
+            f.relative_to(again.folder) for f in again.folder.rglob("*") if f.is_file()
+        )
 
     def test_another_time_changes_the_pages_that_state_it_and_nothing_else(
-        self, built: Built, table_3: Made, tmp_path: Path
+        self, built: ReportOutput, table_3: Made, tmp_path: Path
     ) -> None:
-        again = build(table_3.choice(), tmp_path / "again", log=False, when=datetime(2027, 2, 3, 4, 5, tzinfo=UTC))
+        again = build(
+            table_3.choice(),
+            tmp_path / "again",
+            log=False,
+            when=datetime(2027, 2, 3, 4, 5, tzinfo=UTC),
+        )
         differing = {
             f.name
             for f in built.folder.rglob("*")
-            if f.is_file() and f.read_bytes() != (again.folder / f.relative_to(built.folder)).read_bytes()
+            if f.is_file()
+            and f.read_bytes() != (again.folder / f.relative_to(built.folder)).read_bytes()
         }
         assert differing == {"report.pdf", "report.html"}
-        assert pdf_text(again.folder).replace("2027-02-03 04:05", "2026-01-01 12:00") == pdf_text(built.folder)
+        assert pdf_text(again.folder).replace("2027-02-03 04:05", "2026-01-01 12:00") == pdf_text(
+            built.folder
+        )
 
-    def test_a_folder_with_something_else_in_it_is_left_alone(self, table_3: Made, tmp_path: Path) -> None:
+    def test_a_folder_with_something_else_in_it_is_left_alone(
+        self, table_3: Made, tmp_path: Path
+    ) -> None:
         (tmp_path / "thesis.tex").write_text("mine")
         with pytest.raises(UsageError, match="holds no report"):
             build(table_3.choice(), tmp_path, log=False)
@@ -119,24 +158,27 @@ SCRIPTS = "مرحبا नमस्ते 안녕 你好 😂"
 
 
 @pytest.fixture(scope="module")
-def hostile(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def hostile(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> ReportOutput:
     """Every row has a hostile text, so Table 1 and the worst predictions are full of them; Chinese ones have all scripts."""
     folder = tmp_path_factory.mktemp("hostile")
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     made = write_experiment(
-        uri, noise={"mse": 1.0}, **SMALL, text=lambda language, i: SCRIPTS if language == "zh" else HOSTILE[i % len(HOSTILE)]
+        uri,
+        noise={"mse": 1.0},
+        **SMALL,
+        text=lambda language, i: SCRIPTS if language == "zh" else HOSTILE[i % len(HOSTILE)],
     )
     return build(made.choice(), folder / "report", log=False)
 
 
 class TestTweetsAreData:
-    def test_the_pdf_has_the_characters_themselves(self, hostile: Built) -> None:
+    def test_the_pdf_has_the_characters_themselves(self, hostile: ReportOutput) -> None:
         shown = _squeezed(pdf_text(hostile.folder))
         for cell in _texts(hostile):
             if cell.isascii():
                 assert _squeezed(cell) in shown
 
-    def test_no_glyph_of_any_script_is_missing(self, hostile: Built) -> None:
+    def test_no_glyph_of_any_script_is_missing(self, hostile: ReportOutput) -> None:
         """Fonts embedded in the PDF cover Arabic, Devanagari, Korean, Chinese and emoji."""
         fonts = " ".join(
             str(f.get_object()["/BaseFont"])
@@ -147,23 +189,33 @@ class TestTweetsAreData:
         for font in ("NotoSansArabic", "NotoSansDevanagari", "NotoSansCJK", "NotoEmoji"):
             assert font in fonts
 
-    def test_html_escapes_them(self, hostile: Built) -> None:
+    def test_html_escapes_them(self, hostile: ReportOutput) -> None:
         page = (hostile.folder / "report.html").read_text("utf-8")
         assert "<script>alert(1)" not in page
         assert "<img src=x>" not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp;amp; &lt;b&gt;" in page
         assert page.count("<script>") == 1
 
-    def test_csv_has_no_formula(self, hostile: Built) -> None:
+    def test_csv_has_no_formula(self, hostile: ReportOutput) -> None:
         for file in (hostile.folder / "tables").glob("*.csv"):
             for row in csv.reader(file.open(encoding="utf-8", newline="")):
                 for cell in row:
                     is_number = re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", cell)
-                    assert is_number or not cell.lstrip().startswith(("=", "+", "-", "@")), (file.name, cell)
+                    assert is_number or not cell.lstrip().startswith(("=", "+", "-", "@")), (
+                        file.name,
+                        cell,
+                    )
 
 
-def _texts(built: Built) -> list[str]:
-    return [c.text for t in built.report.tables if t.id in ("table1", "worst") for row in t.rows for c in row if c.language]
+def _texts(built: ReportOutput) -> list[str]:
+    return [
+        c.text
+        for t in built.report.tables
+        if t.id in ("table1", "worst")
+        for row in t.rows
+        for c in row
+        if c.language
+    ]
 
 
 def _squeezed(text: str) -> str:
@@ -171,10 +223,12 @@ def _squeezed(text: str) -> str:
 
 
 class TestVerify:
-    def test_a_finished_report_is_computed_again(self, built: Built, table_3: Made) -> None:
+    def test_a_finished_report_is_computed_again(self, built: ReportOutput, table_3: Made) -> None:
         assert verify(built.folder, table_3.choice()) > 500
 
-    def test_a_number_that_was_touched_is_found(self, built: Built, table_3: Made, tmp_path: Path) -> None:
+    def test_a_number_that_was_touched_is_found(
+        self, built: ReportOutput, table_3: Made, tmp_path: Path
+    ) -> None:
         numbers = json.loads((built.folder / "numbers.json").read_text("utf-8"))
         cell = next(c for c in numbers["tables"]["table3"] if c["value"])
         cell["value"] += 0.001
@@ -183,7 +237,9 @@ class TestVerify:
             verify(tmp_path, table_3.choice())
 
     @pytest.mark.usefixtures("undrawn")
-    def test_predictions_that_were_touched_are_found(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_predictions_that_were_touched_are_found(
+        self, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
         made = experiment(**SMALL)
         built = build(made.choice(), tmp_path / "report")
         run = collect(made.uri, made.name).runs[0]
@@ -191,11 +247,15 @@ class TestVerify:
         frame = pd.read_parquet(file)
         frame.loc[0, "prediction"] += 1
         frame.to_parquet(file)
-        with pytest.raises(RunError, match=rf"run {run.run_id} \(mse dev1 seed 0\): logged Pearson on test"):
+        with pytest.raises(
+            RunError, match=rf"run {run.run_id} \(mse dev1 seed 0\): logged Pearson on test"
+        ):
             verify(built.folder, made.choice())
 
     @pytest.mark.usefixtures("undrawn")
-    def test_runs_that_came_later_do_not_matter(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_runs_that_came_later_do_not_matter(
+        self, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
         made = experiment(**SMALL)
         built = build(made.choice(), tmp_path / "report")
         experiment(**SMALL, settings={"optimisation.epochs": 3})
@@ -219,9 +279,12 @@ class TestOddExperiments:
     def test_only_failed_runs(self, experiment: Callable[..., Made]) -> None:
         made = experiment(noise={}, **SMALL)
         tags = {names.KIND: names.RUN, names.VARIANT: "epm", names.SPLIT: "dev1", names.SEED: 0}
-        start_run(made.store, made.store.client.get_experiment_by_name(made.name).experiment_id, "epm", tags).end(
-            "FAILED", "it broke"
-        )
+        start_run(
+            made.store,
+            made.store.client.get_experiment_by_name(made.name).experiment_id,
+            "epm",
+            tags,
+        ).end("FAILED", "it broke")
         with pytest.raises(UsageError, match=r"has no finished run: 1 FAILED \(it broke\)"):
             build(made.choice())
 
@@ -229,14 +292,23 @@ class TestOddExperiments:
         report = composed(experiment(**SMALL).choice())
         assert any(w.startswith("One seed:") and "it takes 6" in w for w in report.warnings)
         verdicts = next(t for t in report.tables if t.id == "verdicts")
-        assert {row[-2].text for row in verdicts.rows} <= {"underpowered", "not reproduced", "missing", "not comparable"}
+        assert {row[-2].text for row in verdicts.rows} <= {
+            "underpowered",
+            "not reproduced",
+            "missing",
+            "not comparable",
+        }
 
     def test_missing_test_labels(self, experiment: Callable[..., Made]) -> None:
         report = composed(experiment(labelled=False, **SMALL).choice())
         assert any("The test rows have no labels" in w for w in report.warnings)
         table_3 = next(t for t in report.tables if t.id == "table3")
         assert [c.text for c in table_3.rows[0][2:]] == ["no labels"] * 3
-        assert next(t for t in report.tables if t.id == "worst").notes[0].startswith("Development rows of Dev1")
+        assert (
+            next(t for t in report.tables if t.id == "worst")
+            .notes[0]
+            .startswith("Development rows of Dev1")
+        )
 
     def test_cells_without_runs_say_so(self, experiment: Callable[..., Made]) -> None:
         report = composed(experiment(**SMALL).choice())
@@ -258,11 +330,16 @@ class TestOddExperiments:
         with pytest.raises(UsageError, match="there are 2 groups"):
             composed(made.choice(group=3))
 
-    def test_mixed_by_force_there_is_a_watermark_on_every_page(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_mixed_by_force_there_is_a_watermark_on_every_page(
+        self, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
         experiment(**SMALL)
         made = experiment(**(SMALL | {"seeds": (1,)}), settings={"optimisation.epochs": 3})
         built = build(made.choice(mixed=True), tmp_path / "report")
-        assert any(w.startswith("Mixed by force: the runs differ in optimisation.epochs") for w in built.report.warnings)
+        assert any(
+            w.startswith("Mixed by force: the runs differ in optimisation.epochs")
+            for w in built.report.warnings
+        )
         for page in PdfReader(built.folder / "report.pdf").pages:
             assert "MIXED: optimisation.epochs" in page.extract_text()
         assert 'class="watermark"' in (built.folder / "report.html").read_text("utf-8")
@@ -282,18 +359,25 @@ class TestOddExperiments:
         report = composed(made.choice())
         assert any("epm dev1: 2 of 3" in w for w in report.warnings)
 
-    def test_readings_of_the_test_rows_by_runs_that_are_not_shown_are_listed(self, experiment: Callable[..., Made]) -> None:
+    def test_readings_of_the_test_rows_by_runs_that_are_not_shown_are_listed(
+        self, experiment: Callable[..., Made]
+    ) -> None:
         experiment(**SMALL)
         made = experiment(**SMALL)  # replaces the first suite's runs
         report = composed(made.choice())
         (text,) = (
-            b for s in report.sections for b in s.blocks if isinstance(b, str) and b.startswith("The labels of the test rows")
+            b
+            for s in report.sections
+            for b in s.blocks
+            if isinstance(b, str) and b.startswith("The labels of the test rows")
         )
         assert "were read 4 times" in text
         others = next(t for t in report.tables if t.id == "test_reads")
         assert [row[1].text for row in others.rows] == ["mse dev1 seed 0", "epm dev1 seed 0"]
 
-    def test_runs_that_are_still_running_are_not_called_failed(self, experiment: Callable[..., Made]) -> None:
+    def test_runs_that_are_still_running_are_not_called_failed(
+        self, experiment: Callable[..., Made]
+    ) -> None:
         made = experiment(**SMALL)
         tags = {names.KIND: names.RUN, names.VARIANT: "epm", names.SPLIT: "dev1", names.SEED: 5}
         running = start_run(made.store, collect(made.uri, made.name).experiment_id, "epm", tags)
@@ -304,11 +388,16 @@ class TestOddExperiments:
     def test_collapsed_runs_are_told(self, experiment: Callable[..., Made]) -> None:
         made = experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), **SMALL)
         report = composed(made.choice())
-        assert any(w.startswith("Collapsed to constant predictions") and "mse+cl dev1 seed 0" in w for w in report.warnings)
+        assert any(
+            w.startswith("Collapsed to constant predictions") and "mse+cl dev1 seed 0" in w
+            for w in report.warnings
+        )
         rows = {row[0].text: row for row in next(t for t in report.tables if t.id == "table3").rows}
         assert rows["MSE + CL"][1].text == "collapsed"
 
-    def test_dev2_alone_with_named_languages(self, experiment: Callable[..., Made], tmp_path: Path) -> None:
+    def test_dev2_alone_with_named_languages(
+        self, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
         report = composed(experiment(splits=("dev2:it+zh",), seeds=(0, 1), rows=10).choice())
         table_3 = next(t for t in report.tables if t.id == "table3")
         assert table_3.columns[1].title == "Dev2:it+zh"
@@ -318,5 +407,7 @@ class TestOddExperiments:
 def test_reports_need_nothing_of_training(tmp_path: Path) -> None:
     """No torch, no transformers: a report is built where nothing can be trained."""
     script = "import sys, reports.build, reports.verify; print({'torch', 'transformers', 'studies'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout.strip() == "set()", done.stderr

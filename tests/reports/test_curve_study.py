@@ -10,12 +10,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablation.config.schema import resolve
+from ablation.config.schema import resolve_config
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store
 from reports.build import build, find
-from reports.sections.curve_study import Condition, Contrast, CurveStudy, Verdict, collapses, find_study
+from reports.sections.curve_study import (
+    Condition,
+    Contrast,
+    CurveStudy,
+    Verdict,
+    collapses,
+    find_study,
+)
 from reports.verify import verify
 from tests.reports.conftest import Made
 
@@ -54,22 +61,37 @@ def write_study(
     store = open_store(uri)
     experiment = experiment_id(store, name)
     tags: dict[str, object] = {
-        names.CORPUS: "made-up", names.SYNTHETIC: str(synthetic).lower(), f"{names.IDENTITY_PART}data": "d" * 40,
-        names.COMMIT: "f" * 40, names.ENCODER: "tiny",
-    }  # fmt: skip
+        names.CORPUS: "made-up",
+        names.SYNTHETIC: str(synthetic).lower(),
+        f"{names.IDENTITY_PART}data": "d" * 40,
+        names.COMMIT: "f" * 40,
+        names.ENCODER: "tiny",
+    }
     study = start_run(store, experiment, "curves", {names.KIND: names.CURVE_STUDY, **tags})
     for tau in taus:
         for variant in variants:
             for seed in seeds:
-                key = {names.KIND: names.CURVE, names.VARIANT: variant, names.SPLIT: "dev1", names.SEED: seed, **tags}
+                key = {
+                    names.KIND: names.CURVE,
+                    names.VARIANT: variant,
+                    names.SPLIT: "dev1",
+                    names.SEED: seed,
+                    **tags,
+                }
                 run = start_run(store, experiment, f"{variant} {seed}", key, parent=study)
-                run.params(resolve({"model.encoder": "tiny", "loss.tau": tau, **(settings or {})}, variant).flat())
+                run.log_params(
+                    resolve_config(
+                        {"model.encoder": "tiny", "loss.tau": tau, **(settings or {})}, variant
+                    ).flat()
+                )
                 pearson, a, b, cosine = shape(variant, seed)
                 total = np.sqrt(a * a + b * b + 2 * a * b * cosine) if "cl" in variant else a
-                gradients = {"regression": a, "sum": total} | ({"contrastive": b, "cosine": cosine} if "cl" in variant else {})
+                gradients = {"regression": a, "sum": total} | (
+                    {"contrastive": b, "cosine": cosine} if "cl" in variant else {}
+                )
                 points = [(s, "train/pearson", p) for s, p in zip(STEPS, pearson, strict=True)]
                 points += [(s, f"gradient/{n}", v) for s in STEPS for n, v in gradients.items()]
-                run.frame(names.CURVES, pd.DataFrame(points, columns=["step", "name", "value"]))
+                run.log_table(names.CURVES, pd.DataFrame(points, columns=["step", "name", "value"]))
                 run.end("FINISHED")
     study.end("FINISHED")
     return Made(uri, name, store)
@@ -89,14 +111,20 @@ def verdict(study: CurveStudy, claim: str) -> Verdict:
 @pytest.fixture(scope="module")
 def claimed(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> CurveStudy:
     """A study that is as Section 4.2 has it."""
-    return study_of(write_study(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('claimed') / 'mlflow.db')}"))
+    return study_of(
+        write_study(
+            f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('claimed') / 'mlflow.db')}"
+        )
+    )
 
 
 CLAIM_IDS = ("faster", "smoother", "slower", "cancelling", "vanishing", "amplified")
 
 
 def test_curves_that_are_as_section_42_has_them_support_it(claimed: CurveStudy) -> None:
-    assert {v.claim.id: v.outcome for v in claimed.verdicts} == dict.fromkeys(CLAIM_IDS, "supported")
+    assert {v.claim.id: v.outcome for v in claimed.verdicts} == dict.fromkeys(
+        CLAIM_IDS, "supported"
+    )
     assert collapses(claimed, PRINTED)[:2] == ("supported", "MSE + CL 4 of 4, EPM + CL 0 of 4")
 
 
@@ -163,20 +191,38 @@ def test_other_settings_stand_apart_and_a_newer_run_replaces_an_older(store_uri:
     assert len({c.run.suite for by_seed in study.curves.values() for c in by_seed.values()}) == 1
 
 
-def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(store_uri: str, tmp_path: Path) -> None:
+def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(
+    store_uri: str, tmp_path: Path
+) -> None:
     made = write_study(store_uri, taus=(0.02, 2.0), seeds=(0, 1, 2))
     built = build(made.choice(), tmp_path / "report")
-    assert [section.title for section in built.report.sections] == ["The study of training curves", "Where everything came from"]
-    assert {"curve_verdicts", "curve_conditions", "curve_runs", "provenance"} == {table.id for table in built.report.tables}
+    assert [section.title for section in built.report.sections] == [
+        "The study of training curves",
+        "Where everything came from",
+    ]
+    assert {"curve_verdicts", "curve_conditions", "curve_runs", "provenance"} == {
+        table.id for table in built.report.tables
+    }
     assert {picture.id for picture in built.report.pictures} == {
-        "study_figure4", "study_figure5", "study_gradients", "study_cosines"
-    }  # fmt: skip
+        "study_figure4",
+        "study_figure5",
+        "study_gradients",
+        "study_cosines",
+    }
     assert verify(tmp_path / "report", made.choice()) > 50
-    runs = made.store.client.search_runs([made.store.client.get_experiment_by_name("ablation").experiment_id])
+    runs = made.store.client.search_runs(
+        [made.store.client.get_experiment_by_name("ablation").experiment_id]
+    )
     (study,) = [run for run in runs if run.data.tags[names.KIND] == names.CURVE_STUDY]
-    kept = json.loads(Path(made.store.client.download_artifacts(study.info.run_id, names.VERDICTS_FILE)).read_text("utf-8"))
+    kept = json.loads(
+        Path(
+            made.store.client.download_artifacts(study.info.run_id, names.VERDICTS_FILE)
+        ).read_text("utf-8")
+    )
     assert {v["outcome"] for v in kept["verdicts"]} == {"supported"}
-    assert study.data.metrics["verdict/cancelling as_printed tau 2/mean"] == pytest.approx(RATIOS[:3].mean())
+    assert study.data.metrics["verdict/cancelling as_printed tau 2/mean"] == pytest.approx(
+        RATIOS[:3].mean()
+    )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -187,7 +233,9 @@ def test_beside_an_ablation_it_is_a_section_and_in_no_score(
     alone = build(made.choice(), tmp_path / "alone", log=False)
     write_study(store_uri, variants=("mse+cl", "epm+cl"), seeds=(0,))
     both = build(made.choice(), tmp_path / "both", log=False)
-    assert [s.title for s in both.report.sections if s not in alone.report.sections].count("The study of training curves") == 1
+    assert [s.title for s in both.report.sections if s not in alone.report.sections].count(
+        "The study of training curves"
+    ) == 1
     tables = {t.id: t for t in both.report.tables}
     assert all(tables[t.id] == t for t in alone.report.tables if t.id != "provenance")
     assert verify(tmp_path / "both", made.choice()) > 50

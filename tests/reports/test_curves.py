@@ -31,9 +31,17 @@ def test_roughness_is_the_mean_absolute_second_difference() -> None:
 
 @pytest.mark.parametrize(
     ("points", "step"),
-    [([0.2, 0.4, -0.1, 0.3], 30), ([0.2, -0.4, 0.4], None), ([0.4, 0.1], None), ([0.3, -0.1], None), ([], None)],
+    [
+        ([0.2, 0.4, -0.1, 0.3], 30),
+        ([0.2, -0.4, 0.4], None),
+        ([0.4, 0.1], None),
+        ([0.3, -0.1], None),
+        ([], None),
+    ],
 )
-def test_a_collapse_is_below_zero_after_having_learned(points: list[float], step: int | None) -> None:
+def test_a_collapse_is_below_zero_after_having_learned(
+    points: list[float], step: int | None
+) -> None:
     assert curve(points).collapse == step
 
 
@@ -63,9 +71,15 @@ def test_claims_are_ruled_on_by_the_interval_over_seeds() -> None:
 
 def test_figure_5s_collapse() -> None:
     falls, stays = [0.4, 0.5, -0.1], [0.4, 0.5, 0.6]
-    as_printed = {"mse+cl": {s: curve(falls) for s in range(3)}, "epm+cl": {s: curve(stays) for s in range(3)}}
+    as_printed = {
+        "mse+cl": {s: curve(falls) for s in range(3)},
+        "epm+cl": {s: curve(stays) for s in range(3)},
+    }
     assert rule_on_collapse(as_printed, comparable=True, why_not="")[0] == "supported"
-    neither = {"mse+cl": {s: curve(stays) for s in range(3)}, "epm+cl": {s: curve(stays) for s in range(3)}}
+    neither = {
+        "mse+cl": {s: curve(stays) for s in range(3)},
+        "epm+cl": {s: curve(stays) for s in range(3)},
+    }
     assert rule_on_collapse(neither, comparable=True, why_not="")[0] == "not supported"
     one = {"mse+cl": {0: curve(stays)}, "epm+cl": {0: curve(stays)}}
     assert rule_on_collapse(one, comparable=True, why_not="")[0] == "not decidable"
@@ -73,6 +87,12 @@ def test_figure_5s_collapse() -> None:
 
 def test_stored_curves_are_read_unsmoothed(experiment: Callable[..., Made]) -> None:
     points = np.array([0.1, 0.9, -0.3, 0.7])
-    found = experiment(noise={"mse": 0.5}, splits=("dev1",), seeds=(0,), rows=10, curves=lambda variant, seed: points).find()
+    found = experiment(
+        noise={"mse": 0.5},
+        splits=("dev1",),
+        seeds=(0,),
+        rows=10,
+        curves=lambda variant, seed: points,
+    ).find()
     assert found.curves["mse"][0].pearson == pytest.approx(points)
     assert curves.table(found.curves).rows[0][-1].text == "seed 0 at step 3"

@@ -14,7 +14,12 @@ def test_of_table_3_some_effects_can_be_estimated_and_the_rest_name_their_runs()
     assert found["EPM"].missing == ("mse+cl", "mse+ft", "mse+cl+ft")
     # CL: with EPM, without and with FT; half of each.
     assert found["CL"].weights == {"epm+cl": 0.5, "epm": -0.5, "epm+cl+ft": 0.5, "epm+ft": -0.5}
-    assert found["CL × FT"].weights == {"epm": 1.0, "epm+cl": -1.0, "epm+ft": -1.0, "epm+cl+ft": 1.0}
+    assert found["CL × FT"].weights == {
+        "epm": 1.0,
+        "epm+cl": -1.0,
+        "epm+ft": -1.0,
+        "epm+cl+ft": 1.0,
+    }
     assert found["EPM × CL"].weights == {}
     assert found["EPM × CL"].missing == ("mse+cl", "mse+ft", "mse+cl+ft")
     assert found["EPM × CL × FT"].weights == {}
@@ -27,14 +32,22 @@ def test_known_effects_are_recovered(present: tuple[str, ...]) -> None:
     # Table 3 has no cells to tell the others' interactions from: there they must be 0.
     full = len(present) == 8
     score = {
-        name: main @ levels + pair * levels[1] * levels[2] + (triple * np.prod(levels) if full else 0)
+        name: main @ levels
+        + pair * levels[1] * levels[2]
+        + (triple * np.prod(levels) if full else 0)
         for name, levels in CELLS.items()
     }
-    expected = {"EPM": main[0] + triple / 4, "CL × FT": pair + triple / 2, "EPM × CL × FT": triple} if full else {"EPM": main[0]}
+    expected = (
+        {"EPM": main[0] + triple / 4, "CL × FT": pair + triple / 2, "EPM × CL × FT": triple}
+        if full
+        else {"EPM": main[0]}
+    )
     if present == TABLE_3:
         expected["CL × FT"] = pair
     for effect in effects(present):
         if effect.name in expected:
-            assert sum(w * score[v] for v, w in effect.weights.items()) == pytest.approx(expected[effect.name])
+            assert sum(w * score[v] for v, w in effect.weights.items()) == pytest.approx(
+                expected[effect.name]
+            )
         assert sum(effect.weights.values()) == pytest.approx(0)
         assert effect.complete == full

@@ -4,15 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.analysis.measures import Sample
+from reports.analysis.measures import AlignedPredictions
 from reports.sections import errors
 from reports.sections.errors import Residuals
 
 
 def made(label: list[float], **of: list[list[float]]) -> Residuals:
     language = np.array(["en", "fr"] * (len(label) // 2) + ["en"] * (len(label) % 2))
-    sample = Sample("test", ("a",), np.arange(len(label)), np.array(label), language, np.zeros((len(label), 1)), ())
-    return Residuals(sample, {name: np.array(values) for name, values in of.items()}, dict.fromkeys(of, ("a",)))
+    sample = AlignedPredictions(
+        "test",
+        ("a",),
+        np.arange(len(label)),
+        np.array(label),
+        language,
+        np.zeros((len(label), 1)),
+        (),
+    )
+    return Residuals(
+        sample, {name: np.array(values) for name, values in of.items()}, dict.fromkeys(of, ("a",))
+    )
 
 
 def test_labels_fall_into_half_points_and_5_into_the_last() -> None:

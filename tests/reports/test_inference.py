@@ -7,7 +7,9 @@ from scipy import stats
 from reports.analysis import inference as st
 
 
-def correlated(rng: np.random.Generator, rows: int, r: float, size: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def correlated(
+    rng: np.random.Generator, rows: int, r: float, size: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """(size, rows) of two normal variables with correlation r."""
     x = rng.standard_normal((size, rows))
     return x, r * x + np.sqrt(1 - r * r) * rng.standard_normal((size, rows))
@@ -18,7 +20,9 @@ def test_pearson_is_scipys() -> None:
     assert st.pearson(x[0], y[0]) == pytest.approx(stats.pearsonr(x[0], y[0]).statistic, abs=1e-15)
 
 
-@pytest.mark.parametrize("prediction", [np.full(20, 2.5), np.full(20, 2.5) + 1e-12 * np.arange(20), np.array([1.0])])
+@pytest.mark.parametrize(
+    "prediction", [np.full(20, 2.5), np.full(20, 2.5) + 1e-12 * np.arange(20), np.array([1.0])]
+)
 def test_no_pearson_of_constants(prediction: np.ndarray) -> None:
     assert np.isnan(st.pearson(prediction, np.arange(len(prediction), dtype=float)))
 
@@ -35,9 +39,14 @@ def test_bootstrap_agrees_with_scipys() -> None:
     x, y = correlated(np.random.default_rng(1), 300, 0.6)
     draws = st.bootstrap_pearson(x.T, y[0], seed=0, resamples=4000)[0, :, 0]
     theirs = stats.bootstrap(
-        (x[0], y[0]), lambda a, b: stats.pearsonr(a, b).statistic, paired=True, vectorized=False,
-        n_resamples=1000, method="percentile", rng=np.random.default_rng(0),
-    )  # fmt: skip
+        (x[0], y[0]),
+        lambda a, b: stats.pearsonr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
     ours = st.percentile_interval(draws)
     assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.012)
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.012)
@@ -57,7 +66,9 @@ def test_strata_keep_their_rows_and_subsets_pool_them() -> None:
     rng = np.random.default_rng(10)
     x, y = correlated(rng, 400, 0.5)
     strata = np.repeat([0, 1, 2], [50, 150, 200])
-    draws = st.bootstrap_pearson(x.T, y[0], seed=1, resamples=1500, strata=strata, subsets=[[0], [1, 2], [0, 1, 2], []])
+    draws = st.bootstrap_pearson(
+        x.T, y[0], seed=1, resamples=1500, strata=strata, subsets=[[0], [1, 2], [0, 1, 2], []]
+    )
     assert draws.shape == (4, 1500, 1)
     for i, rows in enumerate([slice(0, 50), slice(50, 400), slice(0, 400)]):
         assert draws[i].mean() == pytest.approx(st.pearson(x[0, rows], y[0, rows]), abs=0.02)
@@ -102,7 +113,9 @@ def test_row_interval_covers_in_1000_cases() -> None:
     x, y = correlated(rng, 200, 0.6, size=1000)
     covered = 0
     for case in range(1000):
-        interval = st.percentile_interval(st.bootstrap_pearson(x[case][:, None], y[case], seed=case, resamples=400)[0, :, 0])
+        interval = st.percentile_interval(
+            st.bootstrap_pearson(x[case][:, None], y[case], seed=case, resamples=400)[0, :, 0]
+        )
         covered += 0.6 in interval
     assert 930 <= covered <= 970
 
@@ -148,7 +161,9 @@ def test_holm_worked_example() -> None:
 def test_seed_interval_is_scipys_and_covers() -> None:
     values = np.array([0.61, 0.64, 0.62, 0.66])
     theirs = stats.ttest_1samp(values, 0).confidence_interval()
-    assert (st.seed_interval(values).low, st.seed_interval(values).high) == pytest.approx((theirs.low, theirs.high))
+    assert (st.seed_interval(values).low, st.seed_interval(values).high) == pytest.approx(
+        (theirs.low, theirs.high)
+    )
     samples = np.random.default_rng(5).normal(0.6, 0.01, (1000, 4))
     assert 930 <= sum(0.6 in st.seed_interval(s) for s in samples) <= 970
     assert 930 <= sum(s[3] in st.prediction_interval(s[:3]) for s in samples) <= 970
@@ -159,7 +174,9 @@ def test_seed_interval_is_scipys_and_covers() -> None:
 def test_probability_of_improvement() -> None:
     assert st.probability_of_improvement(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1
     assert st.probability_of_improvement(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
-    assert st.probability_of_improvement(np.array([2.0]), np.array([1.0, 3.0, 2.0])) == pytest.approx(0.5)
+    assert st.probability_of_improvement(
+        np.array([2.0]), np.array([1.0, 3.0, 2.0])
+    ) == pytest.approx(0.5)
     assert np.isnan(st.probability_of_improvement(np.array([]), np.array([1.0])))
 
 

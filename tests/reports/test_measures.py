@@ -8,31 +8,37 @@ from scipy import stats
 
 from ablation.tracking import names
 from reports.analysis.collect import read_tables
-from reports.analysis.measures import TEST, Measure, paper_cell, paper_step
-from reports.contents import Findings
+from reports.analysis.measures import TEST, EvalSubset, paper_cell, paper_step
+from reports.contents import ReportInputs
 from tests.reports.conftest import HELD_OUT, SEEN, UNSEEN, Made
 
 
 @pytest.fixture(scope="module")
-def found(table_3: Made) -> Findings:
+def found(table_3: Made) -> ReportInputs:
     return table_3.find()
 
 
 @pytest.mark.parametrize(
     ("measure", "languages"),
     [
-        (Measure("dev1"), SEEN),
-        (Measure("dev2", "unseen"), HELD_OUT),
-        (Measure("dev2", "seen"), tuple(set(SEEN) - set(HELD_OUT))),
-        (Measure(TEST), (*SEEN, *UNSEEN)),
-        (Measure(TEST, "seen"), SEEN),
-        (Measure(TEST, "unseen"), UNSEEN),
-        (Measure(TEST, "ko"), ("ko",)),
+        (EvalSubset("dev1"), SEEN),
+        (EvalSubset("dev2", "unseen"), HELD_OUT),
+        (EvalSubset("dev2", "seen"), tuple(set(SEEN) - set(HELD_OUT))),
+        (EvalSubset(TEST), (*SEEN, *UNSEEN)),
+        (EvalSubset(TEST, "seen"), SEEN),
+        (EvalSubset(TEST, "unseen"), UNSEEN),
+        (EvalSubset(TEST, "ko"), ("ko",)),
     ],
 )
-def test_a_cell_is_the_mean_over_seeds_of_scipys_pearson(found: Findings, measure: Measure, languages: tuple[str, ...]) -> None:
+def test_a_cell_is_the_mean_over_seeds_of_scipys_pearson(
+    found: ReportInputs, measure: EvalSubset, languages: tuple[str, ...]
+) -> None:
     path = names.TEST_PREDICTIONS if measure.place == TEST else names.DEV_PREDICTIONS
-    runs = [r for r in found.group.runs if r.variant == "epm" and r.split == ("dev1" if measure.place == TEST else measure.place)]
+    runs = [
+        r
+        for r in found.group.runs
+        if r.variant == "epm" and r.split == ("dev1" if measure.place == TEST else measure.place)
+    ]
     expected = []
     for frame in read_tables(found.experiment, runs, path).values():
         assert frame is not None
@@ -46,8 +52,8 @@ def test_a_cell_is_the_mean_over_seeds_of_scipys_pearson(found: Findings, measur
     assert set(cell.runs) == {r.run_id for r in runs}
 
 
-def test_a_step_is_paired_by_seed_and_row(found: Findings) -> None:
-    measure = Measure(TEST)
+def test_a_step_is_paired_by_seed_and_row(found: ReportInputs) -> None:
+    measure = EvalSubset(TEST)
     a, b, step = (
         found.measured.cell("mse", measure),
         found.measured.cell("epm", measure),
@@ -59,56 +65,67 @@ def test_a_step_is_paired_by_seed_and_row(found: Findings) -> None:
     assert step.p < 0.05
     assert all(p < 0.05 for p in found.measured.williams("mse", "epm", measure).values())
     nothing = found.measured.step("epm", "epm+cl", measure)
-    assert 0.0 in nothing.widest
+    assert 0.0 in nothing.interval
 
 
-def test_the_widest_interval_is_over_rows_and_seeds(found: Findings) -> None:
-    cell = found.measured.cell("epm", Measure(TEST))
-    assert cell.widest == cell.both.interval
-    assert cell.widest.half_width > cell.over_rows.half_width
+def test_the_widest_interval_is_over_rows_and_seeds(found: ReportInputs) -> None:
+    cell = found.measured.cell("epm", EvalSubset(TEST))
+    assert cell.interval == cell.both.interval
+    assert cell.interval.half_width > cell.over_rows.half_width
 
 
-def test_resamples_do_not_depend_on_which_runs_are_compared(experiment: Callable[..., Made], found: Findings) -> None:
+def test_resamples_do_not_depend_on_which_runs_are_compared(
+    experiment: Callable[..., Made], found: ReportInputs
+) -> None:
     alone = experiment(noise={"mse": 1.2}, seeds=(0, 1, 2), rows=40).find().measured
-    for measure in (Measure("dev1"), Measure(TEST, "unseen")):
-        interval, other = alone.cell("mse", measure).over_rows, found.measured.cell("mse", measure).over_rows
+    for measure in (EvalSubset("dev1"), EvalSubset(TEST, "unseen")):
+        interval, other = (
+            alone.cell("mse", measure).over_rows,
+            found.measured.cell("mse", measure).over_rows,
+        )
         assert (interval.low, interval.high) == pytest.approx((other.low, other.high))
 
 
 def test_one_seed_has_no_interval_over_seeds(experiment: Callable[..., Made]) -> None:
-    step = experiment(seeds=(4,), rows=20).find().measured.step("mse", "epm", Measure("dev1"))
+    step = experiment(seeds=(4,), rows=20).find().measured.step("mse", "epm", EvalSubset("dev1"))
     assert step.seeds == (4,)
     assert np.isnan([step.sd, step.over_seeds.low, step.both.p]).all()
-    assert step.widest == step.over_rows
-    assert np.isfinite(step.widest.low)
+    assert step.interval == step.over_rows
+    assert np.isfinite(step.interval.low)
 
 
 def test_without_test_labels_nothing_is_scored_on_them(experiment: Callable[..., Made]) -> None:
     measured = experiment(labelled=False, rows=20, seeds=(0,)).find().measured
     assert not measured.has_test
     assert measured.analysed_place == "dev1"
-    assert not measured.cell("mse", Measure(TEST, "unseen")).exists
-    assert Measure(TEST, "unseen") in measured.columns  # the column stands, empty
+    assert not measured.cell("mse", EvalSubset(TEST, "unseen")).exists
+    assert EvalSubset(TEST, "unseen") in measured.columns  # the column stands, empty
 
 
-def test_a_collapsed_run_has_no_pearson_and_is_left_out_of_no_mean_in_silence(experiment: Callable[..., Made]) -> None:
-    measured = experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), rows=20, seeds=(0, 1)).find().measured
-    assert not measured.cell("mse+cl", Measure("dev1")).exists
-    assert measured.cell("mse", Measure("dev1")).exists
-    assert not measured.step("mse", "mse+cl", Measure("dev1")).exists
+def test_a_collapsed_run_has_no_pearson_and_is_left_out_of_no_mean_in_silence(
+    experiment: Callable[..., Made],
+) -> None:
+    measured = (
+        experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), rows=20, seeds=(0, 1))
+        .find()
+        .measured
+    )
+    assert not measured.cell("mse+cl", EvalSubset("dev1")).exists
+    assert measured.cell("mse", EvalSubset("dev1")).exists
+    assert not measured.step("mse", "mse+cl", EvalSubset("dev1")).exists
 
 
 def test_runs_on_other_rows_share_no_interval(experiment: Callable[..., Made]) -> None:
     experiment(noise={"mse": 0.5}, rows=20, seeds=(0,), splits=("dev1",))
     made = experiment(noise={"mse": 0.5}, rows=30, seeds=(1,), splits=("dev1",), data="x" * 40)
-    cell = made.find(mixed=True).measured.cell("mse", Measure("dev1"))
+    cell = made.find(mixed=True).measured.cell("mse", EvalSubset("dev1"))
     assert cell.seeds == (0, 1)
     assert np.isnan(cell.over_rows.low)
 
 
 def test_the_papers_cells_are_those_of_table_3() -> None:
-    assert paper_cell("epm", Measure("dev1")) == pytest.approx(0.6886)
-    assert paper_cell("epm", Measure("dev2:fr+it")) == pytest.approx(0.7047)
-    assert paper_cell("ensemble", Measure(TEST)) == pytest.approx(0.567)
-    assert np.isnan(paper_cell("mse", Measure(TEST)))
-    assert paper_step("mse", "epm", Measure(TEST, "unseen")) == pytest.approx(0.0746)
+    assert paper_cell("epm", EvalSubset("dev1")) == pytest.approx(0.6886)
+    assert paper_cell("epm", EvalSubset("dev2:fr+it")) == pytest.approx(0.7047)
+    assert paper_cell("ensemble", EvalSubset(TEST)) == pytest.approx(0.567)
+    assert np.isnan(paper_cell("mse", EvalSubset(TEST)))
+    assert paper_step("mse", "epm", EvalSubset(TEST, "unseen")) == pytest.approx(0.0746)

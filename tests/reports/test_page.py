@@ -11,7 +11,11 @@ from tests.reports.conftest import Made
 
 @pytest.fixture(scope="module")
 def report(table_3: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = build(table_3.choice(ui_url="http://ui.example:5000"), tmp_path_factory.mktemp("page") / "report", log=False)
+    built = build(
+        table_3.choice(ui_url="http://ui.example:5000"),
+        tmp_path_factory.mktemp("page") / "report",
+        log=False,
+    )
     return built.folder / "report.html"
 
 
@@ -35,7 +39,9 @@ def test_the_page_works_by_itself(report: Path, chromium: str) -> None:
 
         # Small print stands below its figure, not across the next one.
         for cell in page.locator("#t-table3 td:has(small)").all():
-            figure, small = (cell.locator(part).bounding_box() for part in (":scope > :first-child", "small"))
+            figure, small = (
+                cell.locator(part).bounding_box() for part in (":scope > :first-child", "small")
+            )
             assert figure
             assert small
             assert small["y"] >= figure["y"] + figure["height"] - 1
@@ -65,13 +71,19 @@ def test_the_page_works_by_itself(report: Path, chromium: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_readable_on_a_phone_light_and_dark(report: Path, chromium: str, scheme: str) -> None:
+def test_the_page_is_readable_on_a_phone_light_and_dark(
+    report: Path, chromium: str, scheme: str
+) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
         page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
         page.goto(report.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # wide tables scroll by themselves
-        ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+        assert (
+            page.evaluate("document.documentElement.scrollWidth") <= 390
+        )  # wide tables scroll by themselves
+        ink, paper = page.evaluate(
+            "(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))"
+        )
         luminance = [sum(int(v) for v in colour[4:-1].split(",")) / 3 for colour in (ink, paper)]
         assert abs(luminance[0] - luminance[1]) > 120
         assert (luminance[1] < 100) == (scheme == "dark")

@@ -34,8 +34,11 @@ HOSTILE = [
     "<script>alert(1)</script> &amp; <b>",
     "| a | b | [link](http://x) **bold** <img src=x>",
     'a "quoted", text\nwith a line break',
-    "مرحبا بالعالم", "नमस्ते", "안녕하세요 你好", "😂❤️ ♡",
-]  # fmt: skip
+    "مرحبا بالعالم",
+    "नमस्ते",
+    "안녕하세요 你好",
+    "😂❤️ ♡",
+]
 
 
 def table(*texts: str, value: float | None = None) -> Table:
@@ -65,7 +68,11 @@ def test_best_and_second_are_marked_ties_alike() -> None:
 class TestCsv:
     def test_numbers_are_numbers_and_the_runs_are_named(self) -> None:
         cells = (Cell("a", runs=("r1",)), Cell("−1.23", -1.234567, runs=("r1", "r2")))
-        rows = list(csv.reader(io.StringIO(to_csv(Table("t", "T", (Column("x"), Column("y", True)), (cells,))))))
+        rows = list(
+            csv.reader(
+                io.StringIO(to_csv(Table("t", "T", (Column("x"), Column("y", True)), (cells,))))
+            )
+        )
         assert rows == [["x", "y", "run ids"], ["a", "-1.234567", "r1 r2"]]
 
     @pytest.mark.parametrize("text", HOSTILE)
@@ -75,7 +82,9 @@ class TestCsv:
         assert row[0].removeprefix("'") == text
 
     def test_a_variants_name_loses_its_plus(self) -> None:
-        assert '"EPM + CL"' in to_csv(Table("t", "T", (Column("Method"),), ((Cell("+ EPM + CL"),),)))
+        assert '"EPM + CL"' in to_csv(
+            Table("t", "T", (Column("Method"),), ((Cell("+ EPM + CL"),),))
+        )
 
     @given(some.text(min_size=1))
     def test_any_text_is_one_cell(self, text: str) -> None:
@@ -87,23 +96,55 @@ class TestCsv:
 class TestLatex:
     def test_it_is_a_booktabs_table(self) -> None:
         latex = to_latex(table("a", value=1.5))
-        for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}", r"\multicolumn{1}{c}{group}"):
+        for part in (
+            r"\toprule",
+            r"\midrule",
+            r"\bottomrule",
+            r"\begin{tabular}{lr}",
+            r"\multicolumn{1}{c}{group}",
+        ):
             assert part in latex
 
     def test_small_print_stands_below(self) -> None:
         latex = to_latex(
-            Table("t", "T", (Column("r", True),), ((Cell("1.00", 1.0, below="paper 2.00\n[0, 3]", mark="second"),),))
+            Table(
+                "t",
+                "T",
+                (Column("r", True),),
+                ((Cell("1.00", 1.0, below="paper 2.00\n[0, 3]", mark="second"),),),
+            )
         )
-        assert r"\begin{tabular}[t]{@{}r@{}}\underline{1.00}\\\tiny paper 2.00\\\tiny {[}0, 3{]}\end{tabular} \\" in latex
+        assert (
+            r"\begin{tabular}[t]{@{}r@{}}\underline{1.00}\\\tiny paper 2.00\\\tiny {[}0, 3{]}\end{tabular} \\"
+            in latex
+        )
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_character_of_a_text_is_markup(self, text: str) -> None:
         cell = re.search(r"\\midrule\n(.*?) & ", to_latex(table(text)), re.DOTALL)
         assert cell
         rest = cell.group(1)
-        for known in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}",
-                      r"\textquotedbl{}", r"\textquotesingle{}", r"\textasciigrave{}", r"\{", r"\}", r"\$", r"\&", r"\#", r"\%",
-                      r"\_", "{[}", "{]}", "{-}", r"$\times$"):  # fmt: skip
+        for known in (
+            r"\textbackslash{}",
+            r"\textasciitilde{}",
+            r"\textasciicircum{}",
+            r"\textless{}",
+            r"\textgreater{}",
+            r"\textquotedbl{}",
+            r"\textquotesingle{}",
+            r"\textasciigrave{}",
+            r"\{",
+            r"\}",
+            r"\$",
+            r"\&",
+            r"\#",
+            r"\%",
+            r"\_",
+            "{[}",
+            "{]}",
+            "{-}",
+            r"$\times$",
+        ):
             rest = rest.replace(known, "")
         assert not set(rest) & set('\\{}$&#%_~^<>"`')
 
@@ -117,7 +158,9 @@ class TestMarkdown:
 
     def test_best_is_bold_and_second_is_in_italics(self) -> None:
         cells = mark_best([number(3.0), number(2.0), number(1.0)])
-        lines = to_markdown(Table("t", "T", (Column("r", True),), tuple((c,) for c in cells))).splitlines()
+        lines = to_markdown(
+            Table("t", "T", (Column("r", True),), tuple((c,) for c in cells))
+        ).splitlines()
         assert lines[4:] == ["| **3.00** |", "| *2.00* |", "| 1.00 |"]
 
 

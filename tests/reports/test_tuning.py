@@ -31,7 +31,11 @@ def test_equal_budgets_need_no_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "told"), [({"mse": (0.1,), "epm": (0.2, 0.3)}, "MSE 1, + EPM 2"), ({"epm": (0.2,)}, "MSE none, + EPM 1")]
+    ("trials", "told"),
+    [
+        ({"mse": (0.1,), "epm": (0.2, 0.3)}, "MSE 1, + EPM 2"),
+        ({"epm": (0.2,)}, "MSE none, + EPM 1"),
+    ],
 )
 def test_unequal_budgets_are_marked(trials: dict[str, tuple[float, ...]], told: str) -> None:
     found = budgets(**trials)

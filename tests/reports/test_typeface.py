@@ -22,7 +22,14 @@ def drawn(text: str, families: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "text", ["AVATAR To. Ty", "Pearson × 100, τ ≤ 0.2 − 1 → ½", "Ünïcödé ß Ř ż", "Привет Ωμέγα", "한국 مرحبا"]
+    "text",
+    [
+        "AVATAR To. Ty",
+        "Pearson × 100, τ ≤ 0.2 − 1 → ½",
+        "Ünïcödé ß Ř ż",
+        "Привет Ωμέγα",
+        "한국 مرحبا",
+    ],
 )
 def test_it_draws_the_same_pixels(text: str) -> None:
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reports.analysis import inference as st
-from reports.analysis.measures import MISSING, TEST, Estimate, Measure
+from reports.analysis.measures import MISSING, TEST, Estimate, EvalSubset
 from reports.analysis.verdicts import judge_cell, judge_effect
 from reports.sections.comparisons import by_seed, few_seeds, steps
 from reports.sections.paper_claims import CLAIMS, printed_effect, rule
@@ -17,8 +17,14 @@ from tests.reports.conftest import Made
 def estimate(mean: float, half: float, seeds: int = 3, p: float = 0.5) -> Estimate:
     """A mean with an interval over rows and seeds (over rows alone for one seed)."""
     interval = st.Interval(mean - half, mean + half)
-    both = st.Combined(interval, half / 2, p) if seeds > 1 else st.Combined(st.NO_INTERVAL, float("nan"), float("nan"))
-    return replace(MISSING, mean=mean, seeds=tuple(range(seeds)), over_rows=interval, both=both, p_rows=p)
+    both = (
+        st.Combined(interval, half / 2, p)
+        if seeds > 1
+        else st.Combined(st.NO_INTERVAL, float("nan"), float("nan"))
+    )
+    return replace(
+        MISSING, mean=mean, seeds=tuple(range(seeds)), over_rows=interval, both=both, p_rows=p
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,10 @@ def test_cells(found: Estimate, printed: float, verdict: str) -> None:
 
 def test_synthetic_data_decide_nothing() -> None:
     assert judge_cell(estimate(0.69, 0.01), 0.69, comparable=False).verdict == "not comparable"
-    assert judge_effect(estimate(0.02, 0.001), 0.02, 0.001, comparable=False).verdict == "not comparable"
+    assert (
+        judge_effect(estimate(0.02, 0.001), 0.02, 0.001, comparable=False).verdict
+        == "not comparable"
+    )
 
 
 class TestClaims:
@@ -73,20 +82,32 @@ class TestClaims:
         assert "95% over rows and seeds" in epm.sentence
         cl = rulings["CL on top of EPM gains about two points on unseen languages."]
         assert cl.outcome in ("not supported", "not decidable")  # they were made without an effect
-        baseline = rulings["The ensemble is about seven points (seen) and five (unseen) above the task's baseline."]
+        baseline = rulings[
+            "The ensemble is about seven points (seen) and five (unseen) above the task's baseline."
+        ]
         assert baseline.outcome == "not decidable"
         assert "nothing on test seen and test unseen" in baseline.sentence
 
-    def test_without_test_labels_dev2s_held_out_languages_stand_in(self, experiment: Callable[..., Made]) -> None:
+    def test_without_test_labels_dev2s_held_out_languages_stand_in(
+        self, experiment: Callable[..., Made]
+    ) -> None:
         made = experiment(noise={"epm": 0.6, "epm+cl": 0.5}, labelled=False, rows=30)
-        ruling = next(r for r in rule(made.find().measured, comparable=True) if r.claim.text.startswith("CL on top"))
+        ruling = next(
+            r
+            for r in rule(made.find().measured, comparable=True)
+            if r.claim.text.startswith("CL on top")
+        )
         assert "points on Dev2 unseen" in ruling.sentence
 
     def test_what_stands_in_refutes_nothing(self, experiment: Callable[..., Made]) -> None:
         # CL does harm on Dev2's unseen languages; the paper's claim is about the test rows' unseen ones.
         made = experiment(noise={"epm": 0.2, "epm+cl": 2.0}, labelled=False, rows=60)
-        ruling = next(r for r in rule(made.find().measured, comparable=True) if r.claim.text.startswith("CL on top"))
-        assert ruling.estimates[0].widest.high < 0
+        ruling = next(
+            r
+            for r in rule(made.find().measured, comparable=True)
+            if r.claim.text.startswith("CL on top")
+        )
+        assert ruling.estimates[0].interval.high < 0
         assert ruling.outcome == "not decidable"
         assert "Dev2 unseen only stands in for test unseen" in ruling.sentence
 
@@ -98,15 +119,21 @@ class TestClaims:
         for claim in CLAIMS:
             for part in claim.parts:
                 ours_only = part.measures[0].place == "dev1" and "ensemble" in part.weights
-                assert ours_only or np.isfinite(printed_effect(part.weights, part.measures[0])), claim.text
+                assert ours_only or np.isfinite(printed_effect(part.weights, part.measures[0])), (
+                    claim.text
+                )
 
 
 def test_steps_are_corrected_together(table_3: Made) -> None:
     found = steps(table_3.find().measured, comparable=True)
     assert all(s.holm >= s.estimate.p for s in found if s.estimate.exists)
-    epm = next(s for s in found if (s.worse, s.better, s.measure) == ("mse", "epm", Measure(TEST)))
+    epm = next(
+        s for s in found if (s.worse, s.better, s.measure) == ("mse", "epm", EvalSubset(TEST))
+    )
     assert epm.estimate.exists
-    assert epm.judgement.verdict == "not comparable"  # the paper prints no overall score for these rows
+    assert (
+        epm.judgement.verdict == "not comparable"
+    )  # the paper prints no overall score for these rows
     baseline = next(s for s in found if s.worse == "baseline")
     assert baseline.judgement.verdict == "missing"
 

@@ -9,11 +9,20 @@ from ablation.runs.comparison import as_markdown, as_text, compare
 from ablation.training.records import RunRecord
 
 
-def record(variant: str, split: str, seed: int, dev: float | None, test: dict[str, float] | None = None) -> RunRecord:
+def record(
+    variant: str, split: str, seed: int, dev: float | None, test: dict[str, float] | None = None
+) -> RunRecord:
     return RunRecord(
-        variant=variant, split=split, seed=seed, identity="x", best_epoch=1, collapsed=dev is None, unseen_in_training=(),
-        dev={} if dev is None else {"pearson": dev}, test=test,
-    )  # fmt: skip
+        variant=variant,
+        split=split,
+        seed=seed,
+        identity="x",
+        best_epoch=1,
+        collapsed=dev is None,
+        unseen_in_training=(),
+        dev={} if dev is None else {"pearson": dev},
+        test=test,
+    )
 
 
 def cell(table: pd.DataFrame, variant: str, column: str) -> pd.Series:
@@ -34,9 +43,14 @@ def test_one_seed_has_no_standard_deviation() -> None:
 
 
 def test_test_columns_come_from_dev1s_models_or_from_the_split_that_is_asked_for() -> None:
-    records = [record("mse", "dev2", 0, 0.5, {"pearson": 0.1}), record("mse", "dev1", 0, 0.5, {"pearson": 0.2})]
+    records = [
+        record("mse", "dev2", 0, 0.5, {"pearson": 0.1}),
+        record("mse", "dev1", 0, 0.5, {"pearson": 0.2}),
+    ]
     assert cell(compare(records), "mse", "test overall")["mean"] == pytest.approx(20)
-    assert cell(compare(records, test_from="dev2"), "mse", "test overall")["mean"] == pytest.approx(10)
+    assert cell(compare(records, test_from="dev2"), "mse", "test overall")["mean"] == pytest.approx(
+        10
+    )
     assert cell(compare(records[:1]), "mse", "test overall")["mean"] == pytest.approx(10)
 
 
@@ -50,10 +64,22 @@ def test_missing_stays_missing() -> None:
 
 
 def test_rows_stand_in_the_papers_order_and_columns_in_the_order_of_the_splits() -> None:
-    table = compare([record("ensemble", "dev1", 0, 0.7), record("epm", "dev1", 0, 0.6), record("mse", "dev2:fr+it", 0, 0.5)])
+    table = compare(
+        [
+            record("ensemble", "dev1", 0, 0.7),
+            record("epm", "dev1", 0, 0.6),
+            record("mse", "dev2:fr+it", 0, 0.5),
+        ]
+    )
     text = as_text(table)
     assert list(text["Method"]) == ["MSE", "+ EPM", "Ensemble"]
-    assert list(text.columns)[1:] == ["dev1", "dev2:fr+it", "test seen", "test unseen", "test overall"]
+    assert list(text.columns)[1:] == [
+        "dev1",
+        "dev2:fr+it",
+        "test seen",
+        "test unseen",
+        "test overall",
+    ]
 
 
 def test_the_papers_figure_stands_in_brackets_where_it_belongs() -> None:

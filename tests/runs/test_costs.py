@@ -7,18 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablation.config.schema import RunConfig, load_profile, resolve
+from ablation.config.schema import RunConfig, load_profile, resolve_config
 from ablation.core.errors import UsageError
 from ablation.data.splits import Split
-from ablation.runs import costs, estimate
-from ablation.runs.costs import Cost, Estimates, Lengths, cost_class, estimate_all, run_seconds
-from ablation.runs.request import Request, lay_out
+from ablation.runs import costs, step_timing
+from ablation.runs.costs import Cost, Lengths, cost_class
+from ablation.runs.estimate import Estimates, estimate_all, run_seconds
+from ablation.runs.request import RunRequest, resolve_run
 
 MEASURED = Cost(train_token_s=2.0, predict_token_s=0.5, memory_bytes=2**30, keep_token_s=0.25)
 
 
 def config(variant: str = "mse", **optimisation: int) -> RunConfig:
-    return resolve(load_profile("smoke") | {f"optimisation.{name}": value for name, value in optimisation.items()}, variant)
+    return resolve_config(
+        load_profile("smoke")
+        | {f"optimisation.{name}": value for name, value in optimisation.items()},
+        variant,
+    )
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunConfig]
         asked.append(config)
         return MEASURED
 
-    monkeypatch.setattr(estimate, "measure", measure)
+    monkeypatch.setattr(step_timing, "time_steps", measure)
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
     return asked
 
@@ -38,8 +43,14 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunConfig]
 @pytest.fixture
 def plan(small_corpus: Path, store_uri: str) -> Any:
     def made(variants: str, anew: bool = False, **more: Any) -> Estimates:
-        asked = {"data": str(small_corpus), "profile": "smoke", "splits": "dev1", "tracking_uri": store_uri, **more}
-        return estimate_all(lay_out(Request(variants=variants, **asked)), anew=anew)
+        asked = {
+            "data": str(small_corpus),
+            "profile": "smoke",
+            "splits": "dev1",
+            "tracking_uri": store_uri,
+            **more,
+        }
+        return estimate_all(resolve_run(RunRequest(variants=variants, **asked)), anew=anew)
 
     return made
 
@@ -47,25 +58,37 @@ def plan(small_corpus: Path, store_uri: str) -> Any:
 def test_seconds_follow_from_the_tokens_of_all_epochs() -> None:
     split = Split("dev1", np.array([0, 2]), np.array([1]), ())
     lengths = Lengths(np.array([10, 20, 30]), np.array([5, 5]))
-    assert run_seconds(lengths, config(epochs=3), split, MEASURED) == 3 * (2.0 * 40 + 0.5 * 20) + 0.5 * 10
-    assert run_seconds(Lengths(lengths.train, None), config(epochs=3), split, MEASURED) == 3 * (2.0 * 40 + 0.5 * 20)
+    assert (
+        run_seconds(lengths, config(epochs=3), split, MEASURED)
+        == 3 * (2.0 * 40 + 0.5 * 20) + 0.5 * 10
+    )
+    assert run_seconds(Lengths(lengths.train, None), config(epochs=3), split, MEASURED) == 3 * (
+        2.0 * 40 + 0.5 * 20
+    )
 
 
 def test_runs_that_cost_the_same_are_measured_once(plan: Any, measured: list[RunConfig]) -> None:
     found = plan("mse,epm,epm+ft")
-    assert [cost_class(c) for c in measured] == [cost_class(config("mse")), cost_class(config("epm+ft"))]
+    assert [cost_class(c) for c in measured] == [
+        cost_class(config("mse")),
+        cost_class(config("epm+ft")),
+    ]
     assert len(found.seconds) == 3
     assert found.memory_bytes == 2**30
 
 
-def test_the_first_of_the_runs_with_frozen_layers_bears_computing_their_outputs(plan: Any, measured: list[RunConfig]) -> None:
+def test_the_first_of_the_runs_with_frozen_layers_bears_computing_their_outputs(
+    plan: Any, measured: list[RunConfig]
+) -> None:
     found = plan("mse+ft,epm+ft")
     first, second = found.seconds.values()
     assert first - second == pytest.approx(MEASURED.keep_token_s * found.costs[0].lengths.of_all)
     assert first > second
 
 
-def test_a_second_plan_measures_nothing_and_says_the_same(plan: Any, measured: list[RunConfig]) -> None:
+def test_a_second_plan_measures_nothing_and_says_the_same(
+    plan: Any, measured: list[RunConfig]
+) -> None:
     first, second = plan("mse,epm+ft"), plan("mse,epm+ft")
     assert len(measured) == 2
     assert (first.from_earlier, second.from_earlier) == (0, 2)
@@ -106,8 +129,13 @@ def test_what_costs_nothing_in_time_is_not_part_of_it(plan: Any, measured: list[
     assert sum(twice.seconds.values()) > 1.5 * sum(once.seconds.values())
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"when": "now"}', '{"when": "", "cost": {"a": 1}, "train": [], "test": null}'])
-def test_a_damaged_file_is_measured_again(plan: Any, measured: list[RunConfig], tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"when": "now"}', '{"when": "", "cost": {"a": 1}, "train": [], "test": null}'],
+)
+def test_a_damaged_file_is_measured_again(
+    plan: Any, measured: list[RunConfig], tmp_path: Path, content: str
+) -> None:
     plan("mse")
     (file,) = (tmp_path / "state" / "costs").iterdir()
     file.write_text(content)
@@ -123,7 +151,9 @@ def test_costs_that_can_not_be_kept_do_not_end_a_plan(
     assert plan("mse").from_earlier == plan("mse").from_earlier == 0
 
 
-def test_more_frozen_layers_than_there_are_stop_it_before_anything_is_measured(plan: Any, measured: list[RunConfig]) -> None:
+def test_more_frozen_layers_than_there_are_stop_it_before_anything_is_measured(
+    plan: Any, measured: list[RunConfig]
+) -> None:
     with pytest.raises(UsageError, match="layers"):
         plan("mse+ft", overrides=("model.freeze_layers=9",))
     assert not measured

@@ -8,13 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ablation.cli.main import app
-from ablation.core.locks import claim
+from ablation.core.locks import try_lock
 from ablation.core.state import state_folder
 from ablation.runs.doctor import examine
-from ablation.runs.request import Request, lay_out
-from ablation.runs.runner import run_ablation
+from ablation.runs.request import RunRequest, resolve_run
+from ablation.runs.runner import run_plan
 from ablation.tracking import names
-from ablation.tracking.processes import this_process
+from ablation.tracking.process_id import this_process
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training.checkpoints import save
 from tests.runs.test_runner import quiet
@@ -37,9 +37,15 @@ def test_a_run_whose_process_is_gone_is_ended_as_killed(store_uri: str) -> None:
     child.wait()
     host, _, start = this_process().rsplit(":", 2)
     experiment = experiment_id(store, "mine")
-    orphan = store.client.create_run(experiment, tags={names.PROCESS: f"{host}:{child.pid}:{start}"}, run_name="orphan")
-    alive = store.client.create_run(experiment, tags={names.PROCESS: this_process()}, run_name="alive")
-    assert list(examine(store)) == ["run 'orphan' of experiment 'mine': its process is gone; ended as KILLED"]
+    orphan = store.client.create_run(
+        experiment, tags={names.PROCESS: f"{host}:{child.pid}:{start}"}, run_name="orphan"
+    )
+    alive = store.client.create_run(
+        experiment, tags={names.PROCESS: this_process()}, run_name="alive"
+    )
+    assert list(examine(store)) == [
+        "run 'orphan' of experiment 'mine': its process is gone; ended as KILLED"
+    ]
     assert store.client.get_run(orphan.info.run_id).info.status == "KILLED"
     assert store.client.get_run(alive.info.run_id).info.status == "RUNNING"
 
@@ -52,9 +58,13 @@ def test_damaged_checkpoints_go_and_whole_ones_stay(store_uri: str) -> None:
     (folder / "epoch-000003.part").write_bytes(b"")
     told = list(examine(store))
     assert [line.split("slot/")[1] for line in told] == [
-        f"epoch-00000{name}: damaged or half written; removed" for name in ("2.json", "2.safetensors", "3.part")
+        f"epoch-00000{name}: damaged or half written; removed"
+        for name in ("2.json", "2.safetensors", "3.part")
     ]
-    assert sorted(f.name for f in folder.iterdir()) == ["epoch-000001.json", "epoch-000001.safetensors"]
+    assert sorted(f.name for f in folder.iterdir()) == [
+        "epoch-000001.json",
+        "epoch-000001.safetensors",
+    ]
     assert list(examine(store)) == []
 
 
@@ -62,18 +72,26 @@ def test_what_a_living_process_writes_is_left_alone(store_uri: str) -> None:
     folder = state_folder() / "checkpoints" / "slot"
     folder.mkdir(parents=True)
     (folder / "epoch-000003.part").write_bytes(b"")
-    with claim("slot") as mine:
+    with try_lock("slot") as mine:
         assert mine
         assert list(examine(open_store(store_uri))) == []
     assert (folder / "epoch-000003.part").exists()
 
 
 def test_a_finished_run_that_lost_artifacts_is_named(small_corpus: Path, store_uri: str) -> None:
-    asked = Request(data=str(small_corpus), profile="smoke", variants="mse", splits="dev1", tracking_uri=store_uri)
-    (outcome,) = run_ablation(lay_out(asked), quiet())
+    asked = RunRequest(
+        data=str(small_corpus),
+        profile="smoke",
+        variants="mse",
+        splits="dev1",
+        tracking_uri=store_uri,
+    )
+    (outcome,) = run_plan(resolve_run(asked), quiet())
     store = open_store(store_uri)
     assert list(examine(store)) == []
     where = store.client.get_run(str(outcome.run_id)).info.artifact_uri
     (Path(str(where).removeprefix("file://")) / names.DEV_PREDICTIONS).unlink()
     (line,) = examine(store)
-    assert line.startswith(f"run {outcome.run_id} (mse dev1 seed 0): finished, but its artifacts are not whole")
+    assert line.startswith(
+        f"run {outcome.run_id} (mse dev1 seed 0): finished, but its artifacts are not whole"
+    )

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from safetensors.torch import load_file
 
 from ablation.cli.main import main
-from ablation.core.locks import claim
+from ablation.core.locks import try_lock
 from ablation.core.state import run_slot, state_folder
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame
@@ -26,17 +26,36 @@ from tests.commands import Command, completed
 from tests.conftest import some_rows, write_corpus
 
 
-def command(corpus: Path, uri: str, out: Path, *more: str, variants: str = "mse,epm+cl", epochs: int = 6) -> list[str]:
+def command(
+    corpus: Path, uri: str, out: Path, *more: str, variants: str = "mse,epm+cl", epochs: int = 6
+) -> list[str]:
     return [
-        "run", "--data", str(corpus), "--profile", "smoke", "--variants", variants,
-        "--splits", "dev1", "--set", f"optimisation.epochs={epochs}", "--tracking-uri", uri, "--report", "false",
-        "--export", str(out), *more,
-    ]  # fmt: skip
+        "run",
+        "--data",
+        str(corpus),
+        "--profile",
+        "smoke",
+        "--variants",
+        variants,
+        "--splits",
+        "dev1",
+        "--set",
+        f"optimisation.epochs={epochs}",
+        "--tracking-uri",
+        uri,
+        "--report",
+        "false",
+        "--export",
+        str(out),
+        *more,
+    ]
 
 
 def runs_of(store: Store, kind: str = names.RUN) -> list[Run]:
     experiments = [e.experiment_id for e in store.client.search_experiments()]
-    return list(store.client.search_runs(experiments, f"tags.`{names.KIND}` = '{kind}'", max_results=1000))
+    return list(
+        store.client.search_runs(experiments, f"tags.`{names.KIND}` = '{kind}'", max_results=1000)
+    )
 
 
 def finished(store: Store) -> dict[str, Run]:
@@ -59,7 +78,9 @@ def assert_same(store: Store, other: Store, out: Path, other_out: Path) -> None:
         curves = read_frame(store, run.info.run_id, names.CURVES)
         for name, points in curves.groupby("name"):
             history = store.client.get_metric_history(run.info.run_id, str(name))
-            assert [(p.step, p.value) for p in history] == list(zip(points["step"], points["value"], strict=True))
+            assert [(p.step, p.value) for p in history] == list(
+                zip(points["step"], points["value"], strict=True)
+            )
         folder = f"{variant}-dev1-seed0"
         a, b = (load_file(o / folder / "model.safetensors") for o in (out, other_out))
         assert a.keys() == b.keys()
@@ -69,11 +90,17 @@ def assert_same(store: Store, other: Store, out: Path, other_out: Path) -> None:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = ("en", "es", "fr", "zh")
-    return write_corpus(tmp_path_factory.mktemp("corpus"), some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))
+    return write_corpus(
+        tmp_path_factory.mktemp("corpus"),
+        some_rows(20, seen),
+        some_rows(6, (*seen, "ko"), start=100),
+    )
 
 
 @pytest.fixture(scope="module")
-def undisturbed(corpus: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+def undisturbed(
+    corpus: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, Path]:
     """What `command` leaves when nothing happens to it: its store and its models."""
     folder = tmp_path_factory.mktemp("undisturbed")
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
@@ -85,7 +112,11 @@ def undisturbed(corpus: Path, empty_store: Path, tmp_path_factory: pytest.TempPa
 
 
 def test_the_same_command_twice_gives_the_same_numbers(
-    corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    corpus: Path,
+    store_uri: str,
+    tmp_path: Path,
+    undisturbed: tuple[Store, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To the bit, in two processes that share nothing: neither store nor state, nor the order of sets."""
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
@@ -97,9 +128,15 @@ def test_the_same_command_twice_gives_the_same_numbers(
 
 
 def test_after_sigkill_the_same_command_goes_on_to_the_same_bit(
-    corpus: Path, store_uri: str, tmp_path: Path, undisturbed: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    corpus: Path,
+    store_uri: str,
+    tmp_path: Path,
+    undisturbed: tuple[Store, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))  # other tests' killed runs leave theirs
+    monkeypatch.setenv(
+        "ABLATION_STATE", str(tmp_path / "state")
+    )  # other tests' killed runs leave theirs
     arguments = command(corpus, store_uri, tmp_path / "out")
     process = Command(arguments, tmp_path)
     process.read_until("epm+cl dev1 seed 0: epoch 4/6")
@@ -111,18 +148,27 @@ def test_after_sigkill_the_same_command_goes_on_to_the_same_bit(
     assert "epm+cl dev1 seed 0: goes on after epoch" in output
     store = open_store(store_uri)
     assert Counter(run.info.status for run in runs_of(store)) == {"FINISHED": 2, "KILLED": 1}
-    assert Counter(run.info.status for run in runs_of(store, names.SUITE)) == {"FINISHED": 1, "KILLED": 1}
+    assert Counter(run.info.status for run in runs_of(store, names.SUITE)) == {
+        "FINISHED": 1,
+        "KILLED": 1,
+    }
     assert int(finished(store)["epm+cl"].data.tags[names.RESUMED]) >= 3
     assert_same(store, undisturbed[0], tmp_path / "out", undisturbed[1])
-    assert not list((state_folder() / "checkpoints").glob("*/*")), "what has finished needs no checkpoint"
+    assert not list((state_folder() / "checkpoints").glob("*/*")), (
+        "what has finished needs no checkpoint"
+    )
 
 
-def test_two_processes_train_every_run_once(small_corpus: Path, store_uri: str, tmp_path: Path) -> None:
+def test_two_processes_train_every_run_once(
+    small_corpus: Path, store_uri: str, tmp_path: Path
+) -> None:
     each_once(small_corpus, store_uri, tmp_path, 2)
 
 
 @pytest.mark.soak
-def test_eight_processes_train_every_run_once(small_corpus: Path, store_uri: str, tmp_path: Path) -> None:
+def test_eight_processes_train_every_run_once(
+    small_corpus: Path, store_uri: str, tmp_path: Path
+) -> None:
     each_once(small_corpus, store_uri, tmp_path, 8)
 
 
@@ -142,15 +188,17 @@ def each_once(corpus: Path, uri: str, folder: Path, count: int) -> None:
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     slot = run_slot("store", "0", tmp_path.name)
-    script = f"from ablation.core.locks import claim\nwith claim({slot!r}) as mine:\n    print(mine, flush=True)\n    input()"
-    holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    script = f"from ablation.core.locks import try_lock\nwith try_lock({slot!r}) as mine:\n    print(mine, flush=True)\n    input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout
     assert holder.stdout.readline() == "True\n"
-    with claim(slot) as mine:
+    with try_lock(slot) as mine:
         assert not mine
     holder.kill()
     holder.communicate()
-    with claim(slot) as mine:
+    with try_lock(slot) as mine:
         assert mine
 
 
@@ -160,20 +208,51 @@ def test_sigterm_to_mlflow_run_leaves_no_training_behind(
     project = Path(__file__).resolve().parents[2]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "run", str(project), "-e", "ablation", "--env-manager", "local", "-P",
-         f"data={small_corpus}", "-P", "profile=smoke", "-P", "variants=mse", "-P", "seeds=0-200", "-P", "report=false"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "run",
+            str(project),
+            "-e",
+            "ablation",
+            "--env-manager",
+            "local",
+            "-P",
+            f"data={small_corpus}",
+            "-P",
+            "profile=smoke",
+            "-P",
+            "variants=mse",
+            "-P",
+            "seeds=0-200",
+            "-P",
+            "report=false",
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+    )
     assert process.stdout
     assert any("mse dev1 seed 0: finished" in line for line in process.stdout)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.terminate()
     process.communicate(timeout=60)  # until nobody has the pipe any longer
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not [
+        child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]
     store = open_store(store_uri)
-    assert "RUNNING" not in {run.info.status for run in (*runs_of(store), *runs_of(store, names.SUITE))}
+    assert "RUNNING" not in {
+        run.info.status for run in (*runs_of(store), *runs_of(store, names.SUITE))
+    }
 
 
 @pytest.mark.soak
@@ -193,11 +272,16 @@ def test_twenty_kills_at_random_moments_end_in_the_same_table(
     for _ in range(19):
         process = Command(arguments, tmp_path)
         time.sleep(chance.uniform(0.2 * ready, 1.4 * ready))
-        process.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        process.send_signal(
+            chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        )
         ends.append(process.wait())
     assert ends.count(0) < 10, "most of them came too late to kill anything"
     code, _, errors = completed(arguments, tmp_path)
     assert code == 0, errors
     store = open_store(store_uri)
-    assert not {run.info.status for run in (*runs_of(store), *runs_of(store, names.SUITE))} & {"RUNNING", "FAILED"}
+    assert not {run.info.status for run in (*runs_of(store), *runs_of(store, names.SUITE))} & {
+        "RUNNING",
+        "FAILED",
+    }
     assert_same(store, undisturbed[0], tmp_path / "out", undisturbed[1])

@@ -12,19 +12,26 @@ from rich.console import Console
 from ablation.core.errors import UsageError
 from ablation.runs.progress import Progress
 from ablation.runs.reproducer import BATCH, repeat
-from ablation.runs.request import Request, lay_out
-from ablation.runs.runner import run_ablation
+from ablation.runs.request import RunRequest, resolve_run
+from ablation.runs.runner import run_plan
 from ablation.tracking.store import open_store
 
 WILD = "optimisation.epochs=1,optimisation.warmup=0,optimisation.batch_size=8"
 
 
-def broken_run(corpus: Path, uri: str, variant: str, overrides: str) -> tuple[MlflowClient, str, str]:
+def broken_run(
+    corpus: Path, uri: str, variant: str, overrides: str
+) -> tuple[MlflowClient, str, str]:
     """An ablation of one run whose numbers go bad: the store, the run's id, and its reason."""
-    request = Request(
-        data=str(corpus), profile="smoke", variants=variant, splits="dev1", overrides=(WILD, overrides), tracking_uri=uri
+    request = RunRequest(
+        data=str(corpus),
+        profile="smoke",
+        variants=variant,
+        splits="dev1",
+        overrides=(WILD, overrides),
+        tracking_uri=uri,
     )
-    (outcome,) = run_ablation(lay_out(request), Progress(Console(quiet=True)))
+    (outcome,) = run_plan(resolve_run(request), Progress(Console(quiet=True)))
     assert outcome.state == "failed"
     assert outcome.run_id
     return open_store(uri).client, outcome.run_id, outcome.reason
@@ -34,7 +41,10 @@ def broken_run(corpus: Path, uri: str, variant: str, overrides: str) -> tuple[Ml
     ("variant", "overrides"),
     [
         ("mse", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,model.dropout=0.3"),
-        ("epm+cl+ft", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,model.freeze_layers=2"),
+        (
+            "epm+cl+ft",
+            "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,model.freeze_layers=2",
+        ),
     ],
 )
 @pytest.mark.usefixtures("threads")
@@ -45,8 +55,12 @@ def test_the_step_is_kept_and_gives_the_same_loss_again(
     assert "is not a finite number at step" in reason
     folder = Path(client.download_artifacts(run_id, "reproducer", str(tmp_path)))
     kept = json.loads((folder / BATCH).read_text())
-    assert f"at step {kept['step']} (training rows {', '.join(map(str, kept['rows'][:8]))}" in reason
-    assert len(kept["rows"]) == len(kept["ids"]) == len(kept["labels"]) == len(kept["languages"]) == 8
+    assert (
+        f"at step {kept['step']} (training rows {', '.join(map(str, kept['rows'][:8]))}" in reason
+    )
+    assert (
+        len(kept["rows"]) == len(kept["ids"]) == len(kept["labels"]) == len(kept["languages"]) == 8
+    )
     assert kept["config"]["loss"]["tau"] == 0.2
     then = {name: float(value) for name, value in kept["values"].items()}
     again = repeat(folder)
@@ -55,10 +69,16 @@ def test_the_step_is_kept_and_gives_the_same_loss_again(
     np.testing.assert_array_equal(list(again.values()), list(then.values()))
 
 
-def test_the_reproducer_is_counted_among_the_runs_artifacts(small_corpus: Path, store_uri: str) -> None:
+def test_the_reproducer_is_counted_among_the_runs_artifacts(
+    small_corpus: Path, store_uri: str
+) -> None:
     client, run_id, _ = broken_run(small_corpus, store_uri, "mse", "optimisation.lr_encoder=1e30")
     manifest = json.loads(client.get_run(run_id).data.tags["ablation.artifacts"])
-    assert {"reproducer/batch.json", "reproducer/weights.safetensors", "reproducer/state.safetensors"} < manifest.keys()
+    assert {
+        "reproducer/batch.json",
+        "reproducer/weights.safetensors",
+        "reproducer/state.safetensors",
+    } < manifest.keys()
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])

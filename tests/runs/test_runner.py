@@ -17,9 +17,9 @@ from ablation.config.schema import FIELDS
 from ablation.core.errors import RunError, UsageError
 from ablation.runs.plan import PlannedRun
 from ablation.runs.progress import Progress
-from ablation.runs.request import Request, lay_out, prepare_all
-from ablation.runs.results import Outcome
-from ablation.runs.runner import run_ablation
+from ablation.runs.request import RunRequest, prepare_all, resolve_run
+from ablation.runs.results import RunOutcome
+from ablation.runs.runner import run_plan
 from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
 from ablation.tracking.store import Store, open_store
@@ -35,8 +35,8 @@ def quiet() -> Progress:
 
 
 @pytest.fixture
-def request_(small_corpus: Path, store_uri: str) -> Request:
-    return Request(
+def request_(small_corpus: Path, store_uri: str) -> RunRequest:
+    return RunRequest(
         data=str(small_corpus),
         profile="smoke",
         variants="mse,epm+ft,ensemble",
@@ -46,8 +46,8 @@ def request_(small_corpus: Path, store_uri: str) -> Request:
     )
 
 
-def carry_out(request: Request) -> list[Outcome]:
-    return run_ablation(lay_out(request), quiet())
+def carry_out(request: RunRequest) -> list[RunOutcome]:
+    return run_plan(resolve_run(request), quiet())
 
 
 def runs_of(store: Store, kind: str) -> list[Run]:
@@ -60,12 +60,16 @@ def states(plan: list[PlannedRun]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[Store, list[Outcome]]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> tuple[Store, list[RunOutcome]]:
     folder = tmp_path_factory.mktemp("ablation")
     seen = ("en", "es", "fr", "zh")
-    corpus = write_corpus(folder / "corpus", some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))
+    corpus = write_corpus(
+        folder / "corpus", some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100)
+    )
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
-    request = Request(data=str(corpus), profile="smoke", seeds="0,1", tracking_uri=uri)
+    request = RunRequest(data=str(corpus), profile="smoke", seeds="0,1", tracking_uri=uri)
     outcomes = carry_out(request)
     return open_store(uri), outcomes
 
@@ -73,37 +77,69 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tup
 class TestTracking:
     """What a person finds in MLflow after one command."""
 
-    def test_table_3_on_two_splits_with_two_seeds_is_24_runs(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_table_3_on_two_splits_with_two_seeds_is_24_runs(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, outcomes = finished
         assert [outcome.state for outcome in outcomes] == ["finished"] * 24
         assert len({(o.key.variant, o.key.split, o.key.seed) for o in outcomes}) == 24
         assert [run.info.status for run in runs_of(store, names.RUN)] == ["FINISHED"] * 24
 
-    def test_every_run_is_nested_below_the_one_suite(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_every_run_is_nested_below_the_one_suite(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, _ = finished
         (suite,) = runs_of(store, names.SUITE)
         assert suite.info.status == "FINISHED"
-        assert {run.data.tags["mlflow.parentRunId"] for run in runs_of(store, names.RUN)} == {suite.info.run_id}
+        assert {run.data.tags["mlflow.parentRunId"] for run in runs_of(store, names.RUN)} == {
+            suite.info.run_id
+        }
 
-    def test_a_trained_run_has_its_settings_curves_finals_and_artifacts(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_a_trained_run_has_its_settings_curves_finals_and_artifacts(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, outcomes = finished
         outcome = next(o for o in outcomes if o.key.variant == "epm+cl")
         assert outcome.run_id
         run = store.client.get_run(outcome.run_id)
         assert set(FIELDS) <= set(run.data.params)
         assert run.data.params["loss.contrastive"] == "as_printed"
-        for tag in (names.IDENTITY, names.COMMIT, names.ENCODER, names.SYNTHETIC, names.PROCESS, names.TEST_READ):
+        for tag in (
+            names.IDENTITY,
+            names.COMMIT,
+            names.ENCODER,
+            names.SYNTHETIC,
+            names.PROCESS,
+            names.TEST_READ,
+        ):
             assert run.data.tags[tag]
-        for metric in ("train/loss_contrastive", "train/pearson", "train/grad_norm", "lr/head", "dev/pearson", "dev/pearson_zh",
-                       "best/epoch", "best/dev_pearson", "test/pearson_unseen", "test/pearson_ko", "cost/seconds"):  # fmt: skip
+        for metric in (
+            "train/loss_contrastive",
+            "train/pearson",
+            "train/grad_norm",
+            "lr/head",
+            "dev/pearson",
+            "dev/pearson_zh",
+            "best/epoch",
+            "best/dev_pearson",
+            "test/pearson_unseen",
+            "test/pearson_ko",
+            "cost/seconds",
+        ):
             assert metric in run.data.metrics, metric
         assert len(store.client.get_metric_history(outcome.run_id, "dev/pearson")) == 2
         assert set(json.loads(run.data.tags[names.MANIFEST])) >= {
-            names.CONFIG_FILE, names.RECORD_FILE, names.DEV_PREDICTIONS, names.TEST_PREDICTIONS,
-            names.CURVES, names.DISTANCES,
-        }  # fmt: skip
+            names.CONFIG_FILE,
+            names.RECORD_FILE,
+            names.DEV_PREDICTIONS,
+            names.TEST_PREDICTIONS,
+            names.CURVES,
+            names.DISTANCES,
+        }
 
-    def test_the_curves_are_kept_in_one_file_with_the_points_that_mlflow_has(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_the_curves_are_kept_in_one_file_with_the_points_that_mlflow_has(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, outcomes = finished
         run_id = next(o.run_id for o in outcomes if o.key.variant == "epm+cl")
         assert run_id
@@ -115,7 +151,9 @@ class TestTracking:
                 zip(kept["step"], kept["value"], strict=True)
             )
 
-    def test_each_run_says_in_which_environment_it_was_made(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_each_run_says_in_which_environment_it_was_made(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, outcomes = finished
         for outcome in outcomes:
             assert outcome.run_id
@@ -123,9 +161,13 @@ class TestTracking:
             assert environment["packages"]["torch"]
             assert environment["torch_threads"] == torch.get_num_threads()
             assert environment["thread_pools"]
-            assert names.ENVIRONMENT_FILE in json.loads(store.client.get_run(outcome.run_id).data.tags[names.MANIFEST])
+            assert names.ENVIRONMENT_FILE in json.loads(
+                store.client.get_run(outcome.run_id).data.tags[names.MANIFEST]
+            )
 
-    def test_every_figure_can_be_computed_again_from_the_predictions(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_every_figure_can_be_computed_again_from_the_predictions(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, outcomes = finished
         for outcome in outcomes:
             assert outcome.record is not None
@@ -139,32 +181,48 @@ class TestTracking:
             )
 
     def test_the_ensemble_names_its_members_and_is_no_worse_on_development_rows(
-        self, finished: tuple[Store, list[Outcome]]
+        self, finished: tuple[Store, list[RunOutcome]]
     ) -> None:
         store, outcomes = finished
         for ensemble in (o for o in outcomes if o.key.variant == "ensemble"):
             assert ensemble.record is not None
             assert ensemble.record.members
-            ids = json.loads(store.client.get_run(str(ensemble.run_id)).data.tags[names.MEMBER_RUNS])
+            ids = json.loads(
+                store.client.get_run(str(ensemble.run_id)).data.tags[names.MEMBER_RUNS]
+            )
             assert {o.key.variant: o.run_id for o in outcomes if o.run_id in ids.values()} == ids
             assert set(ids) == set(ensemble.record.members)
             members = [
-                o for o in outcomes if o.key.split == ensemble.key.split and o.key.seed == ensemble.key.seed and o != ensemble
+                o
+                for o in outcomes
+                if o.key.split == ensemble.key.split
+                and o.key.seed == ensemble.key.seed
+                and o != ensemble
             ]
             best = max(o.record.dev.get("pearson", -1.0) for o in members if o.record)
             assert ensemble.record.dev["pearson"] >= best - 1e-9
 
-    def test_dev2_tells_its_seen_and_unseen_rows_apart(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_dev2_tells_its_seen_and_unseen_rows_apart(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         _, outcomes = finished
         record = next(o.record for o in outcomes if o.key.split == "dev2" and o.record)
         assert len(record.unseen_in_training) == 2
         assert {"pearson_seen", "pearson_unseen"} <= set(record.dev)
 
-    def test_the_suite_has_the_table_the_corpus_and_the_environment(self, finished: tuple[Store, list[Outcome]]) -> None:
+    def test_the_suite_has_the_table_the_corpus_and_the_environment(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
         store, _ = finished
         (suite,) = runs_of(store, names.SUITE)
         manifest = json.loads(suite.data.tags[names.MANIFEST])
-        assert {"comparison.md", "comparison.csv", names.TRAIN_CORPUS, names.TEST_CORPUS, names.ENVIRONMENT_FILE} <= set(manifest)
+        assert {
+            "comparison.md",
+            "comparison.csv",
+            names.TRAIN_CORPUS,
+            names.TEST_CORPUS,
+            names.ENVIRONMENT_FILE,
+        } <= set(manifest)
         assert "dev1/epm-cl" in suite.data.metrics
         assert "torch" in read_json(store, suite.info.run_id, names.ENVIRONMENT_FILE)["packages"]
         texts = read_frame(store, suite.info.run_id, names.TRAIN_CORPUS)
@@ -172,14 +230,14 @@ class TestTracking:
 
 
 class TestReuse:
-    def test_finished_runs_are_reused_and_said_so(self, request_: Request) -> None:
+    def test_finished_runs_are_reused_and_said_so(self, request_: RunRequest) -> None:
         first = carry_out(request_)
         again = carry_out(request_)
         assert [o.state for o in again] == ["reused"] * 3
         assert [o.run_id for o in again] == [o.run_id for o in first]
         assert [o.record for o in again] == [o.record for o in first]
 
-    def test_fresh_trains_them_again_with_the_same_figures(self, request_: Request) -> None:
+    def test_fresh_trains_them_again_with_the_same_figures(self, request_: RunRequest) -> None:
         first = carry_out(request_)
         again = carry_out(replace(request_, fresh=True))
         assert [o.state for o in again] == ["finished"] * 3
@@ -190,37 +248,44 @@ class TestReuse:
             assert old.record.dev == new.record.dev
             assert old.record.test == new.record.test
 
-    def test_a_further_seed_trains_only_that(self, request_: Request) -> None:
+    def test_a_further_seed_trains_only_that(self, request_: RunRequest) -> None:
         carry_out(request_)
         outcomes = carry_out(replace(request_, seeds="0,1"))
         assert {o.key.seed: o.state for o in outcomes} == {0: "reused", 1: "finished"}
 
-    def test_a_changed_setting_makes_runs_stale_and_says_which(self, request_: Request) -> None:
+    def test_a_changed_setting_makes_runs_stale_and_says_which(self, request_: RunRequest) -> None:
         carry_out(request_)
-        plan = lay_out(replace(request_, overrides=(*QUICK, "loss.tau=0.5"))).runs
+        plan = resolve_run(replace(request_, overrides=(*QUICK, "loss.tau=0.5"))).runs
         assert set(states(plan).values()) == {"stale"}
         assert plan[0].reason == "changed since: loss.tau 0.2 -> 0.5"
 
-    def test_a_changed_byte_of_the_data_makes_runs_stale(self, request_: Request) -> None:
+    def test_a_changed_byte_of_the_data_makes_runs_stale(self, request_: RunRequest) -> None:
         carry_out(request_)
         train = Path(request_.data) / "train.csv"
-        train.write_text(train.read_text("utf-8").replace("en post number 3 ", "en post number three ", 1), "utf-8")
-        plan = lay_out(request_).runs
+        train.write_text(
+            train.read_text("utf-8").replace("en post number 3 ", "en post number three ", 1),
+            "utf-8",
+        )
+        plan = resolve_run(request_).runs
         assert plan[0].state == "stale"
         assert plan[0].reason == "changed since: the data"
 
-    def test_changed_code_makes_runs_stale(self, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_changed_code_makes_runs_stale(
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         carry_out(request_)
         monkeypatch.setattr("ablation.runs.plan.code_digest", lambda: "other")
-        assert lay_out(request_).runs[0].reason == "changed since: the code"
+        assert resolve_run(request_).runs[0].reason == "changed since: the code"
 
-    def test_a_run_whose_artifacts_are_gone_is_not_reused(self, request_: Request) -> None:
+    def test_a_run_whose_artifacts_are_gone_is_not_reused(self, request_: RunRequest) -> None:
         outcome = carry_out(request_)[0]
         assert outcome.run_id
         store = open_store(request_.tracking_uri)
-        folder = Path(store.client.get_run(outcome.run_id).info.artifact_uri.removeprefix("file://"))
+        folder = Path(
+            store.client.get_run(outcome.run_id).info.artifact_uri.removeprefix("file://")
+        )
         (folder / names.TEST_PREDICTIONS).unlink()
-        plan = lay_out(request_).runs
+        plan = resolve_run(request_).runs
         assert plan[0].state == "failed"
         assert "not whole" in plan[0].reason
         assert [o.state for o in carry_out(request_)] == ["finished", "reused", "reused"]
@@ -229,26 +294,35 @@ class TestReuse:
 class TestFailure:
     @pytest.fixture
     def broken_epm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = train_run.run_experiment
+        real = train_run.train_run
 
         def fails_for_epm(prepared: Any, config: Any, key: Any, *rest: Any) -> Any:
             if key.variant == "epm+ft":
                 raise RunError("train/loss is not a finite number at step 3 (training rows 1, 2)")
             return real(prepared, config, key, *rest)
 
-        monkeypatch.setattr(train_run, "run_experiment", fails_for_epm)
+        monkeypatch.setattr(train_run, "train_run", fails_for_epm)
 
     @pytest.mark.parametrize(
         ("moment", "kinds"),
         [
-            ("ablation.runs.runner.TrackedRun.params", [names.SUITE]),  # as the suite's run was made
+            (
+                "ablation.runs.runner.TrackedRun.log_params",
+                [names.SUITE],
+            ),  # as the suite's run was made
             ("ablation.tracking.provenance.environment", [names.SUITE]),
-            ("ablation.runs.runner.carry_through", [names.SUITE, names.RUN]),  # as the first run was made
-            ("ablation.tracking.runs.PointWriter.close", [names.SUITE, names.RUN]),  # as it was ended
+            (
+                "ablation.runs.runner.run_and_record",
+                [names.SUITE, names.RUN],
+            ),  # as the first run was made
+            (
+                "ablation.tracking.runs.PointWriter.close",
+                [names.SUITE, names.RUN],
+            ),  # as it was ended
         ],
     )
     def test_an_interrupt_at_any_moment_ends_what_runs_as_killed(
-        self, moment: str, kinds: list[str], request_: Request, monkeypatch: pytest.MonkeyPatch
+        self, moment: str, kinds: list[str], request_: RunRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt("signal 15")
@@ -261,7 +335,7 @@ class TestFailure:
             assert (run.info.status, run.data.tags[names.REASON]) == ("KILLED", "interrupted")
 
     @pytest.mark.usefixtures("broken_epm")
-    def test_one_runs_failure_is_its_own_and_is_recorded(self, request_: Request) -> None:
+    def test_one_runs_failure_is_its_own_and_is_recorded(self, request_: RunRequest) -> None:
         outcomes = carry_out(request_)
         assert [o.state for o in outcomes] == ["finished", "failed", "finished"]
         assert "step 3" in outcomes[1].reason
@@ -270,24 +344,28 @@ class TestFailure:
         failed = store.client.get_run(outcomes[1].run_id)
         assert failed.info.status == "FAILED"
         assert "step 3" in failed.data.tags[names.REASON]
-        assert names.TRACEBACK_FILE in [f.path for f in store.client.list_artifacts(outcomes[1].run_id)]
+        assert names.TRACEBACK_FILE in [
+            f.path for f in store.client.list_artifacts(outcomes[1].run_id)
+        ]
         (suite,) = runs_of(store, names.SUITE)
         assert suite.info.status == "FAILED"
         assert outcomes[2].record
         assert set(outcomes[2].record.members or {}) == {"mse"}
 
-    def test_what_failed_is_trained_the_next_time_and_the_plan_says_so(self, request_: Request) -> None:
+    def test_what_failed_is_trained_the_next_time_and_the_plan_says_so(
+        self, request_: RunRequest
+    ) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            real = train_run.run_experiment
+            real = train_run.train_run
 
             def fail(prepared: Any, config: Any, key: Any, *rest: Any) -> Any:
                 if key.variant == "mse":
                     raise MemoryError
                 return real(prepared, config, key, *rest)
 
-            patch.setattr(train_run, "run_experiment", fail)
+            patch.setattr(train_run, "train_run", fail)
             carry_out(request_)
-        plan = lay_out(request_).runs
+        plan = resolve_run(request_).runs
         assert states(plan)["mse dev1"] == "failed"
         assert plan[0].reason == "failed: MemoryError: no message"
         # The ensemble that was made without it is no longer the same one.
@@ -296,29 +374,36 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"overrides": ("model.freeze_layers=9",)}, r"freeze_layers = 9: the encoder has 4 layers"),
+            (
+                {"overrides": ("model.freeze_layers=9",)},
+                r"freeze_layers = 9: the encoder has 4 layers",
+            ),
             ({"overrides": ("model.layers=9",)}, r"model\.layers = 9: encoder 'tiny' has 4 layers"),
             ({"encoder": "./nowhere"}, "no such folder"),
             ({"variants": "epm+clt"}, "did you mean"),
         ],
     )
     def test_what_can_be_known_before_training_leaves_no_run_behind(
-        self, request_: Request, change: Mapping[str, Any], message: str
+        self, request_: RunRequest, change: Mapping[str, Any], message: str
     ) -> None:
         with pytest.raises(UsageError, match=message):
             carry_out(replace(request_, **change))
         store = open_store(request_.tracking_uri)
         assert runs_of(store, names.RUN) == runs_of(store, names.SUITE) == []
 
-    def test_nothing_is_prepared_for_runs_that_are_reused(self, request_: Request) -> None:
+    def test_nothing_is_prepared_for_runs_that_are_reused(self, request_: RunRequest) -> None:
         carry_out(request_)
-        assert prepare_all(lay_out(request_)).made == {}
+        assert prepare_all(resolve_run(request_)).made == {}
 
 
 class TestUnlabelledTestRows:
-    def test_they_are_predicted_and_not_scored(self, tmp_path: Path, request_: Request) -> None:
-        rows = [(text, None, language) for text, _, language in some_rows(5, ("en", "ko"), start=50)]
-        corpus = write_corpus(tmp_path / "unlabelled", some_rows(20, ("en", "es", "fr", "zh")), rows)
+    def test_they_are_predicted_and_not_scored(self, tmp_path: Path, request_: RunRequest) -> None:
+        rows = [
+            (text, None, language) for text, _, language in some_rows(5, ("en", "ko"), start=50)
+        ]
+        corpus = write_corpus(
+            tmp_path / "unlabelled", some_rows(20, ("en", "es", "fr", "zh")), rows
+        )
         outcome = carry_out(replace(request_, data=str(corpus)))[0]
         assert outcome.record
         assert outcome.record.test is None
@@ -332,7 +417,9 @@ class TestUnlabelledTestRows:
         assert not [name for name in run.data.metrics if name.startswith("test/")]
         assert "no labels" in run.data.tags[names.TEST_READ]
 
-    def test_without_a_test_file_there_are_no_test_predictions(self, tmp_path: Path, request_: Request) -> None:
+    def test_without_a_test_file_there_are_no_test_predictions(
+        self, tmp_path: Path, request_: RunRequest
+    ) -> None:
         corpus = write_corpus(tmp_path / "untested", some_rows(20, ("en", "es", "fr", "zh")))
         outcomes = carry_out(replace(request_, data=str(corpus)))
         assert [o.state for o in outcomes] == ["finished"] * 3
@@ -343,7 +430,9 @@ class TestUnlabelledTestRows:
 class TestAdoption:
     """Under `mlflow run`, which has opened a run already."""
 
-    def test_the_opened_run_becomes_the_suite(self, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_opened_run_becomes_the_suite(
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         store = open_store(request_.tracking_uri)
         opened = store.client.create_run("0")
         store.client.log_param(opened.info.run_id, "seeds", "0")
@@ -354,7 +443,7 @@ class TestAdoption:
         assert len(runs_of(store, names.RUN)) == 3
 
     def test_another_experiment_takes_the_suite_and_the_opened_run_says_where_it_is(
-        self, request_: Request, monkeypatch: pytest.MonkeyPatch
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = open_store(request_.tracking_uri)
         opened = store.client.create_run("0")
@@ -362,9 +451,17 @@ class TestAdoption:
         carry_out(replace(request_, experiment="elsewhere"))
         (suite,) = runs_of(store, names.SUITE)
         assert store.client.get_experiment(suite.info.experiment_id).name == "elsewhere"
-        assert suite.info.run_id in store.client.get_run(opened.info.run_id).data.tags["mlflow.note.content"]
+        assert (
+            suite.info.run_id
+            in store.client.get_run(opened.info.run_id).data.tags["mlflow.note.content"]
+        )
 
 
-def test_exported_models_are_written_for_every_trained_run(request_: Request, tmp_path: Path) -> None:
+def test_exported_models_are_written_for_every_trained_run(
+    request_: RunRequest, tmp_path: Path
+) -> None:
     carry_out(replace(request_, export=tmp_path / "models"))
-    assert {folder.name for folder in (tmp_path / "models").iterdir()} == {"mse-dev1-seed0", "epm+ft-dev1-seed0"}
+    assert {folder.name for folder in (tmp_path / "models").iterdir()} == {
+        "mse-dev1-seed0",
+        "epm+ft-dev1-seed0",
+    }

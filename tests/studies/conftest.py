@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.study import Request
+from studies.study import SweepRequest
 
 
 @pytest.fixture(autouse=True)
@@ -13,8 +13,16 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> Request:
-    return Request(
-        space="freeze", study="mine", trials=5, data=str(small_corpus), profile="smoke", overrides=("optimisation.epochs=2",),
-        tracking_uri=store_uri, storage=f"sqlite:///{tmp_path / 'studies.db'}", pruner="none", sampler="grid",
-    )  # fmt: skip
+def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> SweepRequest:
+    return SweepRequest(
+        space="freeze",
+        study="mine",
+        trials=5,
+        data=str(small_corpus),
+        profile="smoke",
+        overrides=("optimisation.epochs=2",),
+        tracking_uri=store_uri,
+        storage=f"sqlite:///{tmp_path / 'studies.db'}",
+        pruner="none",
+        sampler="grid",
+    )

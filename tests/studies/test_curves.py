@@ -20,14 +20,21 @@ from ablation.tracking import names
 from ablation.tracking.runs import read_frame, read_json
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training.checkpoints import save
-from studies.curves import Request, carry_out, lay_out
+from studies.curves import CurvesRequest, resolve_curves, run_curves
 from tests.training.test_checkpoints import some
 
 
 @pytest.fixture
-def request_(small_corpus: Path, store_uri: str) -> Request:
+def request_(small_corpus: Path, store_uri: str) -> CurvesRequest:
     overrides = ("optimisation.epochs=1", "optimisation.log_every=1")
-    return Request(taus="0.2", seeds="0", data=str(small_corpus), profile="smoke", overrides=overrides, tracking_uri=store_uri)
+    return CurvesRequest(
+        taus="0.2",
+        seeds="0",
+        data=str(small_corpus),
+        profile="smoke",
+        overrides=overrides,
+        tracking_uri=store_uri,
+    )
 
 
 def quiet() -> Progress:
@@ -41,58 +48,87 @@ def tracked(uri: str) -> list[Run]:
     return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
-def test_every_condition_once_and_those_without_a_temperature_not_again(request_: Request) -> None:
-    laid = lay_out(replace(request_, taus="2,0.02", seeds="0,1"))
+def test_every_condition_once_and_those_without_a_temperature_not_again(
+    request_: CurvesRequest,
+) -> None:
+    laid = resolve_curves(replace(request_, taus="2,0.02", seeds="0,1"))
     shown = [str(curve.shown) for curve in laid.curves]
     assert len(shown) == len(set(shown)) == 2 * (2 + 2 * 2 * 2)
     assert {c.planned.key.variant for c in laid.curves if c.tau is None} == {"mse", "epm"}
     assert "mse+cl(attract) tau=0.02 dev1 seed 1" in shown
-    assert all(c.planned.config is not None and c.tau in (None, c.planned.config.loss.tau) for c in laid.curves)
-    only_4 = lay_out(replace(request_, figures="4"))
+    assert all(
+        c.planned.config is not None and c.tau in (None, c.planned.config.loss.tau)
+        for c in laid.curves
+    )
+    only_4 = resolve_curves(replace(request_, figures="4"))
     assert [c.planned.key.variant for c in only_4.curves] == ["mse", "epm"]
 
 
-def test_all_conditions_of_a_seed_begin_with_the_same_weights_and_batches(request_: Request, store_uri: str) -> None:
-    carry_out(lay_out(replace(request_, seeds="0,1")), quiet())
+def test_all_conditions_of_a_seed_begin_with_the_same_weights_and_batches(
+    request_: CurvesRequest, store_uri: str
+) -> None:
+    run_curves(resolve_curves(replace(request_, seeds="0,1")), quiet())
     first: dict[str, set[float]] = {}
     for run in tracked(store_uri):
         if run.data.tags[names.KIND] == names.CURVE:
-            frame = read_frame(open_store(store_uri), run.info.run_id, names.CURVES).set_index(["step", "name"])["value"]
+            frame = read_frame(open_store(store_uri), run.info.run_id, names.CURVES).set_index(
+                ["step", "name"]
+            )["value"]
             first.setdefault(run.data.tags[names.SEED], set()).add(frame[1, "train/pearson"])
             assert frame[1, "gradient/sum"] > 0
     assert {seed: len(values) for seed, values in first.items()} == {"0": 1, "1": 1}
     assert first["0"] != first["1"]
 
 
-def test_runs_stand_below_the_study_and_never_saw_the_test_rows(request_: Request, store_uri: str) -> None:
-    outcomes = carry_out(lay_out(request_), quiet())
+def test_runs_stand_below_the_study_and_never_saw_the_test_rows(
+    request_: CurvesRequest, store_uri: str
+) -> None:
+    outcomes = run_curves(resolve_curves(request_), quiet())
     assert {outcome.state for outcome in outcomes} == {"finished"}
     study, *runs = tracked(store_uri)
     assert study.data.tags[names.KIND] == names.CURVE_STUDY
-    assert len(read_json(open_store(store_uri), study.info.run_id, names.OUTCOMES_FILE)) == len(runs) == 6
+    assert (
+        len(read_json(open_store(store_uri), study.info.run_id, names.OUTCOMES_FILE))
+        == len(runs)
+        == 6
+    )
     client = open_store(store_uri).client
     for run in runs:
         assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
         assert names.TEST_READ not in run.data.tags
-        assert [f.path for f in client.list_artifacts(run.info.run_id, "predictions")] == [names.DEV_PREDICTIONS]
-        assert read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)["torch_threads"] >= 1
+        assert [f.path for f in client.list_artifacts(run.info.run_id, "predictions")] == [
+            names.DEV_PREDICTIONS
+        ]
+        assert (
+            read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)[
+                "torch_threads"
+            ]
+            >= 1
+        )
         assert "gradient/regression" in run.data.metrics
         assert ("gradient/cosine" in run.data.metrics) == ("cl" in run.data.tags[names.VARIANT])
 
 
-def test_what_had_finished_is_reused_and_more_seeds_are_added(request_: Request) -> None:
-    carry_out(lay_out(request_), quiet())
-    again = carry_out(lay_out(replace(request_, seeds="0,1")), quiet())
+def test_what_had_finished_is_reused_and_more_seeds_are_added(request_: CurvesRequest) -> None:
+    run_curves(resolve_curves(request_), quiet())
+    again = run_curves(resolve_curves(replace(request_, seeds="0,1")), quiet())
     assert [o.state for o in again if o.key.seed == 0] == ["reused"] * 6
     assert [o.state for o in again if o.key.seed == 1] == ["finished"] * 6
-    fresh = lay_out(replace(request_, figures="4", fresh=True))
+    fresh = resolve_curves(replace(request_, figures="4", fresh=True))
     assert not any(curve.planned.is_reused for curve in fresh.curves)
 
 
-def test_a_curve_that_breaks_is_failed_and_the_others_go_on(request_: Request, store_uri: str) -> None:
-    wild = ("optimisation.lr_encoder=1e30", "optimisation.warmup=0", "optimisation.epochs=1", "optimisation.batch_size=8")
-    outcomes = carry_out(lay_out(replace(request_, figures="4", overrides=wild)), quiet())
+def test_a_curve_that_breaks_is_failed_and_the_others_go_on(
+    request_: CurvesRequest, store_uri: str
+) -> None:
+    wild = (
+        "optimisation.lr_encoder=1e30",
+        "optimisation.warmup=0",
+        "optimisation.epochs=1",
+        "optimisation.batch_size=8",
+    )
+    outcomes = run_curves(resolve_curves(replace(request_, figures="4", overrides=wild)), quiet())
     assert [outcome.state for outcome in outcomes] == ["failed", "failed"]
     study, *runs = tracked(store_uri)
     assert study.info.status == "FAILED"
@@ -101,12 +137,19 @@ def test_a_curve_that_breaks_is_failed_and_the_others_go_on(request_: Request, s
 
 
 def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
-    request_: Request, store_uri: str, monkeypatch: pytest.MonkeyPatch
+    request_: CurvesRequest, store_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = replace(request_, figures="5", signs="attract", overrides=("optimisation.epochs=4", "optimisation.log_every=1"))
+    asked = replace(
+        request_,
+        figures="5",
+        signs="attract",
+        overrides=("optimisation.epochs=4", "optimisation.log_every=1"),
+    )
     real = Progress.epoch
 
-    def broken_off(progress: Progress, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
+    def broken_off(
+        progress: Progress, key: RunKey, epoch: int, scores: Mapping[str, float]
+    ) -> None:
         real(progress, key, epoch, scores)
         if key.variant.startswith("epm") and epoch == 3:
             raise KeyboardInterrupt
@@ -114,10 +157,10 @@ def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "epoch", broken_off)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(lay_out(asked), quiet())
-    again = carry_out(lay_out(asked), quiet())
+            run_curves(resolve_curves(asked), quiet())
+    again = run_curves(resolve_curves(asked), quiet())
     assert [outcome.state for outcome in again] == ["reused", "finished"]
-    undisturbed = carry_out(lay_out(replace(asked, fresh=True)), quiet())
+    undisturbed = run_curves(resolve_curves(replace(asked, fresh=True)), quiet())
     store = open_store(store_uri)
     assert store.client.get_run(str(again[1].run_id)).data.tags[names.RESUMED] == "3"
     for one, other in zip(again, undisturbed, strict=True):
@@ -126,15 +169,17 @@ def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
         assert "gradient/cosine" in set(frames[0]["name"])
 
 
-def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finished(request_: Request, store_uri: str) -> None:
-    laid = lay_out(replace(request_, figures="4"))
+def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finished(
+    request_: CurvesRequest, store_uri: str
+) -> None:
+    laid = resolve_curves(replace(request_, figures="4"))
     first, store = laid.curves[0], open_store(store_uri)
     slot = run_slot(store.uri, experiment_id(store, "ablation"), first.planned.identity.digest)
     folder = state_folder() / "checkpoints" / slot
     save(folder, some(1))
     (folder / "epoch-000001.safetensors").write_bytes(b"damaged")
     screen = io.StringIO()
-    outcomes = carry_out(laid, Progress(Console(file=screen, width=200)))
+    outcomes = run_curves(laid, Progress(Console(file=screen, width=200)))
     assert [outcome.state for outcome in outcomes] == ["finished", "finished"]
     told = [line for line in screen.getvalue().splitlines() if "damaged" in line]
     names_of_files = "epoch-000001.json, epoch-000001.safetensors"
@@ -143,10 +188,20 @@ def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finis
 
 
 def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
-    request_: Request, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_: CurvesRequest, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["curves", "--taus", "0.2", "--seeds", "0,1", "--data", request_.data, "--profile", "smoke"]
+    arguments = [
+        "curves",
+        "--taus",
+        "0.2",
+        "--seeds",
+        "0,1",
+        "--data",
+        request_.data,
+        "--profile",
+        "smoke",
+    ]
     done = CliRunner().invoke(app, [*arguments, "--tracking-uri", store_uri])
     assert done.exit_code == 0, done.output
     assert "Report: " in done.output
@@ -154,8 +209,20 @@ def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
     assert "The study of training curves" in page
     study = tracked(store_uri)[0]
     verdicts = read_json(open_store(store_uri), study.info.run_id, names.VERDICTS_FILE)["verdicts"]
-    assert {v["id"] for v in verdicts} == {"faster", "smoother", "slower", "cancelling", "vanishing", "amplified", "collapse"}
-    assert {v["condition"] for v in verdicts} == {None, "Eq. 9 as printed, τ = 0.2", "Eq. 9 attract, τ = 0.2"}
+    assert {v["id"] for v in verdicts} == {
+        "faster",
+        "smoother",
+        "slower",
+        "cancelling",
+        "vanishing",
+        "amplified",
+        "collapse",
+    }
+    assert {v["condition"] for v in verdicts} == {
+        None,
+        "Eq. 9 as printed, τ = 0.2",
+        "Eq. 9 attract, τ = 0.2",
+    }
     assert "verdict/vanishing as_printed tau 0.2/mean" in study.data.metrics
 
 
@@ -172,10 +239,10 @@ def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
         ({"split": "dev3"}, "dev3"),
         ({"seeds": "a"}, "seeds 'a'"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_said_before_anything_is_trained(
-    request_: Request, store_uri: str, change: dict[str, str], message: str
+    request_: CurvesRequest, store_uri: str, change: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        lay_out(replace(request_, **change))  # type: ignore[arg-type]
+        resolve_curves(replace(request_, **change))  # type: ignore[arg-type]
     assert open_store(store_uri).client.get_experiment_by_name("ablation") is None

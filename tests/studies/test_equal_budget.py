@@ -10,13 +10,13 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from ablation.cli.main import app
-from ablation.config.schema import load_profile, resolve
+from ablation.config.schema import load_profile, resolve_config
 from ablation.config.tuning_record import load_tuning
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
-from reports.build import Choice, find
+from reports.build import ReportRequest, find
 from studies.equal_budget import conclude_fairly, is_fair, lay_out_fairly, tune
-from studies.study import Request
+from studies.study import SweepRequest
 from tests.studies.test_sweep import said, tracked
 
 SPACE = """question = "?"
@@ -30,13 +30,20 @@ log = true
 
 
 @pytest.fixture
-def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> Request:
+def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> SweepRequest:
     space = tmp_path / "two.toml"
     space.write_text(SPACE)
-    return Request(
-        space=str(space), study="fair", trials=6, data=str(small_corpus), profile="smoke", tracking_uri=store_uri,
-        overrides=("optimisation.epochs=1",), storage=f"sqlite:///{tmp_path / 'studies.db'}", pruner="none",
-    )  # fmt: skip
+    return SweepRequest(
+        space=str(space),
+        study="fair",
+        trials=6,
+        data=str(small_corpus),
+        profile="smoke",
+        tracking_uri=store_uri,
+        overrides=("optimisation.epochs=1",),
+        storage=f"sqlite:///{tmp_path / 'studies.db'}",
+        pruner="none",
+    )
 
 
 def test_a_space_that_names_variants_is_fair() -> None:
@@ -44,13 +51,17 @@ def test_a_space_that_names_variants_is_fair() -> None:
     assert not is_fair("joint")
 
 
-def test_trials_are_shared_equally_and_rounded_up(request_: Request) -> None:
-    assert {v: laid.request.trials for v, laid in lay_out_fairly(replace(request_, trials=7)).items()} == {"mse": 4, "epm+ft": 4}
+def test_trials_are_shared_equally_and_rounded_up(request_: SweepRequest) -> None:
+    assert {
+        v: laid.request.trials for v, laid in lay_out_fairly(replace(request_, trials=7)).items()
+    } == {"mse": 4, "epm+ft": 4}
     with pytest.raises(UsageError, match="tuned for pearson alone"):
         lay_out_fairly(replace(request_, objective="pearson,seconds"))
 
 
-def test_each_variant_is_a_study_below_one_run(request_: Request, store_uri: str, tmp_path: Path) -> None:
+def test_each_variant_is_a_study_below_one_run(
+    request_: SweepRequest, store_uri: str, tmp_path: Path
+) -> None:
     lines, tell = said()
     tuned = tune(request_, tell)
     conclude_fairly(tuned, tmp_path / "out")
@@ -60,31 +71,41 @@ def test_each_variant_is_a_study_below_one_run(request_: Request, store_uri: str
     studies = {r.info.run_id: r for r in rest if r.data.tags[names.KIND] == names.STUDY}
     trials = [r for r in rest if r.data.tags[names.KIND] == names.TRIAL]
     assert {r.data.tags["mlflow.parentRunId"] for r in studies.values()} == {top.info.run_id}
-    assert [studies[t.data.tags["mlflow.parentRunId"]].data.tags[names.VARIANT] for t in trials] == ["mse"] * 3 + ["epm+ft"] * 3
+    assert [
+        studies[t.data.tags["mlflow.parentRunId"]].data.tags[names.VARIANT] for t in trials
+    ] == ["mse"] * 3 + ["epm+ft"] * 3
     assert {r.info.status for r in [top, *rest]} == {"FINISHED"}
     # TPE's first trials are drawn at random: with one seed for all, alike for all.
-    rates = [[t.params["optimisation.lr_head"] for t in swept.study.trials] for swept in tuned.swept.values()]
+    rates = [
+        [t.params["optimisation.lr_head"] for t in swept.study.trials]
+        for swept in tuned.swept.values()
+    ]
     assert rates[0] == rates[1]
 
 
-def test_a_fair_study_goes_on_by_its_name(request_: Request, store_uri: str) -> None:
+def test_a_fair_study_goes_on_by_its_name(request_: SweepRequest, store_uri: str) -> None:
     tune(replace(request_, trials=2), said()[1])
     lines, tell = said()
     tuned = tune(request_, tell)
     assert lines[1] == "mse: study 'fair/mse': 1 of 3 trials done"
-    assert all(len(s.study.get_trials(states=(TrialState.COMPLETE,))) == 3 for s in tuned.swept.values())
+    assert all(
+        len(s.study.get_trials(states=(TrialState.COMPLETE,))) == 3 for s in tuned.swept.values()
+    )
     assert len([r for r in tracked(store_uri) if "mlflow.parentRunId" not in r.data.tags]) == 1
 
 
-def test_the_profile_gives_each_row_its_own_best(request_: Request, tmp_path: Path) -> None:
+def test_the_profile_gives_each_row_its_own_best(request_: SweepRequest, tmp_path: Path) -> None:
     tuned = tune(request_, said()[1])
     conclude_fairly(tuned, tmp_path / "out")
     file = str(tmp_path / "out" / "best.toml")
     for variant, swept in tuned.swept.items():
-        config = resolve(load_profile(file), variant)
+        config = resolve_config(load_profile(file), variant)
         assert config.optimisation.lr_head == swept.study.best_params["optimisation.lr_head"]
         assert config.optimisation.epochs == 1
-    assert resolve(load_profile(file), "epm").optimisation.lr_head == resolve(load_profile("smoke")).optimisation.lr_head
+    assert (
+        resolve_config(load_profile(file), "epm").optimisation.lr_head
+        == resolve_config(load_profile("smoke")).optimisation.lr_head
+    )
     tuning = load_tuning(file)
     assert tuning is not None
     assert tuning.each_its_own
@@ -94,8 +115,15 @@ def test_the_profile_gives_each_row_its_own_best(request_: Request, tmp_path: Pa
     assert (tmp_path / "out" / "mse" / "plots" / "history.png").is_file()
 
 
-def test_a_variant_without_a_completed_trial_is_named(request_: Request, store_uri: str, tmp_path: Path) -> None:
-    wild = ("optimisation.epochs=1", "optimisation.warmup=0", "optimisation.batch_size=8", "optimisation.lr_encoder=1e30")
+def test_a_variant_without_a_completed_trial_is_named(
+    request_: SweepRequest, store_uri: str, tmp_path: Path
+) -> None:
+    wild = (
+        "optimisation.epochs=1",
+        "optimisation.warmup=0",
+        "optimisation.batch_size=8",
+        "optimisation.lr_encoder=1e30",
+    )
     tuned = tune(replace(request_, trials=2, overrides=wild), said()[1])
     with pytest.raises(RunError, match="no trial was completed for mse, epm\\+ft"):
         conclude_fairly(tuned, tmp_path / "out")
@@ -103,25 +131,50 @@ def test_a_variant_without_a_completed_trial_is_named(request_: Request, store_u
 
 
 def test_the_command_tunes_then_runs_every_row_at_its_best_and_reports_on_equal_budgets(
-    request_: Request, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_: SweepRequest, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = [
-        "sweep", "--space", request_.space, "--study", "fair", "--trials", "4", "--data", request_.data, "--profile", "smoke",
-        "--set", "optimisation.epochs=1", "--storage", request_.storage, "--tracking-uri", store_uri, "--then-seeds", "0",
-    ]  # fmt: skip
+        "sweep",
+        "--space",
+        request_.space,
+        "--study",
+        "fair",
+        "--trials",
+        "4",
+        "--data",
+        request_.data,
+        "--profile",
+        "smoke",
+        "--set",
+        "optimisation.epochs=1",
+        "--storage",
+        request_.storage,
+        "--tracking-uri",
+        store_uri,
+        "--then-seeds",
+        "0",
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     profile = tomllib.loads((tmp_path / "study-fair" / "best.toml").read_text("utf-8"))
-    runs = {r.data.tags[names.VARIANT]: r for r in tracked(store_uri, "ablation") if r.data.tags[names.KIND] == names.RUN}
+    runs = {
+        r.data.tags[names.VARIANT]: r
+        for r in tracked(store_uri, "ablation")
+        if r.data.tags[names.KIND] == names.RUN
+    }
     assert runs.keys() == {"mse", "epm+ft", "ensemble"}
     for variant in ("mse", "epm+ft"):
         own = profile["variant"][variant]["optimisation"]["lr_head"]
         assert float(runs[variant].data.params["optimisation.lr_head"]) == own
         assert json.loads(runs[variant].data.tags[names.OWN_FIELDS]) == ["optimisation.lr_head"]
-    found = find(Choice(tracking_uri=store_uri))
-    assert len(found.groups) == 1, "rows of one table although their settings differ: each has its own"
+    found = find(ReportRequest(tracking_uri=store_uri))
+    assert len(found.groups) == 1, (
+        "rows of one table although their settings differ: each has its own"
+    )
     assert found.budgets is not None
     assert found.budgets.counts == {"mse": 2, "epm+ft": 2}
     assert not found.budgets.warning
-    assert "How the settings were tuned" in (tmp_path / "report-ablation" / "report.html").read_text("utf-8")
+    assert "How the settings were tuned" in (
+        tmp_path / "report-ablation" / "report.html"
+    ).read_text("utf-8")

@@ -23,15 +23,21 @@ def flat_gradient(regressor: IntimacyRegressor, loss: LossConfig, term: str) -> 
     alone = copy.deepcopy(regressor).eval()
     batch = collate(texts(), texts().row, torch.device("cpu"))
     terms = total_loss(alone(batch.ids, batch.lengths), batch.label, batch.language, loss)
-    value = terms.regression if term == "regression" else loss.contrastive_weight * terms.contrastive
+    value = (
+        terms.regression if term == "regression" else loss.contrastive_weight * terms.contrastive
+    )
     value.backward()
     trained = [p for p in alone.encoder.parameters() if p.requires_grad]
-    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]).double()
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
+    ).double()
 
 
 def measured(regressor: IntimacyRegressor, loss: LossConfig) -> Mapping[str, float]:
     batch = collate(texts(), texts().row, torch.device("cpu"))
-    terms = total_loss(regressor.eval()(batch.ids, batch.lengths), batch.label, batch.language, loss)
+    terms = total_loss(
+        regressor.eval()(batch.ids, batch.lengths), batch.label, batch.language, loss
+    )
     return term_gradients(regressor, terms, loss.contrastive_weight)
 
 
@@ -45,7 +51,9 @@ def test_norms_and_cosine_are_those_of_the_terms_taken_one_at_a_time(frozen: int
     assert found["gradient/regression"] == pytest.approx(a.norm().item(), rel=1e-4)
     assert found["gradient/contrastive"] == pytest.approx(b.norm().item(), rel=1e-4)
     assert found["gradient/sum"] == pytest.approx((a + b).norm().item(), rel=1e-4)
-    assert found["gradient/cosine"] == pytest.approx(torch.nn.functional.cosine_similarity(a, b, dim=0).item(), abs=1e-4)
+    assert found["gradient/cosine"] == pytest.approx(
+        torch.nn.functional.cosine_similarity(a, b, dim=0).item(), abs=1e-4
+    )
 
 
 def test_without_a_contrastive_term_the_sum_is_the_regressions() -> None:
@@ -66,8 +74,19 @@ def test_measuring_changes_no_bit_of_what_is_learned() -> None:
     points: list[Mapping[str, float]] = []
     for regressor, on_terms in ((plain, None), (watched, measure_gradients(0.5))):
         hooks = Hooks(on_point=lambda values, step: points.append(values), on_terms=on_terms)
-        fit(regressor, data, data, optimisation=FAST, loss=BOTH, seed=0, dev_scores=lambda p: {}, hooks=hooks)
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
+        fit(
+            regressor,
+            data,
+            data,
+            optimisation=FAST,
+            loss=BOTH,
+            seed=0,
+            dev_scores=lambda p: {},
+            hooks=hooks,
+        )
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True)
+    )
     with_gradients = [values for values in points if "gradient/cosine" in values]
     steps = FAST.epochs * len(data) // FAST.batch_size
     assert len(with_gradients) == steps // FAST.log_every

@@ -20,23 +20,42 @@ from ablation.tracking.store import open_store
 from ablation.training.checkpoints import Checkpoint, Saver, save
 from studies import trial as trial_module
 from studies.storage import open_storage
-from studies.study import Request, lay_out, open_study, queue_grid
-from studies.sweep import Swept, sweep
+from studies.study import SweepRequest, open_study, queue_grid, resolve_sweep
+from studies.sweep import SweepResult, sweep
 from tests.commands import Command, completed
 from tests.studies.test_sweep import said, tracked
 
 
-def command(request: Request, folder: Path, *more: str) -> list[str]:
+def command(request: SweepRequest, folder: Path, *more: str) -> list[str]:
     overrides = [part for override in request.overrides for part in ("--set", override)]
     return [
-        "sweep", "--space", request.space, "--study", request.study,
-        "--data", request.data, "--profile", "smoke", "--trials", str(request.trials), "--sampler", request.sampler,
-        "--pruner", request.pruner, "--tracking-uri", str(request.tracking_uri), "--storage", request.storage,
-        "--out", str(folder / "out"), *overrides, *more,
-    ]  # fmt: skip
+        "sweep",
+        "--space",
+        request.space,
+        "--study",
+        request.study,
+        "--data",
+        request.data,
+        "--profile",
+        "smoke",
+        "--trials",
+        str(request.trials),
+        "--sampler",
+        request.sampler,
+        "--pruner",
+        request.pruner,
+        "--tracking-uri",
+        str(request.tracking_uri),
+        "--storage",
+        request.storage,
+        "--out",
+        str(folder / "out"),
+        *overrides,
+        *more,
+    ]
 
 
-def load(request: Request) -> Study:
+def load(request: SweepRequest) -> Study:
     return optuna.load_study(study_name=request.study, storage=open_storage(request.storage))
 
 
@@ -52,22 +71,36 @@ def complete(study: Study) -> dict[str, FrozenTrial]:
 def points(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
     """Every point of a run but what it cost, in the order of steps; a doubled one would stand twice."""
     client = open_store(uri).client
-    measured = [n for n in client.get_run(run_id).data.metrics if n.startswith(("train/", "dev/", "lr/", "best/"))]
-    return {name: sorted((p.step, p.value) for p in client.get_metric_history(run_id, name)) for name in measured}
+    measured = [
+        n
+        for n in client.get_run(run_id).data.metrics
+        if n.startswith(("train/", "dev/", "lr/", "best/"))
+    ]
+    return {
+        name: sorted((p.step, p.value) for p in client.get_metric_history(run_id, name))
+        for name in measured
+    }
 
 
 @pytest.fixture
-def undisturbed(request_: Request, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def undisturbed(
+    request_: SweepRequest, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """Carries out a request like this test's in another store, with another state folder."""
 
-    def carry_out(request: Request) -> tuple[Swept, str]:
+    def carry_out(request: SweepRequest) -> tuple[SweepResult, str]:
         other = tmp_path / "undisturbed"
         other.mkdir()
         uri = f"sqlite:///{other / 'mlflow.db'}"
         (other / "mlflow.db").write_bytes(empty_store.read_bytes())
         with monkeypatch.context() as patch:
             patch.setenv("ABLATION_STATE", str(other / "state"))
-            return sweep(lay_out(replace(request, tracking_uri=uri, storage=f"sqlite:///{other / 'studies.db'}")), said()[1]), uri
+            return sweep(
+                resolve_sweep(
+                    replace(request, tracking_uri=uri, storage=f"sqlite:///{other / 'studies.db'}")
+                ),
+                said()[1],
+            ), uri
 
     return carry_out
 
@@ -79,12 +112,14 @@ def assert_same(mine: Study, uri: str, other: Study, other_uri: str) -> None:
     for params, trial in complete(mine).items():
         assert trial.values == theirs[params].values
         assert trial.intermediate_values == theirs[params].intermediate_values
-        assert points(uri, trial.user_attrs["mlflow_run_id"]) == points(other_uri, theirs[params].user_attrs["mlflow_run_id"])
+        assert points(uri, trial.user_attrs["mlflow_run_id"]) == points(
+            other_uri, theirs[params].user_attrs["mlflow_run_id"]
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_the_same_bit(
-    number: signal.Signals, request_: Request, store_uri: str, tmp_path: Path, undisturbed: Any
+    number: signal.Signals, request_: SweepRequest, store_uri: str, tmp_path: Path, undisturbed: Any
 ) -> None:
     asked = replace(request_, trials=3, overrides=("optimisation.epochs=12",))
     process = Command(command(asked, tmp_path), tmp_path)
@@ -92,7 +127,10 @@ def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_t
     study, reached = load(asked), 0
     while reached < 4:
         assert process.returncode is None
-        reached = max((len(t.intermediate_values) for t in study.get_trials(states=(TrialState.RUNNING,))), default=0)
+        reached = max(
+            (len(t.intermediate_values) for t in study.get_trials(states=(TrialState.RUNNING,))),
+            default=0,
+        )
     process.send_signal(number)
     process.communicate()
     if number == signal.SIGKILL:
@@ -101,7 +139,7 @@ def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_t
         lines = output.splitlines()
     else:
         lines, tell = said()
-        sweep(lay_out(asked), tell)
+        sweep(resolve_sweep(asked), tell)
     (resumed,) = [run for run in trials_of(store_uri) if names.RESUMED in run.data.tags]
     epoch = int(resumed.data.tags[names.RESUMED])
     assert reached - 1 <= epoch < 12
@@ -120,13 +158,15 @@ class TestGoingOn:
     """Broken off at a chosen place, as SIGTERM would do, in this process."""
 
     @pytest.fixture
-    def asked(self, request_: Request) -> Request:
+    def asked(self, request_: SweepRequest) -> SweepRequest:
         # Numbers that no decimal text holds exactly: a trial has to come back with the very same parameters.
-        return replace(request_, space="lr", sampler="tpe", trials=1, overrides=("optimisation.epochs=6",))
+        return replace(
+            request_, space="lr", sampler="tpe", trials=1, overrides=("optimisation.epochs=6",)
+        )
 
     @pytest.fixture
     def broken_off(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        def sweep_until(asked: Request, count: int, place: str) -> None:
+        def sweep_until(asked: SweepRequest, count: int, place: str) -> None:
             """Up to the `count`-th call of the trial's `place`."""
             real, calls = getattr(trial_module._Pruning, place), 0
 
@@ -140,12 +180,17 @@ class TestGoingOn:
             with monkeypatch.context() as patch:
                 patch.setattr(trial_module._Pruning, place, interrupted)
                 with pytest.raises(KeyboardInterrupt):
-                    sweep(lay_out(asked), said()[1])
+                    sweep(resolve_sweep(asked), said()[1])
 
         return sweep_until
 
     def test_the_pruner_hears_of_every_epoch_in_its_order(
-        self, asked: Request, store_uri: str, broken_off: Any, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        asked: SweepRequest,
+        store_uri: str,
+        broken_off: Any,
+        undisturbed: Any,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         heard: list[dict[int, float]] = []
 
@@ -158,7 +203,7 @@ class TestGoingOn:
         broken_off(asked, 4, "hear")
         assert [list(values) for values in heard] == [[1], [1, 2], [1, 2, 3]]
         heard.clear()
-        swept = sweep(lay_out(asked), said()[1])
+        swept = sweep(resolve_sweep(asked), said()[1])
         after_a_kill = list(heard)
         heard.clear()
         other, other_uri = undisturbed(asked)
@@ -167,7 +212,7 @@ class TestGoingOn:
         assert_same(swept.study, store_uri, other.study, other_uri)
 
     def test_what_the_pruner_said_of_the_last_completed_epoch_still_holds(
-        self, asked: Request, store_uri: str, broken_off: Any, monkeypatch: pytest.MonkeyPatch
+        self, asked: SweepRequest, store_uri: str, broken_off: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class AfterThree(BasePruner):
             def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -176,14 +221,16 @@ class TestGoingOn:
         monkeypatch.setattr("studies.study._pruner", lambda laid: AfterThree())
         broken_off(asked, 3, "obey")
         assert list(checkpoints_root().glob("*/epoch-000003.json"))
-        swept = sweep(lay_out(asked), said()[1])
+        swept = sweep(resolve_sweep(asked), said()[1])
         assert [t.state for t in swept.study.trials] == [TrialState.FAIL, TrialState.PRUNED]
         pruned = trials_of(store_uri)[-1]
         assert pruned.data.tags[names.REASON].startswith("pruned after epoch 3 with")
         assert pruned.data.tags[names.RESUMED] == "3"
         assert not list(checkpoints_root().glob("*")), "a pruned trial needs no checkpoint"
 
-    def test_of_several_splits_each_goes_on(self, asked: Request, store_uri: str, undisturbed: Any, broken_off: Any) -> None:
+    def test_of_several_splits_each_goes_on(
+        self, asked: SweepRequest, store_uri: str, undisturbed: Any, broken_off: Any
+    ) -> None:
         asked = replace(asked, split="dev1,dev2")
         saved = []
 
@@ -196,37 +243,49 @@ class TestGoingOn:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ablation.training.checkpoints.save", third_of_the_second)
             with pytest.raises(KeyboardInterrupt):
-                sweep(lay_out(asked), said()[1])
+                sweep(resolve_sweep(asked), said()[1])
         lines, tell = said()
-        swept = sweep(lay_out(asked), tell)
+        swept = sweep(resolve_sweep(asked), tell)
         # Its last epoch is not kept, and is done again.
-        assert [line for line in lines if "goes on" in line] == [f"trial 1: goes on after epoch {e}" for e in (5, 3)]
+        assert [line for line in lines if "goes on" in line] == [
+            f"trial 1: goes on after epoch {e}" for e in (5, 3)
+        ]
         other, _ = undisturbed(asked)
-        assert [t.values for t in complete(swept.study).values()] == [t.values for t in complete(other.study).values()]
+        assert [t.values for t in complete(swept.study).values()] == [
+            t.values for t in complete(other.study).values()
+        ]
         assert not list(checkpoints_root().glob("*"))
 
-    def test_damaged_checkpoints_are_named_and_passed_over(self, asked: Request, broken_off: Any) -> None:
+    def test_damaged_checkpoints_are_named_and_passed_over(
+        self, asked: SweepRequest, broken_off: Any
+    ) -> None:
         broken_off(asked, 5, "hear")
         (damaged,) = checkpoints_root().glob("*/epoch-000004.safetensors")
         damaged.write_bytes(damaged.read_bytes()[:-3])
         lines, tell = said()
-        sweep(lay_out(asked), tell)
+        sweep(resolve_sweep(asked), tell)
         files = "epoch-000004.json, epoch-000004.safetensors"
         assert f"trial 1: damaged or half written, and removed: {files}" in lines
         assert "trial 1: goes on after epoch 3" in lines
 
-    def test_a_trial_that_failed_for_a_reason_leaves_no_checkpoint(self, asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_trial_that_failed_for_a_reason_leaves_no_checkpoint(
+        self, asked: SweepRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fails(pruning: object, epoch: int) -> None:
             if epoch == 3:
                 assert list(checkpoints_root().glob("*/epoch-000002.json"))
                 raise RunError("broken")
 
         monkeypatch.setattr(trial_module._Pruning, "obey", fails)
-        swept = sweep(lay_out(asked), said()[1])
-        assert [(t.state, t.user_attrs["reason"]) for t in swept.study.trials] == [(TrialState.FAIL, "RunError: broken")]
+        swept = sweep(resolve_sweep(asked), said()[1])
+        assert [(t.state, t.user_attrs["reason"]) for t in swept.study.trials] == [
+            (TrialState.FAIL, "RunError: broken")
+        ]
         assert not list(checkpoints_root().glob("*"))
 
-    def test_seconds_of_a_process_that_died_count(self, asked: Request, broken_off: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_seconds_of_a_process_that_died_count(
+        self, asked: SweepRequest, broken_off: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         real = Saver.save
 
         def after_an_hour(saver: Saver, checkpoint: Checkpoint) -> None:
@@ -235,20 +294,30 @@ class TestGoingOn:
         with monkeypatch.context() as patch:
             patch.setattr(Saver, "save", after_an_hour)
             broken_off(asked, 4, "hear")
-        sweep(lay_out(asked), said()[1])
-        assert 3600 < trials_of(str(asked.tracking_uri))[-1].data.metrics["objective/seconds"] < 3700
+        sweep(resolve_sweep(asked), said()[1])
+        assert (
+            3600 < trials_of(str(asked.tracking_uri))[-1].data.metrics["objective/seconds"] < 3700
+        )
 
 
-def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(request_: Request) -> None:
-    laid = lay_out(request_)
+def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(
+    request_: SweepRequest,
+) -> None:
+    laid = resolve_sweep(request_)
     study = open_study(laid)
     queue_grid(study, laid, layers=4)
     study.ask()  # RUNNING, without parameters, and nobody who works on it
     swept = sweep(laid, said()[1])
-    assert sorted(t.params["model.freeze_layers"] for t in complete(swept.study).values()) == [0, 1, 2, 3, 4]
+    assert sorted(t.params["model.freeze_layers"] for t in complete(swept.study).values()) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
-def test_workers_share_a_study(request_: Request, tmp_path: Path) -> None:
+def test_workers_share_a_study(request_: SweepRequest, tmp_path: Path) -> None:
     # Long enough for the one that starts later to find some left.
     asked = replace(request_, overrides=("optimisation.epochs=12",))
     code, _, errors = completed(command(asked, tmp_path, "--workers", "2"), tmp_path)
@@ -262,21 +331,26 @@ def test_workers_share_a_study(request_: Request, tmp_path: Path) -> None:
 class TestAtOnce:
     """The same command in several processes that start together, where nothing is yet: neither store nor study."""
 
-    def test_two(self, request_: Request, tmp_path: Path) -> None:
+    def test_two(self, request_: SweepRequest, tmp_path: Path) -> None:
         self.each_trial_once(request_, tmp_path, 2)
 
     @pytest.mark.soak
-    def test_eight(self, request_: Request, tmp_path: Path) -> None:
+    def test_eight(self, request_: SweepRequest, tmp_path: Path) -> None:
         self.each_trial_once(request_, tmp_path, 8)
 
-    def each_trial_once(self, request: Request, folder: Path, count: int) -> None:
+    def each_trial_once(self, request: SweepRequest, folder: Path, count: int) -> None:
         """None fails, none says that the database is locked, all tell the same best."""
         fresh = folder / "fresh"
         fresh.mkdir()
         asked = replace(
-            request, space="lr", sampler="tpe", trials=3 * count, overrides=("optimisation.epochs=3",),
-            tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}", storage=f"sqlite:///{fresh / 'studies.db'}",
-        )  # fmt: skip
+            request,
+            space="lr",
+            sampler="tpe",
+            trials=3 * count,
+            overrides=("optimisation.epochs=3",),
+            tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}",
+            storage=f"sqlite:///{fresh / 'studies.db'}",
+        )
         processes = [Command(command(asked, folder), folder) for _ in range(count)]
         texts = ["".join(process.communicate()) for process in processes]
         assert [process.returncode for process in processes] == [0] * count, "\n".join(texts)
@@ -285,12 +359,18 @@ class TestAtOnce:
         assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3 * count
         assert len(complete(study)) == 3 * count, "drawn twice"
         assert len({t.user_attrs["process"] for t in study.trials}) > 1
-        best = {line for text in texts for line in text.splitlines() if line.startswith("best of epm: ")}
+        best = {
+            line for text in texts for line in text.splitlines() if line.startswith("best of epm: ")
+        }
         assert len(best) == 1
         (above, *runs) = tracked(str(asked.tracking_uri))
         assert {run.info.status for run in (above, *runs)} == {"FINISHED"}
         assert above.data.tags[names.KIND] == names.STUDY
-        assert sorted(int(run.data.tags[names.TRIAL_NUMBER]) for run in runs) == list(range(3 * count))
-        history = open_store(asked.tracking_uri).client.get_metric_history(above.info.run_id, "objective/best_pearson")
+        assert sorted(int(run.data.tags[names.TRIAL_NUMBER]) for run in runs) == list(
+            range(3 * count)
+        )
+        history = open_store(asked.tracking_uri).client.get_metric_history(
+            above.info.run_id, "objective/best_pearson"
+        )
         assert [(point.step, point.value) for point in history] == [(3 * count, study.best_value)]
         assert (folder / "out" / "best.toml").is_file()

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from ablation.config.schema import load_profile
 from ablation.core.errors import UsageError
-from studies.space import READY, Bounds, Space, check, configure, for_variant, grid, load_space, suggest, variants_of
+from studies.space import (
+    READY,
+    Bounds,
+    Space,
+    check,
+    configure,
+    for_variant,
+    grid,
+    load_space,
+    suggest,
+    variants_of,
+)
 
 LAYERS = 6
 
@@ -32,7 +43,10 @@ def test_a_space_of_variants_is_searched_for_each_of_them() -> None:
     whole = load_space("variants")
     assert variants_of(whole) == ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
     assert for_variant(whole, "epm").variant == "epm"
-    assert list(for_variant(whole, "epm").fields) == ["optimisation.lr_encoder", "optimisation.lr_head"]
+    assert list(for_variant(whole, "epm").fields) == [
+        "optimisation.lr_encoder",
+        "optimisation.lr_head",
+    ]
     assert variants_of(load_space("tau")) == ()
 
 
@@ -46,8 +60,15 @@ def test_a_log_scale_is_divided_evenly() -> None:
     assert values == pytest.approx([0.02, 0.2, 2.0])
 
 
-@given(low=st.floats(1e-9, 1e3), width=st.floats(1e-9, 1e3), points=st.integers(2, 40), log=st.booleans())
-def test_every_point_of_a_grid_lies_within_the_bounds(low: float, width: float, points: int, log: bool) -> None:
+@given(
+    low=st.floats(1e-9, 1e3),
+    width=st.floats(1e-9, 1e3),
+    points=st.integers(2, 40),
+    log=st.booleans(),
+)
+def test_every_point_of_a_grid_lies_within_the_bounds(
+    low: float, width: float, points: int, log: bool
+) -> None:
     space = Space(question="?", fields={"loss.tau": Bounds(low=low, high=low + width, log=log)})
     distribution = space.fields["loss.tau"].distribution(LAYERS)
     for value in grid(space, LAYERS, points)["loss.tau"]:
@@ -62,20 +83,41 @@ def test_choices_and_steps(tmp_path: Path) -> None:
     )
     space = load_space(str(file))
     check(space, {}, LAYERS)
-    assert grid(space, LAYERS, 9) == {"model.pooling": ["cls", "mean"], "optimisation.batch_size": [16, 32, 48, 64]}
+    assert grid(space, LAYERS, 9) == {
+        "model.pooling": ["cls", "mean"],
+        "optimisation.batch_size": [16, 32, 48, 64],
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('question = "?"\n[fields."loss.tua"]\nlow = 0.1\nhigh = 1.0', "unknown field 'loss.tua': did you mean 'loss.tau'?"),
+        (
+            'question = "?"\n[fields."loss.tua"]\nlow = 0.1\nhigh = 1.0',
+            "unknown field 'loss.tua': did you mean 'loss.tau'?",
+        ),
         ('question = "?"\n[fields."loss.tau"]\nlow = 1.0\nhigh = 0.1', "low is above high"),
         ('question = "?"\n[fields."loss.tau"]\nlow = 0.1', "give choices, or low and high"),
-        ('question = "?"\n[fields."loss.tau"]\nlow = 0.0\nhigh = 1.0\nlog = true', "a log scale starts above 0"),
-        ('question = "?"\nvariant = "emp"\n[fields."loss.tau"]\nlow = 0.1\nhigh = 1.0', "'emp' is no variant that is trained"),
-        ('question = "?"\n[fields.variant]\nchoices = ["emp"]', "'emp' is no variant that is trained"),
-        ('question = "?"\n[fields.variant]\nchoices = ["ensemble"]', "'ensemble' is no variant that is trained"),
-        ('question = "?"\n[fields.variant]\nchoices = ["mse"]', "beside variant, name a field to tune"),
+        (
+            'question = "?"\n[fields."loss.tau"]\nlow = 0.0\nhigh = 1.0\nlog = true',
+            "a log scale starts above 0",
+        ),
+        (
+            'question = "?"\nvariant = "emp"\n[fields."loss.tau"]\nlow = 0.1\nhigh = 1.0',
+            "'emp' is no variant that is trained",
+        ),
+        (
+            'question = "?"\n[fields.variant]\nchoices = ["emp"]',
+            "'emp' is no variant that is trained",
+        ),
+        (
+            'question = "?"\n[fields.variant]\nchoices = ["ensemble"]',
+            "'ensemble' is no variant that is trained",
+        ),
+        (
+            'question = "?"\n[fields.variant]\nchoices = ["mse"]',
+            "beside variant, name a field to tune",
+        ),
         ('question = "?"\n[fields]', "at least 1 item"),
         ("fields = 3", "question"),
         ("a = [", "not TOML"),
@@ -102,6 +144,8 @@ def test_bounds_are_checked_against_the_settings_before_any_trial(tmp_path: Path
 
 def test_a_field_that_the_variant_decides_can_not_be_searched(tmp_path: Path) -> None:
     file = tmp_path / "vain.toml"
-    file.write_text('question = "?"\nvariant = "epm"\n[fields."loss.regression"]\nchoices = ["mse", "epm"]')
+    file.write_text(
+        'question = "?"\nvariant = "epm"\n[fields."loss.regression"]\nchoices = ["mse", "epm"]'
+    )
     with pytest.raises(UsageError, match="the variant 'epm' decides this itself"):
         check(load_space(str(file)), {}, LAYERS)

@@ -10,14 +10,14 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from ablation.config.schema import load_profile, resolve
+from ablation.config.schema import load_profile, resolve_config
 from ablation.core.errors import UsageError
 from ablation.core.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.runs import read_json
 from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
-from studies.study import Request, lay_out
+from studies.study import SweepRequest, resolve_sweep
 from studies.sweep import sweep
 
 
@@ -33,9 +33,11 @@ def tracked(uri: str, experiment: str = "studies") -> list[Run]:
     return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
-def test_every_trial_is_a_run_below_the_studys(request_: Request, store_uri: str, tmp_path: Path) -> None:
+def test_every_trial_is_a_run_below_the_studys(
+    request_: SweepRequest, store_uri: str, tmp_path: Path
+) -> None:
     lines, tell = said()
-    swept = sweep(lay_out(request_), tell)
+    swept = sweep(resolve_sweep(request_), tell)
     conclude(swept, tmp_path / "out")
     assert lines[0] == "study 'mine': 0 of 5 trials done"
     assert len([line for line in lines if line.startswith("trial ")]) == 5
@@ -43,14 +45,27 @@ def test_every_trial_is_a_run_below_the_studys(request_: Request, store_uri: str
     assert study_run.data.tags[names.KIND] == names.STUDY
     assert study_run.info.status == "FINISHED"
     assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {study_run.info.run_id}
-    assert sorted(int(t.data.params["trial.model.freeze_layers"]) for t in trials) == [0, 1, 2, 3, 4]
+    assert sorted(int(t.data.params["trial.model.freeze_layers"]) for t in trials) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     for run in trials:
         assert run.info.status == "FINISHED"
         assert run.data.tags[names.TRIAL_STATE] == "COMPLETE"
         assert run.data.metrics["objective/pearson"] == run.data.metrics["best/dev_pearson"]
-        assert read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)["torch_threads"] >= 1
+        assert (
+            read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)[
+                "torch_threads"
+            ]
+            >= 1
+        )
     best = best_trials(swept.study)[0]
-    assert study_run.data.metrics["objective/best_pearson"] == max(t.data.metrics["objective/pearson"] for t in trials)
+    assert study_run.data.metrics["objective/best_pearson"] == max(
+        t.data.metrics["objective/pearson"] for t in trials
+    )
     assert study_run.data.metrics["best/model.freeze_layers"] == best.params["model.freeze_layers"]
     artifacts = {f.path for f in open_store(store_uri).client.list_artifacts(study_run.info.run_id)}
     assert {"best.toml", "trials.csv", "plots.html", "space.json", "environment.json"} <= artifacts
@@ -59,39 +74,39 @@ def test_every_trial_is_a_run_below_the_studys(request_: Request, store_uri: str
     assert 'src="http' not in page
 
 
-def test_test_rows_are_never_seen(request_: Request, store_uri: str) -> None:
-    sweep(lay_out(replace(request_, trials=1)), said()[1])
+def test_test_rows_are_never_seen(request_: SweepRequest, store_uri: str) -> None:
+    sweep(resolve_sweep(replace(request_, trials=1)), said()[1])
     for run in tracked(store_uri):
         assert names.TEST_READ not in run.data.tags
         assert not [name for name in run.data.metrics if name.startswith("test/")]
         assert names.TEST_PREDICTIONS not in json.loads(run.data.tags[names.MANIFEST])
 
 
-def test_the_best_settings_are_a_profile(request_: Request, tmp_path: Path) -> None:
-    swept = sweep(lay_out(request_), said()[1])
+def test_the_best_settings_are_a_profile(request_: SweepRequest, tmp_path: Path) -> None:
+    swept = sweep(resolve_sweep(request_), said()[1])
     conclude(swept, tmp_path / "out")
     file = tmp_path / "out" / "best.toml"
     best = best_trials(swept.study)[0].params["model.freeze_layers"]
     assert tomllib.loads(file.read_text())["model"] == {"encoder": "tiny", "freeze_layers": best}
-    config = resolve(load_profile(str(file)), "epm+ft")
+    config = resolve_config(load_profile(str(file)), "epm+ft")
     assert config.model.freeze_layers == best
     assert config.optimisation.epochs == 2
 
 
-def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: Request) -> None:
-    sweep(lay_out(replace(request_, trials=2)), said()[1])
+def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: SweepRequest) -> None:
+    sweep(resolve_sweep(replace(request_, trials=2)), said()[1])
     lines, tell = said()
-    swept = sweep(lay_out(request_), tell)
+    swept = sweep(resolve_sweep(request_), tell)
     assert lines[0] == "study 'mine': 2 of 5 trials done"
     assert len(lines) == 4
     assert len(swept.study.trials) == 5
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
-def test_a_study_that_goes_on_draws_nothing_twice(request_: Request, sampler: str) -> None:
+def test_a_study_that_goes_on_draws_nothing_twice(request_: SweepRequest, sampler: str) -> None:
     asked = replace(request_, space="lr", sampler=sampler)
     for trials in (2, 4):
-        swept = sweep(lay_out(replace(asked, trials=trials)), said()[1])
+        swept = sweep(resolve_sweep(replace(asked, trials=trials)), said()[1])
     rates = [t.params["optimisation.lr_head"] for t in swept.study.trials]
     assert len(rates) == len(set(rates)) == 4
 
@@ -107,74 +122,100 @@ def test_a_study_that_goes_on_draws_nothing_twice(request_: Request, sampler: st
     ],
 )
 def test_another_question_under_the_same_name_is_refused_with_the_difference(
-    request_: Request, change: dict[str, object], told: str
+    request_: SweepRequest, change: dict[str, object], told: str
 ) -> None:
-    sweep(lay_out(replace(request_, trials=1)), said()[1])
+    sweep(resolve_sweep(replace(request_, trials=1)), said()[1])
     with pytest.raises(UsageError, match=told):
-        sweep(lay_out(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
+        sweep(resolve_sweep(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
 
 
-def test_pruned_trials_are_killed_runs_with_their_epoch(request_: Request, store_uri: str) -> None:
+def test_pruned_trials_are_killed_runs_with_their_epoch(
+    request_: SweepRequest, store_uri: str
+) -> None:
     overrides = ("optimisation.epochs=8", "optimisation.lr_head=0.05")
-    asked = replace(request_, space="lr", sampler="tpe", pruner="hyperband", trials=8, overrides=overrides)
-    swept = sweep(lay_out(asked), said()[1])
+    asked = replace(
+        request_, space="lr", sampler="tpe", pruner="hyperband", trials=8, overrides=overrides
+    )
+    swept = sweep(resolve_sweep(asked), said()[1])
     pruned = [t for t in swept.study.trials if t.state == TrialState.PRUNED]
     assert pruned
-    runs = {int(r.data.tags[names.TRIAL_NUMBER]): r for r in tracked(store_uri) if r.data.tags[names.KIND] == names.TRIAL}
+    runs = {
+        int(r.data.tags[names.TRIAL_NUMBER]): r
+        for r in tracked(store_uri)
+        if r.data.tags[names.KIND] == names.TRIAL
+    }
     for trial in pruned:
         run = runs[trial.number]
         assert run.info.status == "KILLED"
         assert run.data.tags[names.TRIAL_STATE] == "PRUNED"
-        assert run.data.tags[names.REASON].startswith(f"pruned after epoch {max(trial.intermediate_values)} ")
+        assert run.data.tags[names.REASON].startswith(
+            f"pruned after epoch {max(trial.intermediate_values)} "
+        )
     assert not list(checkpoints_root().glob("*")), "neither the pruned nor the completed ones go on"
 
 
 def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
-    request_: Request, store_uri: str, tmp_path: Path
+    request_: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
     space = tmp_path / "broken.toml"
     space.write_text('question = "?"\n[fields."optimisation.lr_encoder"]\nchoices = [1e-4, 1e30]')
     overrides = ("optimisation.epochs=1", "optimisation.warmup=0", "optimisation.batch_size=8")
     lines, tell = said()
-    swept = sweep(lay_out(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
+    swept = sweep(
+        resolve_sweep(replace(request_, space=str(space), trials=2, overrides=overrides)), tell
+    )
     assert sorted(t.state.name for t in swept.study.trials) == ["COMPLETE", "FAIL"]
     assert any("NotFiniteError: train/" in line for line in lines)
     failed = next(r for r in tracked(store_uri) if r.info.status == "FAILED")
     assert failed.data.tags[names.TRIAL_STATE] == "FAIL"
-    assert not list(checkpoints_root().glob("*")), "what failed for a reason of its own does not go on"
+    assert not list(checkpoints_root().glob("*")), (
+        "what failed for a reason of its own does not go on"
+    )
     again, tell = said()
-    sweep(lay_out(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
+    sweep(resolve_sweep(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
     assert again == ["study 'mine': 2 of 2 trials done"]
 
 
-def test_parameters_that_were_tried_are_not_trained_again(request_: Request, store_uri: str, tmp_path: Path) -> None:
+def test_parameters_that_were_tried_are_not_trained_again(
+    request_: SweepRequest, store_uri: str, tmp_path: Path
+) -> None:
     space = tmp_path / "one.toml"
     space.write_text('question = "?"\n[fields."model.pooling"]\nchoices = ["mean"]')
-    swept = sweep(lay_out(replace(request_, space=str(space), sampler="tpe", trials=3)), said()[1])
+    swept = sweep(
+        resolve_sweep(replace(request_, space=str(space), sampler="tpe", trials=3)), said()[1]
+    )
     assert len({t.value for t in swept.study.trials}) == 1
     again = [r for r in tracked(store_uri) if names.SAME_AS in r.data.tags]
     assert [r.data.tags[names.SAME_AS] for r in again] == ["0", "0"]
-    assert all("torch_threads" in read_json(open_store(store_uri), r.info.run_id, names.ENVIRONMENT_FILE) for r in again)
+    assert all(
+        "torch_threads" in read_json(open_store(store_uri), r.info.run_id, names.ENVIRONMENT_FILE)
+        for r in again
+    )
     assert all("cost/seconds" not in r.data.metrics for r in again)
 
 
-def test_two_objectives_give_a_pareto_front(request_: Request, tmp_path: Path) -> None:
-    swept = sweep(lay_out(replace(request_, objective="pearson,seconds", trials=3)), said()[1])
+def test_two_objectives_give_a_pareto_front(request_: SweepRequest, tmp_path: Path) -> None:
+    swept = sweep(
+        resolve_sweep(replace(request_, objective="pearson,seconds", trials=3)), said()[1]
+    )
     assert best_trials(swept.study)
     assert all(len(t.values) == 2 and t.values[1] > 0 for t in swept.study.trials)
     conclude(swept, tmp_path / "out")
     assert "Pareto" in (tmp_path / "out" / "plots.html").read_text("utf-8")
 
 
-def test_several_splits_are_averaged(request_: Request, store_uri: str) -> None:
-    sweep(lay_out(replace(request_, split="dev1,dev2", trials=1)), said()[1])
+def test_several_splits_are_averaged(request_: SweepRequest, store_uri: str) -> None:
+    sweep(resolve_sweep(replace(request_, split="dev1,dev2", trials=1)), said()[1])
     (run,) = [r for r in tracked(store_uri) if r.data.tags[names.KIND] == names.TRIAL]
     last = [run.data.metrics[f"{split}/dev/pearson"] for split in ("dev1", "dev2")]
     assert min(last) - 0.3 < run.data.metrics["objective/pearson"] < max(last) + 0.3
 
 
-def test_a_journal_file_serves_as_well(request_: Request, tmp_path: Path) -> None:
-    swept = sweep(lay_out(replace(request_, storage=f"journal:{tmp_path / 'study.log'}", trials=2)), said()[1])
+def test_a_journal_file_serves_as_well(request_: SweepRequest, tmp_path: Path) -> None:
+    swept = sweep(
+        resolve_sweep(replace(request_, storage=f"journal:{tmp_path / 'study.log'}", trials=2)),
+        said()[1],
+    )
     assert len(swept.study.trials) == 2
 
 
@@ -190,6 +231,8 @@ def test_a_journal_file_serves_as_well(request_: Request, tmp_path: Path) -> Non
         ({"storage": "nonsense://x"}, "storage nonsense://x: can't be used"),
     ],
 )
-def test_wrong_requests_are_explained(request_: Request, change: dict[str, object], message: str) -> None:
+def test_wrong_requests_are_explained(
+    request_: SweepRequest, change: dict[str, object], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
-        sweep(lay_out(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
+        sweep(resolve_sweep(replace(request_, **change)), said()[1])  # type: ignore[arg-type]

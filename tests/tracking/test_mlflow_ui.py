@@ -17,16 +17,22 @@ from rich.console import Console
 
 from ablation.cli.console import ui_command
 from ablation.runs.progress import Progress
-from ablation.runs.request import Request, lay_out
-from ablation.runs.runner import run_ablation
+from ablation.runs.request import RunRequest, resolve_run
+from ablation.runs.runner import run_plan
 from ablation.tracking.store import open_store
-from reports.build import Choice, build
+from reports.build import ReportRequest, build
 from tests.conftest import some_rows, write_corpus
 
 SECONDS = 90
 # On a busy machine the page takes longer than the five seconds that are the default.
 expect.set_options(timeout=SECONDS * 1000)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +40,11 @@ def store_uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> st
     folder = tmp_path_factory.mktemp("ui")
     corpus = write_corpus(folder / "corpus", some_rows(20, ("en", "es", "fr", "zh")))
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
-    request = Request(data=str(corpus), profile="smoke", variants="mse,ensemble", splits="dev1", tracking_uri=uri)
+    request = RunRequest(
+        data=str(corpus), profile="smoke", variants="mse,ensemble", splits="dev1", tracking_uri=uri
+    )
     with (folder / "log").open("w") as log:
-        run_ablation(lay_out(request), Progress(Console(file=log)))
+        run_plan(resolve_run(request), Progress(Console(file=log)))
     return uri
 
 
@@ -61,7 +69,9 @@ def server(store_uri: str) -> Iterator[str]:
                 break
             except OSError:
                 assert process.poll() is None, "the MLflow server ended by itself"
-                time.sleep(0.2)  # there is no event to wait for: the server says nothing when it is up
+                time.sleep(
+                    0.2
+                )  # there is no event to wait for: the server says nothing when it is up
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, 9)
@@ -70,7 +80,11 @@ def server(store_uri: str) -> Iterator[str]:
 
 def test_it_listens_on_loopback_alone(server: str) -> None:
     port = int(server.rpartition(":")[2])
-    listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
+    listening = {
+        c.laddr.ip
+        for c in psutil.net_connections("inet")
+        if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+    }
     assert listening == {"127.0.0.1"}
 
 
@@ -84,7 +98,9 @@ def page(chromium: str) -> Iterator[Page]:
         browser.close()
 
 
-def test_the_list_shows_the_suite_and_below_it_its_runs(page: Page, server: str, store_uri: str) -> None:
+def test_the_list_shows_the_suite_and_below_it_its_runs(
+    page: Page, server: str, store_uri: str
+) -> None:
     experiment = open_store(store_uri).client.get_experiment_by_name("ablation")
     assert experiment is not None
     page.goto(f"{server}/#/experiments/{experiment.experiment_id}/runs")
@@ -100,18 +116,24 @@ def test_a_run_shows_its_training_curves(page: Page, server: str, store_uri: str
     experiment = client.get_experiment_by_name("ablation")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], "tags.`ablation.variant` = 'mse'")
-    page.goto(f"{server}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics")
+    page.goto(
+        f"{server}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics"
+    )
     page.get_by_placeholder("Search metric charts").fill("train/pearson")
     card = page.get_by_test_id("experiment-view-compare-runs-card")
     expect(card).to_have_count(1)
     expect(card).to_contain_text("pearson")
 
 
-def test_the_report_opens_among_the_suites_artifacts(page: Page, server: str, store_uri: str, tmp_path: Path) -> None:
-    built = build(Choice(tracking_uri=store_uri), tmp_path / "report")
+def test_the_report_opens_among_the_suites_artifacts(
+    page: Page, server: str, store_uri: str, tmp_path: Path
+) -> None:
+    built = build(ReportRequest(tracking_uri=store_uri), tmp_path / "report")
     experiment = open_store(store_uri).client.get_experiment_by_name("ablation")
     assert experiment is not None
-    page.goto(f"{server}/#/experiments/{experiment.experiment_id}/runs/{built.suite}/artifacts/report/report.html")
+    page.goto(
+        f"{server}/#/experiments/{experiment.experiment_id}/runs/{built.suite}/artifacts/report/report.html"
+    )
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", name="Ablation report: ablation")).to_be_visible()
     report.locator("#t-verdicts tr.heads th button").nth(2).click()

@@ -12,7 +12,9 @@ from ablation.tracking import provenance
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ def test_an_uncommitted_change_is_told_and_kept(checkout: Path) -> None:
     assert "-x = 1\n+x = 2" in source.diff
 
 
-def test_a_copy_inside_somebody_elses_repository_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_inside_somebody_elses_repository_has_no_commit(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foreign = checkout / "lib" / "ablation"
     foreign.mkdir(parents=True)
     monkeypatch.setattr(provenance, "files", lambda name: foreign)
@@ -69,7 +73,9 @@ def test_threads_are_those_of_the_moment() -> None:
             with threadpool_limits(threads, user_api="blas"):
                 environment = provenance.environment()
             assert environment["torch_threads"] == threads
-            assert {pool["threads"] for pool in environment["thread_pools"] if "blas" in pool["library"]} == {threads}
+            assert {
+                pool["threads"] for pool in environment["thread_pools"] if "blas" in pool["library"]
+            } == {threads}
     finally:
         torch.set_num_threads(before)
 

@@ -9,23 +9,36 @@ import pytest
 
 from ablation.core.errors import UsageError
 from ablation.tracking import names, tables
-from ablation.tracking.reading import is_whole, read_json, read_runs
-from ablation.tracking.store import Store, experiment_id, experiment_name, find_experiment, open_store
+from ablation.tracking.reading import has_all_artifacts, read_json, read_runs
+from ablation.tracking.store import (
+    Store,
+    experiment_id,
+    experiment_name,
+    find_experiment,
+    open_store,
+)
 
 
 @pytest.fixture
 def store(store_uri: str) -> Store:
     """Runs of three kinds in one experiment, one of them deleted, and one run in another."""
     store = open_store(store_uri)
-    for name, kinds in (("mine", (names.RUN, names.SUITE, names.TRIAL, names.RUN, names.RUN)), ("other", (names.RUN,))):
+    for name, kinds in (
+        ("mine", (names.RUN, names.SUITE, names.TRIAL, names.RUN, names.RUN)),
+        ("other", (names.RUN,)),
+    ):
         experiment = experiment_id(store, name)
         for number, kind in enumerate(kinds):
             tags = {names.KIND: kind, "text": f"我 {number}"}
-            run = store.client.create_run(experiment, start_time=1000 + number // 2, tags=tags, run_name=f"{kind} {number}")
+            run = store.client.create_run(
+                experiment, start_time=1000 + number // 2, tags=tags, run_name=f"{kind} {number}"
+            )
             store.client.log_param(run.info.run_id, "loss.tau", number / 10)
             store.client.log_text(run.info.run_id, "{}", "record.json")
     store.client.set_terminated(run.info.run_id, "FAILED")
-    last = store.client.search_runs([experiment_id(store, "mine")], order_by=["attributes.start_time DESC"])[0]
+    last = store.client.search_runs(
+        [experiment_id(store, "mine")], order_by=["attributes.start_time DESC"]
+    )[0]
     store.client.delete_run(last.info.run_id)
     return store
 
@@ -39,7 +52,9 @@ def without_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "opened", none)
 
 
-@pytest.mark.parametrize(("kinds", "count"), [([names.RUN], 2), ([names.RUN, names.SUITE], 3), (["none such"], 0)])
+@pytest.mark.parametrize(
+    ("kinds", "count"), [([names.RUN], 2), ([names.RUN, names.SUITE], 3), (["none such"], 0)]
+)
 def test_the_tables_give_the_same_runs_in_the_same_order(
     store: Store, kinds: list[str], count: int, request: pytest.FixtureRequest
 ) -> None:
@@ -50,21 +65,33 @@ def test_the_tables_give_the_same_runs_in_the_same_order(
     assert len(from_tables) == count
 
 
-def test_experiments_are_found_in_the_tables_as_by_the_client(store: Store, request: pytest.FixtureRequest) -> None:
+def test_experiments_are_found_in_the_tables_as_by_the_client(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
     found = [find_experiment(store, name) for name in ("mine", "other", "none")]
     called = [experiment_name(store, experiment) for experiment in ("1", "2", "77")]
     request.getfixturevalue("without_tables")
-    assert found == [find_experiment(store, name) for name in ("mine", "other", "none")] == ["1", "2", None]
-    assert called == [experiment_name(store, experiment) for experiment in ("1", "2", "77")] == ["mine", "other", None]
+    assert (
+        found
+        == [find_experiment(store, name) for name in ("mine", "other", "none")]
+        == ["1", "2", None]
+    )
+    assert (
+        called
+        == [experiment_name(store, experiment) for experiment in ("1", "2", "77")]
+        == ["mine", "other", None]
+    )
 
 
-def test_artifacts_of_a_local_store_are_read_where_they_lie(store: Store, request: pytest.FixtureRequest) -> None:
+def test_artifacts_of_a_local_store_are_read_where_they_lie(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
     (run, *_) = read_runs(store, experiment_id(store, "mine"), [names.SUITE])
     for _ in ("from the tables", "by the client"):
         assert read_json(store, run.run_id, "record.json") == {}
-        assert is_whole(store, run.run_id, '{"record.json": 2}')
-        assert not is_whole(store, run.run_id, '{"record.json": 3}')
-        assert not is_whole(store, run.run_id, '{"another.json": 2}')
+        assert has_all_artifacts(store, run.run_id, '{"record.json": 2}')
+        assert not has_all_artifacts(store, run.run_id, '{"record.json": 3}')
+        assert not has_all_artifacts(store, run.run_id, '{"another.json": 2}')
         store.artifact_uris.clear()
         request.getfixturevalue("without_tables")
 

@@ -13,9 +13,10 @@ import pytest
 
 from ablation.data.corpus import load_corpus
 from ablation.tracking import names
+from ablation.tracking.orphans import end_orphans
 from ablation.tracking.points import PointWriter
-from ablation.tracking.processes import end_orphans, is_dead, this_process
-from ablation.tracking.runs import is_whole, read_frame, read_json, start_run
+from ablation.tracking.process_id import is_dead, this_process
+from ablation.tracking.runs import has_all_artifacts, read_frame, read_json, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 
 
@@ -36,12 +37,14 @@ def test_every_point_arrives_once_and_in_order(store: Store, experiment: str) ->
         writer.add({"train/loss": step / 2}, step)
     writer.close()
     history = store.client.get_metric_history(run.info.run_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(step, step / 2) for step in range(2500)]
+    assert [(point.step, point.value) for point in history] == [
+        (step, step / 2) for step in range(2500)
+    ]
 
 
 def test_points_that_are_no_numbers_are_left_out_and_counted(store: Store, experiment: str) -> None:
     run = start_run(store, experiment, "r", {})
-    run.points({"a": math.nan, "b": math.inf, "c": 1.0}, 1)
+    run.log_metrics({"a": math.nan, "b": math.inf, "c": 1.0}, 1)
     run.end("FINISHED")
     data = store.client.get_run(run.run_id).data
     assert "a" not in data.metrics
@@ -69,18 +72,22 @@ def test_a_run_is_nested_below_its_suite(store: Store, experiment: str) -> None:
 def test_artifacts_come_back_as_they_went_in(store: Store, experiment: str) -> None:
     run = start_run(store, experiment, "r", {})
     frame = pd.DataFrame({"row": [0, 1], "language": ["en", "zh"], "prediction": [1.5, 2.5]})
-    run.frame(names.DEV_PREDICTIONS, frame)
-    run.json(names.CONFIG_FILE, {"tau": 0.2, "text": "我"})
+    run.log_table(names.DEV_PREDICTIONS, frame)
+    run.log_json(names.CONFIG_FILE, {"tau": 0.2, "text": "我"})
     run.end("FINISHED")
-    pd.testing.assert_frame_equal(read_frame(store, run.run_id, names.DEV_PREDICTIONS), frame, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        read_frame(store, run.run_id, names.DEV_PREDICTIONS), frame, check_dtype=False
+    )
     assert read_json(store, run.run_id, names.CONFIG_FILE) == {"tau": 0.2, "text": "我"}
 
 
 @pytest.mark.parametrize("damage", ["none", "missing", "shorter"])
-def test_a_run_is_whole_only_with_every_artifact_of_its_full_size(store: Store, experiment: str, damage: str) -> None:
+def test_a_run_is_whole_only_with_every_artifact_of_its_full_size(
+    store: Store, experiment: str, damage: str
+) -> None:
     run = start_run(store, experiment, "r", {})
-    run.text("a.txt", "hello")
-    run.text("deep/b.txt", "world")
+    run.log_text("a.txt", "hello")
+    run.log_text("deep/b.txt", "world")
     run.end("FINISHED")
     folder = Path(store.client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))
     if damage == "missing":
@@ -89,11 +96,11 @@ def test_a_run_is_whole_only_with_every_artifact_of_its_full_size(store: Store, 
         (folder / "a.txt").write_text("hell")
     manifest = store.client.get_run(run.run_id).data.tags[names.MANIFEST]
     assert set(json.loads(manifest)) == {"a.txt", "deep/b.txt"}
-    assert is_whole(store, run.run_id, manifest) == (damage == "none")
+    assert has_all_artifacts(store, run.run_id, manifest) == (damage == "none")
 
 
 def test_a_run_without_a_manifest_is_not_whole(store: Store) -> None:
-    assert not is_whole(store, "any", None)
+    assert not has_all_artifacts(store, "any", None)
 
 
 def test_a_failure_is_kept_with_its_reason_and_traceback(store: Store, experiment: str) -> None:
@@ -108,17 +115,19 @@ def test_a_failure_is_kept_with_its_reason_and_traceback(store: Store, experimen
     assert names.TRACEBACK_FILE in [file.path for file in store.client.list_artifacts(run.run_id)]
 
 
-def test_corpora_are_named_as_inputs_with_the_digest_of_their_bytes(store: Store, experiment: str, small_corpus: Path) -> None:
+def test_corpora_are_named_as_inputs_with_the_digest_of_their_bytes(
+    store: Store, experiment: str, small_corpus: Path
+) -> None:
     corpus = load_corpus(str(small_corpus))
     run = start_run(store, experiment, "r", {})
-    run.corpus(corpus)
+    run.log_dataset(corpus)
     run.end("FINISHED")
     inputs = store.client.get_run(run.run_id).inputs.dataset_inputs
     assert {i.dataset.digest for i in inputs} == {corpus.digest[:36]}
     assert {i.tags[0].value for i in inputs} == {"training", "test"}
     without_test = replace(corpus, test=None)
     second = start_run(store, experiment, "r2", {})
-    second.corpus(without_test)
+    second.log_dataset(without_test)
     second.end("FINISHED")
     assert len(store.client.get_run(second.run_id).inputs.dataset_inputs) == 1
 
@@ -130,14 +139,20 @@ def test_this_process_lives_and_others_of_its_number_do_not() -> None:
     assert not is_dead(f"another-host:{pid}:{start}")
 
 
-def test_runs_of_dead_processes_are_ended_as_killed_and_live_ones_left_alone(store: Store, experiment: str) -> None:
+def test_runs_of_dead_processes_are_ended_as_killed_and_live_ones_left_alone(
+    store: Store, experiment: str
+) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = psutil.Process(child.pid).create_time()
     child.kill()
     child.wait()
     host = this_process().rsplit(":", 2)[0]
-    orphan = store.client.create_run(experiment, tags={names.PROCESS: f"{host}:{child.pid}:{started:.0f}"}, run_name="orphan")
-    mine = store.client.create_run(experiment, tags={names.PROCESS: this_process()}, run_name="mine")
+    orphan = store.client.create_run(
+        experiment, tags={names.PROCESS: f"{host}:{child.pid}:{started:.0f}"}, run_name="orphan"
+    )
+    mine = store.client.create_run(
+        experiment, tags={names.PROCESS: this_process()}, run_name="mine"
+    )
     foreign = store.client.create_run(experiment, run_name="not of this suite")
     assert end_orphans(store, experiment) == ["orphan"]
     assert store.client.get_run(orphan.info.run_id).info.status == "KILLED"

@@ -26,13 +26,14 @@ from rich.console import Console
 from ablation.cli.main import main
 from ablation.core.errors import RunError, UsageError
 from ablation.runs.progress import Progress
-from ablation.runs.request import Request, lay_out
-from ablation.runs.runner import run_ablation
+from ablation.runs.request import RunRequest, resolve_run
+from ablation.runs.runner import run_plan
 from ablation.tracking import names, retry
 from ablation.tracking.delivery import Delivery, sync
-from ablation.tracking.processes import end_orphans, this_process
-from ablation.tracking.retry import is_refusal, reason_of, without_credentials
-from ablation.tracking.runs import is_whole, read_json, start_run
+from ablation.tracking.orphans import end_orphans
+from ablation.tracking.process_id import this_process
+from ablation.tracking.retry import is_permanent, reason_of, without_credentials
+from ablation.tracking.runs import has_all_artifacts, read_json, start_run
 from ablation.tracking.spool import left_behind, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
 
@@ -68,14 +69,21 @@ class Proxy:
                 if fault == "slow":
                     threading.Event().wait(0.3)
                 server = HTTPConnection("127.0.0.1", target, timeout=SECONDS)
-                server.request(self.command, self.path, content, {"Content-Type": self.headers.get("Content-Type", "text/plain")})
+                server.request(
+                    self.command,
+                    self.path,
+                    content,
+                    {"Content-Type": self.headers.get("Content-Type", "text/plain")},
+                )
                 response = server.getresponse()
                 body = response.read()
                 server.close()
                 if fault == "lose":
                     self.close_connection = True
                     return
-                self.reply(response.status, body, response.headers.get("Content-Type", "text/plain"))
+                self.reply(
+                    response.status, body, response.headers.get("Content-Type", "text/plain")
+                )
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
@@ -93,7 +101,9 @@ class Proxy:
         self.server.daemon_threads = True
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
         self.uri = f"http://{self.address}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def fail(self, fault: Fault) -> None:
         """From now on every request."""
@@ -123,9 +133,27 @@ class Proxy:
 
 
 def serve(folder: Path, backend: str, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(folder / "artifacts")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        backend,
+        "--host",
+        "127.0.0.1",
+    ]
+    command += [
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
@@ -218,12 +246,12 @@ def experiment(store: Store, request: pytest.FixtureRequest) -> str:
 def write(store: Store, experiment: str, steps: int = 50) -> str:
     """One run with points, params, tags and artifacts; its id."""
     run = start_run(store, experiment, "r", {names.KIND: names.RUN})
-    run.params({"tau": 0.2})
+    run.log_params({"tau": 0.2})
     for step in range(steps):
-        run.points({"train/loss": step / 3}, step)
-    run.tags({"colour": "red"})
-    run.text("deep/a.txt", "hello")
-    run.json("b.json", {"text": "我"})
+        run.log_metrics({"train/loss": step / 3}, step)
+    run.set_tags({"colour": "red"})
+    run.log_text("deep/a.txt", "hello")
+    run.log_json("b.json", {"text": "我"})
     run.end("FINISHED")
     return run.run_id
 
@@ -234,9 +262,13 @@ def check_whole(direct: MlflowClient, run_id: str, tmp_path: Path, steps: int = 
     assert run.data.params == {"tau": "0.2"}
     assert run.data.tags["colour"] == "red"
     history = direct.get_metric_history(run_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(step, step / 3) for step in range(steps)]
-    assert Path(direct.download_artifacts(run_id, "deep/a.txt", str(tmp_path))).read_text() == "hello"
-    assert is_whole(Store("", direct), run_id, run.data.tags[names.MANIFEST])
+    assert [(point.step, point.value) for point in history] == [
+        (step, step / 3) for step in range(steps)
+    ]
+    assert (
+        Path(direct.download_artifacts(run_id, "deep/a.txt", str(tmp_path))).read_text() == "hello"
+    )
+    assert has_all_artifacts(Store("", direct), run_id, run.data.tags[names.MANIFEST])
 
 
 def test_a_server_that_answers_gets_everything_and_nothing_is_left(
@@ -260,13 +292,19 @@ def test_every_request_that_fails_at_first_arrives_once_and_in_order(
 
     proxy.fault = every_other
     check_whole(direct, write(store, experiment), tmp_path)
-    assert len(direct.search_runs([experiment])) == 1, "a run that was made, and whose answer was lost, was made again"
+    assert len(direct.search_runs([experiment])) == 1, (
+        "a run that was made, and whose answer was lost, was made again"
+    )
     assert any("log-batch" in path for path in asked)
     assert any("artifacts" in path for path in asked)
 
 
 def test_mlflows_own_retries_make_no_second_run(
-    proxy: Proxy, store: Store, experiment: str, direct: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy,
+    store: Store,
+    experiment: str,
+    direct: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     proxy.fail_times(1, "lose", "runs/create")
@@ -282,10 +320,10 @@ def test_writing_never_waits_for_a_server_that_is_away(
     proxy.fail("close")
     began = time.monotonic()
     for step in range(50):
-        suite.points({"train/loss": step / 3}, step)
-    suite.params({"tau": 0.2})
-    suite.tags({"colour": "red"})
-    suite.text("deep/a.txt", "hello")
+        suite.log_metrics({"train/loss": step / 3}, step)
+    suite.log_params({"tau": 0.2})
+    suite.set_tags({"colour": "red"})
+    suite.log_text("deep/a.txt", "hello")
     assert time.monotonic() - began < retry.PATIENCE_S / 2
     assert read_json_waits_in_the_spool(suite, store)
     proxy.fail(None)
@@ -296,20 +334,27 @@ def test_writing_never_waits_for_a_server_that_is_away(
 
 def read_json_waits_in_the_spool(run: Any, store: Store) -> bool:
     """What an ensemble needs of a run is read from where it is."""
-    run.json("record.json", {"pearson": 0.5})
+    run.log_json("record.json", {"pearson": 0.5})
     return bool(read_json(store, run.run_id, "record.json") == {"pearson": 0.5})
 
 
 @pytest.mark.usefixtures("impatient")
 def test_what_a_lost_server_did_not_get_is_sent_later(
-    proxy: Proxy, store: Store, experiment: str, direct: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy,
+    store: Store,
+    experiment: str,
+    direct: MlflowClient,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     suite = start_run(store, experiment, "suite", {})
     proxy.fail(503)
-    child = start_run(store, experiment, "child", {}, parent=suite)  # waits for a while, and goes on
-    child.json("member.json", {"of": child.run_id})
-    suite.json("runs.json", [child.run_id])
-    child.tags({"members": child.run_id})
+    child = start_run(
+        store, experiment, "child", {}, parent=suite
+    )  # waits for a while, and goes on
+    child.log_json("member.json", {"of": child.run_id})
+    suite.log_json("runs.json", [child.run_id])
+    child.set_tags({"members": child.run_id})
     child.end("FINISHED")
     suite.end("FINISHED")
     (left,) = left_behind()
@@ -338,8 +383,10 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
     assert runs["child"].data.tags[names.PARENT] == suite.run_id
     assert runs["child"].data.tags["members"] == made
     # Runs are named everywhere by the ids that the server gave them.
-    assert json.loads(Path(direct.download_artifacts(suite.run_id, "runs.json", str(tmp_path))).read_text()) == [made]
-    assert is_whole(Store("", direct), made, runs["child"].data.tags[names.MANIFEST])
+    assert json.loads(
+        Path(direct.download_artifacts(suite.run_id, "runs.json", str(tmp_path))).read_text()
+    ) == [made]
+    assert has_all_artifacts(Store("", direct), made, runs["child"].data.tags[names.MANIFEST])
     sync(None, None, print)
     assert "nothing is waiting" in capsys.readouterr().out
 
@@ -350,12 +397,14 @@ def test_refusals_are_not_asked_again(
 ) -> None:
     run = start_run(store, experiment, "r", {})
     proxy.fault = lambda method, path: status if "log-batch" in path else None
-    run.params({"tau": 0.2})
+    run.log_params({"tau": 0.2})
     run.end("FINISHED")
     assert proxy.asked["/api/2.0/mlflow/runs/log-batch"] == 1
     (left,) = left_behind()
     assert f"refused with {status}" in left.reason
-    assert direct.get_run(run.run_id).info.status == "RUNNING", "a run without its results was called finished"
+    assert direct.get_run(run.run_id).info.status == "RUNNING", (
+        "a run without its results was called finished"
+    )
     assert store.delivery
     store.delivery.close()
     proxy.fail(None)
@@ -364,10 +413,12 @@ def test_refusals_are_not_asked_again(
     assert direct.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_one_runs_refusal_holds_up_no_other(proxy: Proxy, store: Store, experiment: str, direct: MlflowClient) -> None:
+def test_one_runs_refusal_holds_up_no_other(
+    proxy: Proxy, store: Store, experiment: str, direct: MlflowClient
+) -> None:
     refused = start_run(store, experiment, "refused", {})
-    refused.params({"tau": 0.2})
-    refused.params({"tau": 0.3})  # a parameter has one value
+    refused.log_params({"tau": 0.2})
+    refused.log_params({"tau": 0.3})  # a parameter has one value
     other = write(store, experiment, 1)
     assert direct.get_run(other).info.status == "FINISHED"
     assert refused.kept
@@ -406,7 +457,11 @@ def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(
 
 @pytest.mark.usefixtures("impatient")
 def test_credentials_are_used_and_written_nowhere(
-    proxy: Proxy, experiment: str, direct: MlflowClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    proxy: Proxy,
+    experiment: str,
+    direct: MlflowClient,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     secret = "s3cr@t"
     uri = f"http://me:s3cr%40t@{proxy.address}"
@@ -429,8 +484,16 @@ def test_credentials_are_used_and_written_nowhere(
     assert proxy.credentials == {"Basic " + base64.b64encode(f"me:{secret}".encode()).decode()}
     ended = direct.get_run(run.run_id)
     assert ended.info.status == "FAILED"
-    traceback = Path(direct.download_artifacts(run.run_id, names.TRACEBACK_FILE, str(tmp_path))).read_text()
-    for text in (kept.decode(errors="replace"), str(ended.to_dictionary()), traceback, caplog.text, uri_less(store)):
+    traceback = Path(
+        direct.download_artifacts(run.run_id, names.TRACEBACK_FILE, str(tmp_path))
+    ).read_text()
+    for text in (
+        kept.decode(errors="replace"),
+        str(ended.to_dictionary()),
+        traceback,
+        caplog.text,
+        uri_less(store),
+    ):
         assert "s3cr" not in text
     assert "***@" in traceback
 
@@ -448,20 +511,37 @@ def test_a_server_that_is_away_at_the_start_is_one_line_without_the_password() -
 
 
 @pytest.mark.parametrize("code", [404, 405, 413])
-def test_statuses_that_mlflow_has_no_name_for_are_still_told_apart(code: int, proxy: Proxy, store: Store) -> None:
+def test_statuses_that_mlflow_has_no_name_for_are_still_told_apart(
+    code: int, proxy: Proxy, store: Store
+) -> None:
     proxy.fail(code)
     with pytest.raises(Exception, match=str(code)) as error:
         store.client.search_experiments()
-    assert is_refusal(error.value)
+    assert is_permanent(error.value)
 
 
 @pytest.fixture
 def asked(small_corpus: Path, proxy: Proxy, request: pytest.FixtureRequest) -> list[str]:
     return [
-        "ablation", "run", "--data", str(small_corpus), "--profile", "smoke", "--variants", "mse,epm,ensemble",
-        "--splits", "dev1", "--set", "optimisation.epochs=1", "--tracking-uri", proxy.uri, "--experiment",
-        request.node.name, "--report", "true",
-    ]  # fmt: skip
+        "ablation",
+        "run",
+        "--data",
+        str(small_corpus),
+        "--profile",
+        "smoke",
+        "--variants",
+        "mse,epm,ensemble",
+        "--splits",
+        "dev1",
+        "--set",
+        "optimisation.epochs=1",
+        "--tracking-uri",
+        proxy.uri,
+        "--experiment",
+        request.node.name,
+        "--report",
+        "true",
+    ]
 
 
 def code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
@@ -474,9 +554,14 @@ def code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
 
 @pytest.mark.usefixtures("impatient")
 def test_it_says_where_the_results_are_and_sync_delivers_them(
-    asked: list[str], proxy: Proxy, direct: MlflowClient, deliveries: list[Delivery],
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
-) -> None:  # fmt: skip
+    asked: list[str],
+    proxy: Proxy,
+    direct: MlflowClient,
+    deliveries: list[Delivery],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
     monkeypatch.chdir(tmp_path)
     proxy.fail_after(2, "close", "runs/create")  # the suite is made, its first run is not
     assert code(monkeypatch, asked) == 1
@@ -503,7 +588,10 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
     members = json.loads(by_variant["ensemble"].data.tags[names.MEMBER_RUNS])
     assert members
     assert all(by_variant[variant].info.run_id == run_id for variant, run_id in members.items())
-    assert all(is_whole(Store("", direct), run.info.run_id, run.data.tags[names.MANIFEST]) for run in runs)
+    assert all(
+        has_all_artifacts(Store("", direct), run.info.run_id, run.data.tags[names.MANIFEST])
+        for run in runs
+    )
     # And what was sent later is as good as what was sent at once: the same command trains nothing again.
     asked[asked.index("true")] = "false"
     assert code(monkeypatch, asked) == 0
@@ -511,7 +599,11 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
 
 
 def test_a_server_that_comes_back_has_it_all_at_the_end(
-    asked: list[str], proxy: Proxy, direct: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    asked: list[str],
+    proxy: Proxy,
+    direct: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     proxy.fail_times(12, 500, "log-batch")
@@ -521,7 +613,10 @@ def test_a_server_that_comes_back_has_it_all_at_the_end(
 
 
 def test_a_server_that_refuses_to_be_read_is_one_line(
-    asked: list[str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: list[str],
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     proxy.fault = lambda method, path: 401 if "get-by-name" in path else None
     assert code(monkeypatch, asked) == 1
@@ -556,12 +651,15 @@ def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
 
     thread = threading.Thread(target=away)
     thread.start()
-    request = Request(
-        data=str(small_corpus), profile="smoke", variants="mse,epm,ensemble", splits="dev1",
+    request = RunRequest(
+        data=str(small_corpus),
+        profile="smoke",
+        variants="mse,epm,ensemble",
+        splits="dev1",
         tracking_uri=f"http://127.0.0.1:{port}",
-    )  # fmt: skip
+    )
     try:
-        outcomes = run_ablation(lay_out(request), Watching(Console(file=io.StringIO())))
+        outcomes = run_plan(resolve_run(request), Watching(Console(file=io.StringIO())))
         thread.join()
         assert [outcome.state for outcome in outcomes] == ["finished"] * 3
         assert [outcome.kept for outcome in outcomes] == [""] * 3
@@ -572,8 +670,12 @@ def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
         runs = client.search_runs([experiment.experiment_id])
         assert Counter(run.info.status for run in runs) == {"FINISHED": 4}
         for run in runs:
-            assert is_whole(Store("", client), run.info.run_id, run.data.tags[names.MANIFEST])
-            steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+            assert has_all_artifacts(
+                Store("", client), run.info.run_id, run.data.tags[names.MANIFEST]
+            )
+            steps = [
+                point.step for point in client.get_metric_history(run.info.run_id, "train/loss")
+            ]
             assert steps == sorted(set(steps))
     finally:
         thread.join()

@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from ablation.core.errors import UsageError
-from ablation.tracking.store import absolute_uri, experiment_id, find_experiment, open_store, without_password
+from ablation.tracking.store import (
+    absolute_uri,
+    experiment_id,
+    find_experiment,
+    open_store,
+    without_password,
+)
 from tests.commands import fork_context
 
 
-def test_without_any_uri_the_store_is_mlflows_own_default_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_uri_the_store_is_mlflows_own_default_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert open_store().uri == f"sqlite:///{tmp_path}/mlflow.db"
 
@@ -34,7 +42,9 @@ def test_the_environment_names_the_store(store_uri: str, monkeypatch: pytest.Mon
         ("runs", "{cwd}/runs"),
     ],
 )
-def test_relative_places_become_absolute(uri: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_places_become_absolute(
+    uri: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute_uri(uri) == expected.format(cwd=tmp_path)
 
@@ -49,7 +59,9 @@ def _experiment_of(uri: str) -> str:
     return experiment_id(open_store(uri), "e")
 
 
-def test_what_a_killed_process_was_in_the_middle_of_writing_is_rolled_back(store_uri: str, tmp_path: Path) -> None:
+def test_what_a_killed_process_was_in_the_middle_of_writing_is_rolled_back(
+    store_uri: str, tmp_path: Path
+) -> None:
     made = experiment_id(open_store(store_uri), "before")
     script = (
         "import os, signal, sqlite3, sys\n"
@@ -60,7 +72,10 @@ def test_what_a_killed_process_was_in_the_middle_of_writing_is_rolled_back(store
         "writer.executemany('insert into half values (?)', [('x' * 1000,)] * 2000)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", script, tmp_path / "mlflow.db"]).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", script, tmp_path / "mlflow.db"]).returncode
+        == -signal.SIGKILL
+    )
     assert (tmp_path / "mlflow.db-journal").stat().st_size > 0
     store = open_store(store_uri)
     assert find_experiment(store, "before") == made == experiment_id(store, "before")
@@ -85,7 +100,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_store(f"sqlite:///{tmp_path}/x.db")
 
 
-def test_artifacts_of_a_local_store_lie_beside_it_whatever_the_experiment_is_called(store_uri: str, tmp_path: Path) -> None:
+def test_artifacts_of_a_local_store_lie_beside_it_whatever_the_experiment_is_called(
+    store_uri: str, tmp_path: Path
+) -> None:
     store = open_store(store_uri)
     made = store.client.get_experiment(experiment_id(store, "../../etc/évil name"))
     assert made.artifact_location.startswith(f"file://{tmp_path}/mlruns/")
@@ -95,7 +112,11 @@ def test_artifacts_of_a_local_store_lie_beside_it_whatever_the_experiment_is_cal
 def test_an_experiment_is_made_once_and_found_again(store_uri: str) -> None:
     store = open_store(store_uri)
     assert find_experiment(store, "mine") is None
-    assert experiment_id(store, "mine") == experiment_id(store, "mine") == find_experiment(store, "mine")
+    assert (
+        experiment_id(store, "mine")
+        == experiment_id(store, "mine")
+        == find_experiment(store, "mine")
+    )
 
 
 def test_a_deleted_experiment_is_named(store_uri: str) -> None:

@@ -23,7 +23,11 @@ from tests.training.test_loop import model, texts
 
 
 def some(epoch: int) -> Checkpoint:
-    return Checkpoint(epoch, {"a/b": torch.arange(6.0).view(2, 3) + epoch}, {"step": epoch, "nothing": math.inf, "text": "é"})
+    return Checkpoint(
+        epoch,
+        {"a/b": torch.arange(6.0).view(2, 3) + epoch},
+        {"step": epoch, "nothing": math.inf, "text": "é"},
+    )
 
 
 class TestFiles:
@@ -40,11 +44,13 @@ class TestFiles:
             save(tmp_path, some(epoch))
         assert sorted(f.name for f in tmp_path.iterdir()) == [
             f"epoch-00000{e}.{s}" for e in (3, 4) for s in ("json", "safetensors")
-        ]  # fmt: skip
+        ]
 
     @pytest.mark.parametrize("suffix", ["json", "safetensors"])
     @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "empty"])
-    def test_of_a_damaged_one_the_one_before_is_used(self, tmp_path: Path, suffix: str, damage: str) -> None:
+    def test_of_a_damaged_one_the_one_before_is_used(
+        self, tmp_path: Path, suffix: str, damage: str
+    ) -> None:
         save(tmp_path, some(1))
         save(tmp_path, some(2))
         file = tmp_path / f"epoch-000002.{suffix}"
@@ -112,7 +118,9 @@ class Died(BaseException):
     """Stands for the end of the process."""
 
 
-FAST = OptimisationConfig(epochs=4, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=3, weight_decay=0.1)
+FAST = OptimisationConfig(
+    epochs=4, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=3, weight_decay=0.1
+)
 VARIANTS = {
     "mse": (LossConfig(), None),
     "epm+cl+ft": (LossConfig(regression="epm", contrastive="as_printed"), 2),
@@ -123,7 +131,12 @@ class TestGoingOn:
     """Training is broken off at a step and begun again; everything is compared with training that was left alone."""
 
     def train(
-        self, regressor: IntimacyRegressor, data: Texts, loss: LossConfig, folder: Path | None, die_at: int | None = None
+        self,
+        regressor: IntimacyRegressor,
+        data: Texts,
+        loss: LossConfig,
+        folder: Path | None,
+        die_at: int | None = None,
     ) -> tuple[Fit, list[tuple[int, Mapping[str, float]]], list[int]]:
         points: list[tuple[int, Mapping[str, float]]] = []
         resumed: list[int] = []
@@ -136,16 +149,32 @@ class TestGoingOn:
             if done == die_at:
                 raise Died
 
-        hooks = Hooks(on_point=lambda v, s: points.append((s, dict(v))), on_step=on_step, on_resume=resumed.append)
+        hooks = Hooks(
+            on_point=lambda v, s: points.append((s, dict(v))),
+            on_step=on_step,
+            on_resume=resumed.append,
+        )
         result = fit(
-            regressor, data, data, optimisation=FAST, loss=loss, seed=1, dev_scores=dev_scores, hooks=hooks, checkpoints=folder
-        )  # fmt: skip
+            regressor,
+            data,
+            data,
+            optimisation=FAST,
+            loss=loss,
+            seed=1,
+            dev_scores=dev_scores,
+            hooks=hooks,
+            checkpoints=folder,
+        )
         return result, points, resumed
 
     @pytest.mark.parametrize("variant", VARIANTS)
-    @pytest.mark.parametrize("die_at", [2, 7, 16])  # 4 batches an epoch, points at steps 3, 6, 9, ...
+    @pytest.mark.parametrize(
+        "die_at", [2, 7, 16]
+    )  # 4 batches an epoch, points at steps 3, 6, 9, ...
     @pytest.mark.usefixtures("threads")
-    def test_it_ends_in_the_same_weights_predictions_and_points(self, tmp_path: Path, variant: str, die_at: int) -> None:
+    def test_it_ends_in_the_same_weights_predictions_and_points(
+        self, tmp_path: Path, variant: str, die_at: int
+    ) -> None:
         data, (loss, depth) = texts(), VARIANTS[variant]
         alone, first, second = (model() for _ in range(3))
         for each in (alone, first, second):
@@ -159,10 +188,22 @@ class TestGoingOn:
         assert resumed == ([] if die_at < 4 else [(die_at - 1) // 4])
         assert told == points
         assert found.dev_predictions.tobytes() == expected.dev_predictions.tobytes()
-        assert (found.best_epoch, found.dev_scores, found.steps, found.tokens, found.skipped_contrastive) == (
-            expected.best_epoch, expected.dev_scores, expected.steps, expected.tokens, expected.skipped_contrastive,
-        )  # fmt: skip
-        assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True))
+        assert (
+            found.best_epoch,
+            found.dev_scores,
+            found.steps,
+            found.tokens,
+            found.skipped_contrastive,
+        ) == (
+            expected.best_epoch,
+            expected.dev_scores,
+            expected.steps,
+            expected.tokens,
+            expected.skipped_contrastive,
+        )
+        assert all(
+            torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True)
+        )
 
     def test_an_older_checkpoint_serves_as_well(self, tmp_path: Path) -> None:
         data = texts()
@@ -174,9 +215,13 @@ class TestGoingOn:
         _, told, resumed = self.train(second, data, LossConfig(), tmp_path)
         assert resumed == [2]
         assert told == points
-        assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True)
+        )
 
-    def test_seconds_of_the_process_that_died_count(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_seconds_of_the_process_that_died_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         clock = iter(float(i) for i in range(1000))
         monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
         with pytest.raises(Died):

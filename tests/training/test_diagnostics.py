@@ -43,5 +43,8 @@ def test_each_entry_is_the_divergence_of_two_softmaxed_sentence_vectors() -> Non
 def test_the_batch_is_that_of_the_seed() -> None:
     texts = some_texts(64)
     model = build_model(load_encoder("tiny").model, "mean", dropout=None, label_mean=2.0, seed=0)
-    rows = [set(language_distances(model, texts, ["en", "fr", "zh"], batch_size=8, seed=seed)["row"]) for seed in (0, 0, 1)]
+    rows = [
+        set(language_distances(model, texts, ["en", "fr", "zh"], batch_size=8, seed=seed)["row"])
+        for seed in (0, 0, 1)
+    ]
     assert rows[0] == rows[1] != rows[2]

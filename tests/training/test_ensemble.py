@@ -24,12 +24,17 @@ def library(seed: int, models: int, rows: int = 24) -> tuple[dict[str, np.ndarra
     return {f"m{i}": label * rng.normal() + rng.normal(size=rows) * 2 for i in range(models)}, label
 
 
-def by_hand(predictions: Mapping[str, np.ndarray], label: np.ndarray, rounds: int) -> list[tuple[list[str], float]]:
+def by_hand(
+    predictions: Mapping[str, np.ndarray], label: np.ndarray, rounds: int
+) -> list[tuple[list[str], float]]:
     """Every prefix of the greedy selection with its correlation, each average computed from scratch."""
     prefixes: list[tuple[list[str], float]] = []
     chosen: list[str] = []
     for _ in range(rounds):
-        tried = {n: np.corrcoef(np.mean([predictions[c] for c in [*chosen, n]], axis=0), label)[0, 1] for n in predictions}
+        tried = {
+            n: np.corrcoef(np.mean([predictions[c] for c in [*chosen, n]], axis=0), label)[0, 1]
+            for n in predictions
+        }
         best = max(tried, key=lambda n: tried[n])
         chosen = [*chosen, best]
         prefixes.append((chosen, float(tried[best])))
@@ -37,16 +42,22 @@ def by_hand(predictions: Mapping[str, np.ndarray], label: np.ndarray, rounds: in
 
 
 def r_of(predictions: Mapping[str, np.ndarray], label: np.ndarray, rounds: int = ROUNDS) -> float:
-    return float(np.corrcoef(average(predictions, select_members(predictions, label, rounds)), label)[0, 1])
+    return float(
+        np.corrcoef(average(predictions, select_members(predictions, label, rounds)), label)[0, 1]
+    )
 
 
 class TestSelection:
     @settings(max_examples=40)
     @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 12))
-    def test_it_is_the_best_prefix_of_the_greedy_search(self, seed: int, models: int, rounds: int) -> None:
+    def test_it_is_the_best_prefix_of_the_greedy_search(
+        self, seed: int, models: int, rounds: int
+    ) -> None:
         predictions, label = library(seed, models)
         prefixes = by_hand(predictions, label, rounds)
-        assert r_of(predictions, label, rounds) == pytest.approx(max(r for _, r in prefixes), abs=1e-9)
+        assert r_of(predictions, label, rounds) == pytest.approx(
+            max(r for _, r in prefixes), abs=1e-9
+        )
         members = select_members(predictions, label, rounds)
         assert sorted(members.elements()) in [sorted(names) for names, _ in prefixes]
 
@@ -83,13 +94,17 @@ class TestSelection:
     def test_models_without_a_correlation_are_passed_over(self) -> None:
         label = np.array([1.0, 2.0, 3.0, 4.0])
         bad = np.array([1.0, np.nan, 2.0, 3.0])
-        assert select_members({"bad": bad, "constant": np.full(4, 3.0), "good": label}, label) == {"good": 1}
+        assert select_members({"bad": bad, "constant": np.full(4, 3.0), "good": label}, label) == {
+            "good": 1
+        }
 
 
 @pytest.fixture
 def corpus(corpus_folder: Callable[..., Path]) -> Corpus:
     seen = ("en", "es", "fr", "zh")
-    return load_corpus(str(corpus_folder(some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))))
+    return load_corpus(
+        str(corpus_folder(some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100)))
+    )
 
 
 def table(frame: pd.DataFrame, error: np.ndarray) -> pd.DataFrame:
@@ -133,14 +148,24 @@ class TestRun:
         split = make_split(corpus, "dev1", 0)
         dev, test = tables(corpus, split)
         without, exchanged = None, {"a": test["b"], "b": test["a"]}
-        chosen = [run_ensemble(corpus, self.KEY, "", split, dev, given).record.members for given in (test, exchanged, without)]
+        chosen = [
+            run_ensemble(corpus, self.KEY, "", split, dev, given).record.members
+            for given in (test, exchanged, without)
+        ]
         assert chosen[0] == chosen[1] == chosen[2] == {"a": 1, "b": 1}
 
     def test_its_record_says_what_it_is(self, corpus: Corpus) -> None:
         split = make_split(corpus, "dev2:fr+zh", 0)
         dev, test = tables(corpus, split)
-        record = run_ensemble(corpus, RunKey("ensemble", "dev2:fr+zh", 4), "identity", split, dev, test).record
-        assert (record.variant, record.split, record.seed, record.identity) == ("ensemble", "dev2:fr+zh", 4, "identity")
+        record = run_ensemble(
+            corpus, RunKey("ensemble", "dev2:fr+zh", 4), "identity", split, dev, test
+        ).record
+        assert (record.variant, record.split, record.seed, record.identity) == (
+            "ensemble",
+            "dev2:fr+zh",
+            4,
+            "identity",
+        )
         assert record.best_epoch is None
         assert set(record.unseen_in_training) == {"fr", "zh"}
         # On development rows "unseen" are the languages held out, on test rows those without labelled rows.

@@ -24,9 +24,17 @@ def test_pearson_is_that_of_scipy(seed: int, rows: int) -> None:
 
 @pytest.mark.parametrize(
     ("prediction", "label"),
-    [([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]), ([1.0, 2.0], [3.0, 3.0]), ([1.0], [2.0]), ([], []), ([1.0, np.nan, 2.0], [1, 2, 3])],
+    [
+        ([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0], [3.0, 3.0]),
+        ([1.0], [2.0]),
+        ([], []),
+        ([1.0, np.nan, 2.0], [1, 2, 3]),
+    ],
 )
-def test_where_there_is_no_correlation_there_is_no_number(prediction: list[float], label: list[float]) -> None:
+def test_where_there_is_no_correlation_there_is_no_number(
+    prediction: list[float], label: list[float]
+) -> None:
     assert pearson(np.array(prediction), np.array(label, dtype=float)) is None
 
 
@@ -38,7 +46,9 @@ def test_predictions_that_differ_by_rounding_alone_are_constant() -> None:
 
 
 def test_pooling_rows_is_not_averaging_languages() -> None:
-    frame = table([("en", 1, 1), ("en", 2, 2), ("en", 3, 3), ("fr", 1, 11), ("fr", 2, 12), ("fr", 3, 13)])
+    frame = table(
+        [("en", 1, 1), ("en", 2, 2), ("en", 3, 3), ("fr", 1, 11), ("fr", 2, 12), ("fr", 3, 13)]
+    )
     found = scores(frame, ["en", "fr"])
     assert found["pearson_en"] == found["pearson_fr"] == found["mean_pearson"] == pytest.approx(1)
     assert found["pearson"] == pytest.approx(np.corrcoef(frame["prediction"], frame["label"])[0, 1])
@@ -46,7 +56,9 @@ def test_pooling_rows_is_not_averaging_languages() -> None:
 
 
 def test_seen_and_unseen_rows_are_told_apart() -> None:
-    frame = table([("en", 1, 1), ("en", 2, 3), ("en", 3, 2), ("ko", 1, 3), ("ko", 2, 2), ("ko", 3, 1)])
+    frame = table(
+        [("en", 1, 1), ("en", 2, 3), ("en", 3, 2), ("ko", 1, 3), ("ko", 2, 2), ("ko", 3, 1)]
+    )
     found = scores(frame, ["en"])
     assert found["pearson_seen"] == pytest.approx(0.5)
     assert found["pearson_unseen"] == found["mean_pearson_unseen"] == pytest.approx(-1)
@@ -66,7 +78,9 @@ class TestEnsemble:
     def test_two_models_whose_errors_cancel_are_both_chosen(self) -> None:
         error = np.array([1, -1, 1, -1])
         up, down = self.LABEL + error, self.LABEL - error
-        members = select_members({"up": up, "down": down, "noise": np.array([3.0, 1.0, 4.0, 1.0])}, self.LABEL)
+        members = select_members(
+            {"up": up, "down": down, "noise": np.array([3.0, 1.0, 4.0, 1.0])}, self.LABEL
+        )
         assert members == {"up": 1, "down": 1}
         np.testing.assert_allclose(average({"up": up, "down": down}, members), self.LABEL)
 
@@ -77,14 +91,18 @@ class TestEnsemble:
         assert select_members({"a": self.LABEL, "b": self.LABEL}, self.LABEL) == {"a": 1}
 
     def test_a_member_counts_as_often_as_it_was_selected(self) -> None:
-        np.testing.assert_allclose(average({"a": np.array([0.0]), "b": np.array([4.0])}, {"a": 3, "b": 1}), [1.0])
+        np.testing.assert_allclose(
+            average({"a": np.array([0.0]), "b": np.array([4.0])}, {"a": 3, "b": 1}), [1.0]
+        )
 
     def test_models_without_any_correlation_can_not_be_combined(self) -> None:
         with pytest.raises(ValueError, match="nothing to select from"):
             select_members({"flat": np.full(4, 2.0)}, self.LABEL)
 
     @given(st.integers(0, 10_000), st.integers(1, 6))
-    def test_on_development_rows_it_is_never_worse_than_its_best_member(self, seed: int, models: int) -> None:
+    def test_on_development_rows_it_is_never_worse_than_its_best_member(
+        self, seed: int, models: int
+    ) -> None:
         rng = np.random.default_rng(seed)
         label = rng.normal(size=30)
         predictions = {f"m{i}": label * rng.normal() + rng.normal(size=30) for i in range(models)}

@@ -15,7 +15,9 @@ def model() -> IntimacyRegressor:
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 4])
-def test_embeddings_and_the_lowest_layers_are_frozen_and_nothing_else(model: IntimacyRegressor, depth: int) -> None:
+def test_embeddings_and_the_lowest_layers_are_frozen_and_nothing_else(
+    model: IntimacyRegressor, depth: int
+) -> None:
     freeze(model, depth)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     expected = {

@@ -9,23 +9,37 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertModel
 
-from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig, load_profile, resolve
+from ablation.config.schema import (
+    LossConfig,
+    OptimisationConfig,
+    RunConfig,
+    load_profile,
+    resolve_config,
+)
 from ablation.core.identity import RunKey
 from ablation.data.corpus import load_corpus
 from ablation.encoders.loading import load_encoder
-from ablation.encoders.packing import PACKABLE, embed_packed, encode_packed, layers_packed, use_packing
+from ablation.encoders.packing import (
+    PACKABLE,
+    embed_packed,
+    encode_packed,
+    layers_packed,
+    use_packing,
+)
 from ablation.runs.request import Preparations
 from ablation.training import frozen_cache
 from ablation.training.batching import Texts, collate
 from ablation.training.evaluation import pearson, predict
 from ablation.training.freezing import freeze
-from ablation.training.frozen_cache import FrozenOutputs, with_outputs
+from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import NO_HOOKS, Fit, Hooks, fit
 from ablation.training.model import IntimacyRegressor, build_model, load_exported
-from ablation.training.train_run import Prepared, prepare, run_experiment
+from ablation.training.train_run import Prepared, prepare, train_run
 
 DEPTHS = (0, 2, 4)  # embeddings only, half, all: then the head alone trains
-OPTIMISATION = OptimisationConfig(epochs=3, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=1)
+OPTIMISATION = OptimisationConfig(
+    epochs=3, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=1
+)
 LOSS = LossConfig(regression="epm", contrastive="as_printed")
 #: float32 rounds to 6e-8; some dozen Adam steps of 1e-3 may enlarge that.
 CLOSE = {"rtol": 1e-4, "atol": 2e-6}
@@ -33,12 +47,16 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-6}
 
 def some_texts(count: int = 40, seed: int = 0) -> Texts:
     rng = np.random.default_rng(seed)
-    ids = [np.concatenate([[0], rng.integers(10, 200, rng.integers(2, 30)), [2]]) for _ in range(count)]
+    ids = [
+        np.concatenate([[0], rng.integers(10, 200, rng.integers(2, 30)), [2]]) for _ in range(count)
+    ]
     label = np.array([1 + 4 * i[1:-1].mean() / 200 for i in ids])
     return Texts(ids, label, np.arange(count) % 3, np.arange(count))
 
 
-def frozen_model(depth: int, *, dropout: float | None = None, frozen_dropout: bool = False) -> IntimacyRegressor:
+def frozen_model(
+    depth: int, *, dropout: float | None = None, frozen_dropout: bool = False
+) -> IntimacyRegressor:
     model = build_model(load_encoder("tiny").model, "mean", dropout=dropout, label_mean=3.0, seed=0)
     freeze(model, depth, dropout=frozen_dropout)
     return model
@@ -52,7 +70,16 @@ def trained(model: IntimacyRegressor, texts: Texts) -> tuple[Fit, list[dict[str,
         return {} if r is None else {"pearson": r}
 
     hooks = Hooks(on_point=lambda values, step: points.append(dict(values)))
-    return fit(model, texts, texts, optimisation=OPTIMISATION, loss=LOSS, seed=0, dev_scores=dev_scores, hooks=hooks), points
+    return fit(
+        model,
+        texts,
+        texts,
+        optimisation=OPTIMISATION,
+        loss=LOSS,
+        seed=0,
+        dev_scores=dev_scores,
+        hooks=hooks,
+    ), points
 
 
 def count_computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
@@ -70,11 +97,13 @@ def count_computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("dropout", [None, 0.0])
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_training_on_kept_outputs_is_step_by_step_training_without(depth: int, dropout: float | None) -> None:
+def test_training_on_kept_outputs_is_step_by_step_training_without(
+    depth: int, dropout: float | None
+) -> None:
     """With dropout in the trained layers too: what is frozen draws no random numbers, so the others draw the same."""
     texts = some_texts()
     plain, quick = frozen_model(depth, dropout=dropout), frozen_model(depth, dropout=dropout)
-    kept = with_outputs(FrozenOutputs(), "train", quick, texts, "float32")
+    kept = attach_cached_hidden(FrozenLayerCache(), "train", quick, texts, "float32")
     assert kept.hidden is not None
     expected, expected_points = trained(plain, texts)
     found, found_points = trained(quick, kept)
@@ -94,17 +123,21 @@ def test_training_on_kept_outputs_is_step_by_step_training_without(depth: int, d
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_predictions_from_kept_outputs_are_the_same(depth: int) -> None:
     model, texts = frozen_model(depth), some_texts(150)  # more than one batch
-    kept = with_outputs(FrozenOutputs(), "test", model, texts, "float32")
+    kept = attach_cached_hidden(FrozenLayerCache(), "test", model, texts, "float32")
     rows = np.random.default_rng(1).permutation(150)[:70]
     np.testing.assert_allclose(predict(model, kept), predict(model, texts), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(predict(model, kept.take(rows)), predict(model, texts)[rows], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        predict(model, kept.take(rows)), predict(model, texts)[rows], rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.usefixtures("threads")
 def test_bfloat16_stays_close() -> None:
     model, texts = frozen_model(2), some_texts()
-    kept = with_outputs(FrozenOutputs(), "test", model, texts, "bfloat16")
-    np.testing.assert_allclose(predict(model, kept, "bfloat16"), predict(model, texts, "bfloat16"), atol=0.02)
+    kept = attach_cached_hidden(FrozenLayerCache(), "test", model, texts, "bfloat16")
+    np.testing.assert_allclose(
+        predict(model, kept, "bfloat16"), predict(model, texts, "bfloat16"), atol=0.02
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -113,14 +146,18 @@ def test_without_dropout_what_is_frozen_is_in_evaluation_mode_and_nothing_else(d
     off = {name for name, module in model.encoder.named_modules() if not module.training}
     below = ("embeddings", *(f"encoder.layer.{i}" for i in range(depth)))
     names = {name for name, _ in model.encoder.named_modules()}
-    assert off == {name for name in names if name in below or name.startswith(tuple(f"{b}." for b in below))}
-    assert all(module.training for module in frozen_model(depth, frozen_dropout=True).train().modules())
+    assert off == {
+        name for name in names if name in below or name.startswith(tuple(f"{b}." for b in below))
+    }
+    assert all(
+        module.training for module in frozen_model(depth, frozen_dropout=True).train().modules()
+    )
 
 
 def test_with_dropout_in_frozen_layers_nothing_is_kept_and_it_is_on() -> None:
     texts, model = some_texts(), frozen_model(2, frozen_dropout=True)
-    outputs = FrozenOutputs()
-    assert with_outputs(outputs, "train", model, texts, "float32") is texts
+    outputs = FrozenLayerCache()
+    assert attach_cached_hidden(outputs, "train", model, texts, "float32") is texts
     assert not outputs.made
     batch = collate(texts, np.arange(8), torch.device("cpu"))
 
@@ -128,7 +165,10 @@ def test_with_dropout_in_frozen_layers_nothing_is_kept_and_it_is_on() -> None:
         torch.manual_seed(seed)
         return regressor.train()(batch.ids, batch.lengths).sentence.detach()
 
-    assert not torch.equal(sentence(frozen_model(4, frozen_dropout=True), 0), sentence(frozen_model(4, frozen_dropout=True), 1))
+    assert not torch.equal(
+        sentence(frozen_model(4, frozen_dropout=True), 0),
+        sentence(frozen_model(4, frozen_dropout=True), 1),
+    )
     assert torch.equal(sentence(frozen_model(4), 0), sentence(frozen_model(4), 1))
     # As it was before there was a choice: the whole encoder in training mode, whatever is frozen.
     plain = build_model(load_encoder("tiny").model, "mean", dropout=None, label_mean=3.0, seed=0)
@@ -138,11 +178,13 @@ def test_with_dropout_in_frozen_layers_nothing_is_kept_and_it_is_on() -> None:
 def test_a_model_that_is_not_frozen_or_not_packed_keeps_nothing() -> None:
     texts = some_texts()
     whole = build_model(load_encoder("tiny").model, "mean", dropout=None, label_mean=3.0, seed=0)
-    assert with_outputs(FrozenOutputs(), "train", whole, texts, "float32") is texts
-    config = DistilBertConfig(vocab_size=300, dim=16, n_layers=2, n_heads=2, hidden_dim=32, pad_token_id=0)
+    assert attach_cached_hidden(FrozenLayerCache(), "train", whole, texts, "float32") is texts
+    config = DistilBertConfig(
+        vocab_size=300, dim=16, n_layers=2, n_heads=2, hidden_dim=32, pad_token_id=0
+    )
     padded = IntimacyRegressor(DistilBertModel(config), "mean", 3.0, seed=0)
     freeze(padded, 1)
-    assert with_outputs(FrozenOutputs(), "train", padded, texts, "float32") is texts
+    assert attach_cached_hidden(FrozenLayerCache(), "train", padded, texts, "float32") is texts
     assert not padded.train().encoder.embeddings.dropout.training
 
 
@@ -150,60 +192,80 @@ def test_a_model_that_is_not_frozen_or_not_packed_keeps_nothing() -> None:
 def test_layers_of_every_packed_family_can_be_run_apart(family: str) -> None:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        family, vocab_size=60, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=40, pad_token_id=1,
-    )  # fmt: skip
+        family,
+        vocab_size=60,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        pad_token_id=1,
+    )
     encoder = AutoModel.from_config(config, add_pooling_layer=False).eval()
     use_packing(encoder)
     ids, lengths = torch.randint(5, 60, (20,)), torch.tensor([7, 3, 10])
     with torch.inference_mode():
         expected, expected_text = encode_packed(encoder, ids, lengths)
         for depth in range(4):
-            below, _ = layers_packed(encoder, embed_packed(encoder, ids, lengths), lengths, 0, depth)
+            below, _ = layers_packed(
+                encoder, embed_packed(encoder, ids, lengths), lengths, 0, depth
+            )
             hidden, text = layers_packed(encoder, below, lengths, depth)
             assert torch.equal(text, expected_text)
             torch.testing.assert_close(hidden, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_depth_is_computed_once_and_a_deeper_one_from_it_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, texts, outputs = count_computed(monkeypatch), some_texts(150), FrozenOutputs()
+def test_a_depth_is_computed_once_and_a_deeper_one_from_it_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls, texts, outputs = count_computed(monkeypatch), some_texts(150), FrozenLayerCache()
     for depth in (1, 1, 3, 2, 1):
-        with_outputs(outputs, "train", frozen_model(depth), texts, "float32")
+        attach_cached_hidden(outputs, "train", frozen_model(depth), texts, "float32")
     assert calls == [(0, 1), (1, 3), (1, 2)]
-    with_outputs(outputs, "test", frozen_model(1), texts, "float32")
-    with_outputs(outputs, "train", frozen_model(1), texts, "bfloat16")
+    attach_cached_hidden(outputs, "test", frozen_model(1), texts, "float32")
+    attach_cached_hidden(outputs, "train", frozen_model(1), texts, "bfloat16")
     assert calls[3:] == [(0, 1), (0, 1)]
-    alone = with_outputs(FrozenOutputs(), "train", frozen_model(3), texts, "float32")
-    after = with_outputs(outputs, "train", frozen_model(3), texts, "float32")
+    alone = attach_cached_hidden(FrozenLayerCache(), "train", frozen_model(3), texts, "float32")
+    after = attach_cached_hidden(outputs, "train", frozen_model(3), texts, "float32")
     assert alone.hidden is not None
     assert after.hidden is not None
     np.testing.assert_array_equal(alone.hidden.values, after.hidden.values)
 
 
 def test_few_depths_of_a_file_are_kept_and_those_needed_last() -> None:
-    texts, outputs = some_texts(), FrozenOutputs()
+    texts, outputs = some_texts(), FrozenLayerCache()
     for depth in (0, 1, 2, 0, 4, 3):
-        with_outputs(outputs, "train", frozen_model(depth), texts, "float32")
-        with_outputs(outputs, "test", frozen_model(0), texts, "float32")
-    assert [d for file, _, d in outputs.made if file == "train"] == [2, 4, 3]  # 3 was computed from 2
+        attach_cached_hidden(outputs, "train", frozen_model(depth), texts, "float32")
+        attach_cached_hidden(outputs, "test", frozen_model(0), texts, "float32")
+    assert [d for file, _, d in outputs.made if file == "train"] == [
+        2,
+        4,
+        3,
+    ]  # 3 was computed from 2
     assert [d for file, _, d in outputs.made if file == "test"] == [0]
 
 
-def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     texts = some_texts()
-    in_memory = with_outputs(FrozenOutputs(), "train", frozen_model(2), texts, "float32")
+    in_memory = attach_cached_hidden(FrozenLayerCache(), "train", frozen_model(2), texts, "float32")
     assert in_memory.hidden is not None
     size = in_memory.hidden.values.nbytes
     assert size == 4 * 32 * texts.lengths.sum()
-    monkeypatch.setattr(frozen_cache, "MOST_IN_MEMORY", size)  # all outputs together: room for one depth
+    monkeypatch.setattr(
+        frozen_cache, "MOST_IN_MEMORY", size
+    )  # all outputs together: room for one depth
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def open_files() -> int:
-        return sum(str(tmp_path) in line for line in Path("/proc/self/maps").read_text().splitlines())
+        return sum(
+            str(tmp_path) in line for line in Path("/proc/self/maps").read_text().splitlines()
+        )
 
-    outputs = FrozenOutputs()
-    first = with_outputs(outputs, "train", frozen_model(1), texts, "float32")
-    mapped = with_outputs(outputs, "train", frozen_model(2), texts, "float32")
+    outputs = FrozenLayerCache()
+    first = attach_cached_hidden(outputs, "train", frozen_model(1), texts, "float32")
+    mapped = attach_cached_hidden(outputs, "train", frozen_model(2), texts, "float32")
     assert first.hidden is not None
     assert mapped.hidden is not None
     assert not isinstance(first.hidden.values, np.memmap)
@@ -211,7 +273,9 @@ def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(monkeypa
     np.testing.assert_array_equal(mapped.hidden.values, in_memory.hidden.values)
     results = [trained(frozen_model(2), data)[1] for data in (in_memory, mapped)]
     assert results[0] == results[1]
-    assert not list(tmp_path.iterdir())  # it has no name: nothing is left behind by a process that is killed
+    assert not list(
+        tmp_path.iterdir()
+    )  # it has no name: nothing is left behind by a process that is killed
     if Path("/proc/self/maps").exists():
         assert open_files() == 1
         del mapped, outputs
@@ -219,16 +283,20 @@ def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(monkeypa
         assert open_files() == 0
 
 
-def test_with_no_room_on_the_disk_all_layers_are_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_with_no_room_on_the_disk_all_layers_are_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(frozen_cache, "MOST_IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    texts, outputs = some_texts(), FrozenOutputs()
-    assert with_outputs(outputs, "train", frozen_model(2), texts, "float32") is texts
+    texts, outputs = some_texts(), FrozenLayerCache()
+    assert attach_cached_hidden(outputs, "train", frozen_model(2), texts, "float32") is texts
     assert not outputs.made
 
 
 def config_of(variant: str, **model: object) -> RunConfig:
-    return resolve(load_profile("smoke") | {f"model.{name}": value for name, value in model.items()}, variant)
+    return resolve_config(
+        load_profile("smoke") | {f"model.{name}": value for name, value in model.items()}, variant
+    )
 
 
 def test_runs_of_one_process_share_outputs_between_variants_splits_and_trials(
@@ -236,13 +304,18 @@ def test_runs_of_one_process_share_outputs_between_variants_splits_and_trials(
 ) -> None:
     calls = count_computed(monkeypatch)
     preparations = Preparations(load_corpus(str(small_corpus)))
-    for variant, split in (("mse", "dev1"), ("epm+ft", "dev1"), ("epm+cl+ft", "dev2"), ("mse+ft", "dev1")):
+    for variant, split in (
+        ("mse", "dev1"),
+        ("epm+ft", "dev1"),
+        ("epm+cl+ft", "dev2"),
+        ("mse+ft", "dev1"),
+    ):
         prepared = preparations.get(config_of(variant))
-        run_experiment(prepared, config_of(variant), RunKey(variant, split, 0), "", NO_HOOKS)
+        train_run(prepared, config_of(variant), RunKey(variant, split, 0), "", NO_HOOKS)
     assert calls == [(0, 2), (0, 2)]  # the labelled rows and the test rows, once each
     deeper = config_of("mse+ft", freeze_layers=3)
     trial = replace(preparations.get(deeper), test=None)  # as a sweep's trial has it
-    run_experiment(trial, deeper, RunKey("mse+ft", "dev1", 0), "", NO_HOOKS)
+    train_run(trial, deeper, RunKey("mse+ft", "dev1", 0), "", NO_HOOKS)
     assert calls[2:] == [(2, 3)]
 
 
@@ -251,10 +324,13 @@ def test_a_run_gives_the_same_with_and_without_kept_outputs_and_exports_a_whole_
 ) -> None:
     config, key = config_of("epm+ft"), RunKey("epm+ft", "dev1", 0)
     prepared = prepare(load_corpus(str(small_corpus)), config)
-    quick = run_experiment(prepared, config, key, "", NO_HOOKS, tmp_path / "model")
+    quick = train_run(prepared, config, key, "", NO_HOOKS, tmp_path / "model")
     assert {file for file, _, _ in prepared.frozen.made} == {"train", "test"}
-    monkeypatch.setattr("ablation.training.train_run.with_outputs", lambda kept, file, model, texts, precision: texts)
-    plain = run_experiment(prepared, config, key, "", NO_HOOKS)
+    monkeypatch.setattr(
+        "ablation.training.train_run.attach_cached_hidden",
+        lambda kept, file, model, texts, precision: texts,
+    )
+    plain = train_run(prepared, config, key, "", NO_HOOKS)
     for mine, theirs in ((quick.dev, plain.dev), (quick.test, plain.test)):
         assert mine is not None
         assert theirs is not None
@@ -262,7 +338,9 @@ def test_a_run_gives_the_same_with_and_without_kept_outputs_and_exports_a_whole_
     assert quick.record.dev == pytest.approx(plain.record.dev, abs=1e-4)
     assert quick.record.parameters_trainable == plain.record.parameters_trainable
     exported = load_exported(tmp_path / "model")
-    whole = [np.array(i) for i in exported.tokenizer(prepared.corpus.train["text"].tolist())["input_ids"]]
+    whole = [
+        np.array(i) for i in exported.tokenizer(prepared.corpus.train["text"].tolist())["input_ids"]
+    ]
     dev = quick.dev["row"].to_numpy()
     predicted = predict(exported.model, replace(prepared.train, ids=whole).take(dev))
     np.testing.assert_allclose(predicted, quick.dev["prediction"], **CLOSE)

@@ -23,13 +23,17 @@ MSE = LossConfig()
 
 def texts(count: int = 32, languages: int = 2, seed: int = 0) -> Texts:
     rng = np.random.default_rng(seed)
-    ids = [np.concatenate([[0], rng.integers(10, 200, rng.integers(2, 9)), [2]]) for _ in range(count)]
+    ids = [
+        np.concatenate([[0], rng.integers(10, 200, rng.integers(2, 9)), [2]]) for _ in range(count)
+    ]
     label = np.array([1 + 4 * i[1:-1].mean() / 200 for i in ids])
     return Texts(ids, label, np.arange(count) % languages, np.arange(count))
 
 
 def model(seed: int = 0, dropout: float | None = None) -> IntimacyRegressor:
-    return build_model(load_encoder("tiny").model, "mean", dropout=dropout, label_mean=3.0, seed=seed)
+    return build_model(
+        load_encoder("tiny").model, "mean", dropout=dropout, label_mean=3.0, seed=seed
+    )
 
 
 def fitted(
@@ -47,15 +51,22 @@ def fitted(
 
     options = {"dev_scores": dev_scores, "seed": 0, **more}
     result = fit(
-        regressor, data, data, optimisation=optimisation, loss=loss,
-        hooks=Hooks(on_point=lambda values, step: points.append((step, dict(values)))), **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+        regressor,
+        data,
+        data,
+        optimisation=optimisation,
+        loss=loss,
+        hooks=Hooks(on_point=lambda values, step: points.append((step, dict(values)))),
+        **options,  # type: ignore[arg-type]
+    )
     return result, points
 
 
 def test_it_learns_one_batch_by_heart() -> None:
     data = texts(8)
-    result, _ = fitted(model(dropout=0.0), data, FAST.model_copy(update={"epochs": 60, "warmup": 0.05}))
+    result, _ = fitted(
+        model(dropout=0.0), data, FAST.model_copy(update={"epochs": 60, "warmup": 0.05})
+    )
     assert result.dev_scores["pearson"] > 0.95
 
 
@@ -66,7 +77,9 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit() -> None:
     fitted(first, data)
     torch.manual_seed(99)
     fitted(second, data)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
 
 
 def test_another_seed_gives_other_batches() -> None:
@@ -103,11 +116,22 @@ def test_a_run_without_any_pearson_has_collapsed() -> None:
 
 
 def test_the_curves_have_a_point_every_few_steps_and_one_at_the_end() -> None:
-    _, points = fitted(model(), texts(40), FAST.model_copy(update={"log_every": 4}), LossConfig(contrastive="as_printed"))
+    _, points = fitted(
+        model(),
+        texts(40),
+        FAST.model_copy(update={"log_every": 4}),
+        LossConfig(contrastive="as_printed"),
+    )
     training = [(step, values) for step, values in points if "train/loss" in values]
     assert [step for step, _ in training] == [4, 8, 12, 15]
     for _, values in training:
-        assert {"train/loss_regression", "train/loss_contrastive", "train/grad_norm", "lr/encoder", "lr/head"} <= set(values)
+        assert {
+            "train/loss_regression",
+            "train/loss_contrastive",
+            "train/grad_norm",
+            "lr/encoder",
+            "lr/head",
+        } <= set(values)
         total = values["train/loss_regression"] + values["train/loss_contrastive"]
         assert values["train/loss"] == pytest.approx(total, rel=1e-5)
     assert [step for step, values in points if "dev/pearson" in values] == [1, 2, 3]
@@ -115,7 +139,9 @@ def test_the_curves_have_a_point_every_few_steps_and_one_at_the_end() -> None:
 
 def test_training_pearson_is_that_of_all_rows_since_the_last_point() -> None:
     data = texts(16)
-    one_epoch = FAST.model_copy(update={"epochs": 1, "log_every": 2, "lr_encoder": 1e-12, "lr_head": 1e-12})
+    one_epoch = FAST.model_copy(
+        update={"epochs": 1, "log_every": 2, "lr_encoder": 1e-12, "lr_head": 1e-12}
+    )
     regressor = model(dropout=0.0)
     expected = pearson(predict(regressor, data), data.label)
     _, points = fitted(regressor, data, one_epoch)
@@ -131,7 +157,9 @@ def test_batches_of_one_language_add_no_contrastive_term_and_are_counted() -> No
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_rows() -> None:
     data = texts()
     data.label[5] = np.nan
-    with pytest.raises(RunError, match=r"train/loss is not a finite number at step \d+ \(training rows .*"):
+    with pytest.raises(
+        RunError, match=r"train/loss is not a finite number at step \d+ \(training rows .*"
+    ):
         fitted(model(), data)
 
 
@@ -154,8 +182,12 @@ def test_head_and_encoder_have_rates_of_their_own_and_norms_do_not_decay() -> No
 
 
 def test_layer_decay_lowers_the_rate_layer_by_layer() -> None:
-    groups = make_optimizer(model(), FAST.model_copy(update={"lr_layer_decay": 0.5})).param_groups[:-2]
-    assert sorted({g["lr"] for g in groups}, reverse=True) == pytest.approx([1e-3 * 0.5**depth for depth in range(5)])
+    groups = make_optimizer(model(), FAST.model_copy(update={"lr_layer_decay": 0.5})).param_groups[
+        :-2
+    ]
+    assert sorted({g["lr"] for g in groups}, reverse=True) == pytest.approx(
+        [1e-3 * 0.5**depth for depth in range(5)]
+    )
 
 
 @pytest.mark.parametrize(("decay", "last"), [("linear", 0.0), ("constant", 1.0)])

@@ -5,17 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablation.config.schema import LossConfig, resolve
+from ablation.config.schema import LossConfig, resolve_config
 from ablation.core.errors import RunError, UsageError
-from ablation.runs.request import Request, lay_out
-from ablation.runs.runner import run_ablation
+from ablation.runs.request import RunRequest, resolve_run
+from ablation.runs.runner import run_plan
 from ablation.training import loop, train_run
 from ablation.training.batching import Batch
 from ablation.training.freezing import freeze
 from ablation.training.loop import fit
 from ablation.training.model import IntimacyRegressor, Output
-from studies.curves import Request as CurvesRequest
-from studies.curves import lay_out as lay_out_curves
+from studies.curves import CurvesRequest, resolve_curves
 from tests.runs.test_runner import quiet
 from tests.training.test_loop import FAST, model, texts
 
@@ -30,7 +29,9 @@ LOSSES = {
 @pytest.mark.parametrize("frozen", [None, 2])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("size", [5, 8])
-def test_losses_and_weights_are_those_of_whole_batches(loss: str, size: int, frozen: int | None) -> None:
+def test_losses_and_weights_are_those_of_whole_batches(
+    loss: str, size: int, frozen: int | None
+) -> None:
     """Step by step, without dropout, whose masks depend on how many texts are run at a time."""
     data, points = texts(32), {}
     trained = {}
@@ -40,9 +41,15 @@ def test_losses_and_weights_are_those_of_whole_batches(loss: str, size: int, fro
             freeze(regressor, frozen)
         told: list[dict[str, float]] = []
         fit(
-            regressor, data, data, optimisation=WHOLE.model_copy(update={"micro_batch": micro_batch}), loss=LOSSES[loss], seed=0,
-            dev_scores=lambda p: {}, hooks=loop.Hooks(on_point=lambda values, step, told=told: told.append(dict(values))),
-        )  # fmt: skip
+            regressor,
+            data,
+            data,
+            optimisation=WHOLE.model_copy(update={"micro_batch": micro_batch}),
+            loss=LOSSES[loss],
+            seed=0,
+            dev_scores=lambda p: {},
+            hooks=loop.Hooks(on_point=lambda values, step, told=told: told.append(dict(values))),
+        )
         points[micro_batch] = told
     for whole, pieces in zip(points[None], points[size], strict=True):
         assert pieces == pytest.approx(whole, rel=2e-4, abs=2e-5)
@@ -60,7 +67,15 @@ def test_both_passes_over_a_piece_see_the_same_dropout(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(loop, "_forward", watched)
     one = WHOLE.model_copy(update={"epochs": 1, "micro_batch": 6})
-    fit(model(dropout=0.5), data, data, optimisation=one, loss=LOSSES["epm+cl"], seed=0, dev_scores=lambda p: {})
+    fit(
+        model(dropout=0.5),
+        data,
+        data,
+        optimisation=one,
+        loss=LOSSES["epm+cl"],
+        seed=0,
+        dev_scores=lambda p: {},
+    )
     first, second = seen[:3], seen[3:6]
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.prediction, b.prediction)
@@ -76,8 +91,14 @@ def test_a_gpu_that_is_too_small_fails_the_run_and_says_what_to_do(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(train_run, "fit", full)
-    asked = Request(data=str(small_corpus), profile="smoke", variants="mse", splits="dev1", tracking_uri=store_uri)
-    (outcome,) = run_ablation(lay_out(asked), quiet())
+    asked = RunRequest(
+        data=str(small_corpus),
+        profile="smoke",
+        variants="mse",
+        splits="dev1",
+        tracking_uri=store_uri,
+    )
+    (outcome,) = run_plan(resolve_run(asked), quiet())
     assert outcome.state == "failed"
     assert outcome.reason == (
         "RunError: the GPU has too little memory for 64 texts at a time: try --set optimisation.micro_batch=32, which gives"
@@ -87,16 +108,21 @@ def test_a_gpu_that_is_too_small_fails_the_run_and_says_what_to_do(
 
 def test_half_of_what_was_tried_is_proposed() -> None:
     with (
-        pytest.raises(RunError, match=r"for 8 texts at a time: try --set optimisation\.micro_batch=4,"),
-        train_run.enough_memory(resolve({"optimisation.micro_batch": 8})),
+        pytest.raises(
+            RunError, match=r"for 8 texts at a time: try --set optimisation\.micro_batch=4,"
+        ),
+        train_run.enough_memory(resolve_config({"optimisation.micro_batch": 8})),
     ):
         raise torch.OutOfMemoryError
 
 
 def test_a_curve_study_measures_whole_batches(small_corpus: Path, store_uri: str) -> None:
     with pytest.raises(UsageError, match="gradients of whole batches"):
-        lay_out_curves(
+        resolve_curves(
             CurvesRequest(
-                data=str(small_corpus), profile="smoke", tracking_uri=store_uri, overrides=("optimisation.micro_batch=4",)
+                data=str(small_corpus),
+                profile="smoke",
+                tracking_uri=store_uri,
+                overrides=("optimisation.micro_batch=4",),
             )
         )

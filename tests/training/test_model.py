@@ -25,8 +25,12 @@ def test_the_seed_alone_decides_the_heads_weights() -> None:
     torch.manual_seed(1)
     first = build_model(encoder, "cls", dropout=None, label_mean=2.0, seed=5).head.weight
     torch.manual_seed(2)
-    assert torch.equal(first, build_model(encoder, "cls", dropout=None, label_mean=2.0, seed=5).head.weight)
-    assert not torch.equal(first, build_model(encoder, "cls", dropout=None, label_mean=2.0, seed=6).head.weight)
+    assert torch.equal(
+        first, build_model(encoder, "cls", dropout=None, label_mean=2.0, seed=5).head.weight
+    )
+    assert not torch.equal(
+        first, build_model(encoder, "cls", dropout=None, label_mean=2.0, seed=6).head.weight
+    )
 
 
 def test_dropout_is_replaced_everywhere_or_left_alone() -> None:
@@ -61,15 +65,25 @@ def test_an_exported_model_predicts_the_same_with_its_whole_vocabulary(tmp_path:
     back = load_exported(tmp_path / "model")
 
     def predict(regressor: torch.nn.Module, rows: list[np.ndarray]) -> torch.Tensor:
-        batch = collate(Texts(rows, np.zeros(2), np.zeros(2, dtype=int), np.arange(2)), np.arange(2), torch.device("cpu"))
+        batch = collate(
+            Texts(rows, np.zeros(2), np.zeros(2, dtype=int), np.arange(2)),
+            np.arange(2),
+            torch.device("cpu"),
+        )
         with torch.inference_mode():
             return torch.as_tensor(regressor(batch.ids, batch.lengths).prediction)
 
     torch.testing.assert_close(
-        predict(model, [vocabulary.translate(i) for i in ids]), predict(back.model, ids), atol=1e-5, rtol=1e-5
+        predict(model, [vocabulary.translate(i) for i in ids]),
+        predict(back.model, ids),
+        atol=1e-5,
+        rtol=1e-5,
     )
     assert (back.max_tokens, back.prefix) == (64, "query: ")
-    assert back.model.encoder.get_input_embeddings().weight.shape == encoder.model.get_input_embeddings().weight.shape
+    assert (
+        back.model.encoder.get_input_embeddings().weight.shape
+        == encoder.model.get_input_embeddings().weight.shape
+    )
     assert back.tokenizer("something entirely new")["input_ids"]
 
 

@@ -16,13 +16,13 @@ from transformers import DistilBertConfig, DistilBertModel
 
 from ablation.config.schema import LossConfig
 from ablation.training import loop
-from ablation.training.batching import Batch, collate, deal, together
+from ablation.training.batching import Batch, collate, merge, split_batch
 from ablation.training.evaluation import predict
 from ablation.training.freezing import freeze
-from ablation.training.frozen_cache import FrozenOutputs, with_outputs
+from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import Hooks, fit
 from ablation.training.model import IntimacyRegressor, Output, build_model
-from ablation.training.parallel import NAME, PIECES, pieces_for, side_by_side
+from ablation.training.parallel import NAME, PIECES, map_threads, pieces_for
 from tests.training.test_loop import FAST, model, texts
 
 CPU = torch.device("cpu")
@@ -31,7 +31,9 @@ LOSSES = {
     "epm+cl": LossConfig(regression="epm", contrastive="as_printed"),
     "epm+cl(attract)": LossConfig(regression="epm", contrastive="attract", contrastive_weight=0.3),
 }
-STEPS = FAST.model_copy(update={"log_every": 1, "batch_size": 9})  # halves of five and of four texts
+STEPS = FAST.model_copy(
+    update={"log_every": 1, "batch_size": 9}
+)  # halves of five and of four texts
 
 
 @pytest.fixture
@@ -43,18 +45,26 @@ def two() -> Iterator[None]:
 
 class TestDealing:
     @given(st.integers(1, 30), st.integers(1, 5))
-    def test_every_text_is_in_one_piece_and_together_they_are_the_batch_again(self, count: int, pieces: int) -> None:
+    def test_every_text_is_in_one_piece_and_together_they_are_the_batch_again(
+        self, count: int, pieces: int
+    ) -> None:
         data = texts(count)
         batch = collate(data, data.row, CPU)
         batch = replace(batch, hidden=torch.randn(len(batch.ids), 3))
-        dealt = deal(batch, pieces)
+        dealt = split_batch(batch, pieces)
         assert len(dealt) == min(pieces, count)
         for name in ("lengths", "label", "language"):
-            assert torch.equal(together([getattr(piece, name) for piece in dealt]), getattr(batch, name))
+            assert torch.equal(
+                merge([getattr(piece, name) for piece in dealt]), getattr(batch, name)
+            )
         starts = batch.lengths.cumsum(0) - batch.lengths
         for first, piece in enumerate(dealt):
             assert piece.row.tolist() == batch.row[first::pieces].tolist()
-            tokens = torch.cat([torch.arange(s, s + n) for s, n in zip(starts, batch.lengths, strict=True)][first::pieces])
+            tokens = torch.cat(
+                [torch.arange(s, s + n) for s, n in zip(starts, batch.lengths, strict=True)][
+                    first::pieces
+                ]
+            )
             assert torch.equal(piece.ids, batch.ids[tokens])
             assert piece.hidden is not None
             assert torch.equal(piece.hidden, batch.hidden[tokens])
@@ -62,7 +72,7 @@ class TestDealing:
     def test_pieces_of_a_sorted_batch_take_as_long_as_each_other(self) -> None:
         data = texts(64)
         batch = collate(data, data.row[np.argsort(-data.lengths)], CPU)
-        first, second = (int(piece.lengths.sum()) for piece in deal(batch, 2))
+        first, second = (int(piece.lengths.sum()) for piece in split_batch(batch, 2))
         assert abs(first - second) <= int(batch.lengths.max() - batch.lengths.min())
 
 
@@ -77,7 +87,9 @@ class TestWhoTakesPart:
 
     @pytest.mark.usefixtures("two")
     def test_no_padded_encoder_whose_dropout_would_depend_on_who_comes_first(self) -> None:
-        padded = DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=16))
+        padded = DistilBertModel(
+            DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=16)
+        )
         assert pieces_for(build_model(padded, "mean", dropout=None, label_mean=3.0, seed=0)) == 1
 
     @pytest.mark.usefixtures("two")
@@ -88,7 +100,7 @@ class TestWhoTakesPart:
             both.wait()
             return threading.current_thread().name, torch.get_num_threads()
 
-        seen = side_by_side(look, range(2))
+        seen = map_threads(look, range(2))
         assert len({name for name, _ in seen}) == 2
         assert all(name.startswith(NAME) and threads == 1 for name, threads in seen)
         assert torch.get_num_threads() == 2
@@ -103,13 +115,13 @@ class TestWhoTakesPart:
         """In a fresh interpreter, since this one has threads that a fork could catch holding a lock."""
         program = """
 import os, signal, torch
-from ablation.training.parallel import side_by_side
+from ablation.training.parallel import map_threads
 torch.set_num_threads(2)
-side_by_side(abs, [1, -2])
+map_threads(abs, [1, -2])
 child = os.fork()
 if not child:
     signal.alarm(60)  # the parent would wait for one that hangs
-    os._exit(side_by_side(abs, [3, -4]) != [3, 4])
+    os._exit(map_threads(abs, [3, -4]) != [3, 4])
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
         assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
@@ -126,7 +138,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             ended.append(number)
 
         with pytest.raises(ValueError, match="the first one's"):
-            side_by_side(work, range(2))
+            map_threads(work, range(2))
         assert ended == [1]
 
 
@@ -138,9 +150,18 @@ def learned(
     data, points, regressor = texts(32), list[dict[str, float]](), model(dropout=dropout)
     if frozen is not None:
         freeze(regressor, frozen)
-        data = with_outputs(FrozenOutputs(), "train", regressor, data, "float32")
+        data = attach_cached_hidden(FrozenLayerCache(), "train", regressor, data, "float32")
     hooks = Hooks(on_point=lambda values, step: points.append(dict(values)))
-    fit(regressor, data, data, optimisation=STEPS, loss=loss, seed=0, dev_scores=lambda p: {}, hooks=hooks)
+    fit(
+        regressor,
+        data,
+        data,
+        optimisation=STEPS,
+        loss=loss,
+        seed=0,
+        dev_scores=lambda p: {},
+        hooks=hooks,
+    )
     torch.set_num_threads(1)
     return regressor, points
 
@@ -157,14 +178,18 @@ def test_losses_and_weights_are_those_of_whole_batches(loss: str, frozen: int | 
 
 
 def test_dropout_falls_on_each_half_by_itself() -> None:
-    (_, first), (_, again), (_, without) = (learned(LOSSES["mse"], None, dropout, 2) for dropout in (0.5, 0.5, 0.0))
+    (_, first), (_, again), (_, without) = (
+        learned(LOSSES["mse"], None, dropout, 2) for dropout in (0.5, 0.5, 0.0)
+    )
     assert first == again
     assert first != without
 
 
 @pytest.mark.usefixtures("two")
 @pytest.mark.parametrize("way", ["_forward", "_backward"])
-def test_whichever_half_comes_first_no_bit_changes(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whichever_half_comes_first_no_bit_changes(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = texts(9)
     real, trained = getattr(loop, way), []
     for first in (0, 1):
@@ -172,10 +197,15 @@ def test_whichever_half_comes_first_no_bit_changes(way: str, monkeypatch: pytest
 
         def one_after_the_other(
             *given_: IntimacyRegressor | Batch | Output | Sequence[torch.Tensor | None] | str,
-            first: int = first, turns: Sequence[threading.Event] = turns,
-        ) -> object:  # fmt: skip
+            first: int = first,
+            turns: Sequence[threading.Event] = turns,
+        ) -> object:
             # The half of five texts is the first, that of four the second.
-            count = next(len(x.lengths) if isinstance(x, Batch) else len(x[0]) for x in given_ if isinstance(x, Batch | Output))
+            count = next(
+                len(x.lengths) if isinstance(x, Batch) else len(x[0])
+                for x in given_
+                if isinstance(x, Batch | Output)
+            )
             number = 0 if count == 5 else 1
             if number != first:
                 turns[first].wait()
@@ -187,9 +217,20 @@ def test_whichever_half_comes_first_no_bit_changes(way: str, monkeypatch: pytest
         monkeypatch.setattr(loop, way, one_after_the_other)
         regressor = model(dropout=0.3)
         one = STEPS.model_copy(update={"epochs": 1})
-        fit(regressor, data, data, optimisation=one, loss=LOSSES["epm+cl"], seed=0, dev_scores=lambda p: {})
+        fit(
+            regressor,
+            data,
+            data,
+            optimisation=one,
+            loss=LOSSES["epm+cl"],
+            seed=0,
+            dev_scores=lambda p: {},
+        )
         trained.append(regressor)
-    assert all(torch.equal(a, b) for a, b in zip(trained[0].parameters(), trained[1].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(trained[0].parameters(), trained[1].parameters(), strict=True)
+    )
 
 
 def test_predictions_are_those_of_whole_batches() -> None:

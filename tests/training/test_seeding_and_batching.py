@@ -12,7 +12,12 @@ from ablation.training.batching import Texts, by_length, collate, epoch_batches
 
 def texts(lengths: list[int]) -> Texts:
     count = len(lengths)
-    return Texts([np.arange(n) for n in lengths], np.arange(count) / 2, np.arange(count) % 2, np.arange(100, 100 + count))
+    return Texts(
+        [np.arange(n) for n in lengths],
+        np.arange(count) / 2,
+        np.arange(count) % 2,
+        np.arange(100, 100 + count),
+    )
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:
@@ -20,7 +25,9 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 
 
 @given(st.text(), st.text(), st.integers(), st.integers())
-def test_seeds_fit_every_generator_and_differ_where_anything_differs(a: str, b: str, m: int, n: int) -> None:
+def test_seeds_fit_every_generator_and_differ_where_anything_differs(
+    a: str, b: str, m: int, n: int
+) -> None:
     assert 0 <= seed_for(a, m) < 2**63
     if a != b and "\x1f" not in a + b:
         assert seed_for(a, m) != seed_for(b, m)
@@ -54,7 +61,9 @@ def test_languages_are_mixed_in_batches() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.data())
-def test_a_batch_is_its_rows_end_to_end_in_the_order_asked_for(lengths: list[int], data: st.DataObject) -> None:
+def test_a_batch_is_its_rows_end_to_end_in_the_order_asked_for(
+    lengths: list[int], data: st.DataObject
+) -> None:
     rows = [100 * i + np.arange(n) for i, n in enumerate(lengths)]
     nothing = np.zeros(len(rows))
     some = Texts(rows, nothing, nothing.astype(np.int64), np.arange(len(rows)))
@@ -90,5 +99,7 @@ def test_taking_rows_keeps_their_numbers() -> None:
 
 @pytest.mark.parametrize("purpose", ["order", "head", "dropout", "split"])
 def test_each_purpose_has_a_stream_of_its_own(purpose: str) -> None:
-    others = {seed_for(name, 0) for name in ("order", "head", "dropout", "split") if name != purpose}
+    others = {
+        seed_for(name, 0) for name in ("order", "head", "dropout", "split") if name != purpose
+    }
     assert seed_for(purpose, 0) not in others

@@ -4,36 +4,42 @@ from pathlib import Path
 
 import numpy as np
 
-from ablation.config.schema import load_profile, resolve
+from ablation.config.schema import load_profile, resolve_config
 from ablation.data.corpus import load_corpus
 from ablation.encoders.loading import load_encoder
 from ablation.training.train_run import preparation_key, prepare, tokenise
 
 SMOKE = load_profile("smoke")
-PREFIXED = resolve(SMOKE | {"model.prefix": "query: "}, "mse")
+PREFIXED = resolve_config(SMOKE | {"model.prefix": "query: "}, "mse")
 
 
-def test_the_prefix_stands_before_every_text_and_counts_among_its_tokens(small_corpus: Path) -> None:
+def test_the_prefix_stands_before_every_text_and_counts_among_its_tokens(
+    small_corpus: Path,
+) -> None:
     corpus, encoder = load_corpus(str(small_corpus)), load_encoder("tiny")
     prepared = prepare(corpus, PREFIXED)
     for frame, texts in ((corpus.train, prepared.train), (corpus.test, prepared.test)):
         assert frame is not None
         assert texts is not None
         for text, ids in zip(frame["text"], texts.ids, strict=True):
-            expected = encoder.tokenizer(f"query: {text}", truncation=True, max_length=PREFIXED.data.max_tokens)["input_ids"]
+            expected = encoder.tokenizer(
+                f"query: {text}", truncation=True, max_length=PREFIXED.data.max_tokens
+            )["input_ids"]
             assert prepared.vocabulary.kept[ids].tolist() == expected
     short = PREFIXED.model_copy(update={"data": PREFIXED.data.model_copy(update={"max_tokens": 6})})
     assert {len(ids) for ids in tokenise(["a long text with many words"], encoder, short)} == {6}
 
 
 def test_texts_with_another_prefix_are_not_shared() -> None:
-    assert preparation_key(PREFIXED) != preparation_key(resolve(SMOKE, "mse"))
+    assert preparation_key(PREFIXED) != preparation_key(resolve_config(SMOKE, "mse"))
 
 
 def test_a_text_may_not_be_longer_than_the_encoder_reads() -> None:
     encoder = load_encoder("tiny")
     most = int(encoder.model.config.max_position_embeddings)
-    long = PREFIXED.model_copy(update={"data": PREFIXED.data.model_copy(update={"max_tokens": 8192})})
+    long = PREFIXED.model_copy(
+        update={"data": PREFIXED.data.model_copy(update={"max_tokens": 8192})}
+    )
     (ids,) = tokenise(["word " * 3 * most], encoder, long)
     assert most - 2 <= len(ids) <= most
     assert np.issubdtype(ids.dtype, np.int64)

@@ -18,13 +18,19 @@ class Terms(NamedTuple):
     contrastive: torch.Tensor | None
 
 
-def total_loss(output: Output, label: torch.Tensor, language: torch.Tensor, config: LossConfig) -> Terms:
+def total_loss(
+    output: Output, label: torch.Tensor, language: torch.Tensor, config: LossConfig
+) -> Terms:
     """Eq. 10 for one batch: L = L_regression + weight * L_CL; `label` and `language` (batch,)."""
     regression = (epm if config.regression == "epm" else mse)(output.prediction, label)
     if config.contrastive == "none":
         return Terms(regression, regression, None)
     contrastive = language_contrastive(
-        output.sentence, language, tau=config.tau, sign=config.contrastive, self_pairs=config.self_pairs
+        output.sentence,
+        language,
+        tau=config.tau,
+        sign=config.contrastive,
+        self_pairs=config.self_pairs,
     )
     if contrastive is None:
         return Terms(regression, regression, None)

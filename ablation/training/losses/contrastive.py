@@ -39,7 +39,11 @@ def language_contrastive(
     these out. A batch with no pair of two languages (or none of one) has no value.
     """
     same = language[:, None] == language[None, :]
-    positive = same if self_pairs else same & ~torch.eye(len(language), dtype=torch.bool, device=same.device)
+    positive = (
+        same
+        if self_pairs
+        else same & ~torch.eye(len(language), dtype=torch.bool, device=same.device)
+    )
     if not bool((~same).any()) or not bool(positive.any()):
         return None
     scaled = kl_matrix(sentence) / (tau if sign == "as_printed" else -tau)

@@ -20,7 +20,9 @@ def vectors(seed: int = 0, batch: int = len(LANGUAGE), features: int = 4) -> np.
     return np.random.default_rng(seed).normal(size=(batch, features))
 
 
-def printed(v: np.ndarray, tau: float, sign: Signs, self_pairs: bool, language: list[int] = LANGUAGE) -> float:
+def printed(
+    v: np.ndarray, tau: float, sign: Signs, self_pairs: bool, language: list[int] = LANGUAGE
+) -> float:
     """Eq. 9 in float64, from scipy's relative entropies."""
     p = softmax(v, axis=1)
     exponent = rel_entr(p[:, None], p[None, :]).sum(-1) / (tau if sign == "as_printed" else -tau)
@@ -29,9 +31,13 @@ def printed(v: np.ndarray, tau: float, sign: Signs, self_pairs: bool, language: 
     return float(-0.5 * (logsumexp(exponent[positive]) - logsumexp(exponent[~same])))
 
 
-def value_and_gradient(v: np.ndarray, tau: float, sign: Signs, self_pairs: bool) -> tuple[float, np.ndarray]:
+def value_and_gradient(
+    v: np.ndarray, tau: float, sign: Signs, self_pairs: bool
+) -> tuple[float, np.ndarray]:
     sentence = torch.tensor(v, dtype=torch.float32, requires_grad=True)
-    value = language_contrastive(sentence, torch.tensor(LANGUAGE), tau=tau, sign=sign, self_pairs=self_pairs)
+    value = language_contrastive(
+        sentence, torch.tensor(LANGUAGE), tau=tau, sign=sign, self_pairs=self_pairs
+    )
     assert value is not None
     (gradient,) = torch.autograd.grad(value, sentence)
     return value.item(), gradient.numpy()
@@ -40,7 +46,9 @@ def value_and_gradient(v: np.ndarray, tau: float, sign: Signs, self_pairs: bool)
 @pytest.mark.parametrize("sign", ["as_printed", "attract"])
 @pytest.mark.parametrize("self_pairs", [True, False])
 @pytest.mark.parametrize("tau", [0.2, 1.0])
-def test_the_gradient_by_every_vector_is_that_of_central_differences(sign: Signs, self_pairs: bool, tau: float) -> None:
+def test_the_gradient_by_every_vector_is_that_of_central_differences(
+    sign: Signs, self_pairs: bool, tau: float
+) -> None:
     """By both sides of each pair: neither distribution of a divergence is held fixed."""
     v, step = vectors(), 1e-5
     numeric = np.zeros_like(v)
@@ -48,7 +56,9 @@ def test_the_gradient_by_every_vector_is_that_of_central_differences(sign: Signs
         up, down = v.copy(), v.copy()
         up[at] += step
         down[at] -= step
-        numeric[at] = (printed(up, tau, sign, self_pairs) - printed(down, tau, sign, self_pairs)) / (2 * step)
+        numeric[at] = (
+            printed(up, tau, sign, self_pairs) - printed(down, tau, sign, self_pairs)
+        ) / (2 * step)
     value, gradient = value_and_gradient(v, tau, sign, self_pairs)
     assert value == pytest.approx(printed(v, tau, sign, self_pairs), rel=1e-4, abs=1e-5)
     np.testing.assert_allclose(gradient, numeric, rtol=2e-3, atol=2e-4)
@@ -56,20 +66,29 @@ def test_the_gradient_by_every_vector_is_that_of_central_differences(sign: Signs
 
 def test_a_lower_temperature_is_a_larger_gradient() -> None:
     """Why tau matters for Figure 5: at the paper's 0.2 Eq. 9 pulls several times harder than at 1."""
-    norms = [float(np.linalg.norm(value_and_gradient(vectors(), tau, "as_printed", True)[1])) for tau in (5.0, 1.0, 0.2)]
+    norms = [
+        float(np.linalg.norm(value_and_gradient(vectors(), tau, "as_printed", True)[1]))
+        for tau in (5.0, 1.0, 0.2)
+    ]
     assert norms[0] < norms[1] < norms[2]
     assert norms[2] > 3 * norms[1]
 
 
 def test_at_a_high_temperature_only_the_numbers_of_pairs_remain() -> None:
     value, gradient = value_and_gradient(vectors(), 1e6, "as_printed", True)
-    assert value == pytest.approx(-0.5 * np.log(14 / 22), abs=1e-4)  # 9 + 4 + 1 of 36 pairs are of one language
+    assert value == pytest.approx(
+        -0.5 * np.log(14 / 22), abs=1e-4
+    )  # 9 + 4 + 1 of 36 pairs are of one language
     assert np.abs(gradient).max() < 1e-5
 
 
-@pytest.mark.parametrize(("self_pairs", "expected"), [(True, -0.5 * np.log(14 / 22)), (False, -0.5 * np.log(8 / 22))])
+@pytest.mark.parametrize(
+    ("self_pairs", "expected"), [(True, -0.5 * np.log(14 / 22)), (False, -0.5 * np.log(8 / 22))]
+)
 @pytest.mark.parametrize("sign", ["as_printed", "attract"])
-def test_equal_vectors_leave_only_the_numbers_of_pairs(sign: Signs, self_pairs: bool, expected: float) -> None:
+def test_equal_vectors_leave_only_the_numbers_of_pairs(
+    sign: Signs, self_pairs: bool, expected: float
+) -> None:
     value, gradient = value_and_gradient(np.ones((6, 4)), 0.2, sign, self_pairs)
     assert value == pytest.approx(expected, abs=1e-5)
     assert np.abs(gradient).max() < 1e-5
@@ -90,7 +109,9 @@ def test_neither_the_numbering_of_languages_nor_the_order_of_features_matters(
 ) -> None:
     v = torch.tensor(vectors(seed), dtype=torch.float32)
     value = language_contrastive(v, torch.tensor(LANGUAGE), tau=0.5)
-    renamed = language_contrastive(v[:, features], torch.tensor([numbers[g] for g in LANGUAGE]), tau=0.5)
+    renamed = language_contrastive(
+        v[:, features], torch.tensor([numbers[g] for g in LANGUAGE]), tau=0.5
+    )
     assert value is not None
     assert renamed is not None
     assert renamed.item() == pytest.approx(value.item(), rel=1e-4, abs=1e-4)

@@ -21,7 +21,9 @@ def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x, w.requires_grad_(), 1 + 4 * torch.rand(N, generator=generator)
 
 
-def by_hand(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_hand(
+    x: torch.Tensor, w: torch.Tensor, y: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     X, Y = x.double().numpy(), y.double().numpy()  # noqa: N806
     return X, Y, X @ w.detach().double().numpy()
 
@@ -31,10 +33,14 @@ def test_eq_2_and_eq_3(problem: tuple[torch.Tensor, torch.Tensor, torch.Tensor])
     _, label, predicted = by_hand(x, w, y)
     residual = label - predicted
     assert mse(x @ w, y).item() == pytest.approx(np.mean(residual**2), rel=1e-5)
-    assert epm(x @ w, y).item() == pytest.approx(np.mean(residual**2 * np.exp(np.abs(residual))), rel=1e-5)
+    assert epm(x @ w, y).item() == pytest.approx(
+        np.mean(residual**2 * np.exp(np.abs(residual))), rel=1e-5
+    )
 
 
-def test_eq_4_is_the_gradient_of_mse(problem: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_eq_4_is_the_gradient_of_mse(
+    problem: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
     x, w, y = problem
     (gradient,) = torch.autograd.grad(mse(x @ w, y), w)
     features, label, predicted = by_hand(x, w, y)
@@ -42,7 +48,9 @@ def test_eq_4_is_the_gradient_of_mse(problem: tuple[torch.Tensor, torch.Tensor, 
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4)
 
 
-def test_eqs_5_and_7_are_the_gradient_of_epm(problem: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_eqs_5_and_7_are_the_gradient_of_epm(
+    problem: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
     x, w, y = problem
     (gradient,) = torch.autograd.grad(epm(x @ w, y), w)
     features, label, predicted = by_hand(x, w, y)
@@ -93,7 +101,9 @@ def test_small_residuals_make_epm_mse() -> None:
 
 
 @given(st.floats(0, 18), st.floats(0.01, 1))
-def test_a_larger_residual_is_penalised_more_and_pulled_harder(residual: float, more: float) -> None:
+def test_a_larger_residual_is_penalised_more_and_pulled_harder(
+    residual: float, more: float
+) -> None:
     p = torch.tensor([residual, residual + more], requires_grad=True)
     values = [epm(v[None], torch.zeros(1)) for v in p]
     assert values[1] > values[0]
@@ -111,7 +121,9 @@ def test_however_far_off_a_prediction_is_value_and_gradient_are_finite(predicted
 
 
 def test_beyond_the_exact_range_the_loss_goes_on_along_its_tangent() -> None:
-    at = torch.tensor([EXACT_UP_TO - 1e-4, EXACT_UP_TO + 1e-4, EXACT_UP_TO + 5.0], requires_grad=True)
+    at = torch.tensor(
+        [EXACT_UP_TO - 1e-4, EXACT_UP_TO + 1e-4, EXACT_UP_TO + 5.0], requires_grad=True
+    )
     values = torch.stack([epm(v[None], torch.zeros(1)) for v in at])
     assert values[1].item() == pytest.approx(values[0].item(), rel=1e-3)
     (gradient,) = torch.autograd.grad(values.sum(), at)

@@ -1,8 +1,7 @@
-"""Which process writes a run, and whether it still lives: so that no run stays RUNNING for ever."""
+"""End the runs whose process died, so that no run stays RUNNING for ever."""
 
 import contextlib
 import os
-import platform
 import signal
 import threading
 import time
@@ -14,33 +13,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from ablation.tracking import names
+from ablation.tracking.process_id import is_dead, this_process
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from ablation.tracking.store import Store
-
-
-def this_process(pid: int | None = None) -> str:
-    """host:pid:start of this process or of `pid`, the start as seconds since 1970."""
-    process = psutil.Process(pid)
-    return f"{platform.node()}:{process.pid}:{process.create_time():.0f}"
-
-
-def is_dead(process: str) -> bool:
-    """Whether `process` ran on this host and is gone. Other hosts' processes can't be told of."""
-    host, pid, start = process.rsplit(":", 2)
-    if host != platform.node():
-        return False
-    try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(start)) > 2)
-    except psutil.NoSuchProcess:
-        return True
-
-
-def is_alive_here(process: str) -> bool:
-    """Whether `process` runs on this host; "" does not."""
-    return process.split(":")[0] == platform.node() and not is_dead(process)
 
 
 def end_with(parent: psutil.Process, every_s: float = 1.0) -> None:
@@ -59,7 +37,14 @@ def mlflow_run() -> psutil.Process | None:
     """The `mlflow run` that this process was started by, if it was."""
     if names.MLFLOW_RUN_ID not in os.environ:
         return None
-    return next((p for p in psutil.Process().parents() if any("mlflow" in part for part in p.cmdline()[:3])), None)
+    return next(
+        (
+            p
+            for p in psutil.Process().parents()
+            if any("mlflow" in part for part in p.cmdline()[:3])
+        ),
+        None,
+    )
 
 
 def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[str]:
@@ -68,16 +53,25 @@ def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[
     With `mine`, this process's too: it was interrupted, and nothing in it goes on with them. Those whose
     end lies in a spool of this machine have one, which `ablation sync` sends.
     """
-    from ablation.tracking.retry import patiently
+    from ablation.tracking.retry import retry_until_available
     from ablation.tracking.spool import runs_with_an_end
 
     ended = []
     token: str | None = None
     spared = runs_with_an_end()
     while True:
-        ask = partial(store.client.search_runs, [experiment], "attributes.status = 'RUNNING'", page_token=token)
-        page = patiently(ask, store.uri)
-        ended += [str(run.info.run_name) for run in page if run.info.run_id not in spared and _end_if_orphaned(store, run, mine)]
+        ask = partial(
+            store.client.search_runs,
+            [experiment],
+            "attributes.status = 'RUNNING'",
+            page_token=token,
+        )
+        page = retry_until_available(ask, store.uri)
+        ended += [
+            str(run.info.run_name)
+            for run in page
+            if run.info.run_id not in spared and _end_if_orphaned(store, run, mine)
+        ]
         token = page.token
         if not token:
             return ended
@@ -102,7 +96,11 @@ def _end_if_orphaned(store: "Store", run: "Run", mine: bool) -> bool:
     interrupted = mine and process == this_process()
     if process is None or not (interrupted or is_dead(process)):
         return False
-    reason = "interrupted" if interrupted else "the process ended without a word (killed, or the machine went down)"
+    reason = (
+        "interrupted"
+        if interrupted
+        else "the process ended without a word (killed, or the machine went down)"
+    )
     store.client.set_tag(run.info.run_id, names.REASON, reason)
     store.client.set_terminated(run.info.run_id, "KILLED")
     return True
