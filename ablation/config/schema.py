@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
 
+#: The precision of matrix products.
+Precision = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -114,9 +116,7 @@ class OptimisationConfig(_Section):
         "linear", description="after the warm-up; Table 4's 'linear warmup' does not say"
     )
     max_grad_norm: PositiveFloat = Field(1.0, description="Table 4")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of matrix products; losses stay float32"
-    )
+    precision: Precision = Field("float32", description="of matrix products; losses stay float32")
     log_every: PositiveInt = Field(
         10, description="steps between two points of the training curves"
     )

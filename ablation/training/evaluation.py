@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ablation.config.schema import Precision
 from ablation.training.batching import Texts, by_length, collate
 from ablation.training.model import IntimacyRegressor
 from ablation.training.parallel import on_each_piece, pieces_for
+from ablation.training.precision import autocast
 
 #: Rows predicted at a time; large, since no gradients are kept.
 EVALUATION_BATCH = 128
@@ -56,7 +58,7 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def predict(model: IntimacyRegressor, texts: Texts, precision: str = "float32") -> np.ndarray:
+def predict(model: IntimacyRegressor, texts: Texts, precision: Precision = "float32") -> np.ndarray:
     """Scores for every row of `texts`, in their order: (rows,) float32. Dropout is off."""
     device = next(model.parameters()).device
     model.eval()
@@ -64,10 +66,7 @@ def predict(model: IntimacyRegressor, texts: Texts, precision: str = "float32") 
 
     def predict_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
-        ):
+        with torch.inference_mode(), autocast(device, precision):
             output = model(batch.ids, batch.lengths, batch.hidden)
         result[indices] = output.prediction.cpu().numpy()
 

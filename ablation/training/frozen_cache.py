@@ -18,11 +18,13 @@ from typing import Final
 import numpy as np
 import torch
 
+from ablation.config.schema import Precision
 from ablation.encoders.packing import embed_packed, is_packable, layers_packed
 from ablation.training.batching import HiddenStates, Texts, by_length, collate
 from ablation.training.evaluation import EVALUATION_BATCH
 from ablation.training.model import IntimacyRegressor
 from ablation.training.parallel import on_each_piece, pieces_for
+from ablation.training.precision import autocast
 
 #: Bytes of all outputs that one `FrozenLayerCache` holds in memory; those above that go to temporary files.
 MOST_IN_MEMORY: Final = 2 * 2**30
@@ -43,7 +45,7 @@ class FrozenLayerCache:
 
 
 def attach_cached_hidden(
-    kept: FrozenLayerCache, file: str, model: IntimacyRegressor, texts: Texts, precision: str
+    kept: FrozenLayerCache, file: str, model: IntimacyRegressor, texts: Texts, precision: Precision
 ) -> Texts:
     """`texts`, all rows of `file`, with the frozen layers' outputs (tokens, hidden) for them, from `kept` or computed now.
 
@@ -78,7 +80,7 @@ def _compute(
     hidden: HiddenStates,
     model: IntimacyRegressor,
     texts: Texts,
-    precision: str,
+    precision: Precision,
     first: int,
     depth: int,
 ) -> None:
@@ -88,10 +90,7 @@ def _compute(
 
     def compute_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
-        ):
+        with torch.inference_mode(), autocast(device, precision):
             states = (
                 embed_packed(model.encoder, batch.ids, batch.lengths)
                 if batch.hidden is None

@@ -16,7 +16,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from ablation.config.schema import LossConfig, OptimisationConfig
+from ablation.config.schema import LossConfig, OptimisationConfig, Precision
 from ablation.core.errors import RunError
 from ablation.data.seeding import seed_for
 from ablation.encoders.dropout import drawn_from
@@ -27,6 +27,7 @@ from ablation.training.evaluation import predict
 from ablation.training.losses import Terms, total_loss
 from ablation.training.model import IntimacyRegressor, Output
 from ablation.training.parallel import map_threads, pieces_for
+from ablation.training.precision import autocast
 from ablation.training.training_state import (
     Best,
     TrainingState,
@@ -263,8 +264,8 @@ def train_step(
     return output.prediction, values, figures
 
 
-def _forward(model: IntimacyRegressor, batch: Batch, precision: str) -> Output:
-    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+def _forward(model: IntimacyRegressor, batch: Batch, precision: Precision) -> Output:
+    with autocast(batch.ids.device, precision):
         output: Output = model(batch.ids, batch.lengths, batch.hidden)
     return output
 
@@ -273,7 +274,7 @@ def _forward_in_threads(
     model: IntimacyRegressor,
     batch: Batch,
     pieces: int,
-    precision: str,
+    precision: Precision,
     loss: LossConfig,
     on_terms: OnTerms | None,
 ) -> tuple[Output, Terms, Mapping[str, float]]:
@@ -295,7 +296,7 @@ def _forward_in_threads(
 
 
 def grad_cache_step(
-    model: IntimacyRegressor, batch: Batch, size: int, precision: str, loss: LossConfig
+    model: IntimacyRegressor, batch: Batch, size: int, precision: Precision, loss: LossConfig
 ) -> tuple[Output, Terms]:
     """The gradients of the whole batch's loss with `size` texts in memory at a time: exact, also for Eq. 9's pairs.
 
