@@ -3,7 +3,7 @@
 A batch's texts stand by length (`ablation.training.batching.epoch_batches` sorts them). They are cut into a few
 blocks, each a batched matrix product over its longest text's width. Padding all of them to the batch's
 longest would take five to ten times the scores on MINT, and PyTorch's own attention keeps several
-copies of them where there is dropout (`tests/benchmarks/NOTES.md`).
+copies of them where there is dropout (`docs/benchmarks/notes.md`).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Dropout whose random numbers cost little on a CPU.
 
 PyTorch draws a float for every element there, which takes longer than a layer's normalisation and
-activation together (`tests/benchmarks/NOTES.md`). Here an element costs 16 random bits. The
+activation together (`docs/benchmarks/notes.md`). Here an element costs 16 random bits. The
 probability is therefore a multiple of 1/65536, and what is kept is scaled by exactly that
 probability's inverse: the expected value is the input, as with any dropout. On other devices
 PyTorch's own dropout is used.

@@ -3,7 +3,7 @@
 A step is over a thousand operations, most of them short. Taken by all cores together, each operation wakes
 threads and waits for the slowest; taken by each half of the batch for itself, threads wait twice a step.
 The mathematics is that of the whole batch: the loss is computed on the outputs of both halves, and each
-half carries its gradient further down (`tests/benchmarks/NOTES.md` has what it saves).
+half carries its gradient further down (`docs/benchmarks/notes.md` has what it saves).
 """
 
 import functools

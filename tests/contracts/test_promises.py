@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "tests" / "PROMISES.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "promises.md").read_text("utf-8")
 #: Promise, tests, when they run; headings within the table have no tests.
 ROWS = [
     (promise, re.findall(r"`(tests/[^`]+)`", done), when)
@@ -67,4 +67,4 @@ def test_no_soak_test_is_forgotten() -> None:
 
 
 def test_the_readme_leads_to_the_page() -> None:
-    assert "(tests/PROMISES.md)" in (ROOT / "README.md").read_text("utf-8")
+    assert "(docs/promises.md)" in (ROOT / "README.md").read_text("utf-8")
