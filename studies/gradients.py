@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from ablation.training.loop import OnTerms
-from ablation.training.losses import Terms
+from ablation.training.losses import LossTerms
 from ablation.training.model import IntimacyRegressor
 
 
@@ -16,7 +16,7 @@ def measure_gradients(contrastive_weight: float) -> OnTerms:
 
 
 def term_gradients(
-    model: IntimacyRegressor, terms: Terms, contrastive_weight: float
+    model: IntimacyRegressor, terms: LossTerms, contrastive_weight: float
 ) -> Mapping[str, float]:
     """Euclidean norms of each term's gradient, their cosine in [-1, 1], and the norm of their sum, before clipping.
 

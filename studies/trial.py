@@ -22,7 +22,7 @@ from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store
 from ablation.training.loop import Hooks
 from ablation.training.records import RunRecord
-from ablation.training.train_run import Prepared, check_depth, train_run
+from ablation.training.train_run import Prepared, check_trainable, train_run
 
 Echo = Callable[[str], None]
 
@@ -111,7 +111,7 @@ def run_trial(
         )
         tracked.log_json(names.CONFIG_FILE, config.model_dump(mode="json"))
         tracked.log_json(names.ENVIRONMENT_FILE, environment())
-        check_depth(config.model, prepared)
+        check_trainable(config, prepared)
         records = []
         for key, slot in zip(trainings.keys, slots(trainings, place), strict=True):
             warn_corrupt(f"trial {trial.number}", checkpoints_root() / slot, tell)

@@ -14,13 +14,26 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from ablation.config.loss_names import check_regression_loss, regression_losses
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
 
 #: The precision of matrix products.
 Precision = Literal["float32", "bfloat16"]
+#: The name of a module in `ablation/training/losses/regression`.
+RegressionLossName = Annotated[str, AfterValidator(check_regression_loss)]
+#: The readings of Eq. 9, see `ablation.training.losses.contrastive`.
+ContrastiveSign = Literal["as_printed", "attract"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -78,8 +91,11 @@ class ModelConfig(_Section):
 
 
 class LossConfig(_Section):
-    regression: Literal["mse", "epm"] = Field("mse", description="Eq. 2 or Eq. 3")
-    contrastive: Literal["none", "as_printed", "attract"] = Field(
+    regression: RegressionLossName = Field(
+        "mse",
+        description=f"{' or '.join(regression_losses())}; mse is Eq. 2, epm is Eq. 3",
+    )
+    contrastive: Literal["none", ContrastiveSign] = Field(
         "none", description="Eq. 9 with its printed sign, or with the sign that its text describes"
     )
     contrastive_weight: float = Field(

@@ -73,10 +73,10 @@ def _measure(
     planned: ResolvedRun, run: PlannedRun, config: RunConfig, preparations: Preparations
 ) -> Measured:
     from ablation.runs.step_timing import time_steps
-    from ablation.training.train_run import check_depth
+    from ablation.training.train_run import check_trainable
 
     prepared = preparations.get(config)
-    check_depth(config.model, prepared)
+    check_trainable(config, prepared)
     split = make_split(planned.corpus, run.key.split, config.data.split_seed)
     when = datetime.now(UTC).isoformat(timespec="minutes")
     test = None if prepared.test is None else prepared.test.lengths

@@ -103,9 +103,9 @@ def prepare_all(planned: ResolvedRun) -> Preparations:
     preparations = Preparations(planned.corpus)
     for run in planned.runs:
         if run.config is not None and not run.is_reused:
-            from ablation.training.train_run import check_depth
+            from ablation.training.train_run import check_trainable
 
-            check_depth(run.config.model, preparations.get(run.config))
+            check_trainable(run.config, preparations.get(run.config))
     return preparations
 
 

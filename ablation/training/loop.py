@@ -24,7 +24,7 @@ from ablation.encoders.loading import transformer_layers
 from ablation.training.batching import Batch, Texts, collate, epoch_batches, merge, split_batch
 from ablation.training.checkpoints import Saver, load
 from ablation.training.evaluation import predict
-from ablation.training.losses import Terms, total_loss
+from ablation.training.losses import LossTerms, total_loss
 from ablation.training.model import IntimacyRegressor, Output
 from ablation.training.parallel import map_threads, pieces_for
 from ablation.training.precision import autocast
@@ -41,7 +41,7 @@ from ablation.training.training_state import (
 OnPoint = Callable[[Mapping[str, float], int], None]
 #: Figures for a point of the curves from that step's loss terms: their graph is whole, the weights are those before the step.
 #: Not asked where a batch is taken in pieces, whose graphs are gone.
-OnTerms = Callable[[IntimacyRegressor, Terms], Mapping[str, float]]
+OnTerms = Callable[[IntimacyRegressor, LossTerms], Mapping[str, float]]
 #: Turns development predictions (rows,) into named figures, `pearson` among them where it exists.
 DevScores = Callable[[np.ndarray], Mapping[str, float]]
 
@@ -277,7 +277,7 @@ def _forward_in_threads(
     precision: Precision,
     loss: LossConfig,
     on_terms: OnTerms | None,
-) -> tuple[Output, Terms, Mapping[str, float]]:
+) -> tuple[Output, LossTerms, Mapping[str, float]]:
     """The gradients of the whole batch's loss, from pieces that are run at once, a thread each."""
 
     def forward(piece: Batch, seed: int) -> Output:
@@ -297,7 +297,7 @@ def _forward_in_threads(
 
 def grad_cache_step(
     model: IntimacyRegressor, batch: Batch, size: int, precision: Precision, loss: LossConfig
-) -> tuple[Output, Terms]:
+) -> tuple[Output, LossTerms]:
     """The gradients of the whole batch's loss with `size` texts in memory at a time: exact, also for Eq. 9's pairs.
 
     Every piece is run twice. First without gradients, for the outputs that the loss is made of; then,
@@ -319,7 +319,7 @@ def grad_cache_step(
 
 def _by_outputs(
     outputs: Sequence[Output], batch: Batch, loss: LossConfig
-) -> tuple[Output, Terms, list[Sequence[torch.Tensor | None]]]:
+) -> tuple[Output, LossTerms, list[Sequence[torch.Tensor | None]]]:
     """The loss on the outputs of the batch's dealt pieces, and its gradients by those of each piece, None where it has none."""
     leaves = [Output(*(part.detach().requires_grad_() for part in each)) for each in outputs]
     whole = _joined(leaves)

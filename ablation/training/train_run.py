@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ablation.config.schema import ModelConfig, RunConfig
+from ablation.config.schema import RunConfig
 from ablation.core.errors import RunError
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
@@ -36,6 +36,7 @@ from ablation.training.evaluation import predict, scores
 from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import Hooks, fit, prediction_table
+from ablation.training.losses import regression_loss
 from ablation.training.model import IntimacyRegressor, build_model, export
 from ablation.training.records import RunRecord
 
@@ -121,10 +122,16 @@ def build_trimmed(encoder: Encoder, vocabulary: Vocabulary) -> Encoder:
     return Encoder(encoder.name, model, encoder.tokenizer)
 
 
-def check_depth(config: ModelConfig, prepared: Prepared) -> None:
-    """Raises UsageError if frozen tuning would freeze more layers than the encoder has."""
-    if config.frozen_tuning:
-        require_layers(config.freeze_layers, len(transformer_layers(prepared.encoder.model)))
+def check_trainable(config: RunConfig, prepared: Prepared) -> None:
+    """Check what can only be known once the encoder and the losses are loaded.
+
+    Raises:
+        UsageError: The loss can't be loaded, or frozen tuning would freeze more layers than the
+            encoder has.
+    """
+    regression_loss(config.loss.regression)
+    if config.model.frozen_tuning:
+        require_layers(config.model.freeze_layers, len(transformer_layers(prepared.encoder.model)))
 
 
 def fresh_model(

@@ -1,7 +1,7 @@
-"""The paper's losses as functions of tensors: Eqs. 2, 3, 9 and 10."""
+"""The loss of a batch: regression losses by name, the contrastive loss, and their sum (Eq. 10)."""
 
-from ablation.training.losses.combined import Terms, total_loss
+from ablation.training.losses.combined import LossTerms, total_loss
 from ablation.training.losses.contrastive import language_contrastive
-from ablation.training.losses.epm import epm, mse
+from ablation.training.losses.regression import regression_loss
 
-__all__ = ["Terms", "epm", "language_contrastive", "mse", "total_loss"]
+__all__ = ["LossTerms", "language_contrastive", "regression_loss", "total_loss"]

@@ -1,17 +1,21 @@
-"""Their sum, Eq. 10, with each term kept by name."""
+"""The weighted sum of the regression and the contrastive loss, Eq. 10."""
 
 from typing import NamedTuple
 
 import torch
 
 from ablation.config.schema import LossConfig
+from ablation.core.errors import UsageError
 from ablation.training.losses.contrastive import language_contrastive
-from ablation.training.losses.epm import epm, mse
+from ablation.training.losses.regression import regression_loss
 from ablation.training.model import Output
 
 
-class Terms(NamedTuple):
-    """Float32 scalars. `contrastive` is None where the variant has no such term, or this batch none."""
+class LossTerms(NamedTuple):
+    """Eq. 10 and its terms, float32 scalars.
+
+    `contrastive` is None if the variant has no contrastive term or Eq. 9 has no value for the batch.
+    """
 
     total: torch.Tensor
     regression: torch.Tensor
@@ -20,11 +24,26 @@ class Terms(NamedTuple):
 
 def total_loss(
     output: Output, label: torch.Tensor, language: torch.Tensor, config: LossConfig
-) -> Terms:
-    """Eq. 10 for one batch: L = L_regression + weight * L_CL; `label` and `language` (batch,)."""
-    regression = (epm if config.regression == "epm" else mse)(output.prediction, label)
+) -> LossTerms:
+    """Return L = L_regression + weight * L_CL (Eq. 10) for one batch.
+
+    Args:
+        output: The model's predictions (batch,) and sentence vectors (batch, hidden).
+        label: Labels (batch,), on the scale of the predictions.
+        language: Language numbers (batch,), int64.
+        config: The names of the losses, and the weight and settings of Eq. 9.
+
+    Raises:
+        UsageError: A loss has an unknown name, can't be loaded, or does not return a scalar.
+    """
+    regression = regression_loss(config.regression)(output.prediction, label)
+    if regression.ndim != 0:
+        shape = tuple(regression.shape)
+        raise UsageError(
+            f"loss.regression = {config.regression!r}: returned shape {shape}, not a scalar"
+        )
     if config.contrastive == "none":
-        return Terms(regression, regression, None)
+        return LossTerms(regression, regression, None)
     contrastive = language_contrastive(
         output.sentence,
         language,
@@ -33,5 +52,5 @@ def total_loss(
         self_pairs=config.self_pairs,
     )
     if contrastive is None:
-        return Terms(regression, regression, None)
-    return Terms(regression + config.contrastive_weight * contrastive, regression, contrastive)
+        return LossTerms(regression, regression, None)
+    return LossTerms(regression + config.contrastive_weight * contrastive, regression, contrastive)

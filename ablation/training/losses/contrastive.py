@@ -1,23 +1,34 @@
 """The language-contrastive loss, Eq. 9.
 
-Eq. 9 is -1/2 ln(S+ / S-), with S+ the sum of exp(KL[i][j] / tau) over pairs of one language and
-S- the same over pairs of two languages. As printed, minimising it makes KL within a language
-LARGER, while the paper's text says that texts of one language are drawn closer. The sign is
-therefore an option: "as_printed", or "attract", which puts -KL in KL's place.
+Eq. 9 is -1/2 ln(S+ / S-). S+ is the sum of exp(KL[i][j] / tau) over pairs of one language, S- the
+same sum over pairs of two languages. Minimised as printed, it makes KL within a language LARGER,
+while the paper's text says that texts of one language are drawn closer. The sign of KL is therefore
+an option: "as_printed", or "attract", which replaces KL by -KL.
 """
 
-from typing import Literal
+from typing import Final
 
 import torch
 from torch.nn.functional import log_softmax
 
-Sign = Literal["as_printed", "attract"]
+from ablation.config.schema import ContrastiveSign
+from ablation.core.errors import UsageError
+from ablation.core.suggest import did_you_mean
+
+#: The factor on KL in each reading of Eq. 9.
+SIGNS: Final[dict[ContrastiveSign, int]] = {"as_printed": 1, "attract": -1}
 
 
 def kl_matrix(sentence: torch.Tensor) -> torch.Tensor:
-    """KL[i][j], the divergence of softmax(v_i) from softmax(v_j): (batch, hidden) to (batch, batch).
+    """Return KL[i][j], the divergence of softmax(v_i) from softmax(v_j), in nats.
 
     The softmax runs over the features. One matrix product: KL = sum(p log p) - p (log p)ᵀ.
+
+    Args:
+        sentence: Sentence vectors v (batch, hidden).
+
+    Returns:
+        A float32 tensor (batch, batch), at least 0 but for rounding.
     """
     log_p = log_softmax(sentence.float(), dim=-1)
     p = log_p.exp()
@@ -29,22 +40,32 @@ def language_contrastive(
     language: torch.Tensor,
     *,
     tau: float,
-    sign: Sign = "as_printed",
+    sign: ContrastiveSign = "as_printed",
     self_pairs: bool = True,
 ) -> torch.Tensor | None:
-    """Eq. 9 for one batch, a float32 scalar; None where it would be infinite.
+    """Return Eq. 9 for one batch, or None if the batch has no pair of one or of two languages.
 
-    `sentence` (batch, hidden); `language` (batch,) integers; `tau` > 0. Eq. 9 lets i and j run
-    over all of the batch, so i = j counts as a pair of one language; `self_pairs=False` leaves
-    these out. A batch with no pair of two languages (or none of one) has no value.
+    Args:
+        sentence: Sentence vectors (batch, hidden).
+        language: Language numbers (batch,), int64.
+        tau: The temperature, above 0.
+        sign: The reading of Eq. 9, one of `SIGNS`.
+        self_pairs: Count i = j as a pair of one language, as Eq. 9 does in letting i and j run
+            over the whole batch.
+
+    Returns:
+        A float32 scalar, or None where Eq. 9 would be infinite.
+
+    Raises:
+        UsageError: `sign` is unknown.
     """
+    if sign not in SIGNS:
+        raise UsageError(f"loss.contrastive = {sign!r}: {did_you_mean(sign, ['none', *SIGNS])}")
     same = language[:, None] == language[None, :]
-    positive = (
-        same
-        if self_pairs
-        else same & ~torch.eye(len(language), dtype=torch.bool, device=same.device)
-    )
+    positive = same
+    if not self_pairs:
+        positive = same & ~torch.eye(len(language), dtype=torch.bool, device=same.device)
     if not bool((~same).any()) or not bool(positive.any()):
         return None
-    scaled = kl_matrix(sentence) / (tau if sign == "as_printed" else -tau)
+    scaled = kl_matrix(sentence) / (SIGNS[sign] * tau)
     return -0.5 * (scaled[positive].logsumexp(0) - scaled[~same].logsumexp(0))

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
 
 from ablation.config.schema import LossConfig
-from ablation.training.losses import epm, language_contrastive, mse, total_loss
+from ablation.training.losses import language_contrastive, total_loss
 from ablation.training.losses.contrastive import kl_matrix
+from ablation.training.losses.regression.epm import epm
+from ablation.training.losses.regression.mse import mse
 from ablation.training.model import Output
 
 Signs = Literal["as_printed", "attract"]

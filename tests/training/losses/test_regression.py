@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablation.training.losses import epm, mse
-from ablation.training.losses.epm import EXACT_UP_TO
+from ablation.training.losses.regression.epm import EXACT_UP_TO, epm
+from ablation.training.losses.regression.mse import mse
 
 N, FEATURES = 7, 3
 
