@@ -33,8 +33,8 @@ from ablation.runs.results import RunOutcome
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
 from ablation.tracking.history import finished_run, past_runs
-from ablation.tracking.orphans import end_orphans, none_left_running
-from ablation.tracking.runs import TrackedRun, ended_by_errors, has_all_artifacts, start_run
+from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
+from ablation.tracking.runs import TrackedRun, fail_on_error, has_all_artifacts, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.training.checkpoints import prune
 from ablation.training.train_run import Result
@@ -133,9 +133,9 @@ def run_curves(laid: ResolvedCurves, progress: Progress) -> list[RunOutcome]:
         experiment = experiment_id(laid.store, laid.request.experiment or "ablation")
         end_orphans(laid.store, experiment)
         prune(checkpoints_root())
-        with none_left_running(laid.store, experiment):
+        with end_runs_on_interrupt(laid.store, experiment):
             study = _open_study(laid, experiment)
-            with ended_by_errors(study):
+            with fail_on_error(study):
                 progress.plan(
                     [(curve.shown, _config(curve).optimisation.epochs) for curve in laid.curves]
                 )
@@ -227,7 +227,7 @@ def _train(
 def _open_study(laid: ResolvedCurves, experiment: str) -> TrackedRun:
     name = f"{laid.corpus.name}: curves ({laid.request.profile})"
     study = start_run(laid.store, experiment, name, {names.KIND: names.CURVE_STUDY, **_tags(laid)})
-    with ended_by_errors(study):
+    with fail_on_error(study):
         study.log_params(
             {
                 n: getattr(laid.request, n)

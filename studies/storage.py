@@ -18,7 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from ablation.core.errors import UsageError
 from ablation.core.locks import lock
 from ablation.core.state import run_slot
-from ablation.tracking.store import require_sqlite_of, without_password
+from ablation.tracking.store import refuse_foreign_sqlite
+from ablation.tracking.uris import redact_uri
 
 JOURNAL: Final = "journal:"
 #: A worker on any machine that has not been heard of for this long is taken for dead, and its trial is run again.
@@ -49,8 +50,8 @@ def open_storage(url: str) -> BaseStorage:
         )
         # Its tables are made by one process at a time, and only a file with all of them can be told from a foreign one.
         # Not under `lock_file`: nothing may be left beside a file that turns out to be somebody else's.
-        with lock(run_slot(without_password(url), "", "tables")), warnings.catch_warnings():
-            require_sqlite_of("studies", url)
+        with lock(run_slot(redact_uri(url), "", "tables")), warnings.catch_warnings():
+            refuse_foreign_sqlite("studies", url)
             warnings.simplefilter(
                 "ignore", ExperimentalWarning
             )  # heartbeats are what a killed worker needs
@@ -65,7 +66,7 @@ def open_storage(url: str) -> BaseStorage:
         Exception
     ) as error:  # Optuna, SQLAlchemy, alembic and a missing driver raise a dozen kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"storage {without_password(url)}: can't be used: {first}") from error
+        raise UsageError(f"storage {redact_uri(url)}: can't be used: {first}") from error
 
 
 def _journal(url: str) -> Path:

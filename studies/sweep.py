@@ -28,10 +28,11 @@ from ablation.encoders.loading import transformer_layers
 from ablation.runs.request import Preparations
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
-from ablation.tracking.orphans import end_orphans, none_left_running
+from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.process_id import is_alive_here, is_dead, this_process
-from ablation.tracking.runs import ended_by_errors, reopen_run, start_run
-from ablation.tracking.store import experiment_id, without_password
+from ablation.tracking.runs import fail_on_error, reopen_run, start_run
+from ablation.tracking.store import experiment_id
+from ablation.tracking.uris import redact_uri
 from ablation.training.checkpoints import clear, prune
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
@@ -88,7 +89,7 @@ def sweep(laid: ResolvedSweep, tell: Echo) -> SweepResult:
     experiment = experiment_id(laid.store, laid.request.experiment or "studies")
     end_orphans(laid.store, experiment)
     prune(checkpoints_root())
-    with none_left_running(laid.store, experiment):
+    with end_runs_on_interrupt(laid.store, experiment):
         with FileLock(lock_file(laid.storage_url)):
             study_run = _open_run(laid, study, experiment)
             taken = recover(study)
@@ -160,7 +161,7 @@ def work(
             raise KeyboardInterrupt("the sweep that started this worker is gone")
 
     place = _place(laid, experiment, study.user_attrs["mlflow_run_id"])
-    with sigterm_as_interrupt(), none_left_running(laid.store, experiment):
+    with sigterm_as_interrupt(), end_runs_on_interrupt(laid.store, experiment):
         _work(
             _Worker(laid, study, preparations, _layers(laid, preparations), place, tell), deadline
         )
@@ -299,7 +300,7 @@ def _new_run(laid: ResolvedSweep, experiment: str) -> str:
         f"study {laid.study_name}",
         {names.KIND: names.STUDY, **_tags(laid), **below},
     )
-    with ended_by_errors(run):
+    with fail_on_error(run):
         run.log_dataset(replace(laid.corpus, test=None))  # its test rows are not looked at
         run.log_params(
             {"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)}
@@ -311,7 +312,7 @@ def _new_run(laid: ResolvedSweep, experiment: str) -> str:
 
 
 def _place(laid: ResolvedSweep, experiment: str, study_run: str) -> TrialContext:
-    study = f"{laid.study_name} in {without_password(laid.storage_url)}"
+    study = f"{laid.study_name} in {redact_uri(laid.storage_url)}"
     parts = {
         "data": laid.corpus.digest,
         "code": code_digest(),

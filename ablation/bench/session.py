@@ -22,7 +22,7 @@ from ablation.config.schema import RunConfig, load_profile, override, resolve_co
 from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.tracking import names, provenance
-from ablation.tracking.runs import TrackedRun, adopt_run, ended_by_errors, start_run
+from ablation.tracking.runs import TrackedRun, adopt_run, fail_on_error, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.training.train_run import choose_device
 
@@ -122,7 +122,7 @@ def run_bench(laid: ResolvedBench, tell: Echo, show: Callable[[list[Row]], None]
     """
     run = _open(laid)
     rows: list[Row] = []
-    with ended_by_errors(run):
+    with fail_on_error(run):
         for name in laid.sections:
             tell(f"measuring: {name}")
             found = SECTIONS[name](laid)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablation.cli.console import make_console, redact_uri, writable_folder
+from ablation.cli.console import make_console, writable_folder
 from ablation.cli.options import Data, EncoderName, Set, TrackingUri
+from ablation.tracking.uris import redact_uri
 
 if TYPE_CHECKING:
     from rich.console import Console

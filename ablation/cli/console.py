@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 import typer
 
 from ablation.core.errors import RunError, UsageError, one_line
+from ablation.tracking.uris import redact_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,9 +120,9 @@ def main_with_exit_code(command: Callable[[], int | None], *, debug: bool) -> in
 
 def unsynced_summary() -> str:
     """One line on what this command wrote and a tracking server has not got, and how to send it; empty for nothing."""
-    from ablation.tracking.spool import left_behind
+    from ablation.tracking.spool import pending_uploads
 
-    left = left_behind()
+    left = pending_uploads()
     if not left:
         return ""
     folders = ", ".join(str(one.folder) for one in left)
@@ -130,13 +131,6 @@ def unsynced_summary() -> str:
         f"{writes} writes of {runs} runs have not reached {left[0].server} ({left[0].reason}); "
         f"they are kept in {folders}, send them with: ablation sync"
     )
-
-
-def redact_uri(uri: str) -> str:
-    """The address of a store or storage as it may be shown: without its password."""
-    from ablation.tracking.store import without_password
-
-    return without_password(uri)
 
 
 def ui_command(uri: str) -> str:
@@ -160,9 +154,9 @@ def report_error(error: Exception) -> int:
         )  # nothing where the help was shown, for want of arguments
         problems = [f"{told}{hint}"] if told else []
     elif type(error).__module__ == "mlflow.exceptions":  # a server that went away, or refuses
-        from ablation.tracking.retry import reason_of
+        from ablation.tracking.retry import describe_error
 
-        problems = [f"tracking store: {reason_of(error)}"]
+        problems = [f"tracking store: {describe_error(error)}"]
     elif isinstance(error, OSError) and error.filename is not None:
         problems = [f"{error.filename}: {error.strerror}"]
     else:

@@ -16,7 +16,6 @@ from ablation.cli.console import (
     print_comparison,
     print_run_header,
     raise_for_failures,
-    redact_uri,
     ui_command,
     unsynced_summary,
     writable_folder,
@@ -37,6 +36,7 @@ from ablation.cli.options import (
     true_or_false,
 )
 from ablation.core.errors import RunError
+from ablation.tracking.uris import redact_uri
 
 if TYPE_CHECKING:
     from rich.console import Console

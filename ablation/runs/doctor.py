@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablation.core.locks import try_lock
 from ablation.core.state import checkpoints_root
-from ablation.tracking.history import unwhole_runs
+from ablation.tracking.history import incomplete_runs
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.store import Store
 from ablation.training.checkpoints import remove_corrupt
@@ -19,7 +19,7 @@ def examine(store: Store) -> Iterator[str]:
     for experiment in store.client.search_experiments():
         for name in end_orphans(store, experiment.experiment_id):
             yield f"run {name!r} of experiment {experiment.name!r}: its process is gone; ended as KILLED"
-        for run_id, key in unwhole_runs(store, experiment.experiment_id):
+        for run_id, key in incomplete_runs(store, experiment.experiment_id):
             yield f"run {run_id} ({key}): finished, but its artifacts are not whole; the same ablation will train it again"
     for folder in sorted(checkpoints_root().glob("*/")):
         yield from _examine_checkpoints(folder)

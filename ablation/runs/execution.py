@@ -49,9 +49,13 @@ def run_and_record(
     except Exception as error:  # this run's failure, whatever it is; the others go on
         reason = tracked.fail(error)
         progress.ended(
-            key, "failed", None, None, note=" · ".join(filter(None, (reason, tracked.kept)))
+            key,
+            "failed",
+            None,
+            None,
+            note=" · ".join(filter(None, (reason, tracked.unsynced_note))),
         )
-        return RunOutcome(key, "failed", None, tracked.run_id, reason, tracked.kept)
+        return RunOutcome(key, "failed", None, tracked.run_id, reason, tracked.unsynced_note)
     tracked.end("FINISHED")
     clear(checkpoints)
     note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
@@ -59,9 +63,9 @@ def run_and_record(
         key,
         "finished",
         *_headline(result.record),
-        note=" · ".join(filter(None, (note, tracked.kept))),
+        note=" · ".join(filter(None, (note, tracked.unsynced_note))),
     )
-    return RunOutcome(key, "finished", result.record, tracked.run_id, kept=tracked.kept)
+    return RunOutcome(key, "finished", result.record, tracked.run_id, kept=tracked.unsynced_note)
 
 
 def train_tracked(

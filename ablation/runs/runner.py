@@ -28,12 +28,17 @@ from ablation.runs.request import (
 from ablation.runs.results import RunOutcome, conclude
 from ablation.tracking import names, provenance
 from ablation.tracking.history import finished_run
-from ablation.tracking.orphans import end_orphans, end_with, mlflow_run, none_left_running
+from ablation.tracking.orphans import (
+    end_orphans,
+    end_runs_on_interrupt,
+    mlflow_run_process,
+    terminate_with,
+)
 from ablation.tracking.runs import (
     TrackedRun,
     adopt_run,
     describe_run,
-    ended_by_errors,
+    fail_on_error,
     has_all_artifacts,
     read_frame,
     start_run,
@@ -51,9 +56,9 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
     with sigterm_as_interrupt():
         experiment = _experiment(planned)
         end_orphans(planned.store, experiment)
-        with none_left_running(planned.store, experiment):
+        with end_runs_on_interrupt(planned.store, experiment):
             suite = _open_suite(planned, experiment)
-            with ended_by_errors(suite):
+            with fail_on_error(suite):
                 progress.plan(
                     [
                         (run.key, 0 if run.config is None else run.config.optimisation.epochs)
@@ -84,8 +89,8 @@ def sigterm_as_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt(f"signal {number}")
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    if (parent := mlflow_run()) is not None:
-        end_with(parent)
+    if (parent := mlflow_run_process()) is not None:
+        terminate_with(parent)
     try:
         yield
     finally:
@@ -113,7 +118,7 @@ def _open_suite(planned: ResolvedRun, experiment: str) -> TrackedRun:
         if adopts and opened
         else start_run(store, experiment, name, tags)
     )
-    with ended_by_errors(suite):
+    with fail_on_error(suite):
         if not adopts:
             asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
             suite.log_params({name: getattr(request, name) for name in asked})

@@ -1,19 +1,19 @@
-"""What is written to MLflow, and read back of it. Nothing else in the suite imports mlflow to write.
+"""Write runs to MLflow and read them back; no other room writes to it.
 
-Two levels: a suite run (one command) and one run below it for each variant, split and seed. The
-names of all tags and artifacts stand in `ablation.tracking.names`.
+There are two levels: a suite run (one command), and below it one run for each variant, split and
+seed. `ablation.tracking.names` lists all tags, metrics and artifacts.
 """
 
 import os
 
-# Set before mlflow is imported: it reports usage to its makers unless told not to, and its notes
-# and bars would tear the run table.
+# These must be set before mlflow is imported. It reports usage to its makers unless told not to,
+# and its log lines and progress bars would tear the table of runs.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# A server that is away: MLflow's client would try for minutes at a time, and as long as a server's Retry-After
-# says. `ablation.tracking.delivery` and `retry_until_available` try again by themselves; three times 20 s make their minute.
+# MLflow's client would retry for minutes, and pause for as long as a server's Retry-After says.
+# `delivery` and `retry_until_available` retry themselves: three attempts of 20 s make a minute.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -1,9 +1,13 @@
-"""Everything that runs write to a tracking server, sent from a spool by a thread of its own, once and in order.
+"""Send everything that runs write to a tracking server: from a spool, in a thread, once, in order.
 
-While the server is away training goes on: writes wait in the spool and are tried again. Each can be
-sent twice without being there twice (the server may have taken it and its answer been lost): a SQL
-store leaves out a point with the same key, step, time and value, tags and artifacts replace
-themselves, and a run that was made is found again by a tag.
+Training continues while the server is unreachable: writes wait in the spool and are retried. Each
+may be sent twice without being stored twice (the server may have accepted one whose answer was
+lost): a SQL store drops a point with the same key, step, time and value, tags and artifacts
+replace themselves, and a created run is found again by a tag.
+
+A local MLflow store that is mirrored to the server would not be simpler. A mirror also has to map
+run ids, repeat requests safely, tell refusals from outages and send each run's end last, and it
+needs a record of what the server already has, which MLflow's stores do not keep.
 """
 
 import json
@@ -23,13 +27,14 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names, retry
-from ablation.tracking.retry import is_permanent, reason_of, without_credentials, without_password
-from ablation.tracking.spool import Entry, Kind, Spool, left_in, spool_folders
+from ablation.tracking.retry import describe_error, is_permanent
+from ablation.tracking.spool import Entry, Kind, Spool, pending_in, spool_folders
+from ablation.tracking.uris import redact_uri, strip_credentials
 
-#: Seconds without an answer after which `ablation sync` gives up: there, somebody waits.
+#: Seconds without an answer after which `ablation sync` gives up, because somebody waits for it.
 SYNC_PATIENCE_S = 15.0
 COMMAND: Final = "ablation sync"
-_ID: Final = re.compile(rb"\b[0-9a-f]{32}\b")
+_RUN_ID: Final = re.compile(rb"\b[0-9a-f]{32}\b")
 
 
 class _UnsentError(Exception):
@@ -37,50 +42,71 @@ class _UnsentError(Exception):
 
 
 class Delivery:
-    """Takes a run's writes as MlflowClient does, and returns at once. Safe for threads.
+    """Accept a run's writes like MlflowClient, and return at once. Safe for threads.
 
-    Runs are named by the server's ids, or by an id of this process while the server has not made
-    them; `run_id` gives the former as soon as it is known. Raises OSError if the disk fails.
+    Runs are named by the server's ids, or by an id of this process until the server has created
+    them; `run_id` returns the former as soon as it is known. Methods raise OSError if the disk
+    fails.
     """
 
     def __init__(self, client: MlflowClient, spool: Spool, patience: float | None = None) -> None:
+        """Send the writes of `spool` with `client`.
+
+        Args:
+            client: The client of the spool's server.
+            spool: Where writes wait; those that another process left in it are sent first.
+            patience: Seconds without an answer after which waiting ends; `retry.PATIENCE_S` if
+                None.
+        """
+        #: Number of writes that the server acknowledged, by run id.
         self.sent: Counter[str] = Counter()
         self._client = client
         self._spool = spool
         self._patience = patience
         self._changed = threading.Condition()
-        self._refused: dict[str, str] = {}
-        self._tried = {entry.number for entry in spool.entries}  # by whoever left them
-        self._away_since: float | None = None
-        self._trouble = ""
+        self._refusals: dict[str, str] = {}
+        # Whoever left these entries may have sent them without seeing the answer.
+        self._maybe_sent = {entry.number for entry in spool.entries}
+        self._unreachable_since: float | None = None
+        self._last_error = ""
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def create_run(
         self, experiment: str, name: str, tags: Mapping[str, str], *, required: bool
     ) -> str:
-        """A new run's id: the server's, or one of this process if the server is away for longer than `PATIENCE_S`.
+        """Create a run and return its id.
 
-        Raises UsageError in the second case, and if the server refuses, where the run is `required`.
+        The id is the server's, or one of this process if the server does not answer within the
+        patience; the run is then created later.
+
+        Args:
+            experiment: The experiment's id.
+            name: The run's name.
+            tags: The run's tags.
+            required: Raise instead of creating the run later.
+
+        Raises:
+            UsageError: A required run was refused, or the server is unreachable.
         """
         run = uuid.uuid4().hex
         body = {
             "experiment": experiment,
             "name": name,
             "tags": {**tags, names.SPOOLED: run},
-            "start_time": _now(),
+            "start_time": _now_ms(),
         }
         entry = self._append(run, "create", body)
         with self._changed:
-            self._wait(lambda: run in self._spool.ids or run in self._refused)
-            if required and run not in self._spool.ids:
+            self._wait(lambda: run in self._spool.server_ids or run in self._refusals)
+            if required and run not in self._spool.server_ids:
                 self._spool.remove(entry)
                 self._spool.discard()
-                reason = self._refused.get(run, self._trouble)
+                reason = self._refusals.get(run, self._last_error)
                 raise UsageError(
-                    f"tracking store {without_password(self._spool.server)}: can't be used: {reason}"
+                    f"tracking store {redact_uri(self._spool.server)}: can't be used: {reason}"
                 )
-            return self._spool.ids.get(run, run)
+            return self._spool.server_ids.get(run, run)
 
     def log_batch(
         self,
@@ -89,6 +115,7 @@ class Delivery:
         params: Sequence[Param] = (),
         tags: Sequence[RunTag] = (),
     ) -> None:
+        """Queue metric points, parameters and tags."""
         body = {
             "metrics": [(m.key, m.value, m.timestamp, m.step) for m in metrics],
             "params": [(p.key, p.value) for p in params],
@@ -97,57 +124,61 @@ class Delivery:
         self._append(run_id, "batch", body)
 
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
-        self._append(
-            run_id, "inputs", {"inputs": [dataset.to_dictionary() for dataset in datasets]}
-        )
+        """Queue dataset inputs."""
+        body = {"inputs": [dataset.to_dictionary() for dataset in datasets]}
+        self._append(run_id, "inputs", body)
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        path = (
-            f"{artifact_path}/{Path(local_path).name}" if artifact_path else Path(local_path).name
-        )
+        """Queue a copy of the file `local_path` as an artifact in the folder `artifact_path`."""
+        name = Path(local_path).name
+        path = f"{artifact_path}/{name}" if artifact_path else name
         self._append(run_id, "artifact", {"path": path}, Path(local_path).read_bytes())
 
     def set_terminated(self, run_id: str, status: str) -> None:
-        self._append(run_id, "end", {"status": status, "end_time": _now()})
+        """Queue the run's final status, with the current time as its end."""
+        self._append(run_id, "end", {"status": status, "end_time": _now_ms()})
 
     def drain(self) -> bool:
-        """Wait until everything has arrived or was refused, or the server is away for long; whether all has arrived."""
+        """Wait until everything was sent or refused, or the server is unreachable for too long.
+
+        Returns whether everything was sent.
+        """
         with self._changed:
             self._start()
             self._wait(lambda: self._next() is None)
             if not self._spool.entries:
                 self._spool.discard()
                 return True
-            self._spool.note(next(iter(self._refused.values()), self._trouble))
+            self._spool.set_reason(next(iter(self._refusals.values()), self._last_error))
             return False
 
     def close(self) -> None:
-        """Stop sending, and let other processes have what is left."""
+        """Stop sending, and let other processes open the spool."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
             self._spool.release()
 
     def run_id(self, run: str) -> str:
-        """The server's id of a run, if it is known."""
-        return self._spool.ids.get(run, run)
+        """Return the server's id of a run, or `run` if it is not known yet."""
+        return self._spool.server_ids.get(run, run)
 
-    def kept(self, run: str) -> str:
-        """Where a run's writes are kept and how to send them; empty if all have arrived."""
+    def unsynced_note(self, run: str) -> str:
+        """Say where a run's unsent writes are and how to send them; empty if there are none."""
         with self._changed:
-            if not any(self._is_of(entry, run) for entry in self._spool.entries):
+            if not any(self._belongs(entry, run) for entry in self._spool.entries):
                 return ""
             return f"kept in {self._spool.folder}, send with: {COMMAND}"
 
     def artifact(self, run: str, path: str) -> bytes | None:
-        """An artifact that is still on its way; None for others."""
+        """Return an artifact that has not been sent yet; None for others."""
         with self._changed:
             for entry in reversed(self._spool.entries):
-                if entry.kind == "artifact" and entry.path == path and self._is_of(entry, run):
+                if entry.kind == "artifact" and entry.path == path and self._belongs(entry, run):
                     return self._spool.content(entry)
         return None
 
-    def _is_of(self, entry: Entry, run: str) -> bool:
+    def _belongs(self, entry: Entry, run: str) -> bool:
         return self.run_id(entry.run) == self.run_id(run)
 
     def _append(
@@ -164,43 +195,44 @@ class Delivery:
             self._thread = threading.Thread(target=self._send_all, name="delivery", daemon=True)
             self._thread.start()
 
-    def _wait(self, done: Callable[[], bool]) -> None:
-        """Until `done`, or until the server has been away for as long as anybody is ready to wait."""
+    def _wait(self, is_done: Callable[[], bool]) -> None:
+        """Wait until `is_done`, or until the server has been unreachable for the patience."""
         patience = retry.PATIENCE_S if self._patience is None else self._patience
-        while not done():
-            left = (
-                None
-                if self._away_since is None
-                else patience - (time.monotonic() - self._away_since)
-            )
-            if left is not None and left <= 0:
+        while not is_done():
+            remaining = 1.0
+            if self._unreachable_since is not None:
+                remaining = patience - (time.monotonic() - self._unreachable_since)
+            if remaining <= 0:
                 return
             assert self._thread is not None
-            if not self._thread.is_alive():  # the disk failed; what is left is left
+            if not self._thread.is_alive():  # the disk failed; nothing more will be sent
                 return
-            self._changed.wait(1.0 if left is None else min(left, 1.0))
+            self._changed.wait(min(remaining, 1.0))
 
     def _next(self) -> Entry | None:
+        """Return the oldest write of a run that the server has not refused."""
         return next(
-            (entry for entry in self._spool.entries if entry.run not in self._refused), None
+            (entry for entry in self._spool.entries if entry.run not in self._refusals), None
         )
 
     def _send_all(self) -> None:
         pause = retry.FIRST_PAUSE_S
-        while (entry := self._awaited()) is not None:
+        while (entry := self._wait_for_next()) is not None:
             began = time.monotonic()
             try:
                 self._send(entry)
             except Exception as error:
                 with self._changed:
-                    self._tried.add(entry.number)
+                    self._maybe_sent.add(entry.number)
                     if is_permanent(error) or isinstance(error, _UnsentError):
-                        self._refused[entry.run], self._away_since = reason_of(error), None
+                        self._refusals[entry.run] = describe_error(error)
+                        self._unreachable_since = None
                         self._changed.notify_all()
                         continue
-                    # Counted from the attempt's beginning: a server that is silent is away too.
-                    self._away_since = began if self._away_since is None else self._away_since
-                    self._trouble = reason_of(error)
+                    # The attempt counts: a server that accepts and stays silent is unreachable too.
+                    if self._unreachable_since is None:
+                        self._unreachable_since = began
+                    self._last_error = describe_error(error)
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._stopped, pause)
                     pause = min(2 * pause, retry.LONGEST_PAUSE_S)
@@ -208,123 +240,139 @@ class Delivery:
             pause = retry.FIRST_PAUSE_S
             with self._changed:
                 self._spool.remove(entry)
-                self._tried.discard(entry.number)
+                self._maybe_sent.discard(entry.number)
                 self.sent[self.run_id(entry.run)] += 1
-                self._away_since, self._trouble = None, ""
+                self._unreachable_since, self._last_error = None, ""
                 self._changed.notify_all()
 
-    def _awaited(self) -> Entry | None:
-        """The next write, as soon as there is one; None when it is time to stop."""
+    def _wait_for_next(self) -> Entry | None:
+        """Return the next write as soon as there is one; None after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._next() is not None)
             return None if self._stopped else self._next()
 
     def _send(self, entry: Entry) -> None:
-        body = json.loads(
-            self._with_ids(self._spool.body(entry).encode())
-            if entry.kind != "create"
-            else self._spool.body(entry)
-        )
-        client, run_id = self._client, self.run_id(entry.run)
+        stored = self._spool.body(entry)
         if entry.kind == "create":
-            self._create(entry, body)
-        elif entry.kind == "batch":
-            client.log_batch(
-                run_id,
-                metrics=[Metric(*point) for point in body["metrics"]],
-                params=[Param(*param) for param in body["params"]],
-                tags=[RunTag(*tag) for tag in body["tags"]],
-            )
-        elif entry.kind == "inputs":
-            inputs = [
-                DatasetInput(
-                    Dataset(**one["dataset"]), [InputTag(*tag) for tag in one["tags"].items()]
+            self._create(entry, json.loads(stored))
+            return
+        body = json.loads(self._with_server_ids(stored.encode()))
+        client, run_id = self._client, self.run_id(entry.run)
+        match entry.kind:
+            case "batch":
+                client.log_batch(
+                    run_id,
+                    metrics=[Metric(*point) for point in body["metrics"]],
+                    params=[Param(*param) for param in body["params"]],
+                    tags=[RunTag(*tag) for tag in body["tags"]],
                 )
-                for one in body["inputs"]
-            ]
-            client.log_inputs(run_id, inputs)
-        elif entry.kind == "artifact":
-            folder, _, name = body["path"].rpartition("/")
-            with tempfile.TemporaryDirectory() as scratch:
-                file = Path(scratch) / name
-                file.write_bytes(self._with_ids(self._spool.content(entry)))
-                client.log_artifact(run_id, str(file), folder or None)
-        else:
-            client.set_terminated(run_id, body["status"], body["end_time"])
+            case "inputs":
+                client.log_inputs(run_id, [_dataset_input(stored) for stored in body["inputs"]])
+            case "artifact":
+                folder, _, name = body["path"].rpartition("/")
+                with tempfile.TemporaryDirectory() as scratch:
+                    file = Path(scratch) / name
+                    file.write_bytes(self._with_server_ids(self._spool.content(entry)))
+                    client.log_artifact(run_id, str(file), folder or None)
+            case "end":
+                client.set_terminated(run_id, body["status"], body["end_time"])
 
     def _create(self, entry: Entry, body: Mapping[str, Any]) -> None:
-        """Make a run, and only one: MLflow's client asks again by itself when an answer is lost."""
-        experiment, ours = body["experiment"], f"tags.`{names.SPOOLED}` = '{entry.run}'"
-        tags = {
-            name: self._with_ids(value.encode()).decode() if name == names.PARENT else value
-            for name, value in body["tags"].items()
-        }
-        found = self._client.search_runs([experiment], ours) if entry.number in self._tried else []
-        if not found:
+        """Create a run exactly once, although MLflow's client repeats requests by itself."""
+        experiment, condition = body["experiment"], f"tags.`{names.SPOOLED}` = '{entry.run}'"
+        tags = dict(body["tags"])
+        if names.PARENT in tags:
+            tags[names.PARENT] = self._with_server_ids(tags[names.PARENT].encode()).decode()
+        runs = (
+            self._client.search_runs([experiment], condition)
+            if entry.number in self._maybe_sent
+            else []
+        )
+        if not runs:
             self._client.create_run(experiment, body["start_time"], tags, body["name"])
-            found = self._client.search_runs([experiment], ours)
-        for doubled in found[1:]:
-            self._client.delete_run(doubled.info.run_id)
+            runs = self._client.search_runs([experiment], condition)
+        for duplicate in runs[1:]:
+            self._client.delete_run(duplicate.info.run_id)
         with self._changed:
-            self._spool.made(entry.run, found[0].info.run_id)
+            self._spool.set_server_id(entry.run, runs[0].info.run_id)
 
-    def _with_ids(self, content: bytes) -> bytes:
-        """`content` with the server's ids in the place of this process's; both have 32 characters, so sizes stay."""
+    def _with_server_ids(self, content: bytes) -> bytes:
+        """Replace this process's run ids by the server's; both have 32 characters.
+
+        Sizes, and with them the manifest, stay true.
+
+        Raises:
+            _UnsentError: `content` names a run that the server has not created.
+        """
         with self._changed:
-            ids = dict(self._spool.ids)
-            unmade = {
+            ids = dict(self._spool.server_ids)
+            missing = {
                 entry.run
                 for entry in self._spool.entries
                 if entry.kind == "create" and entry.run not in ids
             }
 
-        def real(found: re.Match[bytes]) -> bytes:
-            run = found[0].decode()
-            if run in unmade:
-                raise _UnsentError(f"it names run {run}, which the server has not made")
+        def server_id(match: re.Match[bytes]) -> bytes:
+            run = match[0].decode()
+            if run in missing:
+                raise _UnsentError(f"it names run {run}, which the server has not created")
             return ids.get(run, run).encode()
 
-        return _ID.sub(real, content)
+        return _RUN_ID.sub(server_id, content)
 
 
-def _now() -> int:
-    """Milliseconds since 1970, as MLflow counts."""
-    return time.time_ns() // 1_000_000
+def sync(location: Path | None, tracking_uri: str | None, echo: Callable[[str], None]) -> None:
+    """Send the writes that wait in spools, each spool in order.
 
+    Args:
+        location: A spool, or a folder of spools; the suite's own by default.
+        tracking_uri: The server's address with credentials. By default these come from
+            `$MLFLOW_TRACKING_URI` if it is the same server, else from MLflow's own settings.
+            With one spool as `location`, its writes go to this server whatever its own is.
+        echo: Called with each line for the user.
 
-def sync(place: Path | None, tracking_uri: str | None, tell: Callable[[str], None]) -> None:
-    """Send what is left in the spools below `place` (or in `place`, if it is one), in order.
-
-    Credentials are taken from `tracking_uri`, else from `$MLFLOW_TRACKING_URI` if that is the same
-    server, else from MLflow's own settings. Raises RunError if anything is left.
+    Raises:
+        RunError: Something was not sent.
     """
     given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
-    lines = []
-    folders = spool_folders(place)
+    problems = []
+    folders = spool_folders(location)
     for folder in folders:
-        spool = Spool.take(folder)
+        spool = Spool.open_existing(folder)
         if spool is None:
-            if left_in(folder):
-                lines.append(f"{folder}: a process that is running sends it")
+            if pending_in(folder):
+                problems.append(f"{folder}: a running process sends it")
             continue
-        same = without_credentials(given).rstrip("/") == spool.server.rstrip("/")
-        if tracking_uri and not same and place != folder:
-            lines.append(
+        is_same_server = strip_credentials(given).rstrip("/") == spool.server.rstrip("/")
+        is_redirected = bool(tracking_uri) and location == folder
+        if tracking_uri and not is_same_server and not is_redirected:
+            problems.append(
                 f"{folder}: is for {spool.server}; name it with --spool to send it elsewhere"
             )
             spool.release()
             continue
-        uri = given if same or (tracking_uri and place == folder) else spool.server
+        uri = given if is_same_server or is_redirected else spool.server
         delivery = Delivery(MlflowClient(tracking_uri=uri), spool, SYNC_PATIENCE_S)
-        arrived = delivery.drain()
+        all_sent = delivery.drain()
         for run, writes in delivery.sent.items():
-            tell(f"run {run}: {writes} writes sent to {spool.server}")
-        left = left_in(folder)
-        if not arrived and left:
-            lines.append(
-                f"{folder}: {left.writes} writes of {left.runs} runs have not reached {left.server}: {left.reason}"
+            echo(f"run {run}: {writes} writes sent to {spool.server}")
+        pending = pending_in(folder)
+        if not all_sent and pending:
+            problems.append(
+                f"{folder}: {pending.writes} writes of {pending.runs} runs have not reached "
+                f"{pending.server}: {pending.reason}"
             )
         delivery.close()
-    if lines:
-        raise RunError("; ".join(lines))
-    tell("all was sent" if folders else "nothing is waiting to be sent")
+    if problems:
+        raise RunError("; ".join(problems))
+    echo("all was sent" if folders else "nothing is waiting to be sent")
+
+
+def _dataset_input(stored: Mapping[str, Any]) -> DatasetInput:
+    tags = [InputTag(*tag) for tag in stored["tags"].items()]
+    return DatasetInput(Dataset(**stored["dataset"]), tags)
+
+
+def _now_ms() -> int:
+    """Return milliseconds since 1970, as MLflow counts."""
+    return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""End the runs whose process died, so that no run stays RUNNING for ever."""
+"""End runs whose process died, so that none stays RUNNING for ever."""
 
 import contextlib
 import os
@@ -21,8 +21,25 @@ if TYPE_CHECKING:
     from ablation.tracking.store import Store
 
 
-def end_with(parent: psutil.Process, every_s: float = 1.0) -> None:
-    """Send this process SIGTERM once `parent` is gone: an interrupted `mlflow run` takes nothing down with it."""
+def mlflow_run_process() -> psutil.Process | None:
+    """Return the `mlflow run` that started this process, if one did."""
+    if names.MLFLOW_RUN_ID not in os.environ:
+        return None
+    return next(
+        (
+            process
+            for process in psutil.Process().parents()
+            if any("mlflow" in part for part in process.cmdline()[:3])
+        ),
+        None,
+    )
+
+
+def terminate_with(parent: psutil.Process, every_s: float = 1.0) -> None:
+    """Send this process SIGTERM once `parent` has ended, looking every `every_s` seconds.
+
+    An interrupted `mlflow run` does not take the command down that it started.
+    """
 
     def watch() -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -33,44 +50,37 @@ def end_with(parent: psutil.Process, every_s: float = 1.0) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def mlflow_run() -> psutil.Process | None:
-    """The `mlflow run` that this process was started by, if it was."""
-    if names.MLFLOW_RUN_ID not in os.environ:
-        return None
-    return next(
-        (
-            p
-            for p in psutil.Process().parents()
-            if any("mlflow" in part for part in p.cmdline()[:3])
-        ),
-        None,
-    )
+def end_orphans(store: "Store", experiment: str, *, include_own: bool = False) -> list[str]:
+    """End the RUNNING runs whose process died, as KILLED, and return their names.
 
+    Runs whose end waits in a spool of this machine are left alone: `ablation sync` sends it.
 
-def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[str]:
-    """End the runs whose process died without ending them, as KILLED; returns their names.
+    Args:
+        store: The store to look in.
+        experiment: The experiment's id.
+        include_own: End this process's runs too, after an interrupt that ends its work on them.
 
-    With `mine`, this process's too: it was interrupted, and nothing in it goes on with them. Those whose
-    end lies in a spool of this machine have one, which `ablation sync` sends.
+    Raises:
+        RunError: The server is unreachable.
     """
     from ablation.tracking.retry import retry_until_available
-    from ablation.tracking.spool import runs_with_an_end
+    from ablation.tracking.spool import runs_with_pending_end
 
     ended = []
     token: str | None = None
-    spared = runs_with_an_end()
+    excluded = runs_with_pending_end()
     while True:
-        ask = partial(
+        request = partial(
             store.client.search_runs,
             [experiment],
             "attributes.status = 'RUNNING'",
             page_token=token,
         )
-        page = retry_until_available(ask, store.uri)
+        page = retry_until_available(request, store.uri)
         ended += [
             str(run.info.run_name)
             for run in page
-            if run.info.run_id not in spared and _end_if_orphaned(store, run, mine)
+            if run.info.run_id not in excluded and _end_if_orphaned(store, run, include_own)
         ]
         token = page.token
         if not token:
@@ -78,28 +88,27 @@ def end_orphans(store: "Store", experiment: str, *, mine: bool = False) -> list[
 
 
 @contextmanager
-def none_left_running(store: "Store", experiment: str) -> Iterator[None]:
-    """An interrupt that breaks the block off ends all of this process's runs as KILLED, also one just being made.
+def end_runs_on_interrupt(store: "Store", experiment: str) -> Iterator[None]:
+    """End all of this process's runs as KILLED if the block is interrupted.
 
-    On a server, which may be away while somebody waits, that is left to the next command's `end_orphans`.
+    This includes a run that was just being created. On a server, which may be unreachable while
+    somebody waits, the next command's `end_orphans` does it.
     """
     try:
         yield
     except KeyboardInterrupt:
         if store.delivery is None:
-            end_orphans(store, experiment, mine=True)
+            end_orphans(store, experiment, include_own=True)
         raise
 
 
-def _end_if_orphaned(store: "Store", run: "Run", mine: bool) -> bool:
+def _end_if_orphaned(store: "Store", run: "Run", include_own: bool) -> bool:
     process = run.data.tags.get(names.PROCESS)
-    interrupted = mine and process == this_process()
-    if process is None or not (interrupted or is_dead(process)):
+    is_own = include_own and process == this_process()
+    if process is None or not (is_own or is_dead(process)):
         return False
     reason = (
-        "interrupted"
-        if interrupted
-        else "the process ended without a word (killed, or the machine went down)"
+        "interrupted" if is_own else "its process ended without a word (killed, or a power cut)"
     )
     store.client.set_tag(run.info.run_id, names.REASON, reason)
     store.client.set_terminated(run.info.run_id, "KILLED")

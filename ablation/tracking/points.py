@@ -1,4 +1,4 @@
-"""Metric points on their way to the store: gathered, and sent in batches by a thread of their own."""
+"""Send metric points to the store in batches, from a thread of their own."""
 
 import math
 import queue
@@ -11,16 +11,16 @@ from mlflow.entities import Metric
 
 from ablation.tracking.store import Writer
 
-#: What MLflow's servers take in one request.
-MOST_IN_A_REQUEST: Final = 1000
+#: MLflow's servers accept this many points in one request.
+POINTS_PER_REQUEST: Final = 1000
 SECONDS_BETWEEN_REQUESTS: Final = 2.0
 
 
 class PointWriter:
-    """Sends a run's points in the order in which they were added, without holding up the caller.
+    """Send a run's points in the order in which they were added, without blocking the caller.
 
-    Points that are not finite numbers are left out (stores turn them into other numbers) and
-    counted in `not_finite`. `close` returns when everything has arrived and raises what went wrong.
+    Points that are not finite are left out, because stores turn them into other numbers, and are
+    counted in `not_finite`.
     """
 
     def __init__(self, writer: Writer, run_id: str) -> None:
@@ -35,6 +35,7 @@ class PointWriter:
         self._thread.start()
 
     def add(self, values: Mapping[str, float], step: int) -> None:
+        """Queue one point per metric, all at `step` and the current time."""
         now = time.time_ns() // 1_000_000
         for name, value in values.items():
             if math.isfinite(value):
@@ -43,6 +44,7 @@ class PointWriter:
                 self.not_finite += 1
 
     def close(self) -> None:
+        """Return when everything has been written. Raises the error that stopped the writing."""
         self._queue.put(None)
         self._thread.join()
         if self._error is not None:
@@ -50,23 +52,22 @@ class PointWriter:
 
     def _send_all(self) -> None:
         try:
-            finished = False
-            while not finished:
-                points, finished = self._gather()
-                for start in range(0, len(points), MOST_IN_A_REQUEST):
-                    self._writer.log_batch(
-                        self._run_id, metrics=points[start : start + MOST_IN_A_REQUEST]
-                    )
+            is_last = False
+            while not is_last:
+                points, is_last = self._gather()
+                for start in range(0, len(points), POINTS_PER_REQUEST):
+                    batch = points[start : start + POINTS_PER_REQUEST]
+                    self._writer.log_batch(self._run_id, metrics=batch)
         except BaseException as error:
             self._error = error
 
     def _gather(self) -> tuple[list[Metric], bool]:
-        """The points of the next few seconds, and whether they are the last."""
+        """Return the points of the next seconds, and whether they are the last."""
         points: list[Metric] = []
         deadline = time.monotonic() + SECONDS_BETWEEN_REQUESTS
-        while (left := deadline - time.monotonic()) > 0:
+        while (remaining := deadline - time.monotonic()) > 0:
             try:
-                point = self._queue.get(timeout=left)
+                point = self._queue.get(timeout=remaining)
             except queue.Empty:
                 break
             if point is None:

@@ -1,4 +1,4 @@
-"""Where results come from: the commit and what was not committed, versions, and the machine."""
+"""Describe the origin of results: commit, uncommitted changes, versions and machine."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 
 class Source(NamedTuple):
-    """The checkout that the package runs from; `commit` is None outside of one."""
+    """The checkout that the package runs from; `commit` is None outside of a checkout."""
 
     commit: str | None
     dirty: bool
@@ -22,10 +22,10 @@ class Source(NamedTuple):
 
 
 def source() -> Source:
-    """Commit and uncommitted changes of this suite's own sources."""
+    """Return commit and uncommitted changes of the suite's own sources."""
     folder = Path(str(files("ablation"))).parent
     commit = _git(folder, "rev-parse", "HEAD")
-    # An installed copy may lie inside somebody else's repository: then that commit says nothing.
+    # An installed copy may lie inside another repository, whose commit says nothing about it.
     if (
         commit is None
         or _git(folder, "ls-files", "--error-unmatch", "ablation/__init__.py") is None
@@ -36,11 +36,11 @@ def source() -> Source:
 
 
 def environment() -> dict[str, Any]:
-    """Versions of all installed packages, the machine, and what decides the order of sums on it, as things stand now.
+    """Return package versions, the machine, and what decides the order of its sums.
 
-    Each run keeps its own. The number of threads is asked for each time, the rest once for a process.
+    Numbers of threads are read at each call, the rest once per process. JSON-serialisable.
     """
-    import torch  # seconds, and only a run's beginning needs it
+    import torch  # takes seconds, and is only needed when a run begins
 
     pools = [
         {
@@ -52,18 +52,18 @@ def environment() -> dict[str, Any]:
         for pool in threadpool_info()
     ]
     return {
-        **_unchanging(),
+        **_fixed_environment(),
         "torch_threads": torch.get_num_threads(),
         "torch_interop_threads": torch.get_num_interop_threads(),
-        # OpenMP and the BLAS of NumPy and SciPy; torch's own is `blas`, and has torch's threads.
+        # OpenMP and the BLAS of NumPy and SciPy. Torch's own BLAS uses torch's threads.
         "thread_pools": sorted(pools, key=lambda pool: (pool["library"], str(pool["version"]))),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }
 
 
 @functools.cache
-def _unchanging() -> dict[str, Any]:
-    """What stays as it is while the process lives: reading all packages' metadata takes a while."""
+def _fixed_environment() -> dict[str, Any]:
+    """Return what can't change while the process lives; reading all metadata takes a while."""
     import torch
 
     packages = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
@@ -82,7 +82,7 @@ def _unchanging() -> dict[str, Any]:
 
 
 def _torch_blas() -> str:
-    """The library that multiplies torch's matrices on the CPU, with its version where torch says it."""
+    """Return torch's matrix library on the CPU, with its version if torch states it."""
     import torch
 
     if not torch.backends.mkl.is_available():
@@ -92,7 +92,7 @@ def _torch_blas() -> str:
 
 
 def processor() -> str:
-    """What the processor calls itself."""
+    """Return the processor's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -104,10 +104,11 @@ def processor() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of a git command in `folder`; None if git is missing or fails."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, check=True, timeout=20
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode("utf-8", "replace").strip()
+    return result.stdout.decode("utf-8", "replace").strip()

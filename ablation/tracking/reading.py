@@ -1,116 +1,146 @@
-"""What a store holds, read back: its runs, and a run's artifacts. Files of a local store are read where they lie."""
+"""Read runs and their artifacts back from a store. Local artifacts are read in place."""
 
 import io
 import json
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from ablation.tracking import names, tables
+from ablation.tracking import names
 from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import Store
-from ablation.tracking.tables import RunRow
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-#: MLflow's servers give at most this many runs at a time.
-_A_PAGE = 1000
+#: Runs per request; MLflow's servers accept up to 50,000, but answers are built in memory.
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as a store has it. `start_time` is in milliseconds since 1970."""
+
+    run_id: str
+    status: str
+    start_time: int
+    artifact_uri: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
 
 
 def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[RunRow]:
-    """The experiment's runs of these kinds (`names.KIND`), oldest first. Raises RunError if a server is away."""
-    with tables.opened(store.uri) as connection:
-        if connection is not None:
-            rows = tables.runs_of(connection, experiment, (names.KIND, kinds))
-            store.artifact_uris |= {row.run_id: row.artifact_uri for row in rows}
-            return rows
-    found: list[RunRow] = []
-    token: str | None = None
-    while True:
-        wanted = (
-            f"tags.`{names.KIND}` = '{next(iter(kinds))}'" if len(kinds) == 1 else ""
-        )  # of tags, MLflow knows no "in"
-        ask = partial(
-            store.client.search_runs,
-            [experiment],
-            wanted,
-            max_results=_A_PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        page = retry_until_available(ask, store.uri)
-        found += [row_of(run) for run in page if run.data.tags.get(names.KIND) in kinds]
-        token = page.token
-        if not token:
-            return found
+    """Return the experiment's runs of these kinds (`names.KIND`), oldest first.
+
+    Takes one request per 1,000 runs and kind; deleted runs are left out.
+
+    Raises:
+        RunError: The server is unreachable.
+    """
+    rows = [row for kind in kinds for row in _runs_of_kind(store, experiment, kind)]
+    store.artifact_uris |= {row.run_id: row.artifact_uri for row in rows}
+    return sorted(rows, key=lambda row: (row.start_time, row.run_id))
+
+
+def to_row(run: "Run") -> RunRow:
+    """Convert a run of MLflow's client."""
+    info, data = run.info, run.data
+    return RunRow(
+        run_id=info.run_id,
+        status=info.status,
+        start_time=info.start_time,
+        artifact_uri=info.artifact_uri,
+        tags=dict(data.tags),
+        params=dict(data.params),
+    )
 
 
 def local_artifacts(uri: str) -> Path | None:
-    """The folder of artifacts at `uri` if it is one of this machine."""
-    where = urlsplit(uri)
-    return Path(unquote(where.path)) if where.scheme in ("", "file") and where.path else None
+    """Return the folder of the artifacts at `uri`; None if they are not on this machine."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None
 
 
 def read_frame(store: Store, run_id: str, path: str) -> pd.DataFrame:
-    """The Parquet artifact `path` of a run. Raises RunError if a server is away."""
+    """Read the Parquet artifact `path` of a run. Raises RunError if the server is unreachable."""
     return pd.read_parquet(io.BytesIO(_read(store, run_id, path)))
 
 
 def read_json(store: Store, run_id: str, path: str) -> Any:
-    """The JSON artifact `path` of a run. Raises RunError if a server is away."""
+    """Read the JSON artifact `path` of a run. Raises RunError if the server is unreachable."""
     return json.loads(_read(store, run_id, path))
 
 
 def has_all_artifacts(store: Store, run_id: str, manifest: str | None) -> bool:
-    """Whether every artifact of the run's manifest is there with its size. Raises RunError if a server is away."""
+    """Return whether every artifact of a run's manifest is there with its size.
+
+    Args:
+        store: The run's store.
+        run_id: The run; local artifacts of one that `read_runs` returned need no request.
+        manifest: The run's tag `names.MANIFEST`; without one the run is incomplete.
+
+    Raises:
+        RunError: The server is unreachable.
+    """
     if not manifest:
         return False
     expected: dict[str, int] = json.loads(manifest)
-    folder = _folder(store, run_id)
+    folder = _local_folder(store, run_id)
     if folder is not None:
         return all(_size(folder / path) == size for path, size in expected.items())
     from mlflow.exceptions import MlflowException
 
-    found: dict[str, int | None] = {}
+    sizes: dict[str, int | None] = {}
     try:
         for name in {path.rpartition("/")[0] for path in expected}:
-            listed = retry_until_available(
+            files = retry_until_available(
                 partial(store.client.list_artifacts, run_id, name or None), store.uri
             )
-            found |= {f.path: f.file_size for f in listed if not f.is_dir}
+            sizes |= {file.path: file.file_size for file in files if not file.is_dir}
     except (MlflowException, OSError):
         return False
-    return all(found.get(path) == size for path, size in expected.items())
+    return all(sizes.get(path) == size for path, size in expected.items())
+
+
+def _runs_of_kind(store: Store, experiment: str, kind: str) -> Iterator[RunRow]:
+    token: str | None = None
+    while True:
+        request = partial(
+            store.client.search_runs,
+            [experiment],
+            f"tags.`{names.KIND}` = '{kind}'",
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        page = retry_until_available(request, store.uri)
+        yield from map(to_row, page)
+        token = page.token
+        if not token:
+            return
 
 
 def _read(store: Store, run_id: str, path: str) -> bytes:
-    """An artifact's bytes, also of one that is still on its way to the server."""
-    if store.delivery and (waiting := store.delivery.artifact(run_id, path)) is not None:
-        return waiting
-    if (folder := _folder(store, run_id)) is not None:
+    """Return an artifact's bytes, including one that has not reached the server yet."""
+    if store.delivery and (queued := store.delivery.artifact(run_id, path)) is not None:
+        return queued
+    if (folder := _local_folder(store, run_id)) is not None:
         return (folder / path).read_bytes()
     with tempfile.TemporaryDirectory() as scratch:
-        download = store.client.download_artifacts
-        return Path(
-            retry_until_available(lambda: download(store.run_id(run_id), path, scratch), store.uri)
-        ).read_bytes()
+        download = partial(store.client.download_artifacts, store.run_id(run_id), path, scratch)
+        return Path(retry_until_available(download, store.uri)).read_bytes()
 
 
-def _folder(store: Store, run_id: str) -> Path | None:
-    """Where a run's artifacts lie, if the store and they are on this machine."""
-    if run_id not in store.artifact_uris:
-        with tables.opened(store.uri) as connection:
-            uri = None if connection is None else tables.artifact_uri(connection, run_id)
-        if uri is None:
-            return None
-        store.artifact_uris[run_id] = uri
-    return local_artifacts(store.artifact_uris[run_id])
+def _local_folder(store: Store, run_id: str) -> Path | None:
+    """Return the folder of a run's artifacts, if it was read before and they are local."""
+    uri = store.artifact_uris.get(run_id)
+    return None if uri is None else local_artifacts(uri)
 
 
 def _size(file: Path) -> int | None:
@@ -118,16 +148,3 @@ def _size(file: Path) -> int | None:
         return file.stat().st_size if file.is_file() else None
     except OSError:
         return None
-
-
-def row_of(run: "Run") -> RunRow:
-    """A run as MLflow's client gives it."""
-    info, data = run.info, run.data
-    return RunRow(
-        info.run_id,
-        info.status,
-        info.start_time,
-        info.artifact_uri,
-        dict(data.tags),
-        dict(data.params),
-    )

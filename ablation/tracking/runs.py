@@ -1,4 +1,4 @@
-"""Runs as they are written: opening one, its points, tags and artifacts, and its truthful end."""
+"""Write runs: create one, log its metrics, tags and artifacts, and set its final status."""
 
 import io
 import itertools
@@ -26,17 +26,21 @@ from ablation.tracking.process_id import this_process
 from ablation.tracking.reading import has_all_artifacts as has_all_artifacts
 from ablation.tracking.reading import read_frame as read_frame
 from ablation.tracking.reading import read_json as read_json
-from ablation.tracking.retry import retry_until_available, without_password
+from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import Store
+from ablation.tracking.uris import redact_uri
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-_MOST_PARAMS: Final = 100
-_LONGEST_TAG: Final = 5000
+_PARAMS_PER_REQUEST: Final = 100
+_TAG_LENGTH: Final = 5000
 _SYSTEM_METRICS_EVERY_S: Final = 5
 
 
 class SystemMetricsThread:
-    """MLflow's system metrics, sent as all points are: its own thread asks the store each time, and ends at the first outage."""
+    """Sample MLflow's system metrics and send them like all other points.
+
+    MLflow's own thread would ask the store each time, and end at the first outage.
+    """
 
     def __init__(self, run_id: str, store: Store, points: PointWriter) -> None:
         self._metrics = SystemMetricsMonitor(
@@ -50,6 +54,7 @@ class SystemMetricsThread:
         self._thread.start()
 
     def finish(self) -> None:
+        """Stop sampling."""
         self._finished.set()
         self._thread.join()
 
@@ -70,59 +75,67 @@ class SystemMetricsThread:
 
 
 class TrackedRun:
-    """One run of the store that this process writes. Always `end` it."""
+    """A run that this process writes, with MLflow's verbs. Always `end` it.
+
+    All methods raise what the store raises; behind a server they queue instead (see `delivery`).
+    """
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._run = run_id
         self._store = store
         self._points = PointWriter(store.writer, run_id)
         self._manifest: dict[str, int] = {}
-        self._machine = SystemMetricsThread(run_id, store, self._points)
+        self._system_metrics = SystemMetricsThread(run_id, store, self._points)
 
     @property
     def run_id(self) -> str:
-        """The store's id of the run; one of this process while a server that is away has not made it."""
+        """Return the store's id, or one of this process until the server has created the run."""
         return self._store.run_id(self._run)
 
     @property
-    def kept(self) -> str:
-        """Where what has not arrived is kept, and how to send it; empty if all has arrived."""
-        return self._store.delivery.kept(self._run) if self._store.delivery else ""
+    def unsynced_note(self) -> str:
+        """Say where unsent writes are and how to send them; empty if all were sent."""
+        return self._store.delivery.unsynced_note(self._run) if self._store.delivery else ""
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Queue metric points; they are sent off the caller's path."""
+        """Queue one point per metric at `step`; a thread sends them."""
         self._points.add(values, step)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags; values are cut after 5,000 characters."""
         self._store.writer.log_batch(
             self._run,
-            tags=[RunTag(name, str(value)[:_LONGEST_TAG]) for name, value in tags.items()],
+            tags=[RunTag(name, str(value)[:_TAG_LENGTH]) for name, value in tags.items()],
         )
 
     def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters; MLflow refuses a second value for one."""
         entities = [Param(name, str(value)) for name, value in params.items()]
-        for start in range(0, len(entities), _MOST_PARAMS):
-            self._store.writer.log_batch(self._run, params=entities[start : start + _MOST_PARAMS])
+        for start in range(0, len(entities), _PARAMS_PER_REQUEST):
+            self._store.writer.log_batch(
+                self._run, params=entities[start : start + _PARAMS_PER_REQUEST]
+            )
 
     def log_text(self, path: str, text: str) -> None:
-        """Keep `text` as the artifact `path`."""
+        """Write `text` as the artifact `path`, UTF-8."""
         self._artifact(path, text.encode())
 
     def log_json(self, path: str, value: object) -> None:
+        """Write `value` as the JSON artifact `path`, indented, with sorted keys."""
         self.log_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
     def log_table(self, path: str, frame: pd.DataFrame) -> None:
-        """Keep `frame` as the Parquet artifact `path`."""
+        """Write `frame` as the Parquet artifact `path`, without its index."""
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False, compression="zstd")
         self._artifact(path, buffer.getvalue())
 
     def log_file(self, path: str, file: Path) -> None:
-        """Keep a copy of `file` as the artifact `path`."""
+        """Write a copy of `file` as the artifact `path`."""
         self._artifact(path, file.read_bytes())
 
     def log_dataset(self, corpus: Corpus) -> None:
-        """Name the corpus as the run's dataset inputs, with the digest of its bytes."""
+        """Log the corpus as the run's dataset inputs, with the digest of its bytes."""
         inputs = []
         for context, frame in (("training", corpus.train), ("test", corpus.test)):
             if frame is not None:
@@ -139,22 +152,28 @@ class TrackedRun:
     def end(
         self, status: Status, reason: str | None = None, error: BaseException | None = None
     ) -> None:
-        """Send what is still on its way, then close the run with the status that is true.
+        """Send what is queued, then set the final status.
 
-        Waits until a server has it all, but no longer than `retry.PATIENCE_S` for one that is away: see `kept`.
+        If a server stays unreachable for `retry.PATIENCE_S` seconds, the rest stays in the spool:
+        see `unsynced_note`.
+
+        Args:
+            status: The status to set; FAILED or KILLED if sending fails.
+            reason: One line on why the run did not finish.
+            error: The error whose traceback is kept as an artifact.
         """
-        self._machine.finish()
+        self._system_metrics.finish()
         try:
             if error is not None:
                 self.log_text(
                     names.TRACEBACK_FILE,
-                    without_password("".join(traceback.format_exception(error))),
+                    redact_uri("".join(traceback.format_exception(error))),
                 )
             self._points.close()
             self.set_tags(
                 {names.MANIFEST: json.dumps(self._manifest, sort_keys=True)}
                 | ({names.NOT_FINITE: self._points.not_finite} if self._points.not_finite else {})
-                | ({names.REASON: without_password(reason)} if reason else {})
+                | ({names.REASON: redact_uri(reason)} if reason else {})
             )
         except BaseException as failure:
             interrupted = isinstance(failure, KeyboardInterrupt)
@@ -167,7 +186,10 @@ class TrackedRun:
             self._store.delivery.drain()
 
     def fail(self, error: BaseException) -> str:
-        """End it as KILLED for an interrupt, else as FAILED with the traceback; returns the reason, one line."""
+        """End as KILLED for an interrupt, else as FAILED with the traceback.
+
+        Returns the reason, one line.
+        """
         if isinstance(error, KeyboardInterrupt):
             self.end("KILLED", "interrupted")
             return "interrupted"
@@ -185,15 +207,15 @@ class TrackedRun:
 
 
 def _reason(error: BaseException) -> str:
-    """One line, without passwords."""
-    return without_password(
+    """Return one line without credentials."""
+    return redact_uri(
         f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
     )
 
 
 @contextmanager
-def ended_by_errors(run: TrackedRun) -> Iterator[None]:
-    """Whatever breaks the block off ends `run` first: KILLED by an interrupt, else FAILED with the reason."""
+def fail_on_error(run: TrackedRun) -> Iterator[None]:
+    """End `run` as KILLED or FAILED if the block raises, and raise the error again."""
     try:
         yield
     except BaseException as error:
@@ -208,10 +230,19 @@ def start_run(
     tags: Mapping[str, object],
     parent: TrackedRun | None = None,
 ) -> TrackedRun:
-    """A new run, RUNNING, below `parent` where that is given.
+    """Create an MLflow run, nested under `parent` if given.
 
-    Where a server is away, a run below another one is made when it is back; one that stands by itself
-    can't be begun: UsageError.
+    If the server is unreachable, a nested run is queued and created later.
+
+    Args:
+        store: The store to write to.
+        experiment: The experiment's id.
+        name: The run's name.
+        tags: The run's tags; those that name this process are added.
+        parent: The run to nest it under.
+
+    Raises:
+        UsageError: The server is unreachable and the run has no parent, or it refuses the run.
     """
     all_tags = {
         **tags,
@@ -221,7 +252,7 @@ def start_run(
     }
     if parent is not None:
         all_tags[names.PARENT] = parent.run_id
-    texts = {key: str(value)[:_LONGEST_TAG] for key, value in all_tags.items()}
+    texts = {key: str(value)[:_TAG_LENGTH] for key, value in all_tags.items()}
     if store.delivery:
         return TrackedRun(
             store,
@@ -233,19 +264,19 @@ def start_run(
 
 
 def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) -> TrackedRun:
-    """The run that `mlflow run` opened, to be written to by this process."""
+    """Write to the run that `mlflow run` opened, under a new name and with these tags added."""
     run = TrackedRun(store, run_id)
     run.set_tags({**tags, names.PROCESS: this_process(), "mlflow.runName": name})
     return run
 
 
 def describe_run(store: Store, run_id: str, text: str) -> None:
-    """Say something on the page of a run that this process does not write."""
+    """Set the description on the page of a run that this process does not write."""
     store.writer.log_batch(run_id, tags=[RunTag("mlflow.note.content", text)])
 
 
 def reopen_run(store: Store, run_id: str) -> None:
-    """RUNNING again, and written by this process."""
+    """Set a run to RUNNING again, and name this process as its writer."""
 
     def reopen() -> None:
         store.client.update_run(run_id, "RUNNING")
@@ -255,5 +286,5 @@ def reopen_run(store: Store, run_id: str) -> None:
 
 
 def now() -> str:
-    """The time, ISO 8601, in UTC."""
+    """Return the current time, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -21,15 +21,14 @@ import pyarrow.parquet as pq
 
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
-from ablation.tracking.reading import local_artifacts, read_runs
+from ablation.tracking.reading import RunRow, local_artifacts, read_runs
 from ablation.tracking.store import (
     Store,
     experiment_name,
     find_experiment,
     open_store,
-    without_password,
 )
-from ablation.tracking.tables import RunRow
+from ablation.tracking.uris import redact_uri
 from ablation.training.records import RunRecord
 
 T = TypeVar("T")
@@ -129,7 +128,7 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
     if experiment_id is None:
         known = sorted(e.name for e in store.client.search_experiments())
         raise UsageError(
-            f"no experiment {name!r} in {without_password(store.uri)}; it has {', '.join(known)}"
+            f"no experiment {name!r} in {redact_uri(store.uri)}; it has {', '.join(known)}"
         )
     called = experiment_name(store, experiment_id) or name
     runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
@@ -145,7 +144,7 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
             f"experiment {called!r} has no run of an ablation; `ablation run` makes some"
         )
     if ui_url is None and store.uri.startswith("http"):
-        ui_url = without_password(store.uri)
+        ui_url = redact_uri(store.uri)
     address = ui_url.rstrip("/") if ui_url else None
     return Experiment(
         store,

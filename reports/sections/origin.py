@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ablation.tracking import names
-from ablation.tracking.store import without_password
+from ablation.tracking.uris import redact_uri
 from reports.analysis.collect import Experiment, StoredRun, read_suite_json
 from reports.analysis.groups import Group, describe
 from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements
@@ -202,7 +202,7 @@ def unfinished(experiment: Experiment) -> Table | None:
 def provenance(experiment: Experiment, group: Group) -> Table:
     """Digests, code, versions and machines of the group's runs, each with how many runs it holds for."""
     rows = [
-        (Cell("tracking store"), Cell(without_password(experiment.store.uri))),
+        (Cell("tracking store"), Cell(redact_uri(experiment.store.uri))),
         (Cell("experiment"), Cell(f"{experiment.name} (id {experiment.experiment_id})")),
         (
             Cell("data"),

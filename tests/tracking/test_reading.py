@@ -1,14 +1,10 @@
-"""What is read from a SQLite store's tables is what MLflow's client gives."""
+"""Reading runs and artifacts back from a store."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from itertools import product
 
 import pytest
 
-from ablation.core.errors import UsageError
-from ablation.tracking import names, tables
+from ablation.tracking import names, reading
 from ablation.tracking.reading import has_all_artifacts, read_json, read_runs
 from ablation.tracking.store import (
     Store,
@@ -21,10 +17,10 @@ from ablation.tracking.store import (
 
 @pytest.fixture
 def store(store_uri: str) -> Store:
-    """Runs of three kinds in one experiment, one of them deleted, and one run in another."""
+    """Two experiments; "main" has five runs of three kinds, the last one deleted."""
     store = open_store(store_uri)
     for name, kinds in (
-        ("mine", (names.RUN, names.SUITE, names.TRIAL, names.RUN, names.RUN)),
+        ("main", (names.RUN, names.SUITE, names.TRIAL, names.RUN, names.RUN)),
         ("other", (names.RUN,)),
     ):
         experiment = experiment_id(store, name)
@@ -35,79 +31,94 @@ def store(store_uri: str) -> Store:
             )
             store.client.log_param(run.info.run_id, "loss.tau", number / 10)
             store.client.log_text(run.info.run_id, "{}", "record.json")
+            if number == 4:
+                store.client.delete_run(run.info.run_id)
     store.client.set_terminated(run.info.run_id, "FAILED")
-    last = store.client.search_runs(
-        [experiment_id(store, "mine")], order_by=["attributes.start_time DESC"]
-    )[0]
-    store.client.delete_run(last.info.run_id)
     return store
 
 
-@pytest.fixture
-def without_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def none(uri: str) -> Iterator[None]:
-        yield None
-
-    monkeypatch.setattr(tables, "opened", none)
-
-
 @pytest.mark.parametrize(
-    ("kinds", "count"), [([names.RUN], 2), ([names.RUN, names.SUITE], 3), (["none such"], 0)]
+    ("page", "kinds", "numbers"),
+    [
+        (page, *case)
+        for page, case in product(
+            (1, 1000),
+            [
+                ([names.RUN], ["0", "3"]),
+                ([names.RUN, names.SUITE], ["0", "1", "3"]),
+                ([names.TRIAL, names.SUITE, names.RUN], ["0", "1", "2", "3"]),
+                (["no such kind"], []),
+            ],
+        )
+    ],
 )
-def test_the_tables_give_the_same_runs_in_the_same_order(
-    store: Store, kinds: list[str], count: int, request: pytest.FixtureRequest
+def test_runs_come_back_by_kind_and_oldest_first(
+    store: Store,
+    page: int,
+    kinds: list[str],
+    numbers: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    experiment = experiment_id(store, "mine")
-    from_tables = read_runs(store, experiment, kinds)
-    request.getfixturevalue("without_tables")
-    assert from_tables == read_runs(store, experiment, kinds)
-    assert len(from_tables) == count
+    monkeypatch.setattr(reading, "_PAGE", page)
+    rows = read_runs(store, experiment_id(store, "main"), kinds)
+    assert [row.start_time for row in rows] == [1000 + int(number) // 2 for number in numbers]
+    assert sorted(row.tags["text"].split()[1] for row in rows) == numbers
+    assert {row.tags[names.KIND] for row in rows} <= set(kinds)
 
 
-def test_experiments_are_found_in_the_tables_as_by_the_client(
-    store: Store, request: pytest.FixtureRequest
+def test_a_row_holds_what_was_tracked(store: Store) -> None:
+    (row,) = read_runs(store, experiment_id(store, "other"), [names.RUN])
+    run = store.client.get_run(row.run_id)
+    assert row.status == "FAILED"
+    assert row.start_time == 1000
+    assert row.artifact_uri == run.info.artifact_uri
+    assert row.tags["text"] == "我 0"
+    assert row.params == {"loss.tau": "0.0"}
+
+
+def test_reading_runs_takes_one_request_a_kind_and_none_a_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [find_experiment(store, name) for name in ("mine", "other", "none")]
-    called = [experiment_name(store, experiment) for experiment in ("1", "2", "77")]
-    request.getfixturevalue("without_tables")
-    assert (
-        found
-        == [find_experiment(store, name) for name in ("mine", "other", "none")]
-        == ["1", "2", None]
-    )
-    assert (
-        called
-        == [experiment_name(store, experiment) for experiment in ("1", "2", "77")]
-        == ["mine", "other", None]
-    )
+    experiment = experiment_id(store, "main")
+    requests: list[str] = []
+    for method in ("search_runs", "get_run", "list_artifacts", "download_artifacts"):
+        real = getattr(store.client, method)
+
+        def counted(
+            *args: object, _m: str = method, _real: object = real, **more: object
+        ) -> object:
+            requests.append(_m)
+            return _real(*args, **more)  # type: ignore[operator]
+
+        monkeypatch.setattr(store.client, method, counted)
+    for row in read_runs(store, experiment, [names.RUN, names.SUITE]):
+        assert has_all_artifacts(store, row.run_id, '{"record.json": 2}')
+        assert read_json(store, row.run_id, "record.json") == {}
+    assert requests == ["search_runs", "search_runs"]
 
 
-def test_artifacts_of_a_local_store_are_read_where_they_lie(
-    store: Store, request: pytest.FixtureRequest
+@pytest.mark.parametrize("known", [True, False])
+def test_artifacts_are_checked_by_size_whether_or_not_their_place_is_known(
+    store: Store, known: bool
 ) -> None:
-    (run, *_) = read_runs(store, experiment_id(store, "mine"), [names.SUITE])
-    for _ in ("from the tables", "by the client"):
-        assert read_json(store, run.run_id, "record.json") == {}
-        assert has_all_artifacts(store, run.run_id, '{"record.json": 2}')
-        assert not has_all_artifacts(store, run.run_id, '{"record.json": 3}')
-        assert not has_all_artifacts(store, run.run_id, '{"another.json": 2}')
+    (run,) = read_runs(store, experiment_id(store, "main"), [names.SUITE])
+    if not known:
         store.artifact_uris.clear()
-        request.getfixturevalue("without_tables")
+    assert read_json(store, run.run_id, "record.json") == {}
+    assert has_all_artifacts(store, run.run_id, '{"record.json": 2}')
+    assert not has_all_artifacts(store, run.run_id, '{"record.json": 3}')
+    assert not has_all_artifacts(store, run.run_id, '{"record.json": 2, "another.json": 2}')
 
 
-def test_looking_at_a_new_store_makes_none(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/new.db")
+def test_experiments_are_known_by_name_and_by_id(store: Store) -> None:
+    ids = [find_experiment(store, name) for name in ("main", "other", "none")]
+    assert ids == ["1", "2", None]
+    assert [experiment_name(store, id_) for id_ in ("1", "2", "77")] == ["main", "other", None]
+
+
+def test_looking_at_a_new_store_creates_none(tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("new") / "new.db"
+    store = open_store(f"sqlite:///{file}")
     assert find_experiment(store, "ablation") is None
-    assert not (tmp_path / "new.db").exists()
+    assert not file.exists()
     assert experiment_id(store, "ablation") == find_experiment(store, "ablation")
-
-
-def test_tables_of_another_version_are_left_to_mlflow(store_uri: str) -> None:
-    with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as connection:
-        connection.execute("update alembic_version set version_num = 'another'")
-        connection.commit()
-    with tables.opened(store_uri) as found:
-        assert found is None
-    with pytest.raises(UsageError, match="can't be used"):
-        open_store(store_uri)

@@ -32,10 +32,11 @@ from ablation.tracking import names, retry
 from ablation.tracking.delivery import Delivery, sync
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.process_id import this_process
-from ablation.tracking.retry import is_permanent, reason_of, without_credentials
+from ablation.tracking.retry import describe_error, is_permanent
 from ablation.tracking.runs import has_all_artifacts, read_json, start_run
-from ablation.tracking.spool import left_behind, spool_folders, spool_root
+from ablation.tracking.spool import pending_uploads, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
+from ablation.tracking.uris import strip_credentials
 
 SECONDS = 90
 #: What a proxy does with a request: a status to answer with, "close" (no answer), "lose" (forwarded, its answer
@@ -328,7 +329,7 @@ def test_writing_never_waits_for_a_server_that_is_away(
     assert read_json_waits_in_the_spool(suite, store)
     proxy.fail(None)
     suite.end("FINISHED")
-    assert suite.kept == ""
+    assert suite.unsynced_note == ""
     check_whole(direct, suite.run_id, tmp_path)
 
 
@@ -357,17 +358,17 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
     child.set_tags({"members": child.run_id})
     child.end("FINISHED")
     suite.end("FINISHED")
-    (left,) = left_behind()
+    (left,) = pending_uploads()
     assert left.server == proxy.uri
     assert left.runs == 2
-    assert f"kept in {left.folder}, send with: ablation sync" == child.kept == suite.kept
+    assert f"kept in {left.folder}, send with: ablation sync" == child.unsynced_note == suite.kept
     assert direct.get_run(suite.run_id).info.status == "RUNNING"
     # The runs' process is told to be dead, as it is when the next command starts.
     direct.set_tag(suite.run_id, names.PROCESS, f"{this_process().rsplit(':', 1)[0]}:1")
     assert end_orphans(Store("", direct), experiment) == []
 
     assert store.delivery
-    with pytest.raises(RunError, match="a process that is running sends it"):
+    with pytest.raises(RunError, match="a running process sends it"):
         sync(None, None, print)
     store.delivery.close()
     with pytest.raises(RunError, match="have not reached"):
@@ -400,7 +401,7 @@ def test_refusals_are_not_asked_again(
     run.log_params({"tau": 0.2})
     run.end("FINISHED")
     assert proxy.asked["/api/2.0/mlflow/runs/log-batch"] == 1
-    (left,) = left_behind()
+    (left,) = pending_uploads()
     assert f"refused with {status}" in left.reason
     assert direct.get_run(run.run_id).info.status == "RUNNING", (
         "a run without its results was called finished"
@@ -421,9 +422,9 @@ def test_one_runs_refusal_holds_up_no_other(
     refused.log_params({"tau": 0.3})  # a parameter has one value
     other = write(store, experiment, 1)
     assert direct.get_run(other).info.status == "FINISHED"
-    assert refused.kept
+    assert refused.unsynced_note
     refused.end("FAILED", "two values")
-    assert [left.runs for left in left_behind()] == [1]
+    assert [left.runs for left in pending_uploads()] == [1]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -435,7 +436,7 @@ def test_a_run_that_stands_by_itself_is_not_begun_without_a_server(
     with pytest.raises(UsageError, match="can't be used") as error:
         start_run(store, experiment, "suite", {})
     assert len(error.value.problems) == 1
-    assert left_behind() == []
+    assert pending_uploads() == []
 
 
 def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(
@@ -446,7 +447,7 @@ def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(
     assert read_json(store, run_id, "b.json") == {"text": "我"}
     proxy.fail("close")
     monkeypatch.setattr(retry, "PATIENCE_S", 1.0)
-    with pytest.raises(RunError, match="away for 1 s"):
+    with pytest.raises(RunError, match="unreachable for 1 s"):
         read_json(store, run_id, "b.json")
     proxy.fail(401)
     proxy.asked.clear()
@@ -499,8 +500,8 @@ def test_credentials_are_used_and_written_nowhere(
 
 
 def uri_less(store: Store) -> str:
-    proxy_is_away = without_credentials(store.uri)
-    return proxy_is_away + reason_of(ValueError(f"no answer from {store.uri}/api"))
+    proxy_is_away = strip_credentials(store.uri)
+    return proxy_is_away + describe_error(ValueError(f"no answer from {store.uri}/api"))
 
 
 def test_a_server_that_is_away_at_the_start_is_one_line_without_the_password() -> None:
@@ -609,7 +610,7 @@ def test_a_server_that_comes_back_has_it_all_at_the_end(
     proxy.fail_times(12, 500, "log-batch")
     asked[asked.index("true")] = "false"
     assert code(monkeypatch, asked) == 0
-    assert left_behind() == []
+    assert pending_uploads() == []
 
 
 def test_a_server_that_refuses_to_be_read_is_one_line(
@@ -663,7 +664,7 @@ def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
         thread.join()
         assert [outcome.state for outcome in outcomes] == ["finished"] * 3
         assert [outcome.kept for outcome in outcomes] == [""] * 3
-        assert left_behind() == []
+        assert pending_uploads() == []
         client = MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("ablation")
         assert experiment is not None

@@ -11,13 +11,8 @@ from pathlib import Path
 import pytest
 
 from ablation.core.errors import UsageError
-from ablation.tracking.store import (
-    absolute_uri,
-    experiment_id,
-    find_experiment,
-    open_store,
-    without_password,
-)
+from ablation.tracking.store import experiment_id, find_experiment, open_store
+from ablation.tracking.uris import absolute_uri, redact_uri
 from tests.commands import fork_context
 
 
@@ -84,7 +79,7 @@ def test_what_a_killed_process_was_in_the_middle_of_writing_is_rolled_back(
 
 
 def test_passwords_are_not_shown() -> None:
-    assert without_password("postgresql://me:secret@host/db") == "postgresql://***@host/db"
+    assert redact_uri("postgresql://me:secret@host/db") == "postgresql://***@host/db"
 
 
 @pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////proc/no/such/x.db"])
@@ -124,3 +119,11 @@ def test_a_deleted_experiment_is_named(store_uri: str) -> None:
     store.client.delete_experiment(experiment_id(store, "gone"))
     with pytest.raises(UsageError, match="'gone' was deleted"):
         experiment_id(store, "gone")
+
+
+def test_a_store_of_another_mlflow_version_is_refused(store_uri: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("update alembic_version set version_num = 'another'")
+        connection.commit()
+    with pytest.raises(UsageError, match="can't be used"):
+        open_store(store_uri)
