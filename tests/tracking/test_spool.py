@@ -361,7 +361,11 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
     (left,) = pending_uploads()
     assert left.server == proxy.uri
     assert left.runs == 2
-    assert f"kept in {left.folder}, send with: ablation sync" == child.unsynced_note == suite.kept
+    assert (
+        f"kept in {left.folder}, send with: ablation sync"
+        == child.unsynced_note
+        == suite.unsynced_note
+    )
     assert direct.get_run(suite.run_id).info.status == "RUNNING"
     # The runs' process is told to be dead, as it is when the next command starts.
     direct.set_tag(suite.run_id, names.PROCESS, f"{this_process().rsplit(':', 1)[0]}:1")
