@@ -1,6 +1,7 @@
-"""A fair ablation: every row of the table gets the same number of trials, and is then run at its own best.
+"""An ablation with equal budgets: each variant gets the same number of trials and runs at its best.
 
-A space whose fields name `variant` is searched in one study for each variant, all below one MLflow run.
+A space whose fields name `variant` is searched in one study per variant; their MLflow runs are
+nested under one run.
 """
 
 import math
@@ -17,75 +18,78 @@ from ablation.tracking import names
 from ablation.tracking.runs import adopt_run, reopen_run, start_run
 from ablation.tracking.store import Store, experiment_id
 from studies.outcome import best_trials, conclude
-from studies.profile import fair_profile_text
+from studies.profile import equal_budget_profile_text
 from studies.space import load_space, variants_of
-from studies.study import ResolvedSweep, SweepRequest, name_of, resolve_sweep
-from studies.sweep import SweepResult, sweep
+from studies.study import ResolvedSweep, SweepRequest, resolve_sweep, study_name
+from studies.sweep import DEFAULT_EXPERIMENT, SweepResult, sweep
 from studies.trial import Echo
 
 
 @dataclass(frozen=True)
 class EqualBudgetResult:
-    """All variants after their sweeps: `swept` by variant; `run_id` is the MLflow run above them."""
+    """The results by variant; `run_id` is the MLflow run above their studies."""
 
     name: str
     run_id: str
     store: Store
-    swept: Mapping[str, SweepResult]
+    results: Mapping[str, SweepResult]
 
 
-def is_fair(space: str) -> bool:
-    """Whether the space tunes several variants. Raises UsageError if it can't be read."""
+def tunes_variants(space: str) -> bool:
+    """Return True if the space tunes several variants. Raises UsageError if it can't be read."""
     return bool(variants_of(load_space(space)))
 
 
-def lay_out_fairly(request: SweepRequest) -> dict[str, ResolvedSweep]:
-    """A study for each variant, each with its share of the trials, rounded up to be equal. Raises UsageError."""
+def resolve_equal_budget(request: SweepRequest) -> dict[str, ResolvedSweep]:
+    """Return a study for each variant with its share of the trials, rounded up to be equal.
+
+    Raises UsageError.
+    """
     if request.objective != "pearson":
         raise UsageError(f"objective {request.objective!r}: variants are tuned for pearson alone")
     variants = variants_of(load_space(request.space))
-    share, name = math.ceil(request.trials / len(variants)), name_of(request)
+    share, name = math.ceil(request.trials / len(variants)), study_name(request)
     return {
-        v: resolve_sweep(replace(request, variant=v, trials=share, study=f"{name}/{v}"))
-        for v in variants
+        variant: resolve_sweep(
+            replace(request, variant=variant, trials=share, study=f"{name}/{variant}")
+        )
+        for variant in variants
     }
 
 
-def tune(request: SweepRequest, tell: Echo) -> EqualBudgetResult:
-    """Carry every variant's study on until it has its share. Raises as `sweep` does."""
-    laid = lay_out_fairly(request)
-    first = next(iter(laid.values()))
-    name, began = name_of(request), monotonic()
-    tell(f"{first.request.trials} trials for each of {len(laid)} variants: {', '.join(laid)}")
+def sweep_variants(request: SweepRequest, echo: Echo) -> EqualBudgetResult:
+    """Run every variant's study until it has its share of the trials. Raises as `sweep` does."""
+    sweeps = resolve_equal_budget(request)
+    first = next(iter(sweeps.values()))
+    name, began = study_name(request), monotonic()
+    echo(f"{first.request.trials} trials for each of {len(sweeps)} variants: {', '.join(sweeps)}")
     parent = _open_run(first, name, request)
-    swept: dict[str, SweepResult] = {}
-    for variant, each in laid.items():
+    results: dict[str, SweepResult] = {}
+    for variant, resolved in sweeps.items():
         left = max(1.0, request.timeout - (monotonic() - began)) if request.timeout else 0.0
-        mine = replace(each, request=replace(each.request, parent=parent, timeout=left))
-        swept[variant] = sweep(mine, lambda line, v=variant: tell(f"{v}: {line}"))  # type: ignore[misc]
-    return EqualBudgetResult(name, parent, first.store, swept)
+        nested = replace(resolved.request, parent=parent, timeout=left)
+        results[variant] = sweep(replace(resolved, request=nested), _prefixed(echo, variant))
+    return EqualBudgetResult(name, parent, first.store, results)
 
 
-def conclude_fairly(tuned: EqualBudgetResult, folder: Path) -> None:
-    """Write each variant's outcome below `folder`, and for all of them best.toml and history.html; end the runs.
+def conclude_equal_budget(tuned: EqualBudgetResult, folder: Path) -> None:
+    """Write each variant's outcome below `folder`, best.toml and history.html, and end the runs.
 
-    Raises RunError if a variant has no completed trial: its row could not be run at its best.
+    Raises RunError if a variant has no completed trial, or its study stopped before its share.
     """
-    for variant, swept in tuned.swept.items():
-        conclude(swept, folder / variant)
-    best = {variant: best_trials(swept.study) for variant, swept in tuned.swept.items()}
+    for variant, result in tuned.results.items():
+        conclude(result, folder / variant)
+    best = {variant: best_trials(result.study) for variant, result in tuned.results.items()}
     run = adopt_run(tuned.store, tuned.run_id, f"study {tuned.name}", {})
-    if lacking := [variant for variant, trials in best.items() if not trials]:
-        reason = f"no trial was completed for {', '.join(lacking)}"
+    if reason := _incomplete(tuned):
         run.end("FAILED", reason)
         raise RunError(reason)
-    studies = [swept.study for swept in tuned.swept.values()]
     history = optuna.visualization.plot_optimization_history(
-        studies, target_name="development Pearson"
+        [result.study for result in tuned.results.values()], target_name="development Pearson"
     )
     files = {
-        "best.toml": fair_profile_text(
-            tuned.name, [(swept, best[variant][0]) for variant, swept in tuned.swept.items()]
+        "best.toml": equal_budget_profile_text(
+            tuned.name, [(result, best[variant][0]) for variant, result in tuned.results.items()]
         ),
         "history.html": plotly.io.to_html(history),
     }
@@ -94,43 +98,54 @@ def conclude_fairly(tuned: EqualBudgetResult, folder: Path) -> None:
         run.log_text(name, text)
     run.log_metrics(
         {
-            f"best_pearson/{_metric(variant)}": float(trials[0].values[0])
+            f"best_pearson/{_metric_name(variant)}": float(trials[0].values[0])
             for variant, trials in best.items()
         }
     )
     run.end("FINISHED")
 
 
-def _open_run(laid: ResolvedSweep, name: str, request: SweepRequest) -> str:
-    """The run above the variants' studies, found again by its name where a study goes on."""
-    client, experiment = (
-        laid.store.client,
-        experiment_id(laid.store, request.experiment or "studies"),
-    )
-    known = client.search_runs(
+def _incomplete(tuned: EqualBudgetResult) -> str:
+    """Return why the variants can't be compared, or an empty text."""
+    lacking = [v for v, result in tuned.results.items() if not best_trials(result.study)]
+    if lacking:
+        return f"no trial was completed for {', '.join(lacking)}"
+    stopped = {v: result.stopped for v, result in tuned.results.items() if result.stopped}
+    return "; ".join(f"{variant}: {reason}" for variant, reason in stopped.items())
+
+
+def _prefixed(echo: Echo, variant: str) -> Echo:
+    return lambda line: echo(f"{variant}: {line}")
+
+
+def _open_run(resolved: ResolvedSweep, name: str, request: SweepRequest) -> str:
+    """Return the id of the run above the variants' studies, found by its name or created."""
+    client = resolved.store.client
+    experiment = experiment_id(resolved.store, request.experiment or DEFAULT_EXPERIMENT)
+    candidates = client.search_runs(
         [experiment],
         f"tags.`{names.KIND}` = '{names.STUDY}' and attributes.run_name = 'study {name}'",
     )
-    for run in known:
+    for run in candidates:
         if names.PARENT not in run.data.tags:
-            reopen_run(laid.store, run.info.run_id)
+            reopen_run(resolved.store, run.info.run_id)
             return str(run.info.run_id)
     tags = {
         names.KIND: names.STUDY,
         names.STUDY_NAME: name,
-        names.CORPUS: laid.corpus.name,
+        names.CORPUS: resolved.corpus.name,
         names.PROFILE: request.profile,
-        names.SYNTHETIC: str(laid.corpus.synthetic).lower(),
+        names.SYNTHETIC: str(resolved.corpus.synthetic).lower(),
     }
-    opened = start_run(laid.store, experiment, f"study {name}", tags)
-    opened.log_params(
-        {"study": name, "space": request.space, "trials for each variant": laid.request.trials}
+    created = start_run(resolved.store, experiment, f"study {name}", tags)
+    created.log_params(
+        {"study": name, "space": request.space, "trials for each variant": resolved.request.trials}
     )
-    opened.end("FINISHED")
-    reopen_run(laid.store, opened.run_id)
-    return str(opened.run_id)
+    created.end("FINISHED")
+    reopen_run(resolved.store, created.run_id)
+    return str(created.run_id)
 
 
-def _metric(variant: str) -> str:
-    """MLflow's metric names take no plus sign or brackets."""
+def _metric_name(variant: str) -> str:
+    """Return a name that MLflow accepts: without plus signs and brackets."""
     return "".join(c if c.isalnum() else "-" for c in variant).strip("-")

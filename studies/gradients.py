@@ -1,4 +1,4 @@
-"""The gradients of the loss terms, measured while they train: Section 4.2 explains Figure 5 by them."""
+"""The gradients of the loss terms in training, by which Section 4.2 explains Figure 5."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +11,26 @@ from ablation.training.model import IntimacyRegressor
 
 
 def measure_gradients(contrastive_weight: float) -> OnTerms:
-    """What `Hooks.on_terms` takes: `term_gradients` with the weight that the variant gives to Eq. 9."""
+    """Return a hook for `Hooks.on_terms`: `term_gradients` with the variant's weight of Eq. 9."""
     return lambda model, terms: term_gradients(model, terms, contrastive_weight)
 
 
 def term_gradients(
     model: IntimacyRegressor, terms: LossTerms, contrastive_weight: float
 ) -> Mapping[str, float]:
-    """Euclidean norms of each term's gradient, their cosine in [-1, 1], and the norm of their sum, before clipping.
+    """Measure the terms' gradients with respect to the encoder's trained parameters, unclipped.
 
-    With respect to the encoder's trained parameters, which both terms reach (the head has a
-    gradient from the regression alone); the contrastive term counts with its weight in Eq. 10.
-    Names as in `ablation.tracking.names.GRADIENTS`; without a contrastive term, its norm and the
-    cosine are left out. Nothing at all if no layer of the encoder trains.
+    Both terms reach these; the head has a gradient from the regression alone.
+
+    Args:
+        model: The model that computed the terms.
+        terms: The terms of one batch, with their graph.
+        contrastive_weight: The weight of the contrastive term in Eq. 10.
+
+    Returns:
+        Euclidean norms of each term's gradient and of their sum, and the cosine of the two in
+        [-1, 1], named as in `ablation.tracking.names.GRADIENTS`. Without a contrastive term, its
+        norm and the cosine are left out. Empty if no layer of the encoder trains.
     """
     shared = [p for p in model.encoder.parameters() if p.requires_grad]
     if not shared:
@@ -49,12 +56,15 @@ def term_gradients(
 def _gradient(
     term: torch.Tensor, parameters: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor | None, ...]:
-    """Of each parameter, None where the term does not depend on it; the graph is kept for the step itself."""
+    """Return the gradient for each parameter, or None if the term does not depend on it.
+
+    The graph is kept for the training step itself.
+    """
     return torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
 
 
 def _dot(a: Iterable[torch.Tensor | None], b: Iterable[torch.Tensor | None]) -> float:
-    """The inner product over all parameters, summed in double precision: there are millions of small terms."""
+    """Return the inner product over all parameters, summed in double precision."""
     return sum(
         (x.double() * y.double()).sum().item()
         for x, y in zip(a, b, strict=True)

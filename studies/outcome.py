@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: the best settings as a profile, a table of trials, and Optuna's plots."""
+"""The outcome of a sweep: the best settings as a profile, a table of trials, and Optuna's plots."""
 
 import html
 import warnings
@@ -18,12 +18,12 @@ from studies.profile import profile_text
 from studies.storage import lock_file
 from studies.sweep import SweepResult
 
-mpl.use("Agg")  # pictures go to files; a worker has no screen
+mpl.use("Agg")  # pictures go to files
 from matplotlib import pyplot as plt
 
-#: A study's attribute: how many trials there were when its outcome was last written down.
+#: A study's attribute: the number of its trials when its outcome was last written.
 _CONCLUDED: Final = "concluded"
-#: File name to Optuna's plot, each where the study has what it takes.
+#: Optuna's plots by file name; a study too small for one goes without.
 PLOTS: Final[dict[str, Callable[[optuna.Study], go.Figure]]] = {
     "history": optuna.visualization.plot_optimization_history,
     "intermediate": optuna.visualization.plot_intermediate_values,
@@ -33,7 +33,7 @@ PLOTS: Final[dict[str, Callable[[optuna.Study], go.Figure]]] = {
     "parallel": optuna.visualization.plot_parallel_coordinate,
 }
 PARETO: Final = {"pareto": optuna.visualization.plot_pareto_front}
-#: The same, drawn by matplotlib.
+#: The same plots, drawn by matplotlib.
 PICTURES: Final[dict[str, Callable[[optuna.Study], Any]]] = {
     "history": optuna.visualization.matplotlib.plot_optimization_history,
     "intermediate": optuna.visualization.matplotlib.plot_intermediate_values,
@@ -46,15 +46,15 @@ PICTURES: Final[dict[str, Callable[[optuna.Study], Any]]] = {
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The best completed trial, or with two objectives the Pareto front; empty if none was completed."""
+    """Return the best completed trial, or with two objectives the Pareto front; empty if none."""
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return []
     return [study.best_trial] if len(study.directions) == 1 else study.best_trials
 
 
 def plots(study: optuna.Study) -> dict[str, go.Figure]:
-    """Optuna's plots by name; those that the study has too few trials or parameters for are left out."""
-    found = {}
+    """Return Optuna's plots by name, without those that need more trials or parameters."""
+    figures = {}
     for name, plot in (PARETO if len(study.directions) > 1 else PLOTS).items():
         try:
             with warnings.catch_warnings():
@@ -63,12 +63,12 @@ def plots(study: optuna.Study) -> dict[str, go.Figure]:
         except (ValueError, RuntimeError):  # importances of one trial, a contour of one parameter
             continue
         if figure.data:
-            found[name] = figure
-    return found
+            figures[name] = figure
+    return figures
 
 
 def draw(study: optuna.Study, folder: Path) -> list[Path]:
-    """The same plots as pictures, `folder`/NAME.png."""
+    """Write the same plots as pictures to `folder`/NAME.png, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     with mpl.rc_context(
@@ -85,30 +85,33 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
     return files
 
 
-def conclude(swept: SweepResult, folder: Path) -> None:
-    """Write best.toml, trials.csv, plots.html and plots/*.png to `folder` and to the study's MLflow run, and end that run.
+def conclude(result: SweepResult, folder: Path) -> None:
+    """Write best.toml, trials.csv, plots.html and plots/*.png, and end the study's MLflow run.
 
-    One process at a time, where several carried the study on.
+    Of several processes that worked on the study, one writes at a time.
+
+    Args:
+        result: The study after the sweep. The run ends as FAILED if it stopped early.
+        folder: Where to write; the files also become artifacts of the run.
     """
-    with FileLock(lock_file(swept.laid.storage_url)):
-        _conclude(swept, folder)
+    with FileLock(lock_file(result.resolved.storage_url)):
+        _conclude(result, folder)
 
 
-def _conclude(swept: SweepResult, folder: Path) -> None:
-    study, laid = swept.study, swept.laid
+def _conclude(result: SweepResult, folder: Path) -> None:
+    study, resolved = result.study, result.resolved
     folder.mkdir(parents=True, exist_ok=True)
-    run = adopt_run(laid.store, swept.study_run, f"study {laid.study_name}", {})
+    run = adopt_run(resolved.store, result.study_run, f"study {resolved.study_name}", {})
     best = best_trials(study)
     files: dict[str, str] = {
         "trials.csv": study.trials_dataframe(multi_index=False).to_csv(index=False)
     }
     if best:
-        files["best.toml"] = profile_text(swept, best[0])
+        files["best.toml"] = profile_text(result, best[0])
         run.set_tags({"ablation.best_trial": best[0].number})
         trials = len(study.get_trials(deepcopy=False))
-        if (
-            study.user_attrs.get(_CONCLUDED) != trials
-        ):  # another process may have said it of the same trials
+        # Another process may have logged the outcome of the same trials.
+        if study.user_attrs.get(_CONCLUDED) != trials:
             run.log_metrics(_metrics(best[0], study), trials)
             study.set_user_attr(_CONCLUDED, trials)
     figures = plots(study)
@@ -117,7 +120,7 @@ def _conclude(swept: SweepResult, folder: Path) -> None:
             figure.to_html(full_html=False, include_plotlyjs=not i)
             for i, figure in enumerate(figures.values())
         ]
-        title = f"Study {laid.study_name}"
+        title = f"Study {resolved.study_name}"
         files["plots.html"] = (
             f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
             + "\n".join(parts)
@@ -127,7 +130,7 @@ def _conclude(swept: SweepResult, folder: Path) -> None:
         run.log_text(name, text)
     for file in draw(study, folder / "plots"):
         run.log_file(f"plots/{file.name}", file)
-    run.end("FINISHED")
+    run.end("FAILED" if result.stopped else "FINISHED", result.stopped or None)
 
 
 def _metrics(best: FrozenTrial, study: optuna.Study) -> Mapping[str, float]:

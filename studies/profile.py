@@ -1,4 +1,4 @@
-"""The settings that studies found, as a profile file that `ablation run --profile FILE` takes."""
+"""Write the settings that studies found as a profile for `ablation run --profile FILE`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,53 +9,63 @@ from optuna.trial import FrozenTrial, TrialState
 from ablation.config.schema import OF_VARIANT
 from ablation.config.tuning_record import Tuning
 from studies.space import configure
-from studies.study import ResolvedSweep, counts
+from studies.study import ResolvedSweep, is_counted
 from studies.sweep import SweepResult
 
 
-def profile_text(swept: SweepResult, trial: FrozenTrial) -> str:
-    """What the sweep's profile changed, what the trial chose, and how it was found."""
-    laid = swept.laid
-    rows, variant = ", ".join(laid.splits), laid.space.variant
-    head = f"# Trial {trial.number} of study {laid.study_name!r}, tuned on {rows} with variant {variant}."
-    flat = configure(laid.space, laid.differences, trial.params).flat()
-    chosen = {name: flat[name] for name in dict.fromkeys([*_general(laid), *trial.params])}
+def profile_text(result: SweepResult, trial: FrozenTrial) -> str:
+    """Return a profile of the sweep's overrides, the trial's parameters, and the tuning record."""
+    resolved = result.resolved
+    head = (
+        f"# Trial {trial.number} of study {resolved.study_name!r}, "
+        f"tuned on {', '.join(resolved.splits)} with variant {resolved.space.variant}."
+    )
+    flat = configure(resolved.space, resolved.overrides, trial.params).flat()
+    chosen = {name: flat[name] for name in dict.fromkeys([*_general(resolved), *trial.params])}
     tuning = Tuning(
-        study=laid.study_name,
-        splits=tuple(laid.splits),
-        fields=tuple(laid.space.fields),
-        trials={laid.space.variant: values_of(swept)},
+        study=resolved.study_name,
+        splits=tuple(resolved.splits),
+        fields=tuple(resolved.space.fields),
+        trials={resolved.space.variant: scores_of(result)},
     )
     return f"{head}\n{_toml(chosen, {}, tuning)}"
 
 
-def fair_profile_text(name: str, tuned: Sequence[tuple[SweepResult, FrozenTrial]]) -> str:
-    """What the sweep's profile changed, and for each variant the settings of its own best trial."""
-    laid = tuned[0][0].laid
-    head = f"# Study {name!r}: every variant with the best of its own trials, tuned on {', '.join(laid.splits)}."
-    own = {swept.laid.space.variant: dict(trial.params) for swept, trial in tuned}
+def equal_budget_profile_text(name: str, best: Sequence[tuple[SweepResult, FrozenTrial]]) -> str:
+    """Return a profile of the sweep's overrides and each variant's own best parameters.
+
+    Args:
+        name: The name of the study of all variants.
+        best: The result and the best trial of each variant.
+    """
+    resolved = best[0][0].resolved
+    head = (
+        f"# Study {name!r}: every variant with the best of its own trials, "
+        f"tuned on {', '.join(resolved.splits)}."
+    )
+    own = {result.resolved.space.variant: dict(trial.params) for result, trial in best}
     tuning = Tuning(
         study=name,
-        splits=tuple(laid.splits),
-        fields=tuple(laid.space.fields),
+        splits=tuple(resolved.splits),
+        fields=tuple(resolved.space.fields),
         each_its_own=True,
-        trials={swept.laid.space.variant: values_of(swept) for swept, _ in tuned},
+        trials={result.resolved.space.variant: scores_of(result) for result, _ in best},
     )
-    return f"{head}\n{_toml(_general(laid), own, tuning)}"
+    return f"{head}\n{_toml(_general(resolved), own, tuning)}"
 
 
-def values_of(swept: SweepResult) -> tuple[float, ...]:
-    """The development Pearson of each trial that counts, in order; NaN for a pruned or failed one."""
-    trials = [trial for trial in swept.study.get_trials(deepcopy=False) if counts(trial)]
+def scores_of(result: SweepResult) -> tuple[float, ...]:
+    """Return each counted trial's development Pearson, in order; NaN for a pruned or failed one."""
+    trials = [trial for trial in result.study.get_trials(deepcopy=False) if is_counted(trial)]
     return tuple(
         float(t.values[0]) if t.state == TrialState.COMPLETE and t.values else float("nan")
         for t in trials
     )
 
 
-def _general(laid: ResolvedSweep) -> dict[str, Any]:
+def _general(resolved: ResolvedSweep) -> dict[str, Any]:
     return {
-        name: value for name, value in laid.differences.items() if not name.startswith(OF_VARIANT)
+        name: value for name, value in resolved.overrides.items() if not name.startswith(OF_VARIANT)
     }
 
 
@@ -67,7 +77,7 @@ def _toml(settings: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], tun
 
 
 def _by_section(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null: what is None stays away, which is what it means."""
+    """Return TOML tables; TOML has no null, so None is left out."""
     tables: dict[str, Any] = {}
     for name, value in flat.items():
         if value is not None:

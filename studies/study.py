@@ -1,13 +1,17 @@
-"""A study: what was asked for, checked; its sampler and pruner; opened by name, refused if it is another one."""
+"""A study: a checked request, its sampler and pruner, and the study of that name in its storage.
+
+A study of the same name with another definition (space, data, encoder, settings) is refused.
+"""
 
 import itertools
 import json
 import random
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import optuna
 from filelock import FileLock
@@ -17,25 +21,29 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config.schema import load_profile, override, parse_overrides, resolve_config
+from ablation.config.schema import load_profile, override, resolve_config
 from ablation.core.errors import UsageError
+from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.seeding import seed_for
 from ablation.data.splits import parse_splits
+from ablation.encoders.sources import encoder_digest
 from ablation.tracking.store import Store, open_store
-from studies.space import Space, for_variant, grid, load_space, variants_of
+from studies.space import Space, configure, for_variant, grid, load_space, variants_of
 from studies.storage import default_url, lock_file, open_storage
 
-SAMPLERS: Final = ("tpe", "grid", "qmc")
-PRUNERS: Final = ("hyperband", "median", "none")
-OBJECTIVES: Final[dict[str, tuple[Literal["maximize", "minimize"], ...]]] = {
+Sampler = Literal["tpe", "grid", "qmc"]
+Pruner = Literal["hyperband", "median", "none"]
+Objective = Literal["pearson", "pearson,seconds"]
+#: The directions of each objective; two give a Pareto front.
+DIRECTIONS: Final[dict[Objective, tuple[Literal["maximize", "minimize"], ...]]] = {
     "pearson": ("maximize",),
     "pearson,seconds": ("maximize", "minimize"),
 }
-MOST_TRIALS: Final = 100_000
-MOST_WORKERS: Final = 256
+MAX_TRIALS: Final = 100_000
+MAX_WORKERS: Final = 256
 #: Optuna's samplers take 32 bits.
-MOST_SEED: Final = 2**31
+SEED_LIMIT: Final = 2**31
 _DEFINITION: Final = "definition"
 #: A trial's attribute: why it failed. Trials that were killed have none and are run again.
 REASON: Final = "reason"
@@ -43,9 +51,27 @@ REASON: Final = "reason"
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What the user asked for, as it was typed. `timeout` in seconds, 0 for none.
+    """A request to search settings.
 
-    `variant` is the row to tune, of a space that has several; `parent` the MLflow run to stand below.
+    Attributes:
+        space: A shipped space or a TOML file.
+        variant: The variant to tune, of a space of several; the first if empty.
+        study: The study's name, from space, data and profile if empty; an existing one goes on.
+        trials: The number of trials in all, those done before included.
+        timeout: Seconds after which no new trial is started; 0 for no limit.
+        workers: The number of processes.
+        data: A corpus: "demo" or a folder.
+        profile: A shipped profile or a TOML file.
+        splits: Splits whose development Pearson is averaged.
+        sampler: How values are drawn.
+        pruner: How hopeless trials are ended early.
+        objective: Development Pearson, or a Pareto front of Pearson and training time.
+        seed: The seed of the training and of the sampler.
+        experiment: The MLflow experiment, "studies" if empty.
+        overrides: Values by field that replace the profile's.
+        storage: An SQLAlchemy URL or `journal:FILE`; `studies.db` beside the store if empty.
+        tracking_uri: The MLflow store; the default one if None.
+        parent: The MLflow run to nest the study's run under.
     """
 
     space: str = "tau"
@@ -56,13 +82,13 @@ class SweepRequest:
     workers: int = 1
     data: str = "demo"
     profile: str = "demo"
-    split: str = "dev1"
-    sampler: str = "tpe"
-    pruner: str = "hyperband"
-    objective: str = "pearson"
+    splits: Sequence[str] = ("dev1",)
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "hyperband"
+    objective: Objective = "pearson"
     seed: int = 0
     experiment: str = ""
-    overrides: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     storage: str = ""
     tracking_uri: str | None = None
     parent: str = ""
@@ -70,12 +96,15 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class ResolvedSweep:
-    """A request that was checked: everything its workers need."""
+    """A checked request: everything that its workers need.
+
+    `overrides` are the profile's and the request's settings that differ from the defaults.
+    """
 
     request: SweepRequest
     space: Space
     corpus: Corpus
-    differences: dict[str, Any]
+    overrides: dict[str, Any]
     splits: list[str]
     store: Store
     storage_url: str
@@ -84,51 +113,28 @@ class ResolvedSweep:
 
 def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     """Check what can be checked before an encoder is loaded. Raises UsageError."""
-    problems = [
-        f"unknown {what} {value!r}: known are {', '.join(known)}"
-        for what, value, known in (
-            ("sampler", request.sampler, SAMPLERS),
-            ("pruner", request.pruner, PRUNERS),
-            ("objective", request.objective, OBJECTIVES),
-        )
-        if value not in known
-    ]
-    for what, most in (("trials", MOST_TRIALS), ("workers", MOST_WORKERS)):
-        asked = getattr(request, what)
-        problems += [f"{what} must be at least 1 (--{what} {asked})"] if asked < 1 else []
-        problems += [f"{what} must be at most {most} (--{what} {asked})"] if asked > most else []
-    if not 0 <= request.seed < MOST_SEED:
-        problems.append(f"--seed {request.seed}: give a whole number from 0 to {MOST_SEED - 1}")
-    if not 0 <= request.timeout < float("inf"):
-        problems.append(f"--timeout {request.timeout:g}: give seconds, or 0 for no limit")
-    if not all(c.isprintable() and c not in "'\"`" for c in request.study):
-        problems.append(
-            f"--study {request.study[:80]!r}: a name has no quotation marks and no control characters"
-        )
-    if problems:
+    if problems := [*_unknown_names(request), *_out_of_range(request)]:
         raise UsageError(problems)
     space, corpus = load_space(request.space), load_corpus(request.data)
     if variants_of(space):
         space = for_variant(space, request.variant or variants_of(space)[0])
-    differences = override(load_profile(request.profile), parse_overrides(request.overrides))
-    splits = parse_splits(
-        request.split, corpus, resolve_config(differences, space.variant).data.split_seed
-    )
+    overrides = override(load_profile(request.profile), request.overrides)
+    split_seed = resolve_config(overrides, space.variant).data.split_seed
     store = open_store(request.tracking_uri)
     return ResolvedSweep(
         request,
         space,
         corpus,
-        differences,
-        splits,
+        overrides,
+        parse_splits(",".join(request.splits), corpus, split_seed),
         store,
         request.storage or default_url(store.uri),
-        name_of(request),
+        study_name(request),
     )
 
 
-def name_of(request: SweepRequest) -> str:
-    """The study's name, from space, data and profile where none was given."""
+def study_name(request: SweepRequest) -> str:
+    """Return the study's name: the given one, or one of space, data and profile."""
     parts = (
         Path(part).name.removesuffix(".toml")
         for part in (request.space, request.data, request.profile)
@@ -137,141 +143,190 @@ def name_of(request: SweepRequest) -> str:
 
 
 def folder_name(request: SweepRequest) -> str:
-    """Where the study's files go if no folder is given: one name, whatever the study is called."""
-    return "study-" + re.sub(r"[^\w.+()-]+", "-", name_of(request))[:100]
+    """Return the default folder for the study's files: a single name, whatever the study's is."""
+    return "study-" + re.sub(r"[^\w.+()-]+", "-", study_name(request))[:100]
 
 
-def open_study(laid: ResolvedSweep) -> Study:
-    """The study of that name, made if it is not there. Raises UsageError if it asks something else, with the difference."""
-    request = laid.request
-    directions = OBJECTIVES[request.objective]
-    storage = open_storage(laid.storage_url)
-    with FileLock(lock_file(laid.storage_url)):
+def encoder_digests(resolved: ResolvedSweep) -> dict[str, str]:
+    """Return the digest of each encoder that a trial can have, by its name. Raises UsageError."""
+    bounds = resolved.space.fields.get("model.encoder")
+    settings = configure(resolved.space, resolved.overrides, {})
+    names = bounds.choices if bounds else (settings.model.encoder,)
+    return {str(name): encoder_digest(str(name)) for name in names}
+
+
+def open_study(resolved: ResolvedSweep, encoders: Mapping[str, str]) -> Study:
+    """Open the study of that name, or create it.
+
+    Args:
+        resolved: The checked request.
+        encoders: Digests of the encoders by name (`encoder_digests`), a part of its definition.
+
+    Raises:
+        UsageError: A study of that name has another definition; a line for each difference.
+    """
+    storage = open_storage(resolved.storage_url)
+    with FileLock(lock_file(resolved.storage_url)):
         study = (
             optuna.create_study(
-                study_name=laid.study_name,
+                study_name=resolved.study_name,
                 storage=storage,
                 load_if_exists=True,
-                directions=directions,
-                pruner=_pruner(laid),
+                directions=DIRECTIONS[resolved.request.objective],
+                pruner=make_pruner(resolved),
             )
-            if laid.study_name not in optuna.get_all_study_names(storage)
+            if resolved.study_name not in optuna.get_all_study_names(storage)
             else optuna.load_study(
-                study_name=laid.study_name,
+                study_name=resolved.study_name,
                 storage=storage,
-                pruner=_pruner(laid),
+                pruner=make_pruner(resolved),
             )
         )
-        definition = json.loads(json.dumps(_definition(laid)))
-        known = study.user_attrs.get(_DEFINITION)
-        if known is None:
+        definition = json.loads(json.dumps(_definition(resolved, encoders)))
+        stored = study.user_attrs.get(_DEFINITION)
+        if stored is None:
             study.set_user_attr(_DEFINITION, definition)
-        elif known != definition:
-            differing = [
-                f"{k}: {known.get(k)} there, {definition[k]} here"
-                for k in definition
-                if known.get(k) != definition[k]
+        elif stored != definition:
+            differences = [
+                f"{name}: {stored.get(name)} there, {value} here"
+                for name, value in definition.items()
+                if stored.get(name) != value
             ]
             raise UsageError(
                 [
-                    f"study {laid.study_name!r} exists and is another one; give --study a new name",
-                    *differing,
+                    f"study {resolved.study_name!r} exists and is another one; "
+                    "give --study a new name",
+                    *differences,
                 ]
             )
     return study
 
 
-def _definition(laid: ResolvedSweep) -> dict[str, Any]:
-    """What makes two sweeps the same study. How it is searched (sampler, pruner, workers) may change."""
-    return {
-        "space": laid.space.model_dump(mode="json", exclude_defaults=True),
-        "objective": laid.request.objective,
-        "splits": laid.splits,
-        "seed": laid.request.seed,
-        "data": laid.corpus.digest,
-        "settings": {
-            k: v
-            for k, v in resolve_config(laid.differences).flat().items()
-            if k not in laid.space.fields
-        },
-    }
+def make_sampler(resolved: ResolvedSweep, study: Study) -> BaseSampler:
+    """Return the sampler of the next trial. Call it with the study's lock only.
 
-
-def sampler_of(laid: ResolvedSweep, study: Study) -> BaseSampler:
-    """What draws the next trial. Only for who has the study's lock.
-
-    Its seed goes by the number of trials, so that neither a process that goes on with the study nor one
-    that works beside this one draws what was drawn before.
+    Its seed depends on the number of trials, so that neither a process that resumes the study nor
+    one beside this one draws the same values again.
     """
-    warnings.simplefilter(
-        "ignore", ExperimentalWarning
-    )  # multivariate TPE and constant liars are what is meant
-    if laid.request.sampler == "grid":
-        return RandomSampler(
-            seed=laid.request.seed
-        )  # never asked: `queue_grid` says what comes next
-    if laid.request.sampler == "qmc":
-        return QMCSampler(seed=laid.request.seed, scramble=True)  # it counts in the storage
-    seed = seed_for("sampler", laid.request.seed, len(study.get_trials(deepcopy=False)))
+    # Multivariate TPE and constant liars are experimental.
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    if resolved.request.sampler == "grid":
+        return RandomSampler(seed=resolved.request.seed)  # unused: `queue_grid` queues the points
+    if resolved.request.sampler == "qmc":
+        return QMCSampler(seed=resolved.request.seed, scramble=True)  # it counts in the storage
+    seed = seed_for("sampler", resolved.request.seed, len(study.get_trials(deepcopy=False)))
     return TPESampler(seed=seed % 2**32, multivariate=True, constant_liar=True)
 
 
-def _pruner(laid: ResolvedSweep) -> BasePruner:
-    epochs = resolve_config(laid.differences).optimisation.epochs
-    if laid.request.pruner == "hyperband":
+def make_pruner(resolved: ResolvedSweep) -> BasePruner:
+    """Return the pruner; Hyperband's rungs are the epochs."""
+    epochs = resolve_config(resolved.overrides).optimisation.epochs
+    if resolved.request.pruner == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=4)
-    return (
-        MedianPruner(n_startup_trials=4, n_warmup_steps=1)
-        if laid.request.pruner == "median"
-        else NopPruner()
-    )
+    if resolved.request.pruner == "median":
+        return MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+    return NopPruner()
 
 
-def wanted_trials(laid: ResolvedSweep, layers: int) -> int:
-    """The number of trials, at most the grid's."""
-    if laid.request.sampler != "grid":
-        return laid.request.trials
-    return min(laid.request.trials, len(_grid_points(laid, layers)))
+def wanted_trials(resolved: ResolvedSweep, layers: int) -> int:
+    """Return the number of trials to run in all: the requested one, at most the grid's points."""
+    if resolved.request.sampler != "grid":
+        return resolved.request.trials
+    return min(resolved.request.trials, len(_grid_points(resolved, layers)))
 
 
 def params_of(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's parameters, also of one that was queued with them and has not asked for any yet."""
+    """Return a trial's parameters, also of a queued one that has not drawn them yet."""
     return trial.params or dict(trial.system_attrs.get("fixed_params", {}))
 
 
-def queue_grid(study: Study, laid: ResolvedSweep, layers: int) -> None:
-    """Queue each of the grid's points that no trial has; nothing for other samplers.
+def queue_grid(study: Study, resolved: ResolvedSweep, layers: int) -> None:
+    """Queue each point of the grid that no trial has; do nothing for other samplers.
 
-    Optuna's GridSampler counts a point as visited once a trial was given it, so that a worker
-    killed before it had written its parameters down would lose that point.
+    Optuna's GridSampler counts a point as visited once a trial was given it: a worker killed before
+    it has stored its parameters would lose that point.
     """
-    if laid.request.sampler != "grid":
+    if resolved.request.sampler != "grid":
         return
     taken = [
         params_of(trial)
         for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.FAIL or counts(trial)
+        if trial.state != TrialState.FAIL or is_counted(trial)
     ]
-    for point in _grid_points(laid, layers)[: laid.request.trials]:
+    for point in _grid_points(resolved, layers)[: resolved.request.trials]:
         if point not in taken:
             study.enqueue_trial(point)
 
 
-def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of those asked for: completed, pruned, or failed for a reason of its own."""
+def is_counted(trial: FrozenTrial) -> bool:
+    """Return True for a trial that was completed, pruned, or failed for a reason of its own."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
         trial.state == TrialState.FAIL and REASON in trial.user_attrs
     )
 
 
-def _grid_points(laid: ResolvedSweep, layers: int) -> list[dict[str, Any]]:
-    """As many values a field, the same number for each and at least two, as the trials allow; in a seeded order."""
-    per_field = int(laid.request.trials ** (1 / len(laid.space.fields)) + 1e-9)
-    values = grid(laid.space, layers, max(2, per_field))
+def _unknown_names(request: SweepRequest) -> list[str]:
+    choices: tuple[tuple[str, str, Iterable[str]], ...] = (
+        ("sampler", request.sampler, get_args(Sampler)),
+        ("pruner", request.pruner, get_args(Pruner)),
+        ("objective", request.objective, get_args(Objective)),
+    )
+    return [
+        f"unknown {option} {value!r}: {did_you_mean(value, known)}"
+        for option, value, known in choices
+        if value not in known
+    ]
+
+
+def _out_of_range(request: SweepRequest) -> list[str]:
+    problems = []
+    limits = {
+        "trials": (request.trials, MAX_TRIALS),
+        "workers": (request.workers, MAX_WORKERS),
+    }
+    for option, (value, most) in limits.items():
+        problems += [f"{option} must be at least 1 (--{option} {value})"] if value < 1 else []
+        problems += (
+            [f"{option} must be at most {most} (--{option} {value})"] if value > most else []
+        )
+    if not 0 <= request.seed < SEED_LIMIT:
+        problems.append(f"--seed {request.seed}: give a whole number from 0 to {SEED_LIMIT - 1}")
+    if not 0 <= request.timeout < float("inf"):
+        problems.append(f"--timeout {request.timeout:g}: give seconds, or 0 for no limit")
+    if not all(c.isprintable() and c not in "'\"`" for c in request.study):
+        problems.append(
+            f"--study {request.study[:80]!r}: "
+            "a name has no quotation marks and no control characters"
+        )
+    return problems
+
+
+def _definition(resolved: ResolvedSweep, encoders: Mapping[str, str]) -> dict[str, Any]:
+    """Return what two sweeps of one study share; sampler, pruner and workers may change."""
+    return {
+        "space": resolved.space.model_dump(mode="json", exclude_defaults=True),
+        "objective": resolved.request.objective,
+        "splits": resolved.splits,
+        "seed": resolved.request.seed,
+        "data": resolved.corpus.digest,
+        "encoder": dict(encoders),
+        "settings": {
+            name: value
+            for name, value in resolve_config(resolved.overrides).flat().items()
+            if name not in resolved.space.fields
+        },
+    }
+
+
+def _grid_points(resolved: ResolvedSweep, layers: int) -> list[dict[str, Any]]:
+    """Return the grid in a seeded order: a study that is stopped early has seen all of the space.
+
+    Every field has the same number of values: at least two, and as many as the trials allow.
+    """
+    per_field = int(resolved.request.trials ** (1 / len(resolved.space.fields)) + 1e-9)
+    values = grid(resolved.space, layers, max(2, per_field))
     points = [
         dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())
     ]
-    random.Random(laid.request.seed).shuffle(
-        points
-    )  # a study that is stopped early has seen all of the space
+    random.Random(resolved.request.seed).shuffle(points)
     return points

@@ -1,9 +1,10 @@
-"""A sweep: a study by name, its trials carried out by one or more workers, killed and resumed at will.
+"""A sweep: a study's trials run by one or more workers, which may be killed and resumed at will.
 
-A study that exists goes on if it asks the same of the same data, and is refused otherwise. Trials
-whose worker died are taken back and run again with the same parameters; `trials` counts all that
-were completed, pruned or failed for a reason, before and now. Several processes may carry on the same
-study: each takes trials under the study's lock, and all end when it has them.
+An existing study is resumed if it has the same definition, and is refused otherwise. Trials whose
+worker died are run again with the same parameters; the requested number of trials counts all that
+were completed, pruned or failed for a reason, before and now. Several processes may work on one
+study: each takes trials under the study's lock, and all end when it has them. Three failures in a
+row for one reason end the sweep.
 """
 
 import multiprocessing
@@ -11,7 +12,8 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,36 +23,40 @@ from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from ablation.core.errors import first_line
 from ablation.core.identity import RunKey, code_digest, libraries
 from ablation.core.locks import POLL_S, lock
 from ablation.core.state import checkpoints_root
 from ablation.encoders.loading import transformer_layers
 from ablation.runs.request import Preparations
 from ablation.runs.runner import sigterm_as_interrupt
-from ablation.tracking import names, provenance
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.process_id import is_alive_here, is_dead, this_process
-from ablation.tracking.runs import fail_on_error, reopen_run, start_run
 from ablation.tracking.store import experiment_id
 from ablation.tracking.uris import redact_uri
 from ablation.training.checkpoints import clear, prune
 from studies.space import check, configure, suggest
 from studies.storage import lock_file
 from studies.study import (
-    OBJECTIVES,
+    DIRECTIONS,
     REASON,
     ResolvedSweep,
     SweepRequest,
-    counts,
+    encoder_digests,
+    is_counted,
+    make_sampler,
     open_study,
     params_of,
     queue_grid,
     resolve_sweep,
-    sampler_of,
     wanted_trials,
 )
-from studies.trial import Echo, TrialContext, TrialJobs, run_trial, slots, track_known
+from studies.study_run import RUN_ID, open_study_run, study_tags
+from studies.trial import Echo, TrialContext, TrialJobs, run_trial, slots, track_repeated
 
+DEFAULT_EXPERIMENT: Final = "studies"
+#: So many failures in a row for one reason end a sweep.
+MAX_REPEATED_FAILURES: Final = 3
 _PROCESS: Final = "process"
 _RETRIED: Final = "retried"
 _SAME_AS: Final = "same_as"
@@ -58,76 +64,102 @@ _SAME_AS: Final = "same_as"
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A study after a sweep."""
+    """A study after a sweep; `stopped` says why it ended early, and is empty if it did not."""
 
     study: Study
-    laid: ResolvedSweep
+    resolved: ResolvedSweep
     study_run: str
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """When the sweep began, by Optuna's clock, and the time (epoch seconds) of its last start."""
+
+    began: datetime
+    deadline: float
 
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a process needs to take trials of a study; `layers` are the encoder's."""
+    """What a process needs to take trials of a study; `layers` is the encoder's number."""
 
-    laid: ResolvedSweep
+    resolved: ResolvedSweep
     study: Study
     preparations: Preparations
     layers: int
-    place: TrialContext
-    tell: Echo
+    context: TrialContext
+    echo: Echo
 
 
-def sweep(laid: ResolvedSweep, tell: Echo) -> SweepResult:
-    """Carry the study on until it has its trials. Raises UsageError for one that is another study of that name."""
-    preparations = Preparations(laid.corpus)
-    layers = _layers(laid, preparations)
-    check(laid.space, laid.differences, layers)
-    optuna.logging.set_verbosity(
-        optuna.logging.ERROR
-    )  # a failed trial is told in a line; MLflow keeps its traceback
-    study = open_study(laid)
-    experiment = experiment_id(laid.store, laid.request.experiment or "studies")
-    end_orphans(laid.store, experiment)
+def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
+    """Run trials until the study has the requested number.
+
+    Args:
+        resolved: The checked request.
+        echo: Called with lines for the user.
+
+    Raises:
+        UsageError: The space can't be searched, or the study exists with another definition.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the runs are ended as KILLED.
+    """
+    # A failed trial is reported in a line; MLflow has its traceback.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    preparations = Preparations(resolved.corpus)
+    layers = _count_layers(resolved, preparations)
+    check(resolved.space, resolved.overrides, layers)
+    encoders = encoder_digests(resolved)
+    study = open_study(resolved, encoders)
+    experiment = experiment_id(resolved.store, resolved.request.experiment or DEFAULT_EXPERIMENT)
+    end_orphans(resolved.store, experiment)
     prune(checkpoints_root())
-    with end_runs_on_interrupt(laid.store, experiment):
-        with FileLock(lock_file(laid.storage_url)):
-            study_run = _open_run(laid, study, experiment)
-            taken = recover(study)
-        wanted = wanted_trials(laid, layers)
-        back = f", {taken} taken back" if taken else ""
-        tell(f"study {laid.study_name!r}: {_count_done(study)} of {wanted} trials done{back}")
-        worker = _Worker(
-            laid, study, preparations, layers, _place(laid, experiment, study_run), tell
-        )
-        deadline = time.time() + laid.request.timeout if laid.request.timeout else float("inf")
+    with end_runs_on_interrupt(resolved.store, experiment):
+        with FileLock(lock_file(resolved.storage_url)):
+            study_run = open_study_run(resolved, study, experiment)
+            recovered = recover(study)
+        wanted = wanted_trials(resolved, layers)
+        note = f", {recovered} taken back" if recovered else ""
+        echo(f"study {resolved.study_name!r}: {_count_done(study)} of {wanted} trials done{note}")
+        context = _trial_context(resolved, experiment, study_run, encoders)
+        timeout = resolved.request.timeout
+        limits = _Limits(datetime.now(), time.time() + timeout if timeout else float("inf"))
         try:
-            if laid.request.workers == 1:
+            if resolved.request.workers == 1:
                 with sigterm_as_interrupt():
-                    _work(worker, deadline)
+                    _work(_Worker(resolved, study, preparations, layers, context, echo), limits)
             else:
-                _in_processes(laid, deadline)
-                study = open_study(laid)
+                _work_in_processes(resolved, limits)
+                study = open_study(resolved, encoders)
         except KeyboardInterrupt:
-            laid.store.writer.set_terminated(study_run, "KILLED")
-            if laid.store.delivery:
-                laid.store.delivery.drain()
+            resolved.store.writer.set_terminated(study_run, "KILLED")
+            if resolved.store.delivery:
+                resolved.store.delivery.drain()
             raise
-    return SweepResult(study, laid, study_run)
+    stopped = _repeated_failure(study, limits)
+    if stopped:
+        echo(f"study {resolved.study_name!r} stopped: {stopped}")
+    return SweepResult(study, resolved, study_run, stopped)
 
 
-def recover(study: Study, *, unknown: bool = True) -> int:
-    """Fail the trials whose worker on this machine is dead, and queue their parameters again; returns how many were failed.
+def recover(study: Study, *, include_unowned: bool = True) -> int:
+    """Fail the trials whose worker on this machine is dead, and queue their parameters again.
 
-    With `unknown`, also those of which nothing says who works on them: who takes a trial says so before
-    it gives the study's lock back. Only for who has that lock.
+    Call it with the study's lock only: a worker writes its name before it releases the lock.
+
+    Args:
+        study: The study.
+        include_unowned: Also fail running trials that name no worker.
+
+    Returns:
+        The number of trials that were failed.
     """
     count = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         process = trial.user_attrs.get(_PROCESS)
-        if unknown if process is None else is_dead(process):
+        if include_unowned if process is None else is_dead(process):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             count += 1
-    # Also those that ended as FAIL by a signal or by losing their heartbeat, once each.
+    # Trials that failed by a signal or a lost heartbeat are queued too, once each.
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         params = params_of(trial)
         if REASON in trial.user_attrs or not params or _was_retried(study, trial):
@@ -140,128 +172,142 @@ def work(
     request: SweepRequest,
     number: int,
     threads: int,
-    deadline: float,
+    limits: _Limits,
     environment: Mapping[str, str],
 ) -> None:
-    """A worker process: takes trials until there are enough. Started by `sweep`, whose `environment` it has."""
-    os.environ.update(environment)  # what it was forked from may be older than a change
+    """Take trials until there are enough: the main function of a worker process.
+
+    Args:
+        request: The sweep's request.
+        number: The worker's number, for its lines.
+        threads: The number of torch's threads.
+        limits: When to stop.
+        environment: The environment of the sweep; the process may be forked from an older one.
+    """
+    os.environ.update(environment)
     torch.set_num_threads(threads)
-    optuna.logging.set_verbosity(
-        optuna.logging.ERROR
-    )  # a failed trial is told in a line; MLflow keeps its traceback
-    laid = resolve_sweep(request)
-    preparations = Preparations(laid.corpus)
-    study = open_study(laid)
-    experiment = experiment_id(laid.store, request.experiment or "studies")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    resolved = resolve_sweep(request)
+    preparations = Preparations(resolved.corpus)
+    encoders = encoder_digests(resolved)
+    study = open_study(resolved, encoders)
+    experiment = experiment_id(resolved.store, request.experiment or DEFAULT_EXPERIMENT)
     parent = os.getppid()
 
-    def tell(line: str) -> None:
+    def echo(line: str) -> None:
         print(f"worker {number}: {line}", flush=True)
         if os.getppid() != parent:
             raise KeyboardInterrupt("the sweep that started this worker is gone")
 
-    place = _place(laid, experiment, study.user_attrs["mlflow_run_id"])
-    with sigterm_as_interrupt(), end_runs_on_interrupt(laid.store, experiment):
-        _work(
-            _Worker(laid, study, preparations, _layers(laid, preparations), place, tell), deadline
-        )
+    context = _trial_context(resolved, experiment, study.user_attrs[RUN_ID], encoders)
+    layers = _count_layers(resolved, preparations)
+    with sigterm_as_interrupt(), end_runs_on_interrupt(resolved.store, experiment):
+        _work(_Worker(resolved, study, preparations, layers, context, echo), limits)
 
 
-def _work(worker: _Worker, deadline: float) -> None:
-    """Take trials until the study has enough that ended; those of this machine's other processes are waited for."""
-    laid, study = worker.laid, worker.study
-    wanted, lock = wanted_trials(laid, worker.layers), FileLock(lock_file(laid.storage_url))
-    while time.time() < deadline:
-        with lock:
-            recover(study, unknown=False)
+def _work(worker: _Worker, limits: _Limits) -> None:
+    """Take trials until enough have ended; wait for those of this machine's other processes."""
+    resolved, study = worker.resolved, worker.study
+    wanted = wanted_trials(resolved, worker.layers)
+    study_lock = FileLock(lock_file(resolved.storage_url))
+    while time.time() < limits.deadline:
+        with study_lock:
+            if _repeated_failure(study, limits):
+                return
+            recover(study, include_unowned=False)
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             is_enough = _count_done(study) + len(running) >= wanted
             if not is_enough:
-                queue_grid(study, laid, worker.layers)
-                _take(worker, lock)
+                queue_grid(study, resolved, worker.layers)
+                _take(worker, study_lock)
         if is_enough:
             if not any(is_alive_here(trial.user_attrs.get(_PROCESS, "")) for trial in running):
                 return
             time.sleep(POLL_S)
 
 
-def _take(worker: _Worker, lock: FileLock) -> None:
-    """Carry out one trial. `lock` is given back as soon as others may look how many there are."""
+def _take(worker: _Worker, study_lock: FileLock) -> None:
+    """Run one trial; release the study's lock as soon as the storage has the trial."""
     study, number = worker.study, -1
-    multi = len(OBJECTIVES[worker.laid.request.objective]) > 1
-    with ExitStack() as claims:
+    multi = len(DIRECTIONS[worker.resolved.request.objective]) > 1
+    with ExitStack() as locks:
         folders: list[Path] = []
 
         def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
             nonlocal number
             number = trial.number
-            params = suggest(trial, worker.laid.space, worker.layers)
-            trial.set_user_attr(_PROCESS, this_process())
-            lock.release()
             try:
-                values = _values(worker, trial, params, claims, folders)
+                params = suggest(trial, worker.resolved.space, worker.layers)
+                trial.set_user_attr(_PROCESS, this_process())
+                study_lock.release()
+                values = _evaluate(worker, trial, params, locks, folders)
             except optuna.TrialPruned:
                 raise
             except Exception as error:
-                trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
+                trial.set_user_attr(REASON, f"{type(error).__name__}: {first_line(error)}")
                 raise
             return values if multi else values[0]
 
-        study.sampler = sampler_of(worker.laid, study)
+        study.sampler = make_sampler(worker.resolved, study)
         study.optimize(objective, n_trials=1, catch=(Exception,))
-        for folder in folders:  # the study knows what became of it: there is nothing to go on with
+        for folder in folders:  # the trial has ended: no process continues from its checkpoints
             clear(folder)
-    worker.tell(_line(study, number))
+    worker.echo(_summary(study, number))
 
 
-def _values(
+def _evaluate(
     worker: _Worker,
     trial: optuna.Trial,
     params: Mapping[str, Any],
-    claims: ExitStack,
+    locks: ExitStack,
     folders: list[Path],
 ) -> tuple[float, ...]:
-    """Pearson and seconds of a trial, trained, or taken from the one that had its parameters before.
+    """Return Pearson and seconds of a trial: trained, or of an earlier one with its parameters.
 
-    What it trains is claimed in `claims`, where its checkpoints are is added to `folders`.
+    Args:
+        worker: The worker.
+        trial: Optuna's trial.
+        params: The trial's parameters.
+        locks: Takes the locks of what is trained.
+        folders: Takes the folders of its checkpoints.
     """
-    laid, place = worker.laid, worker.place
-    config = configure(laid.space, laid.differences, params)
-    keys = [RunKey(laid.space.variant, split, laid.request.seed) for split in laid.splits]
-    trainings = TrialJobs(params, config, keys)
-    for slot in slots(trainings, place):
-        claims.enter_context(lock(slot))
+    resolved, context = worker.resolved, worker.context
+    config = configure(resolved.space, resolved.overrides, params)
+    keys = [
+        RunKey(resolved.space.variant, split, resolved.request.seed) for split in resolved.splits
+    ]
+    jobs = TrialJobs(params, config, keys)
+    for slot in slots(jobs, context):
+        locks.enter_context(lock(slot))
         folders.append(checkpoints_root() / slot)
-    if (
-        before := _same(worker.study, trial, params)
-    ) is not None:  # a sampler may ask again; the answer is known
-        trial.set_user_attr(_SAME_AS, before.number)
-        track_known(place, trial.number, before, params)
-        return tuple(before.values)
-    prune = len(OBJECTIVES[laid.request.objective]) == 1
-    return run_trial(
-        trial, trainings, worker.preparations.get(config), place, worker.tell, prune=prune
-    )
+    earlier = _completed_with(worker.study, trial, params)
+    if earlier is not None:
+        trial.set_user_attr(_SAME_AS, earlier.number)
+        track_repeated(context, trial.number, earlier, params)
+        return tuple(earlier.values)
+    prune = len(DIRECTIONS[resolved.request.objective]) == 1
+    prepared = worker.preparations.get(config)
+    return run_trial(trial, jobs, prepared, context, worker.echo, prune=prune)
 
 
-def _in_processes(laid: ResolvedSweep, deadline: float) -> None:
-    """Workers side by side, each with its share of the cores. Ctrl-C ends them all.
+def _work_in_processes(resolved: ResolvedSweep, limits: _Limits) -> None:
+    """Run workers side by side, each with its share of the cores. Ctrl-C ends them all.
 
-    They are forked from one process that has the libraries loaded and has done nothing with them, where that can be
-    had: loading them takes ten seconds of a core for each.
+    Where possible they are forked from a process that has loaded the libraries and done nothing
+    with them: loading takes ten seconds of a core for each.
     """
     forking = "forkserver" in multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if forking else "spawn")
     if forking:
         context.set_forkserver_preload([__name__])
-    threads = max(1, torch.get_num_threads() // laid.request.workers)
+    threads = max(1, torch.get_num_threads() // resolved.request.workers)
     processes = [
         context.Process(
             target=work,
-            args=(laid.request, number, threads, deadline, dict(os.environ)),
+            args=(resolved.request, number, threads, limits, dict(os.environ)),
             name=f"worker-{number}",
         )
-        for number in range(1, laid.request.workers + 1)
+        for number in range(1, resolved.request.workers + 1)
     ]
     with sigterm_as_interrupt():
         for process in processes:
@@ -277,79 +323,53 @@ def _in_processes(laid: ResolvedSweep, deadline: float) -> None:
             raise
 
 
-def _layers(laid: ResolvedSweep, preparations: Preparations) -> int:
-    config = configure(laid.space, laid.differences, {})
+def _count_layers(resolved: ResolvedSweep, preparations: Preparations) -> int:
+    config = configure(resolved.space, resolved.overrides, {})
     return len(transformer_layers(preparations.get(config).encoder.model))
 
 
-def _open_run(laid: ResolvedSweep, study: Study, experiment: str) -> str:
-    """The study's own MLflow run: made once, found again by the study."""
-    known = study.user_attrs.get("mlflow_run_id")
-    if known is None:
-        known = _new_run(laid, experiment)
-        study.set_user_attr("mlflow_run_id", known)
-    reopen_run(laid.store, known)
-    return str(known)
-
-
-def _new_run(laid: ResolvedSweep, experiment: str) -> str:
-    below = {names.PARENT: laid.request.parent} if laid.request.parent else {}
-    run = start_run(
-        laid.store,
-        experiment,
-        f"study {laid.study_name}",
-        {names.KIND: names.STUDY, **_tags(laid), **below},
-    )
-    with fail_on_error(run):
-        run.log_dataset(replace(laid.corpus, test=None))  # its test rows are not looked at
-        run.log_params(
-            {"study": laid.study_name, "space": laid.request.space, "splits": ",".join(laid.splits)}
-        )
-        run.log_json(names.ENVIRONMENT_FILE, provenance.environment())
-        run.log_json("space.json", laid.space.model_dump(mode="json"))
-    run.end("FINISHED")
-    return run.run_id
-
-
-def _place(laid: ResolvedSweep, experiment: str, study_run: str) -> TrialContext:
-    study = f"{laid.study_name} in {redact_uri(laid.storage_url)}"
+def _trial_context(
+    resolved: ResolvedSweep, experiment: str, study_run: str, encoders: Mapping[str, str]
+) -> TrialContext:
     parts = {
-        "data": laid.corpus.digest,
+        "data": resolved.corpus.digest,
         "code": code_digest(),
         "libraries": libraries(),
-        "study": study,
+        "study": f"{resolved.study_name} in {redact_uri(resolved.storage_url)}",
     }
-    return TrialContext(laid.store, experiment, study_run, _tags(laid), parts)
-
-
-def _tags(laid: ResolvedSweep) -> Mapping[str, object]:
-    source = provenance.source()
-    return {
-        names.PROFILE: laid.request.profile,
-        names.CORPUS: laid.corpus.name,
-        names.SPLIT: ",".join(laid.splits),
-        names.SYNTHETIC: str(laid.corpus.synthetic).lower(),
-        names.COMMIT: source.commit or "none",
-        names.DIRTY: str(source.dirty).lower(),
-        f"{names.IDENTITY_PART}data": laid.corpus.digest,
-        names.STUDY_NAME: laid.study_name,
-        names.VARIANT: laid.space.variant,
-    }
+    return TrialContext(
+        resolved.store, experiment, study_run, study_tags(resolved), parts, encoders
+    )
 
 
 def _count_done(study: Study) -> int:
-    """Completed and pruned trials, and those that failed for a reason of their own."""
-    return sum(counts(trial) for trial in study.get_trials(deepcopy=False))
+    """Count completed and pruned trials, and those that failed for a reason of their own."""
+    return sum(is_counted(trial) for trial in study.get_trials(deepcopy=False))
 
 
-def _same(study: Study, trial: optuna.Trial, params: Mapping[str, Any]) -> FrozenTrial | None:
-    """A completed trial with the same parameters."""
+def _repeated_failure(study: Study, limits: _Limits) -> str:
+    """Return the reason for which the sweep's last trials all failed, or an empty text."""
+    ended = [
+        (trial.datetime_complete, trial.number, trial.user_attrs.get(REASON, ""))
+        for trial in study.get_trials(deepcopy=False)
+        if trial.datetime_complete and trial.datetime_complete >= limits.began and is_counted(trial)
+    ]
+    reasons = [reason for _, _, reason in sorted(ended)[-MAX_REPEATED_FAILURES:]]
+    if len(reasons) < MAX_REPEATED_FAILURES or len(set(reasons)) > 1 or not reasons[0]:
+        return ""
+    return f"{MAX_REPEATED_FAILURES} trials in a row failed with {reasons[0]}"
+
+
+def _completed_with(
+    study: Study, trial: optuna.Trial, params: Mapping[str, Any]
+) -> FrozenTrial | None:
+    """Return a completed trial with the same parameters: a sampler may draw them again."""
     completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return next((t for t in completed if t.params == params and t.number != trial.number), None)
 
 
 def _was_retried(study: Study, trial: FrozenTrial) -> bool:
-    """Whether the trial was queued again: by `recover`, or by Optuna for a lost heartbeat."""
+    """Return True if `recover`, or Optuna after a lost heartbeat, queued the trial again."""
     others = study.get_trials(deepcopy=False)
     return any(
         t.user_attrs.get(_RETRIED) == trial.number
@@ -358,8 +378,8 @@ def _was_retried(study: Study, trial: FrozenTrial) -> bool:
     )
 
 
-def _line(study: Study, number: int) -> str:
-    """What became of a trial, and the best so far."""
+def _summary(study: Study, number: int) -> str:
+    """Return a line on a trial's outcome and the best one so far."""
     trials = study.get_trials(deepcopy=False)
     last = next(trial for trial in trials if trial.number == number)
     params = ", ".join(
@@ -369,8 +389,8 @@ def _line(study: Study, number: int) -> str:
     values = " and ".join(f"{v:.4f}" for v in last.values or ())
     if _SAME_AS in last.user_attrs:
         values += f", as trial {last.user_attrs[_SAME_AS]}"
-    became = values or last.user_attrs.get(REASON) or last.state.name.lower()
+    outcome = values or last.user_attrs.get(REASON) or last.state.name.lower()
     best = ""
     if len(study.directions) == 1 and any(t.state == TrialState.COMPLETE for t in trials):
         best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})"
-    return f"trial {last.number}: {params}: {became}{best}"
+    return f"trial {last.number}: {params}: {outcome}{best}"

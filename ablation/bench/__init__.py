@@ -1,1 +1,1 @@
-"""Speed, memory and growth: this suite measured against what a researcher would use instead, and against its own size."""
+"""Measure speed, memory and growth: against Hugging Face's tools, and against the own size."""

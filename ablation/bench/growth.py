@@ -1,4 +1,4 @@
-"""How time grows: with the rows of a corpus, and with the runs that an experiment already holds."""
+"""Measure how time grows with the rows of a corpus, and with the finished runs of an experiment."""
 
 import math
 import tempfile
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ablation.bench.subprocesses import run_command
-from ablation.bench.synthetic_runs import finish, request, write_corpus
+from ablation.bench.synthetic_runs import make_request, write_corpus, write_runs
 from ablation.bench.table import Row
 from ablation.config.schema import resolve_config
 from ablation.data.corpus import load_corpus
@@ -30,13 +30,13 @@ RUNS: Final = (10, 100, 1_000)
 TRAIN_ROWS, TEST_ROWS = 9_491, 3_881
 _BATCH: Final = 32
 #: Linear, with room for the noise of a measurement.
-MOST_EXPONENT: Final = 1.1
+MAX_EXPONENT: Final = 1.1
 RUNS_TARGET_S: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage took by the number of rows, in ascending order: `rows` and `seconds` (sizes,)."""
+    """The time of a stage by the number of rows, in ascending order."""
 
     name: str
     rows: tuple[int, ...]
@@ -44,7 +44,7 @@ class Stage:
 
     @property
     def exponent(self) -> float:
-        """k where seconds grow as rows to the power of k, between the two largest sizes; NaN for one size."""
+        """The k of seconds ~ rows^k between the two largest sizes; NaN for a single size."""
         if len(self.rows) < 2:
             return math.nan
         return math.log(self.seconds[-1] / self.seconds[-2]) / math.log(
@@ -53,8 +53,8 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class WithRuns:
-    """Seconds of the commands in an experiment that holds `runs` finished ones, all of which are asked for again."""
+class CommandTimes:
+    """Seconds of the commands in an experiment of `runs` finished runs, all requested again."""
 
     runs: int
     planning: float
@@ -68,33 +68,40 @@ def measure_growth(
     encoder: str = "bundled",
     corpus_rows: tuple[int, int] = (TRAIN_ROWS, TEST_ROWS),
 ) -> list[Row]:
-    """The rows of the table: each stage's exponent, and the commands beside the most runs."""
+    """Return the table's rows: each stage's exponent, and the commands' seconds with the most runs.
+
+    Args:
+        rows: Numbers of labelled rows to measure the stages at.
+        runs: Numbers of finished runs, multiples of ten, to measure the commands at.
+        encoder: The encoder of the stages.
+        corpus_rows: Training and test rows of the corpus that the runs were made on.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        stages = by_rows(Path(folder) / "rows", rows, encoder)
-        steps = list(by_runs(Path(folder) / "runs", runs, *corpus_rows))
-    found = [
+        stages = measure_stages(Path(folder) / "rows", rows, encoder)
+        times = list(measure_commands(Path(folder) / "runs", runs, *corpus_rows))
+    table = [
         Row(
             "growth",
             f"{stage.name}: k, where {max(rows):,} rows take rows^k",
             (stage.exponent,),
             "",
             "at most",
-            MOST_EXPONENT,
+            MAX_EXPONENT,
             parts={"rows": stage.rows, "seconds": stage.seconds},
         )
         for stage in stages
     ]
-    last = steps[-1]
+    last = times[-1]
     for name, seconds in (
         ("planning", last.planning),
         ("resuming", last.resuming),
         ("reporting", last.reporting),
     ):
         parts = {
-            "runs": [step.runs for step in steps],
-            "seconds": [getattr(step, name) for step in steps],
+            "runs": [step.runs for step in times],
+            "seconds": [getattr(step, name) for step in times],
         }
-        found.append(
+        table.append(
             Row(
                 "growth",
                 f"{name} with {last.runs:,} runs",
@@ -105,11 +112,19 @@ def measure_growth(
                 parts=parts,
             )
         )
-    return found
+    return table
 
 
-def by_rows(folder: Path, sizes: Sequence[int] = ROWS, encoder: str = "bundled") -> list[Stage]:
-    """Each stage from the files to the scores, on `sizes` labelled rows and as many test rows, below `folder`."""
+def measure_stages(
+    folder: Path, sizes: Sequence[int] = ROWS, encoder: str = "bundled"
+) -> list[Stage]:
+    """Time each stage from the files to the scores.
+
+    Args:
+        folder: Where the corpora are written.
+        sizes: Numbers of labelled rows; there are as many test rows.
+        encoder: The encoder to tokenise with.
+    """
     taken: dict[str, list[float]] = {}
     for size in sorted(sizes):
         corpus = folder / f"rows-{size}"
@@ -119,26 +134,32 @@ def by_rows(folder: Path, sizes: Sequence[int] = ROWS, encoder: str = "bundled")
     return [Stage(name, tuple(sorted(sizes)), tuple(seconds)) for name, seconds in taken.items()]
 
 
-def by_runs(
+def measure_commands(
     folder: Path,
     counts: Sequence[int] = RUNS,
     train_rows: int = TRAIN_ROWS,
     test_rows: int = TEST_ROWS,
-) -> Iterator[WithRuns]:
-    """The commands at each of `counts` finished runs (multiples of ten), one experiment that grows; as each is measured.
+) -> Iterator[CommandTimes]:
+    """Yield the commands' times at each number of finished runs of a growing experiment.
 
-    Making up the runs takes most of the time: a fifth of a second each.
+    Writing the synthetic runs takes most of the time: a fifth of a second each.
+
+    Args:
+        folder: Where corpus and store are written.
+        counts: Numbers of runs, multiples of ten.
+        train_rows: Training rows of the corpus.
+        test_rows: Test rows of the corpus.
     """
     corpus = folder / "corpus"
     write_corpus(corpus, train_rows, test_rows)
     for count in sorted(counts):
-        asked = request(corpus, f"sqlite:///{folder / 'mlflow.db'}", count)
-        finish(asked)
-        planning = run_command(["plan", *_arguments(asked)], folder, asked.tracking_uri)
+        request = make_request(corpus, f"sqlite:///{folder / 'mlflow.db'}", count)
+        write_runs(request)
+        planning = run_command(["plan", *_arguments(request)], folder, request.tracking_uri)
         resuming = run_command(
-            ["run", *_arguments(asked), "--report", "false"], folder, asked.tracking_uri
+            ["run", *_arguments(request), "--report", "false"], folder, request.tracking_uri
         )
-        yield WithRuns(count, planning, resuming, _report(folder, asked))
+        yield CommandTimes(count, planning, resuming, _report(folder, request))
 
 
 def _stages(corpus: Path, encoder: str) -> Iterator[tuple[str, float]]:
@@ -169,25 +190,25 @@ def _stages(corpus: Path, encoder: str) -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def _clock() -> Iterator[Callable[[], float]]:
-    """Seconds from here to the end of the block."""
+    """Time the block: the function returns its seconds once it has ended."""
     began, ended = time.perf_counter(), 0.0
     yield lambda: ended - began
     ended = time.perf_counter()
 
 
-def _arguments(asked: RunRequest) -> list[str]:
+def _arguments(request: RunRequest) -> list[str]:
     chosen = {
-        "data": asked.data,
-        "profile": asked.profile,
-        "variants": asked.variants,
-        "splits": asked.splits,
-        "seeds": asked.seeds,
+        "data": request.data,
+        "profile": request.profile,
+        "variants": request.variants,
+        "splits": request.splits,
+        "seeds": request.seeds,
     }
     return [part for name, value in chosen.items() for part in (f"--{name}", value)]
 
 
-def _report(folder: Path, asked: RunRequest) -> float:
-    """Seconds of the command, a process of its own: this package knows nothing of reports."""
+def _report(folder: Path, request: RunRequest) -> float:
+    """Return the seconds of the report command; this package does not import reports."""
     return run_command(
-        ["report", "--out", str(folder / "report"), "--log", "false"], folder, asked.tracking_uri
+        ["report", "--out", str(folder / "report"), "--log", "false"], folder, request.tracking_uri
     )

@@ -1,4 +1,4 @@
-"""Peak memory of training steps, each contender in a process of its own."""
+"""Measure the peak memory of training steps, each contender in its own process."""
 
 import gc
 import multiprocessing
@@ -23,22 +23,30 @@ _PEAK: Final = Path("/proc/self/clear_refs")
 
 
 def can_measure() -> bool:
-    """Linux tells and forgets a process's peak; a CUDA device tells its own."""
+    """Return True on a CUDA device, or on Linux, where a process's peak can be read and reset."""
     return torch.cuda.is_available() or (sys.platform == "linux" and _PEAK.exists())
 
 
 def measure_memory(data: str, config: RunConfig, rounds: int) -> list[Row]:
-    """Peak bytes of this suite's steps over those of the `Trainer` at its best, beyond the loaded encoder and rows."""
+    """Compare the peak memory of this suite's steps with the `Trainer`'s at its best.
+
+    The loaded encoder and rows are not counted. Empty where peaks can't be measured.
+
+    Args:
+        data: The corpus.
+        config: The settings to train with.
+        rounds: The number of measurements.
+    """
     if not can_measure():
         return []
     context = multiprocessing.get_context("spawn")
     peaks: dict[Contender, list[int]] = {"ours": [], "best": []}
     for _ in range(rounds):
-        for contender, found in peaks.items():
+        for contender, values in peaks.items():
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                found.append(pool.submit(peak_bytes, contender, data, config).result())
+                values.append(pool.submit(peak_bytes, contender, data, config).result())
     parts = {
-        f"{name}_mib": [round(peak / 2**20) for peak in found] for name, found in peaks.items()
+        f"{name}_mib": [round(peak / 2**20) for peak in values] for name, values in peaks.items()
     }
     what = "peak memory of a training step against the Trainer at its best"
     return [
@@ -55,14 +63,14 @@ def measure_memory(data: str, config: RunConfig, rounds: int) -> list[Row]:
 
 
 def peak_bytes(contender: Contender, data: str, config: RunConfig) -> int:
-    """Of the process that this is called in: model, gradients, moments and activations of a few steps."""
+    """Return the peak bytes of a few training steps in this process."""
     workload = make_workload(load_corpus(data), config, STEPS * config.optimisation.batch_size)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        _PEAK.write_text("5")  # the peak is counted from here
+        _PEAK.write_text("5")  # resets the peak
         before = _status("VmRSS")
     if contender == "ours":
         train_ours(workload)
@@ -73,7 +81,7 @@ def peak_bytes(contender: Contender, data: str, config: RunConfig) -> int:
 
 
 def _status(field: str) -> int:
-    """Bytes, from /proc/self/status."""
+    """Return a field of /proc/self/status in bytes."""
     line = next(
         line
         for line in Path("/proc/self/status").read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""Prediction throughput against `transformers.pipeline`, from texts to scores."""
+"""Measure prediction throughput from texts to scores against `transformers.pipeline`."""
 
 import time
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from ablation.training.train_run import choose_device, tokenise
 
 TARGET: Final = 2.0
 BATCH_SIZES: Final = (1, 4, 8, 16, 32, 64)
-#: How far two predictions of one text may be apart, on the labels' scale.
-_ROUNDING: Final = 1e-3
+#: The largest difference between two predictions of a text, on the labels' scale.
+_MAX_DIFFERENCE: Final = 1e-3
 
 
 class _ForPipeline(PreTrainedModel):
-    """The padded regressor in the shape that `pipeline` asks for."""
+    """The padded regressor with the interface that `pipeline` needs."""
 
     config_class = PretrainedConfig
 
@@ -44,62 +44,77 @@ class _ForPipeline(PreTrainedModel):
 
 
 def measure_prediction(workload: Workload, rounds: int) -> list[Row]:
-    """Texts a second over those of the pipeline at the fastest of its batch sizes. Raises RunError if predictions differ."""
+    """Compare texts a second with the pipeline's at its fastest batch size.
+
+    Raises RunError if the predictions differ.
+    """
     frame = workload.prepared.corpus.train.iloc[workload.texts.row]
     texts = frame["text"].tolist()
-    ours, theirs = our_model(workload).eval(), _pipeline(workload)
+    model, pipe = our_model(workload).eval(), _pipeline(workload)
     sample = texts[: max(1, len(texts) // 4)]
-    size = min(BATCH_SIZES, key=lambda batch: _theirs(theirs, workload, sample, batch)[0])
+    size = min(
+        BATCH_SIZES, key=lambda batch: _predict_with_pipeline(pipe, workload, sample, batch)[0]
+    )
     device = choose_device()
-    mine, others, rates = [], [], []
+    own_speeds, pipeline_speeds, rates = [], [], []
     for _ in range(rounds):
         rates.append(matrix_rate(device, torch.float32))
-        seconds, predicted = _ours(ours, workload, texts)
-        mine.append(len(texts) / seconds)
-        seconds, expected = _theirs(theirs, workload, texts, size)
-        others.append(len(texts) / seconds)
-        if (apart := float(np.abs(predicted - expected).max())) > _ROUNDING:
+        seconds, predicted = _predict(model, workload, texts)
+        own_speeds.append(len(texts) / seconds)
+        seconds, expected = _predict_with_pipeline(pipe, workload, texts, size)
+        pipeline_speeds.append(len(texts) / seconds)
+        if (difference := float(np.abs(predicted - expected).max())) > _MAX_DIFFERENCE:
             raise RunError(
-                f"the pipeline's predictions differ by {apart:.2g}: there is nothing to compare"
+                f"the pipeline's predictions differ by {difference:.2g}: "
+                "its speed can't be compared"
             )
     what = (
         f"prediction, texts a second against transformers.pipeline (batches of {size}, its fastest)"
     )
     parts = {
-        "texts_per_second": {"ours": mine, "pipeline": others},
+        "texts_per_second": {"ours": own_speeds, "pipeline": pipeline_speeds},
         "batch_size": size,
         "matrix_rate": rates,
     }
-    per_text = (
-        floating_point_operations(workload) / 3 / len(texts)
-    )  # on the way up only: a third of training's
+    # The forward pass is a third of training's operations.
+    per_text = floating_point_operations(workload) / 3 / len(texts)
     ceiling = np.median(
-        [rate / per_text / other for rate, other in zip(rates, others, strict=True)]
+        [rate / per_text / speed for rate, speed in zip(rates, pipeline_speeds, strict=True)]
     )
-    told = f"{ceiling:.3g}x if predicting were nothing but matrix products"
-    return [Row("prediction", what, ratios(mine, others), "x", "at least", TARGET, told, parts)]
+    note = f"{ceiling:.3g}x if predicting were nothing but matrix products"
+    return [
+        Row(
+            "prediction",
+            what,
+            ratios(own_speeds, pipeline_speeds),
+            "x",
+            "at least",
+            TARGET,
+            note,
+            parts,
+        )
+    ]
 
 
-def _ours(
+def _predict(
     model: IntimacyRegressor, workload: Workload, texts: Sequence[str]
 ) -> tuple[float, np.ndarray]:
     prepared = workload.prepared
     began = time.perf_counter()
     ids = [
-        prepared.vocabulary.translate(each)
-        for each in tokenise(texts, prepared.encoder, workload.config)
+        prepared.vocabulary.translate(text)
+        for text in tokenise(texts, prepared.encoder, workload.config)
     ]
-    nothing = np.zeros(len(ids))
-    predicted = predict(model, Texts(ids, nothing, nothing.astype(np.int64), np.arange(len(ids))))
+    labels = np.zeros(len(ids))  # not read
+    predicted = predict(model, Texts(ids, labels, labels.astype(np.int64), np.arange(len(ids))))
     return time.perf_counter() - began, predicted
 
 
 def _pipeline(workload: Workload) -> Any:
     model: Any = _ForPipeline(padded_regressor(workload))
     make: Any = pipeline
-    transformers_logging.set_verbosity(
-        CRITICAL
-    )  # it would name every model that it knows, since it does not know this one
+    # The pipeline does not know this model, and would list all that it knows.
+    transformers_logging.set_verbosity(CRITICAL)
     return make(
         "text-classification",
         model=model.eval(),
@@ -108,16 +123,16 @@ def _pipeline(workload: Workload) -> Any:
     )
 
 
-def _theirs(
+def _predict_with_pipeline(
     pipe: Any, workload: Workload, texts: Sequence[str], batch_size: int
 ) -> tuple[float, np.ndarray]:
     prefixed = [workload.config.model.prefix + text for text in texts]
     began = time.perf_counter()
-    found = pipe(
+    outputs = pipe(
         prefixed,
         batch_size=batch_size,
         function_to_apply="none",
         truncation=True,
         max_length=workload.config.data.max_tokens,
     )
-    return time.perf_counter() - began, np.array([each["score"] for each in found])
+    return time.perf_counter() - began, np.array([output["score"] for output in outputs])

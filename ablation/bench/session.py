@@ -1,8 +1,7 @@
-"""`ablation bench` from the sections asked for to a table, tracked as a run of its own."""
+"""Run the sections of `ablation bench` and track their table as an MLflow run."""
 
-import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -20,6 +19,9 @@ from ablation.bench.training import measure_training
 from ablation.bench.workload import Workload, make_workload
 from ablation.config.schema import RunConfig, load_profile, override, resolve_config
 from ablation.core.errors import UsageError
+from ablation.core.files import write_atomically
+from ablation.core.slugs import slug
+from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.tracking import names, provenance
 from ablation.tracking.runs import TrackedRun, adopt_run, fail_on_error, start_run
@@ -32,24 +34,33 @@ Echo = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What the user asked for. `rows` are drawn from the corpus for training and prediction; ratios are taken `rounds` times.
+    """A request to measure.
 
-    Without a profile it is `small` on a CPU, and on a GPU `paper` (XLM-R large) in bfloat16.
+    Attributes:
+        sections: Names of `SECTIONS`; all if empty.
+        data: A corpus: "demo" or a folder.
+        profile: A shipped profile or a TOML file. By default `small` on a CPU, and on a GPU
+            `paper` (XLM-R large) in bfloat16.
+        encoder: The encoder; the profile's if empty.
+        rows: Rows drawn from the corpus for training and prediction.
+        rounds: The number of measurements of each ratio.
+        overrides: Values by field that replace the profile's.
+        tracking_uri: The MLflow store; the default one if None.
     """
 
-    only: str = ""
+    sections: Sequence[str] = ()
     data: str = "demo"
     profile: str = ""
     encoder: str = ""
     rows: int = 512
     rounds: int = 3
-    overrides: dict[str, object] = field(default_factory=dict)
+    overrides: Mapping[str, object] = field(default_factory=dict)
     tracking_uri: str | None = None
 
 
 @dataclass(frozen=True)
 class ResolvedBench:
-    """A request checked: the sections, and what they measure with."""
+    """A checked request: the sections in their order, and what they measure with."""
 
     request: BenchRequest
     sections: list[str]
@@ -59,37 +70,38 @@ class ResolvedBench:
 
     @cached_property
     def workload(self) -> Workload:
+        """The texts and settings of training and prediction."""
         return make_workload(self.corpus, self.config, self.request.rows)
 
 
-#: In the order of the table. Training, prediction and memory use the corpus and profile asked for, the others the demo's.
+#: In the order of the table. Training, prediction and memory use the request's corpus and profile,
+#: the others the demo's.
 SECTIONS: Final[dict[str, Callable[[ResolvedBench], list[Row]]]] = {
     "training": lambda s: measure_training(s.workload, s.request.rounds, frozen=False),
     "frozen": lambda s: measure_training(s.workload, s.request.rounds, frozen=True),
     "memory": lambda s: measure_memory(s.request.data, s.config, s.request.rounds),
     "prediction": lambda s: measure_prediction(s.workload, s.request.rounds),
     "tracking": lambda s: measure_tracking(s.workload, s.request.rounds),
-    "startup": lambda laid: measure_start_up(laid.request.rounds),
-    "growth": lambda laid: measure_growth(),
+    "startup": lambda s: measure_start_up(s.request.rounds),
+    "growth": lambda s: measure_growth(),
     "suite": lambda s: measure_suite("demo", "demo", 1),
 }
 
 
-def parse_sections(text: str) -> list[str]:
-    """Names from a list with commas, all for an empty one. Raises UsageError for an unknown one."""
-    asked = [name.strip() for name in text.split(",") if name.strip()]
-    for name in asked:
+def select_sections(names: Sequence[str]) -> list[str]:
+    """Return the named sections in their order, or all for no names. Raises UsageError."""
+    for name in names:
         if name not in SECTIONS:
-            near = difflib.get_close_matches(name, SECTIONS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SECTIONS)}"
-            raise UsageError(f"unknown section {name!r}: {hint}")
-    return [name for name in SECTIONS if name in asked] or list(SECTIONS)
+            raise UsageError(f"unknown section {name!r}: {did_you_mean(name, SECTIONS)}")
+    return [name for name in SECTIONS if name in names] or list(SECTIONS)
 
 
 def resolve_bench(request: BenchRequest) -> ResolvedBench:
     """Check what can be checked without measuring. Raises UsageError."""
     if request.rounds < 1 or request.rows < 2:
-        raise UsageError("bench: --rounds from 1 on and --rows from 2 on are needed")
+        raise UsageError(
+            f"bench: --rounds {request.rounds}, --rows {request.rows}: give at least 1 and 2"
+        )
     if find_spec("accelerate") is None:
         raise UsageError(
             "bench: Hugging Face's Trainer needs accelerate: pip install 'ablation-suite[bench]'"
@@ -105,7 +117,7 @@ def resolve_bench(request: BenchRequest) -> ResolvedBench:
     config = resolve_config(
         override(load_profile(profile), {**by_device, **encoder, **request.overrides}), "mse"
     )
-    sections, corpus = parse_sections(request.only), load_corpus(request.data)
+    sections, corpus = select_sections(request.sections), load_corpus(request.data)
     return ResolvedBench(
         replace(request, profile=profile),
         sections,
@@ -115,70 +127,75 @@ def resolve_bench(request: BenchRequest) -> ResolvedBench:
     )
 
 
-def run_bench(laid: ResolvedBench, tell: Echo, show: Callable[[list[Row]], None]) -> list[Row]:
-    """Measure, and keep the table as a run of the experiment `bench`; `show` gets each section's rows as they come.
+def run_bench(resolved: ResolvedBench, echo: Echo, show: Callable[[list[Row]], None]) -> list[Row]:
+    """Measure the sections, and track the table as a run of the experiment `bench`.
 
-    Raises RunError if contenders don't compute the same.
+    Args:
+        resolved: The checked request.
+        echo: Called with a line before each section.
+        show: Called with each section's rows.
+
+    Raises:
+        RunError: The contenders don't compute the same, or a command failed.
     """
-    run = _open(laid)
+    run = _open(resolved)
     rows: list[Row] = []
     with fail_on_error(run):
-        for name in laid.sections:
-            tell(f"measuring: {name}")
-            found = SECTIONS[name](laid)
-            show(found)
-            rows += found
-            for row in found:
+        for name in resolved.sections:
+            echo(f"measuring: {name}")
+            measured = SECTIONS[name](resolved)
+            show(measured)
+            rows += measured
+            for row in measured:
+                metric = f"bench/{row.section}/{slug(row.what.lower(), longest=80)}"
                 for number, value in enumerate(row.values):
-                    run.log_metrics({f"bench/{row.section}/{_slug(row.what)}": value}, number)
-        run.log_text(names.BENCH_TABLE, as_markdown(rows, caption(laid)))
+                    run.log_metrics({metric: value}, number)
+        run.log_text(names.BENCH_TABLE, as_markdown(rows, caption(resolved)))
         run.log_text(names.BENCH_FIGURES, as_json(rows))
     run.end("FINISHED")
     return rows
 
 
-def write(folder: Path, rows: Sequence[Row], laid: ResolvedBench) -> None:
-    """The table as Markdown and its figures as JSON, in `folder`."""
+def write(folder: Path, rows: Sequence[Row], resolved: ResolvedBench) -> None:
+    """Write the table as Markdown and its figures as JSON to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / names.BENCH_TABLE).write_text(as_markdown(rows, caption(laid)), "utf-8")
-    (folder / names.BENCH_FIGURES).write_text(as_json(rows), "utf-8")
+    write_atomically(folder / names.BENCH_TABLE, as_markdown(rows, caption(resolved)))
+    write_atomically(folder / names.BENCH_FIGURES, as_json(rows))
 
 
-def caption(laid: ResolvedBench) -> str:
-    """What was measured, on what."""
-    request, environment = laid.request, provenance.environment()
+def caption(resolved: ResolvedBench) -> str:
+    """Return one line on the corpus, encoder, batches and device of the measurement."""
+    request, environment = resolved.request, provenance.environment()
     device = (
         environment["cuda_device"]
         or f"{environment['torch_threads']} threads of {environment['processor']}"
     )
+    packages = environment["packages"]
     return (
-        f"corpus {laid.corpus.name}, encoder {laid.config.model.encoder}, {request.rows} rows at most, "
-        f"batches of {laid.config.optimisation.batch_size}, {request.rounds} rounds; {device}, "
-        f"torch {environment['packages']['torch']}, transformers {environment['packages']['transformers']}"
+        f"corpus {resolved.corpus.name}, encoder {resolved.config.model.encoder}, "
+        f"{request.rows} rows at most, batches of {resolved.config.optimisation.batch_size}, "
+        f"{request.rounds} rounds; {device}, "
+        f"torch {packages['torch']}, transformers {packages['transformers']}"
     )
 
 
-def _open(laid: ResolvedBench) -> TrackedRun:
+def _open(resolved: ResolvedBench) -> TrackedRun:
     source = provenance.source()
     tags: dict[str, object] = {
         names.KIND: names.BENCH,
-        names.CORPUS: laid.corpus.name,
-        names.ENCODER: laid.config.model.encoder,
-        names.PROFILE: laid.request.profile,
+        names.CORPUS: resolved.corpus.name,
+        names.ENCODER: resolved.config.model.encoder,
+        names.PROFILE: resolved.request.profile,
         names.COMMIT: source.commit or "none",
         names.DIRTY: str(source.dirty).lower(),
     }
+    # Measured commands must not adopt the run and experiment that `mlflow run` opened for this one.
     name, opened = f"bench on {choose_device().type}", os.environ.pop(names.MLFLOW_RUN_ID, None)
-    # What `mlflow run` says of this run; the commands that are measured would take it for their own.
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     run = (
-        adopt_run(laid.store, opened, name, tags)
+        adopt_run(resolved.store, opened, name, tags)
         if opened
-        else start_run(laid.store, experiment_id(laid.store, EXPERIMENT), name, tags)
+        else start_run(resolved.store, experiment_id(resolved.store, EXPERIMENT), name, tags)
     )
     run.log_json(names.ENVIRONMENT_FILE, provenance.environment())
     return run
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")[:80]

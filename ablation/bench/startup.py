@@ -1,4 +1,4 @@
-"""Seconds until a command has answered, each time in a fresh process."""
+"""Measure the seconds until a command has ended, each time in a fresh process."""
 
 import tempfile
 from collections.abc import Sequence
@@ -15,32 +15,36 @@ PLAN_TARGET_S: Final = 5.0
 
 @dataclass(frozen=True)
 class StartUp:
-    """A command and what it took, by the clock, each time that it was called."""
+    """A command, and its seconds by the clock in each call."""
 
     command: str
     seconds: tuple[float, ...]
 
 
 def start_up(folder: Path, times: int = 5, plan: Sequence[str] = ()) -> list[StartUp]:
-    """`--help`, a first `plan`, and the same plan again; `plan` are arguments for the latter two, the demo by default.
+    """Time `--help`, a first `plan`, and the same plan again.
 
-    State and tracking store are kept below `folder`; of the first plans each has its own. The encoder's cache is the
-    user's: a machine that never had the bundled encoder builds it before anything is measured.
+    The encoder's cache is the user's, and is filled before anything is measured.
+
+    Args:
+        folder: Where state and tracking stores are written; each first plan has its own.
+        times: The number of calls of each command.
+        plan: Arguments of `plan`; the demo by default.
     """
     run_command(["plan", *plan], folder / "warm")
     helps = [run_command(["--help"], folder / "warm") for _ in range(times)]
     first = [run_command(["plan", *plan], folder / f"first-{i}") for i in range(times)]
     again = [run_command(["plan", *plan], folder / "warm") for _ in range(times)]
-    told = " ".join(["plan", *plan])
+    command = " ".join(["plan", *plan])
     return [
         StartUp("--help", tuple(helps)),
-        StartUp(f"{told}, nothing measured before", tuple(first)),
-        StartUp(f"{told}, again", tuple(again)),
+        StartUp(f"{command}, nothing measured before", tuple(first)),
+        StartUp(f"{command}, again", tuple(again)),
     ]
 
 
 def measure_start_up(times: int, plan: Sequence[str] = ()) -> list[Row]:
-    """The rows of the table: `--help`, a first plan of the demo, and the same again."""
+    """Return the table's rows: `--help`, a first plan of the demo, and the same plan again."""
     with tempfile.TemporaryDirectory() as folder:
         helps, first, again = start_up(Path(folder), times, plan)
     return [

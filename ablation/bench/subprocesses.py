@@ -1,4 +1,4 @@
-"""The project's own commands, timed as a user waits for them: each in a fresh process."""
+"""Time the project's own commands, each in a fresh process."""
 
 import os
 import subprocess
@@ -11,7 +11,16 @@ from ablation.core.errors import RunError
 
 
 def run_command(arguments: Sequence[str], folder: Path, store: str | None = None) -> float:
-    """Seconds of `ablation ARGUMENTS` with its state below `folder`, and its store if none is given. Raises RunError."""
+    """Return the seconds of `ablation ARGUMENTS`.
+
+    Args:
+        arguments: The command line.
+        folder: The working folder, with the state below it.
+        store: The tracking store; by default one in `folder`.
+
+    Raises:
+        RunError: The command failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""The whole demo ablation in one command against its runs started one by one."""
+"""Compare the whole demo ablation in one command with its runs started one by one."""
 
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +17,17 @@ SPLITS: Final = ("dev1", "dev2")
 def measure_suite(
     data: str, profile: str, rounds: int, variants: str = "table3", splits: Sequence[str] = SPLITS
 ) -> list[Row]:
-    """Seconds of the whole over the sum of the single commands; each in a store and a state folder of its own."""
+    """Return the seconds of the whole over the sum of the single commands'.
+
+    Whole and single commands have their own stores and state folders.
+
+    Args:
+        data: The corpus.
+        profile: The profile.
+        rounds: The number of measurements.
+        variants: The variants, with commas.
+        splits: The splits.
+    """
     single = [name for name in parse_variants(variants) if not VARIANTS[name].combines_runs]
     wholes, sums = [], []
     for _ in range(rounds):
@@ -37,11 +47,11 @@ def measure_suite(
     ]
 
 
-def _seconds(folder: Path, data: str, profile: str, asked: Sequence[tuple[str, str]]) -> float:
-    """What the commands for (variants, splits) take one after the other. Raises RunError if one fails."""
+def _seconds(folder: Path, data: str, profile: str, commands: Sequence[tuple[str, str]]) -> float:
+    """Return the seconds of the commands for (variants, splits), one after the other."""
     folder.mkdir()
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    open_store(uri)  # making a store's tables is not what is compared
+    open_store(uri)  # creates the tables, which are not measured
     return sum(
         run_command(
             [
@@ -60,5 +70,5 @@ def _seconds(folder: Path, data: str, profile: str, asked: Sequence[tuple[str, s
             folder,
             uri,
         )
-        for variants, splits in asked
+        for variants, splits in commands
     )

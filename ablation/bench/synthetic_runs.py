@@ -1,6 +1,6 @@
-"""Corpora and finished runs that are made up, in any number, to measure what grows with them.
+"""Write synthetic corpora and finished runs in any number, to measure what grows with them.
 
-A run is written as the runner writes it: the plan takes it for finished, the report reads it.
+A run is written as the runner writes it: plans reuse it, and reports read it.
 """
 
 import csv
@@ -32,7 +32,13 @@ POINTS_AN_EPOCH: Final = 12
 
 
 def write_corpus(folder: Path, train_rows: int, test_rows: int) -> None:
-    """`train.csv` and `test.csv` of so many rows: the demo's texts over and over, each with a number that makes it another."""
+    """Write train.csv and test.csv: the demo's texts, repeated with a number to make each unique.
+
+    Args:
+        folder: Where to write; it is created.
+        train_rows: Rows of train.csv.
+        test_rows: Rows of test.csv.
+    """
     demo = load_corpus("demo")
     assert demo.test is not None
     folder.mkdir(parents=True)
@@ -40,8 +46,8 @@ def write_corpus(folder: Path, train_rows: int, test_rows: int) -> None:
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["text", "label", "language"])
-            # Languages in turns, so that few rows have all of them too.
-            in_turns = (
+            # Languages alternate, so that a few rows have all of them.
+            alternating = (
                 frame.sort_values("text")
                 .groupby("language")
                 .cumcount()
@@ -50,14 +56,14 @@ def write_corpus(folder: Path, train_rows: int, test_rows: int) -> None:
             )
             for number, row in zip(
                 range(rows),
-                itertools.cycle(frame.loc[in_turns].itertuples(index=False)),
+                itertools.cycle(frame.loc[alternating].itertuples(index=False)),
                 strict=False,
             ):
                 writer.writerow([f"{row.text} {number}", row.label, row.language])
 
 
-def request(corpus: Path, store: str, runs: int) -> RunRequest:
-    """The ablation that has so many runs, a multiple of ten."""
+def make_request(corpus: Path, store: str, runs: int) -> RunRequest:
+    """Return a request for an ablation of `runs` runs, a multiple of ten."""
     seeds = runs // (len(VARIANTS) * len(SPLITS))
     return RunRequest(
         data=str(corpus),
@@ -69,32 +75,32 @@ def request(corpus: Path, store: str, runs: int) -> RunRequest:
     )
 
 
-def finish(asked: RunRequest) -> int:
-    """Write every run of `asked` that has not finished as if it had; returns how many."""
-    planned = resolve_run(asked)
-    experiment = experiment_id(planned.store, asked.experiment or "ablation")
+def write_runs(request: RunRequest) -> int:
+    """Write every run of the request that has not finished as finished; return their number."""
+    planned = resolve_run(request)
+    experiment = experiment_id(planned.store, request.experiment or "ablation")
     splits = {name: make_split(planned.corpus, name, 0) for name in SPLITS}
     common: dict[str, object] = {
-        names.PROFILE: asked.profile,
+        names.PROFILE: request.profile,
         names.CORPUS: planned.corpus.name,
         names.SYNTHETIC: "false",
         f"{names.IDENTITY_PART}data": planned.corpus.digest,
         names.COMMIT: "none",
         names.DIRTY: "false",
     }
-    suite = start_run(planned.store, experiment, "made up", {names.KIND: names.SUITE, **common})
-    suite.log_json(names.ENVIRONMENT_FILE, {"host": "made up"})
+    suite = start_run(planned.store, experiment, "synthetic", {names.KIND: names.SUITE, **common})
+    suite.log_json(names.ENVIRONMENT_FILE, {"host": "synthetic"})
     suite.log_table(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
     if planned.corpus.test is not None:
         suite.log_table(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
-    left = [run for run in planned.runs if not run.is_reused]
-    for run in left:
-        _finish(planned, run, splits[run.key.split], common, experiment, suite)
+    unfinished = [run for run in planned.runs if not run.is_reused]
+    for run in unfinished:
+        _write_run(planned, run, splits[run.key.split], common, experiment, suite)
     suite.end("FINISHED")
-    return len(left)
+    return len(unfinished)
 
 
-def _finish(
+def _write_run(
     planned: ResolvedRun,
     run: PlannedRun,
     split: Split,
@@ -132,9 +138,9 @@ def _finish(
 
 
 def _result(corpus: Corpus, run: PlannedRun, split: Split) -> Result:
-    """Predictions that are the labels plus noise, and their scores."""
+    """Return a result whose predictions are the labels plus noise."""
     rng = np.random.default_rng(
-        seed_for("made up", run.key.seed, *run.key.variant.encode(), len(run.key.split))
+        seed_for("synthetic", run.key.seed, *run.key.variant.encode(), len(run.key.split))
     )
     dev = _predictions(corpus.train.iloc[split.dev], rng)
     test = None if corpus.test is None else _predictions(corpus.test, rng)

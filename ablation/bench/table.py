@@ -1,4 +1,4 @@
-"""The table of measurements: what was compared, what came out in each round, and what was to be reached."""
+"""The table of measurements: what was compared, the value of each round, and the target."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,17 @@ _SIGNS: Final[dict[Bound, str]] = {"at least": "≥", "at most": "≤", "none": 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. `values` has one number a round; `unit` follows it ("x", "s", "%", "").
+    """One measurement.
 
-    `bound` says on which side of `target` it should lie; `floor` what can't be passed, where that is known;
-    `parts` holds the figures that it was made of.
+    Attributes:
+        section: The section of `ablation bench`.
+        what: What was measured.
+        values: One number a round.
+        unit: The unit: "x", "s", "%" or "".
+        bound: The side of `target` on which the median should lie.
+        target: The value to reach.
+        ceiling: The best value that is possible on this machine, in words, if known.
+        parts: The figures that the values were computed from.
     """
 
     section: str
@@ -25,7 +32,7 @@ class Row:
     unit: str
     bound: Bound = "none"
     target: float | None = None
-    floor: str = ""
+    ceiling: str = ""
     parts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -34,7 +41,7 @@ class Row:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the median reaches the target; None where there is none."""
+        """True if the median reaches the target; None without a target."""
         if self.target is None:
             return None
         return (
@@ -46,18 +53,18 @@ COLUMNS: Final = ("what", "measured", "rounds", "to reach", "", "at best here")
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """The row's texts, for `COLUMNS`."""
+    """Return the row's texts, one for each of `COLUMNS`."""
     low, high = min(row.values), max(row.values)
     spread = (
         f"{_number(low, row.unit)} to {_number(high, row.unit)}" if len(row.values) > 1 else "one"
     )
     target = "" if row.target is None else f"{_SIGNS[row.bound]} {_number(row.target, row.unit)}"
     verdict = {None: "", True: "met", False: "not met"}[row.is_met]
-    return (row.what, _number(row.median, row.unit), spread, target, verdict, row.floor)
+    return (row.what, _number(row.median, row.unit), spread, target, verdict, row.ceiling)
 
 
 def as_markdown(rows: Sequence[Row], caption: str) -> str:
-    """The whole table, with `caption` above it."""
+    """Return the whole table, with `caption` above it."""
     lines = [caption, "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     lines += [
         "| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows
@@ -66,7 +73,7 @@ def as_markdown(rows: Sequence[Row], caption: str) -> str:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The rows with all that they were made of."""
+    """Return the rows with their parts."""
     return (
         json.dumps(
             [{**asdict(row), "median": row.median, "met": row.is_met} for row in rows], indent=2
@@ -76,7 +83,7 @@ def as_json(rows: Sequence[Row]) -> str:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
-    """Round by round: both were measured one after the other."""
+    """Return the ratio of each round, whose two values were measured one after the other."""
     return tuple(a / b for a, b in zip(above, below, strict=True))
 
 

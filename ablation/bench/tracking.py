@@ -1,8 +1,8 @@
-"""What tracking takes from training: on SQLite, and on a server on this machine.
+"""Measure tracking's share of training time, on SQLite and on a server on this machine.
 
-A difference of two wall times can't show one percent on a machine whose speed varies by ten. So what
-is added up is what tracking does: the seconds that the training thread spends in its hooks, and the
-processor time of tracking's own threads, all of which it could at worst have taken from training.
+The difference of two wall times can't show one percent on a machine whose speed varies by ten
+percent. So tracking's own time is summed: the seconds that the training thread spends in its hooks,
+and the processor time of tracking's threads, which at worst is all taken from training.
 """
 
 import os
@@ -26,7 +26,7 @@ import psutil
 from ablation.bench.table import Row
 from ablation.bench.workload import Workload, our_model
 from ablation.core.errors import RunError
-from ablation.tracking.runs import TrackedRun, start_run
+from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training import parallel
 from ablation.training.loop import Hooks, fit
@@ -36,27 +36,27 @@ _SERVER_PATIENCE_S: Final = 120
 
 
 def measure_tracking(workload: Workload, rounds: int) -> list[Row]:
-    """Tracking's share of training time, on both kinds of store."""
+    """Return tracking's share of training time, on both kinds of store."""
     with tempfile.TemporaryDirectory() as folder:
         local = f"sqlite:///{Path(folder) / 'local.db'}"
-        found = {"SQLite": [overhead(workload, local) for _ in range(rounds)]}
+        shares = {"SQLite": [tracking_share(workload, local) for _ in range(rounds)]}
         with loopback_server(Path(folder)) as address:
-            found["a loopback server"] = [overhead(workload, address) for _ in range(rounds)]
+            shares["a loopback server"] = [tracking_share(workload, address) for _ in range(rounds)]
     return [
         Row(
             "tracking",
             f"tracking's share of training time, {store}",
-            tuple(shares),
+            tuple(values),
             "%",
             "at most",
             TARGET,
         )
-        for store, shares in found.items()
+        for store, values in shares.items()
     ]
 
 
-def overhead(workload: Workload, uri: str) -> float:
-    """Of one epoch that is tracked as a run's is: points, system metrics, a tag at its end."""
+def tracking_share(workload: Workload, uri: str) -> float:
+    """Return the share for one epoch tracked as a run's: points, system metrics, final tags."""
     store = open_store(uri)
     tracked = start_run(store, experiment_id(store, "bench"), "tracking", {})
     model, in_hooks = our_model(workload), 0.0
@@ -70,7 +70,7 @@ def overhead(workload: Workload, uri: str) -> float:
     def on_point(values: Mapping[str, float], step: int) -> None:
         timed(lambda: tracked.log_metrics(values, step))
 
-    threads_before, began = _others(tracked), time.perf_counter()
+    threads_before, began = _tracking_seconds(), time.perf_counter()
     try:
         fit(
             model,
@@ -83,26 +83,29 @@ def overhead(workload: Workload, uri: str) -> float:
             hooks=Hooks(on_point=on_point),
         )
         seconds = time.perf_counter() - began
-        threads = _others(tracked) - threads_before
+        threads = _tracking_seconds() - threads_before
     finally:
         tracked.end("FINISHED")
     return (in_hooks + threads) / seconds
 
 
-def _others(tracked: TrackedRun) -> float:
-    """Processor seconds of this process's Python threads but the one that asks and those that train: they are tracking's."""
-    others = {
+def _tracking_seconds() -> float:
+    """Return the processor seconds of tracking's threads: neither this nor a training thread."""
+    threads = {
         thread.native_id
         for thread in threading.enumerate()
         if not thread.name.startswith(parallel.NAME)
     }
-    mine = others - {threading.get_native_id()}
-    return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id in mine)
+    threads.discard(threading.get_native_id())
+    return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id in threads)
 
 
 @contextmanager
 def loopback_server(folder: Path) -> Iterator[str]:
-    """The address of an MLflow server that answers on this machine and ends with the block. Raises RunError if none comes up."""
+    """Start an MLflow server on this machine, yield its address, and stop it after the block.
+
+    Raises RunError if it does not answer.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -126,7 +129,7 @@ def loopback_server(folder: Path) -> Iterator[str]:
         str(folder / "artifacts"),
     ]
     address = f"http://127.0.0.1:{port}"
-    # Seven more processes, for evaluations of language models, which would only take the cores from what is measured.
+    # Job execution would start seven more processes, which would compete for the cores.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (
         (folder / "server.log").open("w") as log,
@@ -139,12 +142,13 @@ def loopback_server(folder: Path) -> Iterator[str]:
             while not _answers(address):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RunError(
-                        f"no MLflow server came up on {address}; its log: {folder / 'server.log'}"
+                        f"no MLflow server answers on {address}; "
+                        f"see its log: {folder / 'server.log'}"
                     )
                 time.sleep(0.2)
             yield address
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # its workers too; nothing of it is kept
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too; its data are temporary
 
 
 def _answers(address: str) -> bool:

@@ -1,10 +1,8 @@
-"""Hugging Face's `Trainer` on the same work: as most people run it, and at its best."""
+"""Train with Hugging Face's `Trainer` on the same workload: as most people do, and at its best."""
 
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -24,20 +22,20 @@ from transformers.data.data_collator import DataCollatorWithPadding
 from transformers.trainer_utils import set_seed
 
 from ablation.bench.workload import Workload
-from ablation.config.schema import OptimisationConfig
 from ablation.data.seeding import seed_for
 from ablation.encoders.loading import transformer_layers
 from ablation.training.train_run import choose_device
 
-#: "padded": every text to the longest length allowed. "best": to the batch's longest, texts of like length together.
-Way = Literal["padded", "best"]
-#: Steps that are not timed: the first ones allocate.
+#: "padded": every text is padded to the maximum length. "best": to the longest of its batch, and
+#: texts of similar length share a batch.
+Padding = Literal["padded", "best"]
+#: Steps that are not timed: the first ones allocate memory.
 WARM_UP_STEPS: Final = 1
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Texts and useful tokens trained in `seconds`, warm-up left out."""
+    """Texts and useful tokens trained in `seconds`, without the warm-up."""
 
     texts: int
     tokens: int
@@ -49,7 +47,7 @@ class Timing:
 
 
 class PaddedRegressor(nn.Module):
-    """Eq. 1 as it is usually written: an encoder on padded texts, the first token's vector or the mean, a linear head."""
+    """Eq. 1 as usually written: padded texts, a pooled vector, and a linear head."""
 
     def __init__(self, encoder: PreTrainedModel, pooling: str, label_mean: float) -> None:
         super().__init__()
@@ -67,7 +65,16 @@ class PaddedRegressor(nn.Module):
         attention_mask: torch.Tensor,
         labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` (texts, width); the mean squared error where `labels` (texts,) are given."""
+        """Predict, and compute the mean squared error if labels are given.
+
+        Args:
+            input_ids: (texts, width).
+            attention_mask: (texts, width).
+            labels: (texts,).
+
+        Returns:
+            "logits" (texts,), and with labels "loss".
+        """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
             sentence = hidden[:, 0]
@@ -83,7 +90,7 @@ class PaddedRegressor(nn.Module):
 
 
 def padded_regressor(workload: Workload, *, dropout: float | None = None) -> PaddedRegressor:
-    """The model for `train`, with the whole vocabulary; the same start as this suite's."""
+    """Return the model for `train`: the whole vocabulary, and the same initial weights as ours."""
     model = PaddedRegressor(
         workload.prepared.encoder.model, workload.pooling, float(workload.texts.label.mean())
     )
@@ -98,75 +105,82 @@ def padded_regressor(workload: Workload, *, dropout: float | None = None) -> Pad
     return model
 
 
-def train(
-    workload: Workload,
-    way: Way,
-    *,
-    bfloat16: bool = False,
-    steps: int | None = None,
-    in_order: bool = False,
-    model: PaddedRegressor | None = None,
-    on_loss: Callable[[float], None] | None = None,
-) -> Timing:
-    """One epoch (or its first `steps`) over the rows, timed; `in_order` takes them as they stand.
+def train(workload: Workload, padding: Padding, *, bfloat16: bool = False) -> Timing:
+    """Train for one epoch and time it.
 
-    `on_loss` hears each step's loss.
+    Args:
+        workload: The texts and settings.
+        padding: How texts are padded.
+        bfloat16: Compute in bfloat16, with the best padding.
     """
-    device = choose_device()
-    texts = workload.whole
-    rows = _Rows(workload, pad=way == "padded")
-    watch = _StopWatch()
-    optimisation = workload.config.optimisation
-    model = padded_regressor(workload) if model is None else model
-    with tempfile.TemporaryDirectory() as folder, _listening(model, on_loss):
-        set_seed(0)
-        trainer = _trainer(in_order)(
-            model=model,
-            args=_arguments(
-                folder,
-                way,
-                optimisation,
-                bfloat16=bfloat16,
-                steps=steps,
-                on_cpu=device.type == "cpu",
-            ),
-            train_dataset=rows,
-            data_collator=cast(
-                Any, default_data_collator if way == "padded" else _dynamic(workload)
-            ),
-            callbacks=[watch],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    count = len(watch.ends)
-    if way == "padded" or in_order or steps is not None:  # every batch costs the same, or is known
-        timed = np.arange(len(texts))[
-            WARM_UP_STEPS * workload.batch_size : count * workload.batch_size
-        ]
+    texts, model = workload.whole, padded_regressor(workload)
+    with tempfile.TemporaryDirectory() as folder:
+        best = _best_arguments(bfloat16=bfloat16) if padding == "best" else {}
+        arguments = _arguments(workload, folder, best)
+        watch = _run(Trainer, workload, model, arguments, padding)
+    if padding == "padded":  # every batch costs the same: the first ones can be left out
+        first, last = (steps * workload.batch_size for steps in (WARM_UP_STEPS, len(watch.ends)))
+        timed = np.arange(len(texts))[first:last]
         return Timing(len(timed), int(texts.lengths[timed].sum()), watch.seconds())
-    # The longest text is in the first batch: leaving that out would flatter, so the whole epoch counts.
+    # The first batch has the longest text: without it the rate would be too high.
     return Timing(len(texts), int(texts.lengths.sum()), watch.ends[-1] - watch.began)
 
 
-def _arguments(
-    folder: str,
-    way: Way,
-    optimisation: OptimisationConfig,
-    *,
-    bfloat16: bool,
-    steps: int | None,
-    on_cpu: bool,
-) -> TrainingArguments:
-    best: dict[str, Any] = {
+def losses_in_order(workload: Workload, model: PaddedRegressor, steps: int) -> list[float]:
+    """Train `model` for some steps on the rows in their order, and return each step's loss."""
+    losses: list[float] = []
+    handle = model.register_forward_hook(
+        lambda module, inputs, output: losses.append(float(output["loss"].detach()))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        more = {**_best_arguments(bfloat16=False), "max_steps": steps}
+        _run(_InOrder, workload, model, _arguments(workload, folder, more), "best")
+    handle.remove()
+    return losses
+
+
+def _run(
+    trainer_class: type[Trainer],
+    workload: Workload,
+    model: PaddedRegressor,
+    arguments: TrainingArguments,
+    padding: Padding,
+) -> "_StopWatch":
+    """Train, and return the times of the steps."""
+    watch = _StopWatch()
+    collator = (
+        default_data_collator
+        if padding == "padded"
+        else DataCollatorWithPadding(workload.prepared.encoder.tokenizer)
+    )
+    set_seed(0)
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=_Rows(workload, pad=padding == "padded"),
+        data_collator=cast(Any, collator),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return watch
+
+
+def _best_arguments(*, bfloat16: bool) -> dict[str, Any]:
+    return {
         "train_sampling_strategy": "group_by_length",
         "bf16": bfloat16,
         "optim": "adamw_torch_fused",
     }
+
+
+def _arguments(workload: Workload, folder: str, more: dict[str, Any]) -> TrainingArguments:
+    optimisation = workload.config.optimisation
+    on_cpu = choose_device().type == "cpu"
     return TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=optimisation.batch_size,
         num_train_epochs=1,
-        max_steps=-1 if steps is None else steps,
         learning_rate=optimisation.lr_encoder,
         weight_decay=optimisation.weight_decay,
         adam_epsilon=optimisation.adam_eps,
@@ -179,16 +193,12 @@ def _arguments(
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
-        **(best if way == "best" else {}),
+        **more,
     )
 
 
-def _dynamic(workload: Workload) -> DataCollatorWithPadding:
-    return DataCollatorWithPadding(workload.prepared.encoder.tokenizer)
-
-
 class _Rows(Dataset[dict[str, Any]]):
-    """The rows as a tokenizer gives them, padded to `data.max_tokens` or not at all."""
+    """The rows as a tokenizer returns them, padded to `data.max_tokens` or not at all."""
 
     def __init__(self, workload: Workload, *, pad: bool) -> None:
         self._texts = workload.whole
@@ -208,7 +218,7 @@ class _Rows(Dataset[dict[str, Any]]):
 
 
 class _StopWatch(TrainerCallback):
-    """When training began, and when each step ended."""
+    """The times at which training began and each step ended."""
 
     def __init__(self) -> None:
         self.began = 0.0
@@ -226,23 +236,8 @@ class _StopWatch(TrainerCallback):
         return self.ends[-1] - self.ends[WARM_UP_STEPS - 1]
 
 
-def _trainer(in_order: bool) -> type[Trainer]:
-    class InOrder(Trainer):
-        def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-            return SequentialSampler(cast(Any, train_dataset or self.train_dataset))
+class _InOrder(Trainer):
+    """The `Trainer` with the rows in their order."""
 
-    return InOrder if in_order else Trainer
-
-
-@contextmanager
-def _listening(model: nn.Module, on_loss: Callable[[float], None] | None) -> Iterator[None]:
-    if on_loss is None:
-        yield
-        return
-    handle = model.register_forward_hook(
-        lambda module, given, output: on_loss(float(output["loss"].detach()))
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(cast(Any, train_dataset or self.train_dataset))

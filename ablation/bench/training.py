@@ -1,4 +1,4 @@
-"""Training throughput against Hugging Face's `Trainer`, after both were seen to give the same losses."""
+"""Measure training throughput against Hugging Face's `Trainer`, once both give the same losses."""
 
 import time
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from ablation.bench import trainer
 from ablation.bench.matmul_peak import bfloat16_pays, matrix_rate
 from ablation.bench.table import Row, ratios
-from ablation.bench.trainer import Timing, padded_regressor, train
+from ablation.bench.trainer import Timing, losses_in_order, padded_regressor, train
 from ablation.bench.workload import (
     Workload,
     floating_point_operations,
@@ -24,16 +24,16 @@ from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidde
 from ablation.training.loop import Hooks, fit, make_optimizer, make_schedule, train_step
 from ablation.training.train_run import choose_device
 
-#: How far two losses of the same step may be apart, relatively: rounding, grown over a few steps of AdamW.
-ROUNDING: Final = 1e-4
+#: The largest relative difference between two losses of a step: rounding, grown by AdamW's steps.
+MAX_DIFFERENCE: Final = 1e-4
 _EQUALITY_STEPS: Final = 3
-#: Steps of the padded way that are timed a round: they all cost the same.
+#: Steps with padding that are timed a round: they all cost the same.
 _PADDED_STEPS: Final = 2
 
 
 @dataclass(frozen=True)
 class Targets:
-    """To reach against the padded way and the best one, and as a share of the device's matrix rate."""
+    """Ratios to reach against the padded and the best `Trainer`, and the matrix rate's share."""
 
     padded: float
     best: float
@@ -46,20 +46,23 @@ TARGETS: Final = {"cpu": Targets(10, 2, 16, 3, 0.60), "cuda": Targets(5, 1.5, 5,
 
 
 def train_ours(workload: Workload) -> Timing:
-    """One epoch as a run trains it. Frozen layers' outputs are computed once a run: their time is spread over its epochs."""
+    """Train one epoch as a run does, and time it.
+
+    Frozen layers' outputs are computed once a run: their time is spread over its epochs.
+    """
     model = our_model(workload)
     optimisation = workload.config.optimisation
     began = time.perf_counter()
     texts = attach_cached_hidden(
         FrozenLayerCache(), "train", model, workload.texts, optimisation.precision
     )
-    keeping = (time.perf_counter() - began) / optimisation.epochs
-    done: list[float] = []
+    caching = (time.perf_counter() - began) / optimisation.epochs
+    step_ends: list[float] = []
 
     def on_step(step: int, total: int) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        done.append(time.perf_counter())
+        step_ends.append(time.perf_counter())
 
     began = time.perf_counter()
     fit(
@@ -72,13 +75,14 @@ def train_ours(workload: Workload) -> Timing:
         dev_scores=lambda predictions: {},
         hooks=Hooks(on_step=on_step),
     )
-    return Timing(len(texts), int(texts.lengths.sum()), done[-1] - began + keeping)
+    return Timing(len(texts), int(texts.lengths.sum()), step_ends[-1] - began + caching)
 
 
 def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[float]:
-    """How far this suite's losses lie from the `Trainer`'s on the same batches, relatively, step by step; without dropout.
+    """Return the relative difference of our loss and the `Trainer`'s at each step, without dropout.
 
-    Warm-up and rates of the head's or a layer's own are left out, which the `Trainer` has not by itself.
+    The batches are the same. There is one learning rate and no warm-up: the `Trainer` has neither
+    rates by layer nor one for the head.
     """
     some = workload.first(steps * workload.batch_size)
     steps = -(-len(some.texts) // some.batch_size)
@@ -89,15 +93,7 @@ def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[f
         "lr_layer_decay": 1.0,
     }
     optimisation = some.config.optimisation.model_copy(update={**one_rate, "precision": "float32"})
-    theirs: list[float] = []
-    train(
-        some,
-        "best",
-        in_order=True,
-        steps=steps,
-        model=padded_regressor(some, dropout=0.0),
-        on_loss=theirs.append,
-    )
+    theirs = losses_in_order(some, padded_regressor(some, dropout=0.0), steps)
     model = our_model(some, dropout=0.0)
     model.train()
     optimizer = make_optimizer(model, optimisation)
@@ -113,15 +109,24 @@ def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[f
 
 
 def measure_training(workload: Workload, rounds: int, *, frozen: bool) -> list[Row]:
-    """The rows of ordinary or of frozen tuning. Raises RunError if losses differ by more than rounding.
+    """Return the table's rows for ordinary or for frozen tuning.
 
-    The `Trainer` at its best takes bfloat16 where that pays on the device. This suite is then measured in it too.
+    The `Trainer` at its best uses bfloat16 if that is faster on the device. This suite is then
+    measured in bfloat16 too.
+
+    Args:
+        workload: The texts and settings.
+        rounds: The number of measurements.
+        frozen: Freeze the embeddings and half of the layers.
+
+    Raises:
+        RunError: The losses differ by more than rounding.
     """
     workload = half_frozen(workload) if frozen else workload
     worst = max(loss_differences(workload))
-    if worst > ROUNDING:
+    if worst > MAX_DIFFERENCE:
         raise RunError(
-            f"the Trainer's losses differ by {worst:.2g} of their size: there is nothing to compare"
+            f"the Trainer's losses differ by {worst:.2g} of their size: its speed can't be compared"
         )
     device = choose_device()
     targets = TARGETS[device.type]
@@ -157,15 +162,15 @@ def measure_training(workload: Workload, rounds: int, *, frozen: bool) -> list[R
     )
 
     def row(
-        mine: list[Timing], rates: list[float], theirs: list[Timing], target: float, words: str
+        own: list[Timing], rates: list[float], theirs: list[Timing], target: float, against: str
     ) -> Row:
-        measured = ratios([t.texts_per_second for t in mine], [t.texts_per_second for t in theirs])
+        measured = ratios([t.texts_per_second for t in own], [t.texts_per_second for t in theirs])
         ceiling = np.median(
             [rate / per_text / t.texts_per_second for rate, t in zip(rates, theirs, strict=True)]
         )
         return Row(
             section,
-            f"{name}, texts a second against the {words}",
+            f"{name}, texts a second against the {against}",
             measured,
             "x",
             "at least",
@@ -194,7 +199,8 @@ def measure_training(workload: Workload, rounds: int, *, frozen: bool) -> list[R
         )
     if not frozen:
         share = tuple(operations / t.seconds / rate for t, rate in zip(ours, rates, strict=True))
-        what = f"share of the device's own {'bfloat16' if precision == torch.bfloat16 else 'float32'} matrix rate"
+        dtype = "bfloat16" if precision == torch.bfloat16 else "float32"
+        what = f"share of the device's own {dtype} matrix rate"
         rows.append(
             Row(
                 section,

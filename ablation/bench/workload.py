@@ -1,4 +1,4 @@
-"""What every contender of a measurement trains on: the same encoder, rows, batch size and settings."""
+"""The workload of a measurement, the same for all contenders: encoder, rows and settings."""
 
 from dataclasses import dataclass, replace
 
@@ -16,9 +16,15 @@ from ablation.training.train_run import Prepared, choose_device, prepare
 
 @dataclass(frozen=True)
 class Workload:
-    """Rows of a corpus and the settings to train them with; `texts` have the trimmed vocabulary's ids, `whole` the encoder's.
+    """Rows of a corpus, and the settings to train them with.
 
-    `frozen_layers` is None for ordinary fine-tuning.
+    Attributes:
+        prepared: The tokenised corpus and the encoder.
+        config: The settings.
+        texts: The rows with ids of the trimmed vocabulary.
+        whole: The same rows with the encoder's own ids.
+        pooling: "cls" or "mean".
+        frozen_layers: The number of frozen layers; None for ordinary fine-tuning.
     """
 
     prepared: Prepared
@@ -37,13 +43,16 @@ class Workload:
         return int(self.texts.lengths.sum())
 
     def first(self, rows: int) -> "Workload":
-        """The same with its first rows only."""
+        """Return the workload with its first rows only."""
         some = np.arange(min(rows, len(self.texts)))
         return replace(self, texts=self.texts.take(some), whole=self.whole.take(some))
 
 
 def make_workload(corpus: Corpus, config: RunConfig, rows: int, seed: int = 0) -> Workload:
-    """`rows` training rows drawn at random (all, if there are fewer). Raises UsageError if the encoder can't be had."""
+    """Draw `rows` training rows at random, or take all if there are fewer.
+
+    Raises UsageError if the encoder can't be loaded.
+    """
     prepared = prepare(corpus, config)
     chosen = np.random.default_rng(seed_for("bench", seed)).permutation(len(prepared.train))[:rows]
     texts = prepared.train.take(chosen)
@@ -54,14 +63,14 @@ def make_workload(corpus: Corpus, config: RunConfig, rows: int, seed: int = 0) -
 
 
 def half_frozen(workload: Workload) -> Workload:
-    """The same with the embeddings and the lower half of the layers frozen."""
+    """Return the workload with the embeddings and the lower half of the layers frozen."""
     return replace(
         workload, frozen_layers=len(transformer_layers(workload.prepared.encoder.model)) // 2
     )
 
 
 def in_bfloat16(workload: Workload) -> Workload:
-    """The same with this suite's matrix products in bfloat16."""
+    """Return the workload with this suite's matrix products in bfloat16."""
     optimisation = workload.config.optimisation.model_copy(update={"precision": "bfloat16"})
     return replace(
         workload, config=workload.config.model_copy(update={"optimisation": optimisation})
@@ -69,7 +78,7 @@ def in_bfloat16(workload: Workload) -> Workload:
 
 
 def our_model(workload: Workload, *, dropout: float | None = None) -> IntimacyRegressor:
-    """This suite's model as a run would start with it."""
+    """Return this suite's model with a run's initial weights."""
     model = build_model(
         workload.prepared.trimmed.model,
         workload.pooling,
@@ -83,10 +92,11 @@ def our_model(workload: Workload, *, dropout: float | None = None) -> IntimacyRe
 
 
 def floating_point_operations(workload: Workload) -> float:
-    """Operations of the layers' matrix products for training on every useful token once; attention's products counted too.
+    """Count the operations of the layers' matrix products for one epoch over the useful tokens.
 
-    Two for each weight on the way up, four on the way back; frozen layers are left out. A text of n tokens
-    takes 4 n² hidden operations in a layer's attention on the way up, twice that on the way back.
+    A weight takes two operations a token forward and four backward. A layer's attention takes
+    4 n² hidden operations forward for a text of n tokens, and twice that backward. Frozen layers
+    are not counted.
     """
     layers = transformer_layers(workload.prepared.encoder.model)[workload.frozen_layers or 0 :]
     weights = sum(p.numel() for layer in layers for p in layer.parameters() if p.ndim == 2)

@@ -1,4 +1,4 @@
-"""The command `ablation bench`. What it needs is loaded when it is called."""
+"""The command `ablation bench`; its modules are imported when it is called."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,51 +19,63 @@ def bench(
     only: Annotated[
         str,
         typer.Option(
-            help="Sections, with commas: training, frozen, memory, prediction, tracking, suite, startup, growth. [default: all]"
+            help="Sections, with commas: training, frozen, memory, prediction, tracking, "
+            "startup, growth, suite. [default: all]"
         ),
     ] = "",
     data: Data = "demo",
     profile: Annotated[
         str,
         typer.Option(
-            help="As of `ablation run`. [default: small; on a GPU paper, XLM-R large, in bfloat16]"
+            help="A profile, as of `ablation run`. [default: small; on a GPU paper, in bfloat16]"
         ),
     ] = "",
     encoder: EncoderName = "",
-    rows: Annotated[int, typer.Option(help="Rows that throughput is measured on, at most.")] = 512,
-    rounds: Annotated[int, typer.Option(help="How often each ratio is taken, for its spread.")] = 3,
+    rows: Annotated[int, typer.Option(help="The most rows to measure throughput on.")] = 512,
+    rounds: Annotated[int, typer.Option(help="Measurements of each ratio.")] = 3,
     out: Annotated[
         Path | None,
-        typer.Option(help="Also write the table (bench.md) and its figures (bench.json) there."),
+        typer.Option(
+            help="Also write the table (bench.md) and its figures (bench.json) to this folder."
+        ),
     ] = None,
     set_: Set = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Measure this suite against Hugging Face's Trainer and pipeline on this machine: ratios with their spread.
+    """Measure this suite against Hugging Face's Trainer and pipeline on this machine.
 
-    All sections take long (`--only` chooses), and are kept as a run of the MLflow experiment
-    `bench`. Needs `pip install 'ablation-suite[bench]'`.
+    Ratios come with their spread over rounds. All sections take long (`--only` chooses some), and
+    are tracked as a run of the MLflow experiment `bench`.
+
+    Needs `pip install 'ablation-suite[bench]'`.
     """
     folder = writable_folder("--out", out) if out else None
     from ablation.bench.session import BenchRequest, caption, resolve_bench, run_bench, write
     from ablation.config.schema import parse_overrides
 
     console = make_console()
-    laid = resolve_bench(
+    resolved = resolve_bench(
         BenchRequest(
-            only, data, profile, encoder, rows, rounds, parse_overrides(set_ or ()), tracking_uri
+            sections=tuple(name.strip() for name in only.split(",") if name.strip()),
+            data=data,
+            profile=profile,
+            encoder=encoder,
+            rows=rows,
+            rounds=rounds,
+            overrides=parse_overrides(set_ or ()),
+            tracking_uri=tracking_uri,
         )
     )
-    console.print(caption(laid), markup=False, highlight=False, soft_wrap=True)
+    console.print(caption(resolved), markup=False, highlight=False, soft_wrap=True)
     with console.status("bench") as status:
-        measured = run_bench(laid, status.update, lambda found: _print(console, found))
+        measured = run_bench(resolved, status.update, lambda section: _print(console, section))
     if folder:
-        write(folder, measured, laid)
-    console.print(f"Tracked in {redact_uri(laid.store.uri)}", markup=False, soft_wrap=True)
+        write(folder, measured, resolved)
+    console.print(f"Tracked in {redact_uri(resolved.store.uri)}", markup=False, soft_wrap=True)
 
 
 def _print(console: "Console", rows: "list[Row]") -> None:
-    """The rows of one section, as they come."""
+    """Print the rows of one section."""
     from rich.table import Table
     from rich.text import Text
 

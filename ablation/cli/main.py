@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -298,9 +298,9 @@ def sweep(
     A space of variants (such as `variants`) gives each the same number of trials, and then runs every
     row of the table at its own best.
     """
-    from ablation.config.schema import parse_seeds
+    from ablation.config.schema import parse_overrides, parse_seeds
     from ablation.runs.request import mlflow_experiment
-    from studies.equal_budget import conclude_fairly, is_fair, tune
+    from studies.equal_budget import conclude_equal_budget, sweep_variants, tunes_variants
     from studies.outcome import best_trials, conclude
     from studies.study import SweepRequest, folder_name, resolve_sweep
     from studies.sweep import sweep
@@ -314,43 +314,45 @@ def sweep(
         workers=workers,
         data=data,
         profile=profile,
-        split=split,
-        sampler=sampler,
-        pruner=pruner,
-        objective=objective,
+        splits=tuple(part.strip() for part in split.split(",") if part.strip()),
+        # `resolve_sweep` refuses unknown names of these three.
+        sampler=cast(Any, sampler),
+        pruner=cast(Any, pruner),
+        objective=cast(Any, objective),
         seed=seed,
-        overrides=tuple(set_ or ()),
+        overrides=parse_overrides(set_ or ()),
         storage=storage,
         experiment=experiment or mlflow_experiment(tracking_uri),
         tracking_uri=tracking_uri,
     )
 
-    def tell(line: str) -> None:
+    def echo(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     folder = writable_folder("--out", Path(out or folder_name(request)))
-    fair = is_fair(space)
-    if fair and then_seeds != "none":
+    by_variant = tunes_variants(space)
+    if by_variant and then_seeds != "none":
         parse_seeds(then_seeds)
     with interruptible("the same command goes on with the study"):
-        tuned = tune(request, tell) if fair else None
-        swept = list(tuned.swept.values()) if tuned else [sweep(resolve_sweep(request), tell)]
+        tuned = sweep_variants(request, echo) if by_variant else None
+        results = list(tuned.results.values()) if tuned else [sweep(resolve_sweep(request), echo)]
     if tuned:
-        conclude_fairly(tuned, folder)
+        conclude_equal_budget(tuned, folder)
     else:
-        conclude(swept[0], folder)
-    for each in swept:
-        for trial in best_trials(each.study):
+        conclude(results[0], folder)
+    for result in results:
+        for trial in best_trials(result.study):
             values = " and ".join(f"{value:.4f}" for value in trial.values)
-            tell(
-                f"best of {each.laid.space.variant}: trial {trial.number}: {values}: {trial.params}"
-            )
-    if not any(best_trials(each.study) for each in swept):
+            variant = result.resolved.space.variant
+            echo(f"best of {variant}: trial {trial.number}: {values}: {trial.params}")
+    if stopped := [result.stopped for result in results if result.stopped]:
+        raise RunError(f"{stopped[0]}; fix the reason, and the same command goes on with the study")
+    if not any(best_trials(result.study) for result in results):
         raise RunError("no trial was completed; the reasons stand above, and in MLflow")
-    tell(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}")
-    tell(f"Browse it with: optuna-dashboard {redact_uri(swept[0].laid.storage_url)}")
+    echo(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}")
+    echo(f"Browse it with: optuna-dashboard {redact_uri(results[0].resolved.storage_url)}")
     if tuned and then_seeds != "none":
-        rows = ",".join([*tuned.swept, "ensemble"])
+        rows = ",".join([*tuned.results, "ensemble"])
         run(data, str(folder / "best.toml"), rows, seeds=then_seeds, tracking_uri=tracking_uri)
 
 

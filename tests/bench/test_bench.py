@@ -1,4 +1,4 @@
-"""The command on the tiny encoder: contenders compute the same, every section gives rows, the run in MLflow is true."""
+"""The measurements: contenders compute the same, every section has rows, and MLflow the table."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ablation.bench import training
 from ablation.bench.memory import can_measure, measure_memory
 from ablation.bench.prediction import measure_prediction
-from ablation.bench.session import BenchRequest, parse_sections, resolve_bench
+from ablation.bench.session import BenchRequest, resolve_bench, select_sections
 from ablation.bench.suite import measure_suite
 from ablation.bench.table import Row
 from ablation.bench.tracking import measure_tracking
@@ -59,7 +59,7 @@ def test_another_mathematics_is_noticed(
         return model
 
     monkeypatch.setattr(training, "our_model", with_another_head)
-    with pytest.raises(RunError, match="nothing to compare"):
+    with pytest.raises(RunError, match="losses differ"):
         measure_training(workload, 1, frozen=False)
 
 
@@ -70,7 +70,7 @@ def test_both_contenders_get_the_same_texts(workload: Workload) -> None:
 
 
 @pytest.mark.parametrize("pays", [False, True])
-def test_training_rows_tell_speed_ceiling_and_share(
+def test_training_rows_have_speed_ceiling_and_share(
     workload: Workload, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "bfloat16_pays", lambda device: pays)
@@ -82,8 +82,8 @@ def test_training_rows_tell_speed_ceiling_and_share(
         "padded to 32 tokens",
         *(["at its best, which is in bfloat16", "both in bfloat16"] if pays else ["at its best"]),
     ]
-    told = [row.what for row in rows]
-    for row, words in zip(told, [*against, "share", *against], strict=True):
+    texts = [row.what for row in rows]
+    for row, words in zip(texts, [*against, "share", *against], strict=True):
         assert words in row
     assert [len(row.values) for row in rows] == [2] * (len(against) + 1) + [1] * len(against)
     assert all(value > 0 for row in rows for value in row.values)
@@ -96,7 +96,8 @@ def test_operations_are_those_of_the_layers_that_train(workload: Workload) -> No
         floating_point_operations(half_frozen(workload)),
     )
     assert whole == pytest.approx(2 * half)
-    # 4 layers of 4 * 32 * 32 + 2 * 32 * 64 weights, 6 operations each for a token; attention by the square of the length
+    # 4 layers of 4 * 32 * 32 + 2 * 32 * 64 weights, 6 operations each a token; attention is
+    # quadratic in the length.
     lengths = workload.texts.lengths
     assert whole == 6 * 4 * 8192 * lengths.sum() + 12 * 4 * 32 * (lengths**2).sum()
 
@@ -107,7 +108,7 @@ def test_prediction_equals_the_pipelines(config: RunConfig, prefix: str) -> None
     (row,) = measure_prediction(make_workload(load_corpus("demo"), config, rows=48), 1)
     assert row.values[0] > 0
     assert row.parts["batch_size"] in (1, 4, 8, 16, 32, 64)
-    ceiling = float(row.floor.partition("x")[0])
+    ceiling = float(row.ceiling.partition("x")[0])
     assert ceiling > row.values[0], "faster than the matrix products alone"
 
 
@@ -142,9 +143,19 @@ def test_the_whole_is_set_against_its_runs(
 
 
 def test_the_command_prints_and_keeps_the_table(store_uri: str, tmp_path: Path) -> None:
-    asked = ["bench", "--only", "prediction", "--profile", "smoke", "--rows", "24", "--rounds", "1"]
+    arguments = [
+        "bench",
+        "--only",
+        "prediction",
+        "--profile",
+        "smoke",
+        "--rows",
+        "24",
+        "--rounds",
+        "1",
+    ]
     done = CliRunner().invoke(
-        app, [*asked, "--tracking-uri", store_uri, "--out", str(tmp_path / "out")]
+        app, [*arguments, "--tracking-uri", store_uri, "--out", str(tmp_path / "out")]
     )
     assert done.exit_code == 0, done.output
     assert "transformers.pipeline" in done.output
@@ -203,11 +214,12 @@ def test_measured_commands_know_nothing_of_the_run_that_mlflow_opened(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("trainin", "did you mean 'training'"), ("x", "known are training, frozen")]
+    ("name", "message"),
+    [("trainin", "did you mean 'training'"), ("x", "known are training, frozen")],
 )
-def test_unknown_sections_are_refused(text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        parse_sections(text)
+def test_unknown_sections_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        select_sections([name])
 
 
 def test_without_accelerate_the_command_says_what_to_install(

@@ -8,7 +8,7 @@ import pytest
 from ablation.bench.growth import Stage, measure_growth
 from ablation.bench.startup import start_up
 from ablation.bench.subprocesses import run_command
-from ablation.bench.synthetic_runs import finish, request, write_corpus
+from ablation.bench.synthetic_runs import make_request, write_corpus, write_runs
 from ablation.core.errors import RunError
 from ablation.data.corpus import load_corpus
 from ablation.runs.request import resolve_run
@@ -21,7 +21,7 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def test_a_made_up_corpus_has_as_many_different_rows_as_asked_for_in_all_languages(
+def test_a_synthetic_corpus_has_the_requested_number_of_unique_rows_in_all_languages(
     corpus: Path,
 ) -> None:
     made, demo = load_corpus(str(corpus)), load_corpus("demo")
@@ -31,14 +31,14 @@ def test_a_made_up_corpus_has_as_many_different_rows_as_asked_for_in_all_languag
     assert made.training_languages == demo.training_languages
 
 
-def test_made_up_runs_are_finished_ones_to_the_plan_and_made_once(
+def test_synthetic_runs_count_as_finished_and_are_written_once(
     corpus: Path, store_uri: str
 ) -> None:
-    asked = request(corpus, store_uri, 10)
-    assert finish(asked) == 10
-    assert [run.state for run in resolve_run(asked).runs] == ["finished"] * 10
-    more = request(corpus, store_uri, 20)
-    assert finish(more) == 10
+    request = make_request(corpus, store_uri, 10)
+    assert write_runs(request) == 10
+    assert [run.state for run in resolve_run(request).runs] == ["finished"] * 10
+    more = make_request(corpus, store_uri, 20)
+    assert write_runs(more) == 10
     assert all(run.is_reused for run in resolve_run(more).runs)
 
 
@@ -52,8 +52,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_stage_is_measured_at_every_size_and_the_commands_in_an_experiment_that_grows() -> (
     None
 ):
-    found = measure_growth(rows=(200, 100), runs=(10,), encoder="tiny", corpus_rows=(120, 40))
-    stages, commands = found[:5], found[5:]
+    table = measure_growth(rows=(200, 100), runs=(10,), encoder="tiny", corpus_rows=(120, 40))
+    stages, commands = table[:5], table[5:]
     assert [row.what.split(":")[0] for row in stages] == [
         "read and check",
         "split",
@@ -86,16 +86,16 @@ def test_a_time_that_grows_tenfold_with_tenfold_rows_has_the_exponent_1() -> Non
 def test_start_up_is_of_help_a_first_plan_and_the_same_plan_again(
     tmp_path: Path, small_corpus: Path
 ) -> None:
-    found = start_up(
+    measured = start_up(
         tmp_path / "state",
         1,
         ["--data", str(small_corpus), "--profile", "smoke", "--variants", "mse"],
     )
-    assert [each.command.split(",")[-1].strip() for each in found] == [
+    assert [each.command.split(",")[-1].strip() for each in measured] == [
         "--help",
         "nothing measured before",
         "again",
     ]
-    assert all(len(each.seconds) == 1 and each.seconds[0] > 0 for each in found)
+    assert all(len(each.seconds) == 1 and each.seconds[0] > 0 for each in measured)
     for each in ("warm", "first-0"):
         assert len(list((tmp_path / "state" / each / "state" / "costs").iterdir())) == 1

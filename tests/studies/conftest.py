@@ -1,4 +1,4 @@
-"""What the tests of sweeps share: a small study, with a state folder of its own."""
+"""Fixtures for the tests of sweeps: a small study with its own state folder."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> SweepRequest:
     return SweepRequest(
         space="freeze",
-        study="mine",
+        study="depth",
         trials=5,
         data=str(small_corpus),
         profile="smoke",
-        overrides=("optimisation.epochs=2",),
+        overrides={"optimisation.epochs": 2},
         tracking_uri=store_uri,
         storage=f"sqlite:///{tmp_path / 'studies.db'}",
         pruner="none",

@@ -1,4 +1,4 @@
-"""A fair ablation: equal trials for each variant, each row at its own best, and what became of it in store and report."""
+"""Equal budgets: the same number of trials for each variant, and each row at its own best."""
 
 import json
 import tomllib
@@ -15,9 +15,14 @@ from ablation.config.tuning_record import load_tuning
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
 from reports.build import ReportRequest, find
-from studies.equal_budget import conclude_fairly, is_fair, lay_out_fairly, tune
+from studies.equal_budget import (
+    conclude_equal_budget,
+    resolve_equal_budget,
+    sweep_variants,
+    tunes_variants,
+)
 from studies.study import SweepRequest
-from tests.studies.test_sweep import said, tracked
+from tests.studies.test_sweep import capture_lines, ignore_line, tracked
 
 SPACE = """question = "?"
 [fields.variant]
@@ -35,38 +40,39 @@ def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> SweepRequest
     space.write_text(SPACE)
     return SweepRequest(
         space=str(space),
-        study="fair",
+        study="equal",
         trials=6,
         data=str(small_corpus),
         profile="smoke",
         tracking_uri=store_uri,
-        overrides=("optimisation.epochs=1",),
+        overrides={"optimisation.epochs": 1},
         storage=f"sqlite:///{tmp_path / 'studies.db'}",
         pruner="none",
     )
 
 
-def test_a_space_that_names_variants_is_fair() -> None:
-    assert is_fair("variants")
-    assert not is_fair("joint")
+def test_a_space_of_variants_is_recognised() -> None:
+    assert tunes_variants("variants")
+    assert not tunes_variants("joint")
 
 
 def test_trials_are_shared_equally_and_rounded_up(request_: SweepRequest) -> None:
     assert {
-        v: laid.request.trials for v, laid in lay_out_fairly(replace(request_, trials=7)).items()
+        v: resolved.request.trials
+        for v, resolved in resolve_equal_budget(replace(request_, trials=7)).items()
     } == {"mse": 4, "epm+ft": 4}
     with pytest.raises(UsageError, match="tuned for pearson alone"):
-        lay_out_fairly(replace(request_, objective="pearson,seconds"))
+        resolve_equal_budget(replace(request_, objective="pearson,seconds"))
 
 
 def test_each_variant_is_a_study_below_one_run(
     request_: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
-    lines, tell = said()
-    tuned = tune(request_, tell)
-    conclude_fairly(tuned, tmp_path / "out")
+    lines, echo = capture_lines()
+    tuned = sweep_variants(request_, echo)
+    conclude_equal_budget(tuned, tmp_path / "out")
     assert lines[0] == "3 trials for each of 2 variants: mse, epm+ft"
-    assert lines[1] == "mse: study 'fair/mse': 0 of 3 trials done"
+    assert lines[1] == "mse: study 'equal/mse': 0 of 3 trials done"
     top, *rest = tracked(store_uri)
     studies = {r.info.run_id: r for r in rest if r.data.tags[names.KIND] == names.STUDY}
     trials = [r for r in rest if r.data.tags[names.KIND] == names.TRIAL]
@@ -75,30 +81,30 @@ def test_each_variant_is_a_study_below_one_run(
         studies[t.data.tags["mlflow.parentRunId"]].data.tags[names.VARIANT] for t in trials
     ] == ["mse"] * 3 + ["epm+ft"] * 3
     assert {r.info.status for r in [top, *rest]} == {"FINISHED"}
-    # TPE's first trials are drawn at random: with one seed for all, alike for all.
+    # TPE draws its first trials at random: with one seed, the same values for all variants.
     rates = [
         [t.params["optimisation.lr_head"] for t in swept.study.trials]
-        for swept in tuned.swept.values()
+        for swept in tuned.results.values()
     ]
     assert rates[0] == rates[1]
 
 
-def test_a_fair_study_goes_on_by_its_name(request_: SweepRequest, store_uri: str) -> None:
-    tune(replace(request_, trials=2), said()[1])
-    lines, tell = said()
-    tuned = tune(request_, tell)
-    assert lines[1] == "mse: study 'fair/mse': 1 of 3 trials done"
+def test_a_study_of_variants_goes_on_by_its_name(request_: SweepRequest, store_uri: str) -> None:
+    sweep_variants(replace(request_, trials=2), ignore_line)
+    lines, echo = capture_lines()
+    tuned = sweep_variants(request_, echo)
+    assert lines[1] == "mse: study 'equal/mse': 1 of 3 trials done"
     assert all(
-        len(s.study.get_trials(states=(TrialState.COMPLETE,))) == 3 for s in tuned.swept.values()
+        len(s.study.get_trials(states=(TrialState.COMPLETE,))) == 3 for s in tuned.results.values()
     )
     assert len([r for r in tracked(store_uri) if "mlflow.parentRunId" not in r.data.tags]) == 1
 
 
 def test_the_profile_gives_each_row_its_own_best(request_: SweepRequest, tmp_path: Path) -> None:
-    tuned = tune(request_, said()[1])
-    conclude_fairly(tuned, tmp_path / "out")
+    tuned = sweep_variants(request_, ignore_line)
+    conclude_equal_budget(tuned, tmp_path / "out")
     file = str(tmp_path / "out" / "best.toml")
-    for variant, swept in tuned.swept.items():
+    for variant, swept in tuned.results.items():
         config = resolve_config(load_profile(file), variant)
         assert config.optimisation.lr_head == swept.study.best_params["optimisation.lr_head"]
         assert config.optimisation.epochs == 1
@@ -110,7 +116,7 @@ def test_the_profile_gives_each_row_its_own_best(request_: SweepRequest, tmp_pat
     assert tuning is not None
     assert tuning.each_its_own
     assert {v: len(values) for v, values in tuning.trials.items()} == {"mse": 3, "epm+ft": 3}
-    assert max(tuning.trials["mse"]) == tuned.swept["mse"].study.best_value
+    assert max(tuning.trials["mse"]) == tuned.results["mse"].study.best_value
     assert (tmp_path / "out" / "history.html").is_file()
     assert (tmp_path / "out" / "mse" / "plots" / "history.png").is_file()
 
@@ -118,15 +124,15 @@ def test_the_profile_gives_each_row_its_own_best(request_: SweepRequest, tmp_pat
 def test_a_variant_without_a_completed_trial_is_named(
     request_: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
-    wild = (
-        "optimisation.epochs=1",
-        "optimisation.warmup=0",
-        "optimisation.batch_size=8",
-        "optimisation.lr_encoder=1e30",
-    )
-    tuned = tune(replace(request_, trials=2, overrides=wild), said()[1])
+    wild = {
+        "optimisation.epochs": 1,
+        "optimisation.warmup": 0,
+        "optimisation.batch_size": 8,
+        "optimisation.lr_encoder": 1e30,
+    }
+    tuned = sweep_variants(replace(request_, trials=2, overrides=wild), ignore_line)
     with pytest.raises(RunError, match="no trial was completed for mse, epm\\+ft"):
-        conclude_fairly(tuned, tmp_path / "out")
+        conclude_equal_budget(tuned, tmp_path / "out")
     assert tracked(store_uri)[0].info.status == "FAILED"
 
 
@@ -139,7 +145,7 @@ def test_the_command_tunes_then_runs_every_row_at_its_best_and_reports_on_equal_
         "--space",
         request_.space,
         "--study",
-        "fair",
+        "equal",
         "--trials",
         "4",
         "--data",
@@ -157,7 +163,7 @@ def test_the_command_tunes_then_runs_every_row_at_its_best_and_reports_on_equal_
     ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    profile = tomllib.loads((tmp_path / "study-fair" / "best.toml").read_text("utf-8"))
+    profile = tomllib.loads((tmp_path / "study-equal" / "best.toml").read_text("utf-8"))
     runs = {
         r.data.tags[names.VARIANT]: r
         for r in tracked(store_uri, "ablation")

@@ -1,4 +1,4 @@
-"""The gradients of the loss terms, against gradients taken one at a time, and what measuring them changes: nothing."""
+"""The gradients of the loss terms equal those taken one at a time; measuring changes nothing."""
 
 import copy
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ BOTH = LossConfig(regression="epm", contrastive="as_printed", contrastive_weight
 
 
 def flat_gradient(regressor: IntimacyRegressor, loss: LossConfig, term: str) -> torch.Tensor:
-    """One term's gradient by a backward pass of its own, on a copy, as one vector over the encoder's parameters."""
+    """Return one term's gradient over the encoder's parameters, by its own backward pass."""
     alone = copy.deepcopy(regressor).eval()
     batch = collate(texts(), texts().row, torch.device("cpu"))
     terms = total_loss(alone(batch.ids, batch.lengths), batch.label, batch.language, loss)
@@ -47,19 +47,19 @@ def test_norms_and_cosine_are_those_of_the_terms_taken_one_at_a_time(frozen: int
     if frozen is not None:
         freeze(regressor, frozen)
     a, b = (flat_gradient(regressor, BOTH, term) for term in ("regression", "contrastive"))
-    found = measured(regressor, BOTH)
-    assert found["gradient/regression"] == pytest.approx(a.norm().item(), rel=1e-4)
-    assert found["gradient/contrastive"] == pytest.approx(b.norm().item(), rel=1e-4)
-    assert found["gradient/sum"] == pytest.approx((a + b).norm().item(), rel=1e-4)
-    assert found["gradient/cosine"] == pytest.approx(
+    figures = measured(regressor, BOTH)
+    assert figures["gradient/regression"] == pytest.approx(a.norm().item(), rel=1e-4)
+    assert figures["gradient/contrastive"] == pytest.approx(b.norm().item(), rel=1e-4)
+    assert figures["gradient/sum"] == pytest.approx((a + b).norm().item(), rel=1e-4)
+    assert figures["gradient/cosine"] == pytest.approx(
         torch.nn.functional.cosine_similarity(a, b, dim=0).item(), abs=1e-4
     )
 
 
 def test_without_a_contrastive_term_the_sum_is_the_regressions() -> None:
-    found = measured(model(), LossConfig())
-    assert found.keys() == {"gradient/regression", "gradient/sum"}
-    assert found["gradient/sum"] == found["gradient/regression"] > 0
+    figures = measured(model(), LossConfig())
+    assert figures.keys() == {"gradient/regression", "gradient/sum"}
+    assert figures["gradient/sum"] == figures["gradient/regression"] > 0
 
 
 def test_where_no_layer_trains_there_is_nothing_to_measure() -> None:

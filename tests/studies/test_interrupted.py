@@ -1,4 +1,4 @@
-"""Studies whose processes are killed, or are several: no trial lost, none done twice, all ends as if nothing had happened."""
+"""Studies of killed or several processes: each trial is done once, with the same numbers."""
 
 import signal
 from collections import Counter
@@ -20,14 +20,16 @@ from ablation.tracking.store import open_store
 from ablation.training.checkpoints import Checkpoint, Saver, save
 from studies import trial as trial_module
 from studies.storage import open_storage
-from studies.study import SweepRequest, open_study, queue_grid, resolve_sweep
+from studies.study import SweepRequest, encoder_digests, open_study, queue_grid, resolve_sweep
 from studies.sweep import SweepResult, sweep
 from tests.commands import Command, completed
-from tests.studies.test_sweep import said, tracked
+from tests.studies.test_sweep import capture_lines, ignore_line, tracked
 
 
 def command(request: SweepRequest, folder: Path, *more: str) -> list[str]:
-    overrides = [part for override in request.overrides for part in ("--set", override)]
+    overrides = [
+        part for name, value in request.overrides.items() for part in ("--set", f"{name}={value}")
+    ]
     return [
         "sweep",
         "--space",
@@ -60,16 +62,16 @@ def load(request: SweepRequest) -> Study:
 
 
 def complete(study: Study) -> dict[str, FrozenTrial]:
-    """Completed trials by their parameters; more than one with the same would be a trial done twice."""
+    """Return completed trials by their parameters, and check that none was done twice."""
     trials = study.get_trials(states=(TrialState.COMPLETE,))
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    found = {str(trial.params): trial for trial in trials}
-    assert len(found) == len(trials)
-    return found
+    by_params = {str(trial.params): trial for trial in trials}
+    assert len(by_params) == len(trials)
+    return by_params
 
 
 def points(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
-    """Every point of a run but what it cost, in the order of steps; a doubled one would stand twice."""
+    """Return a run's points by metric in the order of steps, without those of its costs."""
     client = open_store(uri).client
     measured = [
         n
@@ -86,9 +88,9 @@ def points(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
 def undisturbed(
     request_: SweepRequest, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
-    """Carries out a request like this test's in another store, with another state folder."""
+    """Run a request like this test's in another store, with another state folder."""
 
-    def carry_out(request: SweepRequest) -> tuple[SweepResult, str]:
+    def run_elsewhere(request: SweepRequest) -> tuple[SweepResult, str]:
         other = tmp_path / "undisturbed"
         other.mkdir()
         uri = f"sqlite:///{other / 'mlflow.db'}"
@@ -99,17 +101,17 @@ def undisturbed(
                 resolve_sweep(
                     replace(request, tracking_uri=uri, storage=f"sqlite:///{other / 'studies.db'}")
                 ),
-                said()[1],
+                ignore_line,
             ), uri
 
-    return carry_out
+    return run_elsewhere
 
 
-def assert_same(mine: Study, uri: str, other: Study, other_uri: str) -> None:
-    """The same trials with the same values and points, to the bit."""
+def assert_same(study: Study, uri: str, other: Study, other_uri: str) -> None:
+    """Check that two studies have the same trials, values and points, to the bit."""
     theirs = complete(other)
-    assert complete(mine).keys() == theirs.keys()
-    for params, trial in complete(mine).items():
+    assert complete(study).keys() == theirs.keys()
+    for params, trial in complete(study).items():
         assert trial.values == theirs[params].values
         assert trial.intermediate_values == theirs[params].intermediate_values
         assert points(uri, trial.user_attrs["mlflow_run_id"]) == points(
@@ -121,10 +123,10 @@ def assert_same(mine: Study, uri: str, other: Study, other_uri: str) -> None:
 def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_the_same_bit(
     number: signal.Signals, request_: SweepRequest, store_uri: str, tmp_path: Path, undisturbed: Any
 ) -> None:
-    asked = replace(request_, trials=3, overrides=("optimisation.epochs=12",))
-    process = Command(command(asked, tmp_path), tmp_path)
+    request = replace(request_, trials=3, overrides={"optimisation.epochs": 12})
+    process = Command(command(request, tmp_path), tmp_path)
     process.read_until("trial 0")  # the next one is in training
-    study, reached = load(asked), 0
+    study, reached = load(request), 0
     while reached < 4:
         assert process.returncode is None
         reached = max(
@@ -134,19 +136,19 @@ def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_t
     process.send_signal(number)
     process.communicate()
     if number == signal.SIGKILL:
-        code, output, errors = completed(command(asked, tmp_path), tmp_path)
+        code, output, errors = completed(command(request, tmp_path), tmp_path)
         assert code == 0, errors
         lines = output.splitlines()
     else:
-        lines, tell = said()
-        sweep(resolve_sweep(asked), tell)
+        lines, echo = capture_lines()
+        sweep(resolve_sweep(request), echo)
     (resumed,) = [run for run in trials_of(store_uri) if names.RESUMED in run.data.tags]
     epoch = int(resumed.data.tags[names.RESUMED])
     assert reached - 1 <= epoch < 12
     assert f"trial {resumed.data.tags[names.TRIAL_NUMBER]}: goes on after epoch {epoch}" in lines
     assert Counter(run.info.status for run in trials_of(store_uri)) == {"FINISHED": 3, "KILLED": 1}
-    other, other_uri = undisturbed(asked)
-    assert_same(load(asked), store_uri, other.study, other_uri)
+    other, other_uri = undisturbed(request)
+    assert_same(load(request), store_uri, other.study, other_uri)
     assert not list(checkpoints_root().glob("*")), "what has ended needs no checkpoint"
 
 
@@ -155,20 +157,20 @@ def trials_of(uri: str) -> list[Run]:
 
 
 class TestGoingOn:
-    """Broken off at a chosen place, as SIGTERM would do, in this process."""
+    """A sweep interrupted at a chosen call in this process, as by SIGTERM, and resumed."""
 
     @pytest.fixture
-    def asked(self, request_: SweepRequest) -> SweepRequest:
-        # Numbers that no decimal text holds exactly: a trial has to come back with the very same parameters.
+    def one_trial(self, request_: SweepRequest) -> SweepRequest:
+        # Rates have no exact decimal form: a trial must be resumed with the very same numbers.
         return replace(
-            request_, space="lr", sampler="tpe", trials=1, overrides=("optimisation.epochs=6",)
+            request_, space="lr", sampler="tpe", trials=1, overrides={"optimisation.epochs": 6}
         )
 
     @pytest.fixture
-    def broken_off(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        def sweep_until(asked: SweepRequest, count: int, place: str) -> None:
-            """Up to the `count`-th call of the trial's `place`."""
-            real, calls = getattr(trial_module._Pruning, place), 0
+    def interrupt_at(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def sweep_until(request: SweepRequest, count: int, method: str) -> None:
+            """Run a sweep up to the `count`-th call of the pruning reporter's `method`."""
+            real, calls = getattr(trial_module.PruningReporter, method), 0
 
             def interrupted(*arguments: Any) -> None:
                 nonlocal calls
@@ -178,50 +180,54 @@ class TestGoingOn:
                 real(*arguments)
 
             with monkeypatch.context() as patch:
-                patch.setattr(trial_module._Pruning, place, interrupted)
+                patch.setattr(trial_module.PruningReporter, method, interrupted)
                 with pytest.raises(KeyboardInterrupt):
-                    sweep(resolve_sweep(asked), said()[1])
+                    sweep(resolve_sweep(request), ignore_line)
 
         return sweep_until
 
     def test_the_pruner_hears_of_every_epoch_in_its_order(
         self,
-        asked: SweepRequest,
+        one_trial: SweepRequest,
         store_uri: str,
-        broken_off: Any,
+        interrupt_at: Any,
         undisturbed: Any,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        heard: list[dict[int, float]] = []
+        reported: list[dict[int, float]] = []
 
-        class Listening(BasePruner):
+        class RecordingPruner(BasePruner):
             def prune(self, study: Study, trial: FrozenTrial) -> bool:
-                heard.append(dict(trial.intermediate_values))
+                reported.append(dict(trial.intermediate_values))
                 return False
 
-        monkeypatch.setattr("studies.study._pruner", lambda laid: Listening())
-        broken_off(asked, 4, "hear")
-        assert [list(values) for values in heard] == [[1], [1, 2], [1, 2, 3]]
-        heard.clear()
-        swept = sweep(resolve_sweep(asked), said()[1])
-        after_a_kill = list(heard)
-        heard.clear()
-        other, other_uri = undisturbed(asked)
-        assert after_a_kill == heard
-        assert len(heard) == 6
+        monkeypatch.setattr("studies.study.make_pruner", lambda resolved: RecordingPruner())
+        interrupt_at(one_trial, 4, "report")
+        assert [list(values) for values in reported] == [[1], [1, 2], [1, 2, 3]]
+        reported.clear()
+        swept = sweep(resolve_sweep(one_trial), ignore_line)
+        after_a_kill = list(reported)
+        reported.clear()
+        other, other_uri = undisturbed(one_trial)
+        assert after_a_kill == reported
+        assert len(reported) == 6
         assert_same(swept.study, store_uri, other.study, other_uri)
 
     def test_what_the_pruner_said_of_the_last_completed_epoch_still_holds(
-        self, asked: SweepRequest, store_uri: str, broken_off: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        one_trial: SweepRequest,
+        store_uri: str,
+        interrupt_at: Any,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        class AfterThree(BasePruner):
+        class PruneAfterThree(BasePruner):
             def prune(self, study: Study, trial: FrozenTrial) -> bool:
                 return trial.last_step == 3
 
-        monkeypatch.setattr("studies.study._pruner", lambda laid: AfterThree())
-        broken_off(asked, 3, "obey")
+        monkeypatch.setattr("studies.study.make_pruner", lambda resolved: PruneAfterThree())
+        interrupt_at(one_trial, 3, "raise_if_pruned")
         assert list(checkpoints_root().glob("*/epoch-000003.json"))
-        swept = sweep(resolve_sweep(asked), said()[1])
+        swept = sweep(resolve_sweep(one_trial), ignore_line)
         assert [t.state for t in swept.study.trials] == [TrialState.FAIL, TrialState.PRUNED]
         pruned = trials_of(store_uri)[-1]
         assert pruned.data.tags[names.REASON].startswith("pruned after epoch 3 with")
@@ -229,9 +235,9 @@ class TestGoingOn:
         assert not list(checkpoints_root().glob("*")), "a pruned trial needs no checkpoint"
 
     def test_of_several_splits_each_goes_on(
-        self, asked: SweepRequest, store_uri: str, undisturbed: Any, broken_off: Any
+        self, one_trial: SweepRequest, store_uri: str, undisturbed: Any, interrupt_at: Any
     ) -> None:
-        asked = replace(asked, split="dev1,dev2")
+        one_trial = replace(one_trial, splits=("dev1", "dev2"))
         saved = []
 
         def third_of_the_second(folder: Path, checkpoint: Checkpoint) -> None:
@@ -243,48 +249,48 @@ class TestGoingOn:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ablation.training.checkpoints.save", third_of_the_second)
             with pytest.raises(KeyboardInterrupt):
-                sweep(resolve_sweep(asked), said()[1])
-        lines, tell = said()
-        swept = sweep(resolve_sweep(asked), tell)
-        # Its last epoch is not kept, and is done again.
+                sweep(resolve_sweep(one_trial), ignore_line)
+        lines, echo = capture_lines()
+        swept = sweep(resolve_sweep(one_trial), echo)
+        # The last epoch is not stored, and is done again.
         assert [line for line in lines if "goes on" in line] == [
             f"trial 1: goes on after epoch {e}" for e in (5, 3)
         ]
-        other, _ = undisturbed(asked)
+        other, _ = undisturbed(one_trial)
         assert [t.values for t in complete(swept.study).values()] == [
             t.values for t in complete(other.study).values()
         ]
         assert not list(checkpoints_root().glob("*"))
 
     def test_damaged_checkpoints_are_named_and_passed_over(
-        self, asked: SweepRequest, broken_off: Any
+        self, one_trial: SweepRequest, interrupt_at: Any
     ) -> None:
-        broken_off(asked, 5, "hear")
+        interrupt_at(one_trial, 5, "report")
         (damaged,) = checkpoints_root().glob("*/epoch-000004.safetensors")
         damaged.write_bytes(damaged.read_bytes()[:-3])
-        lines, tell = said()
-        sweep(resolve_sweep(asked), tell)
+        lines, echo = capture_lines()
+        sweep(resolve_sweep(one_trial), echo)
         files = "epoch-000004.json, epoch-000004.safetensors"
         assert f"trial 1: damaged or half written, and removed: {files}" in lines
         assert "trial 1: goes on after epoch 3" in lines
 
     def test_a_trial_that_failed_for_a_reason_leaves_no_checkpoint(
-        self, asked: SweepRequest, monkeypatch: pytest.MonkeyPatch
+        self, one_trial: SweepRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fails(pruning: object, epoch: int) -> None:
             if epoch == 3:
                 assert list(checkpoints_root().glob("*/epoch-000002.json"))
                 raise RunError("broken")
 
-        monkeypatch.setattr(trial_module._Pruning, "obey", fails)
-        swept = sweep(resolve_sweep(asked), said()[1])
+        monkeypatch.setattr(trial_module.PruningReporter, "raise_if_pruned", fails)
+        swept = sweep(resolve_sweep(one_trial), ignore_line)
         assert [(t.state, t.user_attrs["reason"]) for t in swept.study.trials] == [
             (TrialState.FAIL, "RunError: broken")
         ]
         assert not list(checkpoints_root().glob("*"))
 
     def test_seconds_of_a_process_that_died_count(
-        self, asked: SweepRequest, broken_off: Any, monkeypatch: pytest.MonkeyPatch
+        self, one_trial: SweepRequest, interrupt_at: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = Saver.save
 
@@ -293,21 +299,23 @@ class TestGoingOn:
 
         with monkeypatch.context() as patch:
             patch.setattr(Saver, "save", after_an_hour)
-            broken_off(asked, 4, "hear")
-        sweep(resolve_sweep(asked), said()[1])
+            interrupt_at(one_trial, 4, "report")
+        sweep(resolve_sweep(one_trial), ignore_line)
         assert (
-            3600 < trials_of(str(asked.tracking_uri))[-1].data.metrics["objective/seconds"] < 3700
+            3600
+            < trials_of(str(one_trial.tracking_uri))[-1].data.metrics["objective/seconds"]
+            < 3700
         )
 
 
 def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(
     request_: SweepRequest,
 ) -> None:
-    laid = resolve_sweep(request_)
-    study = open_study(laid)
-    queue_grid(study, laid, layers=4)
-    study.ask()  # RUNNING, without parameters, and nobody who works on it
-    swept = sweep(laid, said()[1])
+    resolved = resolve_sweep(request_)
+    study = open_study(resolved, encoder_digests(resolved))
+    queue_grid(study, resolved, layers=4)
+    study.ask()  # RUNNING, without parameters or a worker
+    swept = sweep(resolved, ignore_line)
     assert sorted(t.params["model.freeze_layers"] for t in complete(swept.study).values()) == [
         0,
         1,
@@ -318,18 +326,18 @@ def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(
 
 
 def test_workers_share_a_study(request_: SweepRequest, tmp_path: Path) -> None:
-    # Long enough for the one that starts later to find some left.
-    asked = replace(request_, overrides=("optimisation.epochs=12",))
-    code, _, errors = completed(command(asked, tmp_path, "--workers", "2"), tmp_path)
+    # Long enough for the worker that starts later to find trials left.
+    request = replace(request_, overrides={"optimisation.epochs": 12})
+    code, _, errors = completed(command(request, tmp_path, "--workers", "2"), tmp_path)
     assert code == 0, errors
-    study = load(asked)
+    study = load(request)
     assert sorted(t.params["model.freeze_layers"] for t in study.trials) == [0, 1, 2, 3, 4]
     assert {t.state for t in study.trials} == {TrialState.COMPLETE}
     assert len({t.user_attrs["process"] for t in study.trials}) == 2
 
 
 class TestAtOnce:
-    """The same command in several processes that start together, where nothing is yet: neither store nor study."""
+    """The same command in several processes that start together, before store and study exist."""
 
     def test_two(self, request_: SweepRequest, tmp_path: Path) -> None:
         self.each_trial_once(request_, tmp_path, 2)
@@ -339,37 +347,37 @@ class TestAtOnce:
         self.each_trial_once(request_, tmp_path, 8)
 
     def each_trial_once(self, request: SweepRequest, folder: Path, count: int) -> None:
-        """None fails, none says that the database is locked, all tell the same best."""
+        """Check that no process fails, each trial is done once, and all print the same best."""
         fresh = folder / "fresh"
         fresh.mkdir()
-        asked = replace(
+        request = replace(
             request,
             space="lr",
             sampler="tpe",
             trials=3 * count,
-            overrides=("optimisation.epochs=3",),
+            overrides={"optimisation.epochs": 3},
             tracking_uri=f"sqlite:///{fresh / 'mlflow.db'}",
             storage=f"sqlite:///{fresh / 'studies.db'}",
         )
-        processes = [Command(command(asked, folder), folder) for _ in range(count)]
+        processes = [Command(command(request, folder), folder) for _ in range(count)]
         texts = ["".join(process.communicate()) for process in processes]
         assert [process.returncode for process in processes] == [0] * count, "\n".join(texts)
         assert "locked" not in "".join(texts)
-        study = load(asked)
+        study = load(request)
         assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3 * count
-        assert len(complete(study)) == 3 * count, "drawn twice"
+        assert len(complete(study)) == 3 * count, "the same values were drawn twice"
         assert len({t.user_attrs["process"] for t in study.trials}) > 1
         best = {
             line for text in texts for line in text.splitlines() if line.startswith("best of epm: ")
         }
         assert len(best) == 1
-        (above, *runs) = tracked(str(asked.tracking_uri))
+        (above, *runs) = tracked(str(request.tracking_uri))
         assert {run.info.status for run in (above, *runs)} == {"FINISHED"}
         assert above.data.tags[names.KIND] == names.STUDY
         assert sorted(int(run.data.tags[names.TRIAL_NUMBER]) for run in runs) == list(
             range(3 * count)
         )
-        history = open_store(asked.tracking_uri).client.get_metric_history(
+        history = open_store(request.tracking_uri).client.get_metric_history(
             above.info.run_id, "objective/best_pearson"
         )
         assert [(point.step, point.value) for point in history] == [(3 * count, study.best_value)]

@@ -1,4 +1,4 @@
-"""Search spaces as data: ready ones, one's own, and what is wrong with others."""
+"""Search spaces: shipped ones, a user's own, and the messages on invalid ones."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ablation.config.schema import load_profile
 from ablation.core.errors import UsageError
 from studies.space import (
-    READY,
+    SHIPPED,
     Bounds,
     Space,
     check,
@@ -25,17 +25,17 @@ from studies.space import (
 LAYERS = 6
 
 
-@pytest.mark.parametrize("name", READY)
-def test_ready_spaces_fit_the_settings_and_are_sampled_within_their_bounds(name: str) -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_spaces_fit_the_settings_and_are_sampled_within_their_bounds(name: str) -> None:
     whole = load_space(name)
-    differences = load_profile("demo")
+    overrides = load_profile("demo")
     assert whole.question.endswith("?")
     for space in [for_variant(whole, v) for v in variants_of(whole)] or [whole]:
-        check(space, differences, LAYERS)
+        check(space, overrides, LAYERS)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for _ in range(20):
             params = suggest(study.ask(), space, LAYERS)
-            flat = configure(space, differences, params).flat()
+            flat = configure(space, overrides, params).flat()
             assert all(flat[field] == value for field, value in params.items())
 
 
@@ -50,7 +50,7 @@ def test_a_space_of_variants_is_searched_for_each_of_them() -> None:
     assert variants_of(load_space("tau")) == ()
 
 
-def test_the_issue_of_depth_goes_up_to_the_encoders_layers() -> None:
+def test_depth_goes_up_to_the_encoders_layers() -> None:
     assert grid(load_space("freeze"), LAYERS, 10) == {"model.freeze_layers": [0, 1, 2, 3, 4, 5, 6]}
     assert grid(load_space("freeze"), 24, 5)["model.freeze_layers"][-1] == 24
 
@@ -70,13 +70,13 @@ def test_every_point_of_a_grid_lies_within_the_bounds(
     low: float, width: float, points: int, log: bool
 ) -> None:
     space = Space(question="?", fields={"loss.tau": Bounds(low=low, high=low + width, log=log)})
-    distribution = space.fields["loss.tau"].distribution(LAYERS)
+    distribution = space.fields["loss.tau"].distribution("loss.tau", LAYERS)
     for value in grid(space, LAYERS, points)["loss.tau"]:
         assert distribution._contains(distribution.to_internal_repr(value))
 
 
 def test_choices_and_steps(tmp_path: Path) -> None:
-    file = tmp_path / "mine.toml"
+    file = tmp_path / "own.toml"
     file.write_text(
         'question = "?"\n[fields."model.pooling"]\nchoices = ["cls", "mean"]\n'
         '[fields."optimisation.batch_size"]\nlow = 16\nhigh = 64\nstep = 16\n'
@@ -104,15 +104,15 @@ def test_choices_and_steps(tmp_path: Path) -> None:
         ),
         (
             'question = "?"\nvariant = "emp"\n[fields."loss.tau"]\nlow = 0.1\nhigh = 1.0',
-            "'emp' is no variant that is trained",
+            "unknown variant 'emp': did you mean 'epm'",
         ),
         (
             'question = "?"\n[fields.variant]\nchoices = ["emp"]',
-            "'emp' is no variant that is trained",
+            "unknown variant 'emp': did you mean 'epm'",
         ),
         (
             'question = "?"\n[fields.variant]\nchoices = ["ensemble"]',
-            "'ensemble' is no variant that is trained",
+            "variant 'ensemble' combines other runs",
         ),
         (
             'question = "?"\n[fields.variant]\nchoices = ["mse"]',
@@ -123,11 +123,60 @@ def test_choices_and_steps(tmp_path: Path) -> None:
         ("a = [", "not TOML"),
     ],
 )
-def test_wrong_spaces_are_explained(text: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "wrong.toml"
+def test_an_invalid_space_is_explained(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "invalid.toml"
     file.write_text(text)
     with pytest.raises(UsageError, match=message.replace("?", r"\?").replace("(", r"\(")):
         load_space(str(file))
+
+
+@pytest.mark.parametrize(
+    ("field", "bounds", "message"),
+    [
+        ("optimisation.batch_size", "low = 4\nhigh = 16\nstep = 0.5", "whole numbers, not step"),
+        ("optimisation.batch_size", "low = 4\nhigh = 14\nstep = 2.5", "whole numbers, not step"),
+        ("optimisation.batch_size", "low = 4.5\nhigh = 16", "whole numbers, not low = 4.5"),
+        ("optimisation.batch_size", "low = 4\nhigh = 16\nstep = inf", "step: give a number"),
+        ("optimisation.batch_size", "low = 4\nhigh = 16\nstep = 0", "step must be above 0"),
+        ("optimisation.batch_size", "low = 4\nhigh = 16\nstep = 5", "steps of 5 end at 14"),
+        ("optimisation.batch_size", "low = true\nhigh = 16", "low: give a number"),
+        ("optimisation.batch_size", "low = 1\nhigh = 'layer'", "high: give .*, or 'layers'"),
+        ("loss.tau", "low = 0.1\nhigh = nan", "high: give a number"),
+        ("loss.tau", "low = -inf\nhigh = 1.0", "low: give a number"),
+        ("loss.tau", "low = 0.1\nhigh = 'layers'", "'layers' is for whole numbers"),
+        ("loss.tau", "low = 0.1\nhigh = 1.0\nlog = true\nstep = 0.1", "exclude each other"),
+        ("loss.tau", "low = 0.1\nhigh = 1.0\nlogs = true", "unknown key .*: did you mean 'log'"),
+        ("loss.tau", "choices = [0.1, 0.1]", "the same choice is given twice"),
+        ("loss.tau", "choices = [0.1]\nlow = 0.1", "give choices, or low and high"),
+        ("loss.tau", "choices = [0.1]\nlog = true", "not with choices"),
+        ("model.pooling", "low = 0\nhigh = 1", "takes no numbers: give choices"),
+    ],
+)
+def test_bounds_that_would_be_read_otherwise_than_written_are_refused(
+    field: str, bounds: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "invalid.toml"
+    file.write_text(f'question = "?"\n[fields."{field}"]\n{bounds}')
+    with pytest.raises(UsageError, match=message):
+        load_space(str(file))
+
+
+def test_whole_numbers_bound_a_field_of_other_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('question = "?"\n[fields."optimisation.warmup"]\nlow = 0\nhigh = 1')
+    space = load_space(str(file))
+    assert grid(space, LAYERS, 3) == {"optimisation.warmup": [0.0, 0.5, 1.0]}
+    drawn = suggest(optuna.create_study().ask(), space, LAYERS)["optimisation.warmup"]
+    assert isinstance(drawn, float)
+
+
+def test_a_range_above_the_encoders_layers_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "deep.toml"
+    file.write_text('question = "?"\n[fields."model.layers"]\nlow = 5\nhigh = "layers"')
+    space = load_space(str(file))
+    check(space, {}, 5)
+    with pytest.raises(UsageError, match=r"model\.layers: low = 5 is above high = 4"):
+        check(space, {}, 4)
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:

@@ -1,6 +1,7 @@
-"""Sweeps: every trial tracked truthfully, studies resumed after kills, workers side by side, test rows unseen."""
+"""Sweeps: every trial is tracked, studies are resumed by name, and test rows are never read."""
 
 import json
+import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
+from safetensors.torch import load_file, save_file
 
 from ablation.config.schema import load_profile, resolve_config
 from ablation.core.errors import UsageError
 from ablation.core.state import checkpoints_root
+from ablation.encoders.tiny import tiny_encoder
 from ablation.tracking import names
 from ablation.tracking.runs import read_json
 from ablation.tracking.store import open_store
@@ -21,25 +24,31 @@ from studies.study import SweepRequest, resolve_sweep
 from studies.sweep import sweep
 
 
-def said() -> tuple[list[str], Callable[[str], None]]:
+def capture_lines() -> tuple[list[str], Callable[[str], None]]:
+    """Return a list and a function that appends a line to it."""
     lines: list[str] = []
     return lines, lines.append
 
 
+def ignore_line(line: str) -> None:
+    """Take a line and do nothing."""
+
+
 def tracked(uri: str, experiment: str = "studies") -> list[Run]:
+    """Return an experiment's runs, the oldest first."""
     client = open_store(uri).client
-    found = client.get_experiment_by_name(experiment)
-    assert found
-    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+    stored = client.get_experiment_by_name(experiment)
+    assert stored
+    return list(client.search_runs([stored.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
 def test_every_trial_is_a_run_below_the_studys(
     request_: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
-    lines, tell = said()
-    swept = sweep(resolve_sweep(request_), tell)
+    lines, echo = capture_lines()
+    swept = sweep(resolve_sweep(request_), echo)
     conclude(swept, tmp_path / "out")
-    assert lines[0] == "study 'mine': 0 of 5 trials done"
+    assert lines[0] == "study 'depth': 0 of 5 trials done"
     assert len([line for line in lines if line.startswith("trial ")]) == 5
     study_run, *trials = tracked(store_uri)
     assert study_run.data.tags[names.KIND] == names.STUDY
@@ -75,7 +84,7 @@ def test_every_trial_is_a_run_below_the_studys(
 
 
 def test_test_rows_are_never_seen(request_: SweepRequest, store_uri: str) -> None:
-    sweep(resolve_sweep(replace(request_, trials=1)), said()[1])
+    sweep(resolve_sweep(replace(request_, trials=1)), ignore_line)
     for run in tracked(store_uri):
         assert names.TEST_READ not in run.data.tags
         assert not [name for name in run.data.metrics if name.startswith("test/")]
@@ -83,7 +92,7 @@ def test_test_rows_are_never_seen(request_: SweepRequest, store_uri: str) -> Non
 
 
 def test_the_best_settings_are_a_profile(request_: SweepRequest, tmp_path: Path) -> None:
-    swept = sweep(resolve_sweep(request_), said()[1])
+    swept = sweep(resolve_sweep(request_), ignore_line)
     conclude(swept, tmp_path / "out")
     file = tmp_path / "out" / "best.toml"
     best = best_trials(swept.study)[0].params["model.freeze_layers"]
@@ -94,49 +103,49 @@ def test_the_best_settings_are_a_profile(request_: SweepRequest, tmp_path: Path)
 
 
 def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: SweepRequest) -> None:
-    sweep(resolve_sweep(replace(request_, trials=2)), said()[1])
-    lines, tell = said()
-    swept = sweep(resolve_sweep(request_), tell)
-    assert lines[0] == "study 'mine': 2 of 5 trials done"
+    sweep(resolve_sweep(replace(request_, trials=2)), ignore_line)
+    lines, echo = capture_lines()
+    swept = sweep(resolve_sweep(request_), echo)
+    assert lines[0] == "study 'depth': 2 of 5 trials done"
     assert len(lines) == 4
     assert len(swept.study.trials) == 5
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_a_study_that_goes_on_draws_nothing_twice(request_: SweepRequest, sampler: str) -> None:
-    asked = replace(request_, space="lr", sampler=sampler)
+    request = replace(request_, space="lr", sampler=sampler)
     for trials in (2, 4):
-        swept = sweep(resolve_sweep(replace(asked, trials=trials)), said()[1])
+        swept = sweep(resolve_sweep(replace(request, trials=trials)), ignore_line)
     rates = [t.params["optimisation.lr_head"] for t in swept.study.trials]
     assert len(rates) == len(set(rates)) == 4
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"space": "lr", "sampler": "tpe"}, "space:"),
         ({"objective": "pearson,seconds"}, "objective:|directions"),
-        ({"split": "dev2"}, "splits: \\['dev1'\\] there, \\['dev2'\\] here"),
-        ({"overrides": ("optimisation.epochs=3",)}, "settings:"),
+        ({"splits": ("dev2",)}, "splits: \\['dev1'\\] there, \\['dev2'\\] here"),
+        ({"overrides": {"optimisation.epochs": 3}}, "settings:"),
         ({"seed": 5}, "seed: 0 there, 5 here"),
     ],
 )
 def test_another_question_under_the_same_name_is_refused_with_the_difference(
-    request_: SweepRequest, change: dict[str, object], told: str
+    request_: SweepRequest, change: dict[str, object], message: str
 ) -> None:
-    sweep(resolve_sweep(replace(request_, trials=1)), said()[1])
-    with pytest.raises(UsageError, match=told):
-        sweep(resolve_sweep(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
+    sweep(resolve_sweep(replace(request_, trials=1)), ignore_line)
+    with pytest.raises(UsageError, match=message):
+        sweep(resolve_sweep(replace(request_, **change)), ignore_line)  # type: ignore[arg-type]
 
 
 def test_pruned_trials_are_killed_runs_with_their_epoch(
     request_: SweepRequest, store_uri: str
 ) -> None:
-    overrides = ("optimisation.epochs=8", "optimisation.lr_head=0.05")
-    asked = replace(
+    overrides = {"optimisation.epochs": 8, "optimisation.lr_head": 0.05}
+    request = replace(
         request_, space="lr", sampler="tpe", pruner="hyperband", trials=8, overrides=overrides
     )
-    swept = sweep(resolve_sweep(asked), said()[1])
+    swept = sweep(resolve_sweep(request), ignore_line)
     pruned = [t for t in swept.study.trials if t.state == TrialState.PRUNED]
     assert pruned
     runs = {
@@ -159,10 +168,10 @@ def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
 ) -> None:
     space = tmp_path / "broken.toml"
     space.write_text('question = "?"\n[fields."optimisation.lr_encoder"]\nchoices = [1e-4, 1e30]')
-    overrides = ("optimisation.epochs=1", "optimisation.warmup=0", "optimisation.batch_size=8")
-    lines, tell = said()
+    overrides = {"optimisation.epochs": 1, "optimisation.warmup": 0, "optimisation.batch_size": 8}
+    lines, echo = capture_lines()
     swept = sweep(
-        resolve_sweep(replace(request_, space=str(space), trials=2, overrides=overrides)), tell
+        resolve_sweep(replace(request_, space=str(space), trials=2, overrides=overrides)), echo
     )
     assert sorted(t.state.name for t in swept.study.trials) == ["COMPLETE", "FAIL"]
     assert any("NotFiniteError: train/" in line for line in lines)
@@ -171,9 +180,57 @@ def test_a_trial_that_breaks_is_failed_counts_and_does_not_end_the_study(
     assert not list(checkpoints_root().glob("*")), (
         "what failed for a reason of its own does not go on"
     )
-    again, tell = said()
-    sweep(resolve_sweep(replace(request_, space=str(space), trials=2, overrides=overrides)), tell)
-    assert again == ["study 'mine': 2 of 2 trials done"]
+    again, echo = capture_lines()
+    sweep(resolve_sweep(replace(request_, space=str(space), trials=2, overrides=overrides)), echo)
+    assert again == ["study 'depth': 2 of 2 trials done"]
+
+
+def test_three_failures_in_a_row_for_one_reason_stop_a_study_that_can_go_on(
+    request_: SweepRequest, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise ValueError("no value can be drawn")
+
+    lines, echo = capture_lines()
+    with monkeypatch.context() as patch:
+        patch.setattr("studies.sweep.suggest", fails)
+        result = sweep(resolve_sweep(request_), echo)
+    reason = "3 trials in a row failed with ValueError: no value can be drawn"
+    assert result.stopped == reason
+    assert lines[-1] == f"study 'depth' stopped: {reason}"
+    assert len(result.study.get_trials(states=(TrialState.FAIL,))) == 3
+    conclude(result, tmp_path / "out")
+    (run,) = tracked(store_uri)
+    assert (run.info.status, run.data.tags[names.REASON]) == ("FAILED", reason)
+    resumed = sweep(resolve_sweep(request_), ignore_line)
+    assert not resumed.stopped
+    assert len(resumed.study.get_trials(states=(TrialState.COMPLETE,))) == 2
+
+
+def test_failures_for_different_reasons_do_not_stop_a_study(
+    request_: SweepRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = iter("ababa")
+
+    def fails(*arguments: object) -> None:
+        raise ValueError(next(reasons))
+
+    monkeypatch.setattr("studies.sweep.suggest", fails)
+    result = sweep(resolve_sweep(request_), ignore_line)
+    assert not result.stopped
+    assert len(result.study.trials) >= 5
+
+
+def test_a_study_is_not_resumed_with_other_weights(request_: SweepRequest, tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder(), folder)
+    request = replace(request_, trials=1, overrides={"model.encoder": str(folder)})
+    sweep(resolve_sweep(request), ignore_line)
+    (weights,) = folder.glob("*.safetensors")
+    changed = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
+    save_file(changed, weights, {"format": "pt"})
+    with pytest.raises(UsageError, match="give --study a new name\nencoder: "):
+        sweep(resolve_sweep(replace(request, trials=2)), ignore_line)
 
 
 def test_parameters_that_were_tried_are_not_trained_again(
@@ -182,7 +239,8 @@ def test_parameters_that_were_tried_are_not_trained_again(
     space = tmp_path / "one.toml"
     space.write_text('question = "?"\n[fields."model.pooling"]\nchoices = ["mean"]')
     swept = sweep(
-        resolve_sweep(replace(request_, space=str(space), sampler="tpe", trials=3)), said()[1]
+        resolve_sweep(replace(request_, space=str(space), sampler="tpe", trials=3)),
+        ignore_line,
     )
     assert len({t.value for t in swept.study.trials}) == 1
     again = [r for r in tracked(store_uri) if names.SAME_AS in r.data.tags]
@@ -196,7 +254,7 @@ def test_parameters_that_were_tried_are_not_trained_again(
 
 def test_two_objectives_give_a_pareto_front(request_: SweepRequest, tmp_path: Path) -> None:
     swept = sweep(
-        resolve_sweep(replace(request_, objective="pearson,seconds", trials=3)), said()[1]
+        resolve_sweep(replace(request_, objective="pearson,seconds", trials=3)), ignore_line
     )
     assert best_trials(swept.study)
     assert all(len(t.values) == 2 and t.values[1] > 0 for t in swept.study.trials)
@@ -205,7 +263,7 @@ def test_two_objectives_give_a_pareto_front(request_: SweepRequest, tmp_path: Pa
 
 
 def test_several_splits_are_averaged(request_: SweepRequest, store_uri: str) -> None:
-    sweep(resolve_sweep(replace(request_, split="dev1,dev2", trials=1)), said()[1])
+    sweep(resolve_sweep(replace(request_, splits=("dev1", "dev2"), trials=1)), ignore_line)
     (run,) = [r for r in tracked(store_uri) if r.data.tags[names.KIND] == names.TRIAL]
     last = [run.data.metrics[f"{split}/dev/pearson"] for split in ("dev1", "dev2")]
     assert min(last) - 0.3 < run.data.metrics["objective/pearson"] < max(last) + 0.3
@@ -214,7 +272,7 @@ def test_several_splits_are_averaged(request_: SweepRequest, store_uri: str) -> 
 def test_a_journal_file_serves_as_well(request_: SweepRequest, tmp_path: Path) -> None:
     swept = sweep(
         resolve_sweep(replace(request_, storage=f"journal:{tmp_path / 'study.log'}", trials=2)),
-        said()[1],
+        ignore_line,
     )
     assert len(swept.study.trials) == 2
 
@@ -227,12 +285,12 @@ def test_a_journal_file_serves_as_well(request_: SweepRequest, tmp_path: Path) -
         ({"objective": "loss"}, "unknown objective 'loss'"),
         ({"trials": 0}, "trials must be at least 1"),
         ({"workers": 0}, "workers must be at least 1"),
-        ({"split": "dev9"}, "unknown split 'dev9'"),
+        ({"splits": ("dev9",)}, "unknown split 'dev9'"),
         ({"storage": "nonsense://x"}, "storage nonsense://x: can't be used"),
     ],
 )
-def test_wrong_requests_are_explained(
+def test_an_invalid_request_is_explained(
     request_: SweepRequest, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        sweep(resolve_sweep(replace(request_, **change)), said()[1])  # type: ignore[arg-type]
+        sweep(resolve_sweep(replace(request_, **change)), ignore_line)  # type: ignore[arg-type]
