@@ -1,1 +1,1 @@
-"""Errors, locks, the state folder and a run's identity: what every other room may use."""
+"""Errors, locks, the state folder, a run's identity: used by every other room."""

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly, and the exit code of each."""
+"""The two errors that end a command, each with its exit code, and one-line messages."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,7 +7,10 @@ LONGEST_LINE: Final = 280
 
 
 def one_line(text: str) -> str:
-    """`text` for a message: on one line, without characters that a terminal obeys, its middle left out if it is long."""
+    """Return `text` on one line for a message.
+
+    Control characters are escaped, and the middle of a text longer than `LONGEST_LINE` is left out.
+    """
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return (
         line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-(LONGEST_LINE - 175) :]}"
@@ -21,9 +24,12 @@ def first_line(error: BaseException, *, longest: int = 200) -> str:
 
 
 class UsageError(Exception):
-    """Something that the user can mend: an argument, a profile, a data file, an encoder's name.
+    """Invalid input that the user can fix: an argument, a profile, a data file, an encoder's name.
 
-    Each problem is one line that says what is wrong, where, and what to do. Exit code 2.
+    Ends a command with exit code 2.
+
+    Args:
+        problems: One line each: what is wrong, where, and what to do.
     """
 
     exit_code = 2
@@ -34,6 +40,6 @@ class UsageError(Exception):
 
 
 class RunError(Exception):
-    """A run that began and could not be carried through. Exit code 1."""
+    """A run that started and failed. Ends a command with exit code 1."""
 
     exit_code = 1

@@ -1,8 +1,8 @@
-"""What makes a run the run that it is: everything that can change its numbers, and nothing else.
+"""The identity of a run: a digest of everything that can change its results.
 
-Two runs with equal identities give equal results on one machine, so a finished one is reused
-instead of being trained again. A path, a time or a host is no part of it. The digests are
-computed from the sources, never from what a tracking store gives back.
+Runs with equal identities give equal results on one machine, so a finished run is reused instead
+of being trained again. Paths, times and host names are left out. Digests are computed from the
+sources, never from values read back from a tracking store.
 """
 
 import ast
@@ -24,7 +24,7 @@ RESULT_LIBRARIES: Final = ("numpy", "scipy", "tokenizers", "torch", "transformer
 
 @dataclass(frozen=True)
 class RunKey:
-    """Which run of an ablation: a row of the table, a split, a seed."""
+    """The coordinates of a run in an ablation: variant, split and seed."""
 
     variant: str
     split: str
@@ -36,14 +36,19 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Identity:
-    """`parts` are digests by name (config, data, encoder, code, libraries); `digest` is over them and the key."""
+    """The identity of one run.
+
+    Attributes:
+        digest: SHA-256 over the run's key and all parts.
+        parts: Digests by name: config, data, encoder, code, libraries.
+    """
 
     digest: str
     parts: Mapping[str, str]
 
 
 def identify(key: RunKey, parts: Mapping[str, str]) -> Identity:
-    """The identity of the run `key` that is made from `parts`."""
+    """Return the identity of the run `key` with these parts, in any order."""
     canonical = json.dumps(
         {"key": [key.variant, key.split, key.seed], "parts": dict(sorted(parts.items()))}
     )
@@ -52,7 +57,7 @@ def identify(key: RunKey, parts: Mapping[str, str]) -> Identity:
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 over the syntax trees of `RESULT_ROOMS`: comments and docstrings change nothing."""
+    """Return the SHA-256 over `RESULT_ROOMS`' syntax trees, without comments and docstrings."""
     digest = hashlib.sha256()
     package = files("ablation")
     for name in RESULT_ROOMS:
@@ -63,21 +68,22 @@ def code_digest() -> str:
 
 @functools.cache
 def libraries() -> str:
-    """Names and versions of `RESULT_LIBRARIES`, readable rather than hashed."""
+    """Return the names and versions of `RESULT_LIBRARIES`, readable rather than hashed."""
     return " ".join(f"{name}={version(name)}" for name in RESULT_LIBRARIES)
 
 
 def _modules(entry: Traversable, path: str) -> list[tuple[str, str]]:
+    """Return (path, source) of the modules in a package folder, recursively and in order."""
     if entry.is_file():
         return [(path, entry.read_text("utf-8"))]
-    found = [
+    children = [
         child
         for child in entry.iterdir()
         if child.name.endswith(".py") or (child / "__init__.py").is_file()
     ]
     return [
         module
-        for child in sorted(found, key=lambda c: c.name)
+        for child in sorted(children, key=lambda c: c.name)
         for module in _modules(child, f"{path}/{child.name}")
     ]
 

@@ -1,8 +1,8 @@
-"""Which process trains a run, where several were asked for the same: exactly one, the others wait or take other runs.
+"""Locks between processes, so that exactly one of them trains a run.
 
-A claim is a lock of the operating system on a file in the state folder: it ends with its process,
-however that dies. It holds between the processes of one machine (and of machines that share the
-state folder, where the file system has locks).
+A lock is the operating system's lock on a file in the state folder, and ends with its process,
+however that dies. It holds between the processes of one machine, and between machines that share
+the state folder if its file system supports locks.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,19 @@ from filelock import FileLock, Timeout
 from ablation.core.errors import RunError
 from ablation.core.state import state_folder
 
-#: Seconds between two looks at a run that another process has.
+#: Seconds between two attempts to get a lock that another process holds.
 POLL_S: Final = 0.5
 
 
 @contextmanager
 def try_lock(slot: str) -> Iterator[bool]:
-    """True if this process has the run `slot` (`ablation.core.state.run_slot`) to itself until the block ends, else False.
+    """Yield True while this process holds the lock, or False if another process holds it.
 
-    Raises RunError if the state folder can't be written.
+    Args:
+        slot: The run's name in the state folder, see `ablation.core.state.run_slot`.
+
+    Raises:
+        RunError: The state folder can't be written.
     """
     lock = FileLock(_file(slot), mode=0o600)
     try:
@@ -34,23 +38,25 @@ def try_lock(slot: str) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # The empty file stays: removing it would let a third process claim beside one that had opened it.
+        # The empty file stays: if it were removed, a process that had opened it and one that
+        # creates it anew would both hold a lock.
         lock.release()
 
 
 @contextmanager
 def lock(slot: str) -> Iterator[None]:
-    """The same, but waits until the run is free."""
+    """Hold the lock during the block; wait until it is free. Otherwise like `try_lock`."""
     with FileLock(_file(slot), mode=0o600).acquire(poll_interval=POLL_S):
         yield
 
 
 def _file(slot: str) -> Path:
-    folder = state_folder() / "claims"
+    folder = state_folder() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"state folder {folder}: can't be written: {error.strerror}; set ABLATION_STATE to another"
+            f"state folder {folder}: can't be written: {error.strerror};"
+            " set ABLATION_STATE to another folder"
         ) from error
     return folder / f"{slot}.lock"

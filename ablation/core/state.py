@@ -1,4 +1,4 @@
-"""Where this suite keeps what must outlive a process: checkpoints and claims of unfinished runs."""
+"""The state folder, which holds what must outlive a process: checkpoints, locks, unsent points."""
 
 import hashlib
 import os
@@ -11,20 +11,24 @@ STATE: Final = "ABLATION_STATE"
 
 
 def state_folder() -> Path:
-    """`$ABLATION_STATE`, else the user's folder for such things (`~/.local/state/ablation-suite` on Linux)."""
-    given = os.environ.get(STATE)
-    return (
-        Path(given).expanduser().resolve()
-        if given
-        else user_state_path("ablation-suite", appauthor=False)
-    )
+    """Return `$ABLATION_STATE`, or the platform's folder for the state of programs."""
+    folder = os.environ.get(STATE)
+    if folder:
+        return Path(folder).expanduser().resolve()
+    return user_state_path("ablation-suite", appauthor=False)
 
 
 def checkpoints_root() -> Path:
-    """The folder that holds one folder of checkpoints for each unfinished run, named by its `run_slot`."""
+    """Return the folder with one folder of checkpoints for each unfinished run (`run_slot`)."""
     return state_folder() / "checkpoints"
 
 
 def run_slot(store: str, experiment: str, identity: str) -> str:
-    """A name for one run's files in the state folder: the same run in the same experiment of the same store, wherever started."""
+    """Return the name of one run's files in the state folder.
+
+    Args:
+        store: The tracking store's URI.
+        experiment: The MLflow experiment's id.
+        identity: The run's identity digest.
+    """
     return hashlib.sha256("\x1f".join((store, experiment, identity)).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Suggest the name that a user probably meant."""
+"""Suggest the name that the user probably meant."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ def did_you_mean(name: str, known: Iterable[str], *, others: str = "") -> str:
 
     Args:
         name: The name that is not known.
-        known: The names that are.
-        others: What else would be accepted, such as "a TOML file".
+        known: The known names.
+        others: Further accepted input, such as "a TOML file".
 
     Returns:
         For example "did you mean 'dev1'?" or "known are dev1, dev2, or a TOML file".

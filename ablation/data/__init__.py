@@ -1,1 +1,1 @@
-"""Reading and checking corpora: MINT's format, its languages, and the demo corpus."""
+"""Corpora: reading and checking MINT's format, languages, splits, and the demo corpus."""

@@ -1,9 +1,9 @@
-"""A corpus in MINT's format, read and checked before anything is trained.
+"""Read and check a corpus in MINT's format.
 
-A corpus is a folder with `train.csv` (columns `text`, `label`, `language`) and, optionally,
-`test.csv` (the same; `label` may be missing, and then no test score exists). Labels are intimacy
-scores from 1 (not intimate) to 5. Every problem found is one line with file, row and value; all
-of them are reported together.
+A corpus is a folder with `train.csv` (columns `text`, `label`, `language`) and optionally
+`test.csv` (the same columns; without `label` there are no test scores). Labels are intimacy scores
+from 1 (not intimate) to 5. Each problem is one line with file, line and value, and all problems
+are reported together.
 """
 
 import csv
@@ -19,24 +19,34 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from ablation.core.errors import UsageError
+from ablation.core.errors import UsageError, one_line
 from ablation.data.languages import ordered, parse_language
 
+#: The range of labels.
 LOWEST, HIGHEST = 1.0, 5.0
+#: Longest accepted text, in characters: longer ones come from a quotation mark left open.
 LONGEST_TEXT: Final = 131_072
-#: A fifth of the rows is held out; with fewer rows than this, no correlation over it means anything.
+#: A fifth of the rows is held out; a correlation over fewer than six rows is meaningless.
 FEWEST_ROWS: Final = 30
+#: The name of the corpus that comes with this package.
 DEMO: Final = "demo"
-_PROBLEMS_SHOWN = 20
+COLUMNS: Final = ("text", "label", "language")
+_PROBLEMS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Labelled training rows and, where given, test rows.
+    """Labelled training rows and, if given, test rows.
 
-    Both frames have the columns `text` (str), `label` (float64 in [1, 5]; NaN throughout where a
-    test file has none) and `language` (ISO 639-1); their index is the row's number in its file,
-    starting at 0. `digest` is the SHA-256 of both files' bytes.
+    Both frames have the columns `text` (str), `label` (float64 in [1, 5]) and `language` (ISO
+    639-1), indexed by the row's number in its file from 0.
+
+    Attributes:
+        name: The folder's name, or "demo".
+        train: The labelled rows.
+        test: The test rows; their labels are all NaN if the file has none.
+        digest: SHA-256 over names and bytes of both files.
+        synthetic: True for the demo corpus, whose scores are no benchmark.
     """
 
     name: str
@@ -47,37 +57,25 @@ class Corpus:
 
     @property
     def has_test_labels(self) -> bool:
+        """Tell if test scores can be computed."""
         return self.test is not None and bool(self.test["label"].notna().all())
 
     @property
     def training_languages(self) -> list[str]:
-        """The languages with labelled rows: the test's "seen" ones, in the paper's sense."""
+        """Return the languages with labelled rows, which the paper calls "seen"."""
         return ordered(set(self.train["language"]))
 
 
-def load_corpus(where: str) -> Corpus:
-    """The corpus in the folder `where`, or the embedded one for "demo".
+def load_corpus(source: str) -> Corpus:
+    """Read the corpus in the folder `source`, or the embedded one for "demo".
 
-    Raises UsageError, with one line for each problem, if the corpus can't be used as it is.
+    Raises UsageError, with one line for each problem, if the corpus is invalid.
     """
-    try:
-        folder = (
-            Path(str(files("ablation.data") / DEMO)) if where == DEMO else Path(where).expanduser()
-        )
-        what = None if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # a name that is too long; a home folder that nobody has
-        raise UsageError(f"{_shown(where)}: {getattr(error, 'strerror', None) or error}") from error
-    if what:
-        raise UsageError(
-            f"{folder}: {what}; data is 'demo' or a folder with train.csv and test.csv"
-        )
+    folder = _existing_folder(source)
     train_file, test_file = folder / "train.csv", folder / "test.csv"
     if not train_file.is_file():
         raise UsageError(
-            f"{train_file}: not found; the folder needs a train.csv (columns text,label,language)"
+            f"{train_file}: not found; the folder needs a train.csv (columns {','.join(COLUMNS)})"
         )
     problems: list[str] = []
     digest = hashlib.sha256()
@@ -86,27 +84,45 @@ def load_corpus(where: str) -> Corpus:
     if test_file.exists():
         test = _read_table(test_file, labels_required=False, digest=digest, problems=problems)
     if not problems:
-        problems += _whole_corpus_problems(train_file, train)
+        problems += _corpus_problems(train_file, train)
+    if len(problems) > _PROBLEMS_SHOWN:
+        hidden = len(problems) - _PROBLEMS_SHOWN
+        problems = [*problems[:_PROBLEMS_SHOWN], f"... and {hidden} more problems"]
     if problems:
-        more = len(problems) - _PROBLEMS_SHOWN
-        raise UsageError(
-            problems[:_PROBLEMS_SHOWN] + ([f"... and {more} more problems"] if more > 0 else [])
-        )
+        raise UsageError(problems)
     return Corpus(
-        name=DEMO if where == DEMO else folder.resolve().name,
+        name=DEMO if source == DEMO else folder.resolve().name,
         train=train,
         test=test,
         digest=digest.hexdigest(),
-        synthetic=where == DEMO,
+        synthetic=source == DEMO,
     )
 
 
 def repeated_texts(frame: pd.DataFrame) -> int:
-    """How many rows repeat a text that stands further up."""
+    """Return the number of rows whose text occurs in an earlier row."""
     return int(frame["text"].duplicated().sum())
 
 
-def _whole_corpus_problems(file: Path, train: pd.DataFrame) -> list[str]:
+def _existing_folder(source: str) -> Path:
+    try:
+        if source == DEMO:
+            return Path(str(files("ablation.data") / DEMO))
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            return folder
+        obstacle = "is a file" if folder.exists() else "does not exist"
+    # The name may be too long, or name the home folder of an unknown user.
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{_excerpt(source)}: {reason}") from error
+    raise UsageError(
+        f"{folder}: {obstacle}; data is 'demo' or a folder with train.csv and test.csv"
+    )
+
+
+def _corpus_problems(file: Path, train: pd.DataFrame) -> list[str]:
+    """Return problems of the labelled rows as a whole."""
     problems = []
     if train["language"].nunique() < 2:
         problems.append(
@@ -126,7 +142,7 @@ def _whole_corpus_problems(file: Path, train: pd.DataFrame) -> list[str]:
 def _read_table(
     file: Path, *, labels_required: bool, digest: "hashlib._Hash", problems: list[str]
 ) -> pd.DataFrame:
-    """The rows of one file; appends to `problems` what is wrong with it."""
+    """Return the valid rows of one file; append a line to `problems` for everything invalid."""
     empty = pd.DataFrame({"text": [], "label": [], "language": []})
     try:
         content = file.read_bytes()
@@ -144,9 +160,9 @@ def _read_table(
             problems.append(f"{file}: the file is empty")
         return empty
     columns = [name.strip() for name in header[1]]
-    complaint = _header_problem(columns, labels_required)
-    if complaint:
-        problems.append(f"{file}, line 1: {complaint}")
+    problem = _header_problem(columns, labels_required)
+    if problem:
+        problems.append(f"{file}, line 1: {problem}")
         return empty
     rows: list[tuple[str, float, str]] = []
     for line, values in records:
@@ -158,11 +174,12 @@ def _read_table(
             rows.append(row)
     if not rows and not problems:
         problems.append(f"{file}: no rows below the header")
-    frame = pd.DataFrame(rows, columns=["text", "label", "language"]).astype({"label": "float64"})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"label": "float64"})
     unlabelled = int(frame["label"].isna().sum())
     if 0 < unlabelled < len(frame):
         problems.append(
-            f"{file}: {unlabelled} of {len(frame)} rows have no label; give all of the labels or leave the column out"
+            f"{file}: {unlabelled} of {len(frame)} rows have no label;"
+            " give all labels or leave the column out"
         )
     return frame
 
@@ -176,7 +193,8 @@ def _decode(file: Path, content: bytes, problems: list[str]) -> str | None:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problems.append(
-            f"{file}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+            f"{file}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8;"
+            " save the file as UTF-8"
         )
         return None
     if "\0" in text:
@@ -187,7 +205,7 @@ def _decode(file: Path, content: bytes, problems: list[str]) -> str | None:
 
 
 def _records(file: Path, text: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line on which the record starts, its fields), without blank lines."""
+    """Yield (line on which the record starts, its fields) for every record that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -208,65 +226,65 @@ def _records(file: Path, text: str, problems: list[str]) -> Iterator[tuple[int, 
 
 
 def _header_problem(columns: list[str], labels_required: bool) -> str | None:
-    needed = {"text", "label", "language"} if labels_required else {"text", "language"}
+    needed = set(COLUMNS) if labels_required else set(COLUMNS) - {"label"}
     if len(set(columns)) < len(columns):
-        return f"a column stands twice: {_shown(','.join(columns))}"
+        return f"a column occurs twice: {_excerpt(','.join(columns))}"
     if missing := sorted(needed - set(columns)):
         delimiter = next((d for d in (";", "\t", "|") if d in columns[0]), None)
-        hint = (
-            f"; the delimiter looks like {delimiter!r}, and a comma is expected"
-            if delimiter
-            else ""
-        )
-        return f"column {', '.join(missing)} is missing (found: {_shown(','.join(columns))}){hint}"
-    if extra := sorted(set(columns) - {"text", "label", "language"}):
-        return f"unexpected column {_shown(', '.join(extra))}; the columns are text,label,language"
+        hint = f"; the delimiter looks like {delimiter!r}, expected a comma" if delimiter else ""
+        header = _excerpt(",".join(columns))
+        return f"column {', '.join(missing)} is missing (the header is {header}){hint}"
+    if extra := sorted(set(columns) - set(COLUMNS)):
+        names = _excerpt(", ".join(extra))
+        return f"unexpected column {names}; the columns are {','.join(COLUMNS)}"
     return None
 
 
 def _parse_row(
-    where: str, row: dict[str, str], surplus: int, label_required: bool, problems: list[str]
+    position: str, row: dict[str, str], surplus: int, label_required: bool, problems: list[str]
 ) -> tuple[str, float, str] | None:
     if surplus:
         problems.append(
-            f"{where}: {abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}; quote texts that contain commas"
+            f"{position}: {abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'};"
+            " quote texts that contain commas"
         )
         return None
     before = len(problems)
     text = row["text"].strip()
     if not text:
-        problems.append(f"{where}: the text is empty")
+        problems.append(f"{position}: the text is empty")
     elif len(text) > LONGEST_TEXT:
         problems.append(
-            f"{where}: a text of {len(text)} characters; is a quotation mark left open?"
+            f"{position}: a text of {len(text)} characters; is a quotation mark left open?"
         )
     language = parse_language(row["language"])
     if language is None:
         problems.append(
-            f"{where}: unknown language {row['language'][:40]!r}; use an English name or an ISO 639-1 code"
+            f"{position}: unknown language {row['language'][:40]!r};"
+            " use an English name or an ISO 639-1 code"
         )
     label = np.nan
     if "label" in row and row["label"].strip():
-        label = _parse_label(where, row["label"], problems)
+        label = _parse_label(position, row["label"], problems)
     elif label_required:
-        problems.append(f"{where}: the label is empty")
+        problems.append(f"{position}: the label is empty")
     return (text, label, language) if len(problems) == before and language is not None else None
 
 
-def _shown(text: str) -> str:
-    """`text` for a message: on one line, short, and without characters that a terminal obeys."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:80])
+def _excerpt(text: str) -> str:
+    """Return the beginning of `text` on one printable line, for a message."""
+    return one_line(text[:80])
 
 
-def _parse_label(where: str, text: str, problems: list[str]) -> float:
+def _parse_label(position: str, text: str, problems: list[str]) -> float:
     try:
         label = float(text)
     except ValueError:
-        problems.append(f"{where}: the label {text[:40]!r} is not a number")
+        problems.append(f"{position}: the label {text[:40]!r} is not a number")
         return math.nan
     if not LOWEST <= label <= HIGHEST:
         problems.append(
-            f"{where}: the label {_shown(text.strip())} lies outside {LOWEST:g} to {HIGHEST:g}"
+            f"{position}: the label {_excerpt(text.strip())} is outside {LOWEST:g} to {HIGHEST:g}"
         )
         return math.nan
     return label

@@ -1,4 +1,6 @@
-"""A corpus described as the paper describes MINT: Table 2's row counts and Figure 1's histogram."""
+"""Describe a corpus as the paper does: rows by language (Table 2), label histogram (Figure 1)."""
+
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -8,13 +10,22 @@ from rich.table import Table
 
 from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
 from ablation.data.corpus import HIGHEST, LOWEST, Corpus, repeated_texts
-from ablation.data.languages import LANGUAGES, ordered
+from ablation.data.languages import language_name, ordered
 
-BIN_WIDTH = 0.25
+#: Width of the histogram's bins, in label units.
+BIN_WIDTH: Final = 0.25
 
 
 def row_counts(train_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> pd.DataFrame:
-    """Rows by language (index: ISO code): columns train, test, and the paper's Table 2 beside them."""
+    """Count rows by language, beside the paper's Table 2.
+
+    Args:
+        train_rows: The labelled rows.
+        test_rows: The test rows, if any.
+
+    Returns:
+        Integer columns "train", "paper train", "test" and "paper test", indexed by ISO code.
+    """
     test_languages = pd.Series(dtype=str) if test_rows is None else test_rows["language"]
     languages = ordered(set(TRAIN_ROWS) | set(train_rows["language"]) | set(test_languages))
     train, test = train_rows["language"].value_counts(), test_languages.value_counts()
@@ -30,14 +41,17 @@ def row_counts(train_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> pd.D
 
 
 def label_histogram(label: pd.Series) -> pd.Series:
-    """Figure 1: rows by label, in bins of 0.25 from 1 to 5 (index: a bin's lower edge; 5.0 in a bin of its own)."""
+    """Count labels as in Figure 1, in bins of `BIN_WIDTH` from 1 to 5.
+
+    Return counts indexed by each bin's lower edge; 5.0 has a bin of its own. NaN is not counted.
+    """
     edges = np.arange(LOWEST, HIGHEST + BIN_WIDTH / 2, BIN_WIDTH)
     counts = np.bincount(np.digitize(label.dropna(), edges) - 1, minlength=len(edges))
     return pd.Series(counts, index=pd.Index(edges, name="label"))
 
 
 def print_description(corpus: Corpus, console: Console) -> None:
-    """Table 2, the histogram of Figure 1, and what is worth knowing before training."""
+    """Print Table 2, Figure 1's histogram, and notes on labels and repeated texts."""
     counts = row_counts(corpus.train, corpus.test)
     table = Table(title=f"Rows by language: {corpus.name}", title_justify="left")
     table.add_column("language")
@@ -46,7 +60,7 @@ def print_description(corpus: Corpus, console: Console) -> None:
     for code, row in counts.iterrows():
         differs = row["train"] != row["paper train"] or row["test"] != row["paper test"]
         table.add_row(
-            f"{LANGUAGES[str(code)]} ({code})", *map(str, row), style="" if differs else "dim"
+            f"{language_name(str(code))} ({code})", *map(str, row), style="" if differs else "dim"
         )
     table.add_section()
     table.add_row("All", *(str(total) for total in counts.sum()))
@@ -68,30 +82,31 @@ def print_description(corpus: Corpus, console: Console) -> None:
 
 
 def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
-    """Sentences on labels, repeated texts and the paper's counts."""
-    found = [
+    """Return sentences on labels, repeated texts and the paper's counts."""
+    sentences = [
         f"digest {corpus.digest[:16]}; "
         + ("synthetic data, no benchmark" if corpus.synthetic else "own data")
     ]
     if corpus.test is None:
-        found.append("There is no test.csv: nothing will be predicted beyond the development rows.")
+        sentences.append("There is no test.csv: only development rows will be predicted.")
     elif not corpus.has_test_labels:
-        found.append("The test rows have no labels: they will be predicted, not scored.")
+        sentences.append("The test rows have no labels: they will be predicted but not scored.")
     if repeats := repeated_texts(corpus.train):
-        found.append(
+        sentences.append(
             f"{repeats} training rows repeat a text; equal texts stay on one side of every split."
         )
     if corpus.test is not None and (
         shared := int(corpus.test["text"].isin(set(corpus.train["text"])).sum())
     ):
-        found.append(f"{shared} test rows have a text that is also in the training file.")
+        sentences.append(f"{shared} test rows have a text that is also in the training file.")
     differing = counts[
         (counts["train"] != counts["paper train"]) | (counts["test"] != counts["paper test"])
     ]
     if differing.empty:
-        found.append("Row counts equal the paper's Table 2 in every language.")
+        sentences.append("Row counts equal the paper's Table 2 in every language.")
     else:
-        found.append(
-            f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)} languages."
+        sentences.append(
+            f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)}"
+            " languages."
         )
-    return found
+    return sentences

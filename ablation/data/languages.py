@@ -1,135 +1,65 @@
-"""The languages that a corpus may name, and the spellings under which they are accepted.
+"""Languages by ISO 639-1 code, and the spellings under which a corpus may name them.
 
-Inside the suite a language is its ISO 639-1 code. MINT's files spell languages in English; the
-paper writes four of them with codes of its own (po, sp, du; zh, en, fr, it, ar, hi and ko are ISO's).
+Codes and English names come from Babel (Unicode CLDR). MINT's files spell languages in English; the
+paper writes three of them with codes of its own.
 """
 
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ablation.core.errors import UsageError
 
-#: ISO 639-1 code to English name: MINT's ten in the order of the paper's Table 2, then the other
-#: languages of XLM-R's pre-training text, for corpora of one's own.
-LANGUAGES: Final[dict[str, str]] = {
-    "zh": "Chinese",
-    "en": "English",
-    "fr": "French",
-    "it": "Italian",
-    "pt": "Portuguese",
-    "es": "Spanish",
-    "ar": "Arabic",
-    "nl": "Dutch",
-    "hi": "Hindi",
-    "ko": "Korean",
-    "af": "Afrikaans",
-    "sq": "Albanian",
-    "am": "Amharic",
-    "hy": "Armenian",
-    "as": "Assamese",
-    "az": "Azerbaijani",
-    "eu": "Basque",
-    "be": "Belarusian",
-    "bn": "Bengali",
-    "bs": "Bosnian",
-    "br": "Breton",
-    "bg": "Bulgarian",
-    "my": "Burmese",
-    "ca": "Catalan",
-    "hr": "Croatian",
-    "cs": "Czech",
-    "da": "Danish",
-    "eo": "Esperanto",
-    "et": "Estonian",
-    "fi": "Finnish",
-    "gl": "Galician",
-    "ka": "Georgian",
-    "de": "German",
-    "el": "Greek",
-    "gu": "Gujarati",
-    "ha": "Hausa",
-    "he": "Hebrew",
-    "hu": "Hungarian",
-    "is": "Icelandic",
-    "id": "Indonesian",
-    "ga": "Irish",
-    "ja": "Japanese",
-    "jv": "Javanese",
-    "kn": "Kannada",
-    "kk": "Kazakh",
-    "km": "Khmer",
-    "ku": "Kurdish",
-    "ky": "Kyrgyz",
-    "lo": "Lao",
-    "la": "Latin",
-    "lv": "Latvian",
-    "lt": "Lithuanian",
-    "mk": "Macedonian",
-    "mg": "Malagasy",
-    "ms": "Malay",
-    "ml": "Malayalam",
-    "mr": "Marathi",
-    "mn": "Mongolian",
-    "ne": "Nepali",
-    "no": "Norwegian",
-    "or": "Oriya",
-    "om": "Oromo",
-    "ps": "Pashto",
-    "fa": "Persian",
-    "pl": "Polish",
-    "pa": "Punjabi",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "sa": "Sanskrit",
-    "gd": "Scottish Gaelic",
-    "sr": "Serbian",
-    "sd": "Sindhi",
-    "si": "Sinhala",
-    "sk": "Slovak",
-    "sl": "Slovenian",
-    "so": "Somali",
-    "su": "Sundanese",
-    "sw": "Swahili",
-    "sv": "Swedish",
-    "ta": "Tamil",
-    "te": "Telugu",
-    "th": "Thai",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "ur": "Urdu",
-    "ug": "Uyghur",
-    "uz": "Uzbek",
-    "vi": "Vietnamese",
-    "cy": "Welsh",
-    "fy": "Western Frisian",
-    "xh": "Xhosa",
-    "yi": "Yiddish",
-}
+#: The ten languages of the paper's Table 2, in its order.
+TABLE_2: Final = ("zh", "en", "fr", "it", "pt", "es", "ar", "nl", "hi", "ko")
+#: The paper's codes that differ from ISO 639-1 (Table 2).
+PAPER_CODES: Final[Mapping[str, str]] = {"po": "pt", "sp": "es", "du": "nl"}
+#: Common English names that CLDR replaced by others.
+FORMER_NAMES: Final[Mapping[str, str]] = {"bengali": "bn", "oriya": "or"}
 
-#: The paper's own codes where they differ from ISO 639-1 (its Table 2).
-PAPER_CODES: Final[dict[str, str]] = {"po": "pt", "sp": "es", "du": "nl"}
 
-_SPELLINGS: Final[dict[str, str]] = {
-    **{name.lower(): code for code, name in LANGUAGES.items()},
-    **{code: code for code in LANGUAGES},
-    **PAPER_CODES,
-}
+@functools.cache
+def english_names() -> Mapping[str, str]:
+    """Return the English name of every ISO 639-1 code."""
+    from babel import Locale  # Imported here: most commands name no language.
+
+    names = Locale("en").languages
+    return {code: names[code] for code in sorted(names) if len(code) == 2}
+
+
+def language_name(code: str) -> str:
+    """Return the English name of an ISO 639-1 code, or the code itself if it has none."""
+    return english_names().get(code, code)
 
 
 def parse_language(text: str) -> str | None:
-    """The ISO 639-1 code for an English name, an ISO code or one of the paper's codes, else None."""
-    return _SPELLINGS.get(text.strip().lower())
+    """Return the ISO 639-1 code for an English name, an ISO code or a paper code, else None."""
+    return _codes_by_spelling().get(text.strip().lower())
 
 
 def require_language(text: str) -> str:
-    """Like `parse_language`, for arguments: raises UsageError for a language that is not known."""
+    """Return the code like `parse_language`. Raises UsageError for an unknown language."""
     code = parse_language(text)
     if code is None:
         raise UsageError(
-            f"unknown language {text!r}: give an English name or an ISO 639-1 code, such as French or fr"
+            f"unknown language {text!r}: give an English name or an ISO 639-1 code,"
+            " such as French or fr"
         )
     return code
 
 
-def ordered(codes: set[str]) -> list[str]:
-    """`codes` in the order of the paper's Table 2, further languages behind them."""
-    return [code for code in LANGUAGES if code in codes]
+def ordered(codes: Iterable[str]) -> list[str]:
+    """Return `codes` in the order of the paper's Table 2, then the others alphabetically."""
+    unique = set(codes)
+    return [*(code for code in TABLE_2 if code in unique), *sorted(unique - set(TABLE_2))]
+
+
+@functools.cache
+def _codes_by_spelling() -> Mapping[str, str]:
+    names = english_names()
+    return {
+        **FORMER_NAMES,
+        **{name.lower(): code for code, name in names.items()},
+        **{code: code for code in names},
+        **PAPER_CODES,
+    }

@@ -1,15 +1,15 @@
-"""Seeds that are independent of each other, each derived from what it seeds.
+"""Independent seeds, derived from the name of what they seed.
 
 One number given by the user (`seed`) yields separate streams for the head's initial weights,
 the order of the batches, and dropout. Two variants with the same seed therefore see the same
-batches in the same order, which makes their comparison a paired one (Figures 4 and 5).
+batches in the same order, and their comparison is paired (Figures 4 and 5).
 """
 
 import hashlib
 
 
 def seed_for(purpose: str, *parts: int | str) -> int:
-    """A seed in [0, 2**63) that depends on `purpose` and `parts` alone, the same on every machine.
+    """Return a seed in [0, 2**63) that depends only on `purpose` and `parts`, on every machine.
 
     >>> seed_for("order", 0, 1) == seed_for("order", 0, 1)
     True

@@ -1,29 +1,43 @@
-"""Which labelled rows train a model and which choose it: the paper's Dev1 and Dev2 (Section 4.1).
+"""The paper's development splits Dev1 and Dev2 (Section 4.1): training rows and development rows.
 
-A split depends on the corpus and on `split_seed` alone, so that all variants and all seeds share
-it and every comparison between them is paired. Rows with exactly the same text (MINT has 36 that
-repeat another) stay on one side.
+A split depends only on the corpus and on `split_seed`. All variants and seeds share it, so that
+every comparison between them is paired. Rows with exactly the same text (MINT has 36 that repeat
+another) stay on one side.
 """
 
-import difflib
 import itertools
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from ablation.core.errors import UsageError
+from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered, require_language
 from ablation.data.seeding import seed_for
 
-DEV_SHARE = 0.2
-HELD_OUT_LANGUAGES = 2
+#: Share of the rows that Dev1 holds out, and Dev2 of the rows in languages that train.
+DEV_SHARE: Final = 0.2
+#: Languages that Dev2 keeps out of training.
+HELD_OUT_LANGUAGES: Final = 2
+FEWEST_TRAINING_ROWS: Final = 10
+FEWEST_DEV_ROWS: Final = 5
+#: Names that a user can give; any two languages of the corpus can stand for French and Italian.
+NAMES: Final = ("dev1", "dev2", "dev2:fr+it", "dev2:all")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the training file. `unseen` names the languages that no training row has."""
+    """A split of the labelled rows.
+
+    Attributes:
+        name: "dev1", "dev2" or, with named languages, for example "dev2:fr+it".
+        train: Row numbers in the training file, ascending, int64 (training rows,).
+        dev: All other row numbers, ascending, int64 (development rows,).
+        unseen: ISO codes of the languages that no training row has; empty for Dev1.
+    """
 
     name: str
     train: np.ndarray
@@ -32,64 +46,67 @@ class Split:
 
 
 def parse_splits(text: str, corpus: Corpus, split_seed: int) -> list[str]:
-    """Split names from a comma-separated list; `dev2:all` stands for every pair of languages.
+    """Return the split names in a comma-separated list, in one spelling and without repeats.
 
-    `dev2` draws its two languages with `split_seed`, `dev2:fr+it` names them. Raises UsageError.
+    Args:
+        text: Names such as "dev1,dev2". `dev2` draws its two languages, `dev2:fr+it` names them,
+            `dev2:all` stands for every pair of the corpus's languages.
+        corpus: The corpus to split; it decides which languages can be held out.
+        split_seed: The seed of the draws.
+
+    Raises:
+        UsageError: A name is unknown, or one of the splits is too small.
     """
     names: list[str] = []
-    for asked in (part.strip().lower() for part in text.split(",") if part.strip()):
-        if asked == "dev2:all":
+    for name in (part.strip().lower() for part in text.split(",") if part.strip()):
+        if name == "dev2:all":
             pairs = itertools.combinations(corpus.training_languages, HELD_OUT_LANGUAGES)
             names += [f"dev2:{'+'.join(pair)}" for pair in pairs]
-        elif asked.startswith("dev2:"):
-            names.append(f"dev2:{'+'.join(_named_pair(asked, corpus))}")
-        elif asked in ("dev1", "dev2"):
-            names.append(asked)
+        elif name.startswith("dev2:"):
+            names.append(f"dev2:{'+'.join(_named_pair(name, corpus))}")
+        elif name in ("dev1", "dev2"):
+            names.append(name)
         else:
-            near = difflib.get_close_matches(asked, ["dev1", "dev2", "dev2:all"], n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else "known are dev1, dev2, dev2:fr+it, dev2:all"
-            )
-            raise UsageError(f"unknown split {asked!r}: {hint}")
+            raise UsageError(f"unknown split {name!r}: {did_you_mean(name, NAMES)}")
     if not names:
-        raise UsageError("no splits given; known are dev1, dev2, dev2:fr+it, dev2:all")
-    for name in names:
-        make_split(
-            corpus, name, split_seed
-        )  # too few rows or languages show before anything is trained
-    return list(dict.fromkeys(names))
+        raise UsageError(f"no splits given; known are {', '.join(NAMES)}")
+    unique = list(dict.fromkeys(names))
+    for name in unique:
+        make_split(corpus, name, split_seed)  # reports too few rows before anything is trained
+    return unique
 
 
 def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
-    """The split called `name` (as `parse_splits` returns it). Raises UsageError if a side is too small."""
+    """Return the split with a name from `parse_splits`. Raises UsageError if it is too small."""
     unseen: tuple[str, ...] = ()
     if name != "dev1":
         unseen = _named_pair(name, corpus) if ":" in name else _drawn_pair(corpus, split_seed)
     frame = corpus.train
     held_out = frame["language"].isin(unseen).to_numpy()
-    # A text that also stands in a held-out language may not train, or the dev rows would leak.
+    # A text that also occurs in a held-out language must not train: a development row would leak.
     held_out = held_out | frame["text"].isin(set(frame["text"][held_out])).to_numpy()
     dev = held_out | _seeded_share(
         frame, ~held_out, seed_for("split", split_seed, name.split(":")[0])
     )
     split = Split(name, np.flatnonzero(~dev), np.flatnonzero(dev), unseen)
-    _assert_sound(frame, split)
+    _check(frame, split)
     return split
 
 
 def _seeded_share(frame: pd.DataFrame, eligible: np.ndarray, seed: int) -> np.ndarray:
-    """A mask with about `DEV_SHARE` of the eligible rows, whole groups of equal texts at a time."""
+    """Draw about `DEV_SHARE` of the `eligible` rows, whole groups of equal texts at a time.
+
+    `eligible` and the result are masks over the frame's rows, bool (rows,).
+    """
     groups = pd.factorize(frame["text"])[0]
     rank = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
     order = np.flatnonzero(eligible)
     order = order[np.argsort(rank[order], kind="stable")]
-    wanted = round(DEV_SHARE * len(order))
-    if wanted:
-        last = rank[order[wanted - 1]]  # take the whole of the last group
-        return np.asarray(eligible & (rank <= last))
-    return np.zeros(len(frame), dtype=bool)
+    count = round(DEV_SHARE * len(order))
+    if count == 0:
+        return np.zeros(len(frame), dtype=bool)
+    last_rank = rank[order[count - 1]]  # the last group is taken whole
+    return np.asarray(eligible & (rank <= last_rank))
 
 
 def _drawn_pair(corpus: Corpus, split_seed: int) -> tuple[str, ...]:
@@ -107,7 +124,8 @@ def _named_pair(name: str, corpus: Corpus) -> tuple[str, ...]:
         raise UsageError(f"split {name!r}: name two different languages, such as dev2:fr+it")
     if missing := sorted(pair - set(languages)):
         raise UsageError(
-            f"split {name!r}: no labelled rows in {', '.join(missing)}; there are {', '.join(languages)}"
+            f"split {name!r}: no labelled rows in {', '.join(missing)};"
+            f" the corpus has {', '.join(languages)}"
         )
     return tuple(ordered(pair))
 
@@ -120,13 +138,14 @@ def _require_enough(languages: list[str]) -> None:
         )
 
 
-def _assert_sound(frame: pd.DataFrame, split: Split) -> None:
+def _check(frame: pd.DataFrame, split: Split) -> None:
     train, dev = frame.iloc[split.train], frame.iloc[split.dev]
-    if len(train) < 10 or len(dev) < 5:
+    if len(train) < FEWEST_TRAINING_ROWS or len(dev) < FEWEST_DEV_ROWS:
         raise UsageError(
-            f"split {split.name!r}: {len(train)} training and {len(dev)} development rows are too few"
+            f"split {split.name!r}: {len(train)} training and {len(dev)} development rows"
+            f" are too few; at least {FEWEST_TRAINING_ROWS} and {FEWEST_DEV_ROWS} are needed"
         )
     if set(train["text"]) & set(dev["text"]):
-        raise AssertionError(f"split {split.name!r} leaks: a text stands on both sides")
+        raise AssertionError(f"split {split.name!r} leaks: a text is on both sides")
     if set(train["language"]) & set(split.unseen):
         raise AssertionError(f"split {split.name!r} leaks: a held-out language is in training")

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from ablation.data.languages import LANGUAGES
+from ablation.data.languages import language_name
 from reports.analysis import inference as st
 from reports.analysis.measures import AlignedPredictions, Measurements
 from reports.rendering.tables import Cell, Column, Table, number
@@ -193,7 +193,7 @@ def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
     """`worst`'s rows with their texts; `rows` says which rows they are among."""
     cells = [
         (
-            Cell(LANGUAGES.get(str(r.language), str(r.language))),
+            Cell(language_name(str(r.language))),
             Cell(str(r.text), language=str(r.language)),
             number(float(str(r.label)), 1),
             number(float(str(r.prediction)), 2),

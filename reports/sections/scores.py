@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.config.variants import GROUPS, VARIANTS
-from ablation.data.languages import LANGUAGES
+from ablation.data.languages import language_name
 from reports.analysis import inference as st
 from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements, paper_cell
 from reports.analysis.verdicts import Verdict, judge_cell, points
@@ -146,7 +146,7 @@ def by_language(measured: Measurements, place: str) -> Table:
         Column("mean", numeric=True),
     )
     told = "Below each: 95% over rows (percentile bootstrap, rows drawn within each language), then over seeds (Student's t)."
-    names = ", ".join(f"{x} {LANGUAGES.get(x, x)}" for x in languages)
+    names = ", ".join(f"{x} {language_name(x)}" for x in languages)
     return Table(
         f"languages_{place.replace(':', '_').replace('+', '_')}",
         f"Pearson × 100 by language, {_where(measured, place)}",
@@ -264,7 +264,7 @@ def _held_out(measured: Measurements) -> str:
             if record.split == split
         }
         told += [
-            f"{EvalSubset(split)} held out {' and '.join(LANGUAGES.get(x, x) for x in languages)}"
+            f"{EvalSubset(split)} held out {' and '.join(language_name(x) for x in languages)}"
             for languages in sorted(unseen)
         ]
     return "; ".join(told) + ". The paper does not name its two languages."

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablation.config.schema import FIELDS, RunConfig
 from ablation.data.description import label_histogram, row_counts
-from ablation.data.languages import LANGUAGES, ordered
+from ablation.data.languages import language_name, ordered
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, read_tables
 from reports.analysis.groups import Group
@@ -64,7 +64,7 @@ def table_1(train: pd.DataFrame) -> Table:
         rows.append(
             (
                 Cell(str(typical["text"]), language=code),
-                Cell(LANGUAGES[code]),
+                Cell(language_name(code)),
                 number(float(typical["label"]), 1),
             )
         )
@@ -95,7 +95,9 @@ def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
                 Cell(f"{row[ours]:,}", float(row[ours]), mark="differs" if differs else ""),
                 Cell(f"{row[theirs]:,}", float(row[theirs])),
             ]
-        rows.append((Cell(f"{LANGUAGES[str(code)]} ({code})" if code != "All" else "All"), *cells))
+        rows.append(
+            (Cell(f"{language_name(str(code))} ({code})" if code != "All" else "All"), *cells)
+        )
     heads = (
         Column("Language"),
         Column("ours", True, "Train"),

@@ -222,7 +222,7 @@ TABLE: dict[str, Bad] = {
         DATA, r"line 42: .*quote texts as CSV does", files=train(GOOD + '"a"b,2,en\n')
     ),
     "a column twice": Bad(
-        DATA, r"line 1: a column stands twice", files=train("text,text,label,language\na,b,1,en\n")
+        DATA, r"line 1: a column occurs twice", files=train("text,text,label,language\na,b,1,en\n")
     ),
     "no header": Bad(
         DATA, r"line 1: column label, language, text is missing", files=train("hello,1,en\n")
@@ -242,7 +242,7 @@ TABLE: dict[str, Bad] = {
     ),
     "a wrong test file": Bad(
         DATA,
-        r"test\.csv, line 2: the label 6 lies outside",
+        r"test\.csv, line 2: the label 6 is outside",
         files=train(GOOD) | {"bad/test.csv": HEADER + "a,6,en\n"},
     ),
     "an empty test file": Bad(
@@ -253,16 +253,16 @@ TABLE: dict[str, Bad] = {
         DATA, r"line 42: the label 'high' is not a number", files=train(GOOD + "a,high,en\n")
     ),
     "a label of 0": Bad(
-        DATA, r"line 42: the label 0 lies outside 1 to 5", files=train(GOOD + "a,0,en\n")
+        DATA, r"line 42: the label 0 is outside 1 to 5", files=train(GOOD + "a,0,en\n")
     ),
     "a label of 5.1": Bad(
-        DATA, r"line 42: the label 5\.1 lies outside 1 to 5", files=train(GOOD + "a,5.1,en\n")
+        DATA, r"line 42: the label 5\.1 is outside 1 to 5", files=train(GOOD + "a,5.1,en\n")
     ),
     "a label that is nan": Bad(
-        DATA, r"line 42: the label nan lies outside", files=train(GOOD + "a,nan,en\n")
+        DATA, r"line 42: the label nan is outside", files=train(GOOD + "a,nan,en\n")
     ),
     "an infinite label": Bad(
-        DATA, r"line 42: the label 1e999 lies outside", files=train(GOOD + "a,1e999,en\n")
+        DATA, r"line 42: the label 1e999 is outside", files=train(GOOD + "a,1e999,en\n")
     ),
     "a decimal comma": Bad(
         DATA, r"line 42: the label '2,5' is not a number", files=train(GOOD + 'a,"2,5",en\n')

@@ -1,4 +1,4 @@
-"""What `print_description` puts on the screen: Table 2, Figure 1, and the notes below them."""
+"""Table 2, Figure 1 and the notes on any corpus, as data and on the screen."""
 
 import io
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
 from ablation.data.corpus import load_corpus
 from ablation.data.description import (
     BIN_WIDTH,
@@ -57,8 +58,8 @@ def test_figure_1_has_a_line_for_each_bin(small_corpus: Path) -> None:
     assert len(counts) == 17
 
 
-NO_TEST = "There is no test.csv: nothing will be predicted beyond the development rows."
-NO_LABELS = "The test rows have no labels: they will be predicted, not scored."
+NO_TEST = "There is no test.csv: only development rows will be predicted."
+NO_LABELS = "The test rows have no labels: they will be predicted but not scored."
 ONE_REPEATS = "1 training rows repeat a text; equal texts stay on one side of every split."
 ONE_SHARED = "1 test rows have a text that is also in the training file."
 
@@ -101,6 +102,33 @@ def test_a_language_beyond_the_papers_ten_gets_a_row_of_its_own(
     assert counts.loc["de"].tolist() == [1, 0, 0, 0]
 
 
+def test_row_counts_are_beside_the_papers(small_corpus: Path) -> None:
+    corpus = load_corpus(str(small_corpus))
+    counts = row_counts(corpus.train, corpus.test)
+    assert counts.loc["en"].to_dict() == {
+        "train": 20,
+        "paper train": 1587,
+        "test": 6,
+        "paper test": 1396,
+    }
+    assert counts.loc["ko"].to_dict() == {
+        "train": 0,
+        "paper train": 0,
+        "test": 6,
+        "paper test": 1410,
+    }
+    assert len(counts) == 10
+
+
+def test_the_papers_totals_are_those_of_its_table_2() -> None:
+    assert sum(TRAIN_ROWS.values()) == 9491
+    assert sum(TEST_ROWS.values()) == 13697
+
+
+def test_a_missing_label_is_in_no_bin() -> None:
+    assert label_histogram(pd.Series([1.0, 5.0, float("nan")])).sum() == 2
+
+
 @settings(max_examples=60)
 @given(st.lists(st.floats(1, 5), max_size=40))
 def test_a_label_lies_in_the_bin_that_begins_at_or_below_it(labels: list[float]) -> None:
@@ -110,6 +138,16 @@ def test_a_label_lies_in_the_bin_that_begins_at_or_below_it(labels: list[float])
     assert histogram.tolist() == [
         sum(edge <= label < edge + BIN_WIDTH for label in labels) for edge in edges
     ]
+
+
+def test_differing_and_equal_counts_are_noted(small_corpus: Path, mint: Path) -> None:
+    small, whole = load_corpus(str(small_corpus)), load_corpus(str(mint))
+    equal = "Row counts equal the paper's Table 2 in every language."
+    assert equal in notes(whole, row_counts(whole.train, whole.test))
+    assert any(
+        "differ from the paper's Table 2 in 10 of 10 languages" in note
+        for note in notes(small, row_counts(small.train, small.test))
+    )
 
 
 def test_mints_labels_fall_off_as_in_figure_1(mint: Path) -> None:
