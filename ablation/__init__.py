@@ -1,14 +1,56 @@
-"""The ablation of team Zhegu's system for multilingual tweet intimacy, run, tracked and compared.
+"""Run, track and compare the ablation of a multilingual tweet intimacy system.
 
-The folders are the pipeline: `data` and `splits` feed `training` with the `model` and the
-`losses`; `runner` executes a `plan` of runs and hands what they measure to `tracking`.
+The folders are the pipeline: `data` feeds `training` with an encoder of `encoders`; `runs` plans
+and trains runs, and hands what they measure to `tracking`. The names below are the Python API;
+they are imported when they are first used, so that `import ablation` takes no time.
 """
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablation.api import load_results, plan, report, run
+    from ablation.core.errors import RunError, UsageError
+    from ablation.runs.request import ResolvedRun, RunRequest
+    from reports.build import ReportRequest
 
 __version__ = "0.1.0"
 
-# Set before torch is imported. Its threads spin while they wait for each other, and where any other process wants one
-# of the cores, a spinning thread keeps the one it waits for from running: a training step then takes up to ten times
-# as long (`docs/benchmarks/notes.md`). Where waking sleeping ones is dear, `ablation.training.parallel` lets them wait twice a step.
+__all__ = [
+    "ReportRequest",
+    "ResolvedRun",
+    "RunError",
+    "RunRequest",
+    "UsageError",
+    "load_results",
+    "plan",
+    "report",
+    "run",
+]
+
+_HOMES = {
+    "ReportRequest": "reports.build",
+    "ResolvedRun": "ablation.runs.request",
+    "RunError": "ablation.core.errors",
+    "RunRequest": "ablation.runs.request",
+    "UsageError": "ablation.core.errors",
+}
+
+# Set before torch is imported. By default its threads spin while they wait for each other; if
+# another process wants one of the cores, a spinning thread keeps the one that it waits for from
+# running, and a training step takes up to ten times as long (see `ablation.training.parallel`).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "ablation.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

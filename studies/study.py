@@ -26,7 +26,7 @@ from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.seeding import seed_for
-from ablation.data.splits import parse_splits
+from ablation.data.splits import select_splits
 from ablation.encoders.sources import encoder_digest
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, configure, for_variant, grid, load_space, variants_of
@@ -126,7 +126,7 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
         space,
         corpus,
         overrides,
-        parse_splits(",".join(request.splits), corpus, split_seed),
+        select_splits(request.splits, corpus, split_seed),
         store,
         request.storage or default_url(store.uri),
         study_name(request),

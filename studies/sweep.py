@@ -28,7 +28,7 @@ from ablation.core.identity import RunKey, code_digest, libraries
 from ablation.core.locks import POLL_S, lock
 from ablation.core.state import checkpoints_root
 from ablation.encoders.loading import transformer_layers
-from ablation.runs.request import Preparations
+from ablation.runs.context import Preparations
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.process_id import is_alive_here, is_dead, this_process

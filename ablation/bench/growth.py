@@ -17,7 +17,7 @@ from ablation.bench.synthetic_runs import make_request, write_corpus, write_runs
 from ablation.bench.table import Row
 from ablation.config.schema import resolve_config
 from ablation.data.corpus import load_corpus
-from ablation.data.splits import make_split, parse_splits
+from ablation.data.splits import make_split, select_splits
 from ablation.runs.request import RunRequest
 from ablation.training.batching import by_length, collate, epoch_batches
 from ablation.training.evaluation import EVALUATION_BATCH, scores
@@ -168,7 +168,7 @@ def _stages(corpus: Path, encoder: str) -> Iterator[tuple[str, float]]:
         loaded = load_corpus(str(corpus))
     yield "read and check", seconds()
     with _clock() as seconds:
-        for name in parse_splits("dev1,dev2", loaded, 0):
+        for name in select_splits(("dev1", "dev2"), loaded, 0):
             split = make_split(loaded, name, 0)
     yield "split", seconds()
     with _clock() as seconds:
@@ -198,11 +198,11 @@ def _clock() -> Iterator[Callable[[], float]]:
 
 def _arguments(request: RunRequest) -> list[str]:
     chosen = {
-        "data": request.data,
-        "profile": request.profile,
-        "variants": request.variants,
-        "splits": request.splits,
-        "seeds": request.seeds,
+        "data": str(request.data),
+        "profile": str(request.profile),
+        "variants": ",".join(request.variants),
+        "splits": ",".join(request.splits),
+        "seeds": ",".join(map(str, request.seeds)),
     }
     return [part for name, value in chosen.items() for part in (f"--{name}", value)]
 

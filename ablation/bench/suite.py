@@ -7,7 +7,7 @@ from typing import Final
 
 from ablation.bench.subprocesses import run_command
 from ablation.bench.table import Row
-from ablation.config.variants import VARIANTS, parse_variants
+from ablation.config.variants import VARIANTS, select_variants
 from ablation.tracking.store import open_store
 
 TARGET: Final = 0.6
@@ -28,7 +28,8 @@ def measure_suite(
         variants: The variants, with commas.
         splits: The splits.
     """
-    single = [name for name in parse_variants(variants) if not VARIANTS[name].combines_runs]
+    rows = select_variants(variants.split(","))
+    single = [name for name in rows if not VARIANTS[name].combines_runs]
     wholes, sums = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:

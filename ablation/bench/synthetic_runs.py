@@ -68,9 +68,9 @@ def make_request(corpus: Path, store: str, runs: int) -> RunRequest:
     return RunRequest(
         data=str(corpus),
         profile="smoke",
-        variants=",".join(VARIANTS),
-        splits=",".join(SPLITS),
-        seeds=f"0-{seeds - 1}",
+        variants=tuple(VARIANTS),
+        splits=tuple(SPLITS),
+        seeds=tuple(range(seeds)),
         tracking_uri=store,
     )
 

@@ -1,4 +1,4 @@
-"""What the commands print: who they are for, what came out, and where to look next."""
+"""Print what the commands say: headers, tables, errors, and where to look next."""
 
 import os
 import sys
@@ -9,46 +9,54 @@ from typing import TYPE_CHECKING, Final, cast
 
 import typer
 
-from ablation.core.errors import RunError, UsageError, one_line
+from ablation.core.errors import RunError, UsageError, first_line, one_line
 from ablation.tracking.uris import redact_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ablation.data.corpus import Corpus
     from ablation.runs.results import RunOutcome
+    from ablation.tracking.store import Store
     from ablation.training.records import RunRecord
 
 _INTERRUPTED: Final = 130
-#: What the parser of the command line raises for arguments that it can't read.
-_UNREADABLE: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+#: The base of the errors that typer raises for arguments that it can't read.
+_USAGE_ERROR: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 def make_console() -> "Console":
-    """Standard output, with colours and live tables where it is a terminal."""
+    """Write to standard output, with colours and live tables if it is a terminal."""
     from rich.console import Console
 
-    # Away from a terminal lines are not folded at 80 columns: tables stay whole in logs.
+    # In a log, tables are not folded at 80 columns.
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
-def print_run_header(
-    console: "Console", corpus: str, synthetic: bool, has_test_labels: bool, runs: int
-) -> None:
-    """How many runs on which data, and what is to be known of the data."""
-    console.print(f"{runs} runs on corpus {corpus}", markup=False)
-    if synthetic:
-        console.print(
-            "The demo corpus is synthetic: its scores are its authors' judgement, no benchmark.",
-            markup=False,
+def print_run_header(console: "Console", corpus: "Corpus", runs: int) -> None:
+    """Print the number of runs, and what to know about the corpus."""
+    lines = [f"{runs} runs on corpus {corpus.name}"]
+    if corpus.synthetic:
+        lines.append(
+            "The demo corpus is synthetic: its scores are its authors' judgement, no benchmark."
         )
-    if not has_test_labels:
-        console.print(
-            "No test labels were given: test rows are predicted, not scored.", markup=False
-        )
+    if not corpus.has_test_labels:
+        lines.append("No test labels were given: test rows are predicted, not scored.")
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def print_store(console: "Console", store: "Store") -> None:
+    """Print where the runs are tracked, and the command that browses them."""
+    console.print(
+        f"Tracked in {redact_uri(store.uri)}; browse with: {ui_command(store.uri)}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: bool) -> None:
-    """Table 3 as these runs have it, beside the paper's unless the data are synthetic."""
+    """Print Table 3 of these runs, with the paper's figures unless the data are synthetic."""
     from rich.table import Table
     from rich.text import Text
 
@@ -56,7 +64,7 @@ def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: 
 
     table = compare(records)
     if table.empty:
-        console.print("No run finished: there is nothing to compare.", markup=False)
+        console.print("No run finished, so there is nothing to compare.", markup=False)
         return
     text = as_text(table, with_paper=not synthetic)
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
@@ -64,16 +72,16 @@ def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: 
         zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True)
     )
     console.print(caption(records, synthetic=synthetic), markup=False, highlight=False)
-    drawn = Table(caption="bold: best of these runs", caption_justify="left")
+    printed = Table(caption="bold: best of these runs", caption_justify="left")
     for column in text.columns:
-        drawn.add_column(column, no_wrap=True)
+        printed.add_column(column, no_wrap=True)
     for variant, row in text.iterrows():
         cells = [Text(str(row["Method"]))]
         for column in text.columns[1:]:
             is_best = means[(str(variant), column)] == best[column]
             cells.append(Text(str(row[column]), "bold" if is_best else ""))
-        drawn.add_row(*cells)
-    console.print(drawn)
+        printed.add_row(*cells)
+    console.print(printed)
 
 
 def raise_for_failures(console: "Console", outcomes: "list[RunOutcome]") -> None:
@@ -94,7 +102,7 @@ def raise_for_failures(console: "Console", outcomes: "list[RunOutcome]") -> None
 
 @contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the command with a line that says what is `kept`, and with the exit code that shells give them."""
+    """End the command on Ctrl-C and SIGTERM with one line, which names what is `kept`, and 130."""
     try:
         yield
     except KeyboardInterrupt:
@@ -103,7 +111,7 @@ def interruptible(kept: str) -> Iterator[None]:
 
 
 def main_with_exit_code(command: Callable[[], int | None], *, debug: bool) -> int | str:
-    """Carry out a command line; its exit code. Errors, and what a tracking server has not got, become lines."""
+    """Run a command and return its exit code; print errors and unsynced writes, a line each."""
     code: int | str | None = 0
     try:
         code = command()
@@ -119,7 +127,10 @@ def main_with_exit_code(command: Callable[[], int | None], *, debug: bool) -> in
 
 
 def unsynced_summary() -> str:
-    """One line on what this command wrote and a tracking server has not got, and how to send it; empty for nothing."""
+    """Say in one line what an unreachable server has not received, and how to send it.
+
+    Return "" if everything was sent.
+    """
     from ablation.tracking.spool import pending_uploads
 
     left = pending_uploads()
@@ -134,58 +145,50 @@ def unsynced_summary() -> str:
 
 
 def ui_command(uri: str) -> str:
-    """What opens the MLflow UI on a tracking store."""
+    """Return the command that opens the MLflow UI on a store, or the address of a server."""
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {redact_uri(uri)}"
 
 
 def report_error(error: Exception) -> int:
-    """Say on standard error, in one line for each problem, why the command ended; returns its exit code."""
+    """Print an error to standard error, a line for each problem, and return the exit code."""
     code = 1
     if isinstance(error, UsageError | RunError):
         code, problems = (
             error.exit_code,
             getattr(error, "problems", None) or str(error).splitlines(),
         )
-    elif isinstance(error, _UNREADABLE):
+    elif isinstance(error, _USAGE_ERROR):
         code, context = 2, getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""
-        told = error.format_message().rstrip(
-            "."
-        )  # nothing where the help was shown, for want of arguments
-        problems = [f"{told}{hint}"] if told else []
-    elif type(error).__module__ == "mlflow.exceptions":  # a server that went away, or refuses
+        message = error.format_message().rstrip(".")
+        problems = [f"{message}{hint}"] if message else []  # it is empty if help was shown
+    elif type(error).__module__ == "mlflow.exceptions":  # an unreachable server, or a refusal
         from ablation.tracking.retry import describe_error
 
         problems = [f"tracking store: {describe_error(error)}"]
     elif isinstance(error, OSError) and error.filename is not None:
         problems = [f"{error.filename}: {error.strerror}"]
     else:
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        problems = [f"{type(error).__name__}: {first[:200]} (ablation --debug ... shows where)"]
+        problems = [
+            f"{type(error).__name__}: {first_line(error)} (ablation --debug ... shows where)"
+        ]
     for problem in problems:
         print(f"ablation: {one_line(problem)}", file=sys.stderr)
     return code
 
 
 def writable_folder(option: str, folder: Path) -> Path:
-    """`folder`, there or not, as one that can be written to. Raises UsageError, so that no work is done for nothing."""
+    """Return `folder`, which need not exist yet. Raises UsageError if it can't be written to."""
     try:
         folder = folder.expanduser()
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        what = (
-            "is no folder"
-            if not there.is_dir()
-            else None
-            if os.access(there, os.W_OK | os.X_OK)
-            else "can't be written to"
-        )
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # a name that is too long; a home folder that nobody has
-        raise UsageError(
-            f"{option} {str(folder)[:80]}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    if what:
-        raise UsageError(f"{option} {folder}: {there} {what}; give another folder")
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        is_folder = existing.is_dir()
+        is_writable = os.access(existing, os.W_OK | os.X_OK)
+    except (OSError, RuntimeError) as error:  # a name that is too long, or an unknown ~user
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {str(folder)[:80]}: {reason}") from error
+    if not is_folder:
+        raise UsageError(f"{option} {folder}: {existing} is no folder; give another folder")
+    if not is_writable:
+        raise UsageError(f"{option} {folder}: {existing} can't be written to; give another folder")
     return folder

@@ -1,54 +1,72 @@
-"""The options that several commands share, as typer takes them."""
+"""Define the options that several commands share, and how switches are read."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
-from ablation.core.errors import UsageError
+from ablation.cli import completion
+from ablation.cli.parsing import switches_from_text
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Data = Annotated[
     str, typer.Option(help="'demo', or a folder with train.csv and test.csv (text,label,language).")
 ]
 Profile = Annotated[
-    str, typer.Option(help="smoke, demo, small, paper, or a TOML file with what it changes.")
+    str,
+    typer.Option(
+        help="smoke, demo, small, paper, or a TOML file with what it changes.",
+        autocompletion=completion.PROFILE,
+    ),
 ]
 Variants = Annotated[
     str,
     typer.Option(
-        help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, all."
+        help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, all.",
+        autocompletion=completion.VARIANTS,
     ),
 ]
 Splits = Annotated[
-    str, typer.Option(help="dev1, dev2 (two seeded languages held out), dev2:fr+it, dev2:all.")
+    str,
+    typer.Option(
+        help="dev1, dev2 (two seeded languages held out), dev2:fr+it, dev2:all.",
+        autocompletion=completion.SPLITS,
+    ),
 ]
 Seeds = Annotated[str, typer.Option(help="Whole numbers: 0,1,2 or 0-4.")]
 EncoderName = Annotated[
-    str, typer.Option(help="bundled, a Hugging Face Hub id, or a folder. [default: the profile's]")
+    str,
+    typer.Option(help="bundled, a Hugging Face Hub id, or a folder.", show_default="the profile's"),
 ]
 Experiment = Annotated[
-    str, typer.Option(help="MLflow experiment. [default: ablation, or the one of mlflow run]")
-]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field, e.g. loss.tau=0.1; repeatable.")
-]
-Fresh = Annotated[
-    str, typer.Option(help="true trains again what had finished before.", metavar="true|false")
-]
-Measure = Annotated[
-    bool | None,
+    str,
     typer.Option(
-        "--measure/--no-measure",
-        help="Measure a few steps anew, or leave time and memory out. [default: measure what no earlier plan has]",
-        show_default=False,
+        help="MLflow experiment.", show_default="ablation, or the one that mlflow run chose"
     ),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field, e.g. loss.tau=0.1; repeatable."),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Train runs again that have finished before.")]
+WithReport = Annotated[bool, typer.Option("--report/--no-report", help="End with a report.")]
 TrackingUri = Annotated[
-    str | None, typer.Option(help="MLflow store. [default: $MLFLOW_TRACKING_URI, or ./mlflow.db]")
+    str | None,
+    typer.Option(help="MLflow store.", show_default="$MLFLOW_TRACKING_URI, or ./mlflow.db"),
 ]
 
+#: Keeps square brackets in help texts, which Rich's own markup would take for styles.
+MARKUP: Final = "markdown"
 
-def true_or_false(option: str, text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise UsageError(f"{option} {text!r}: say true or false")
-    return text.lower() == "true"
+
+class Command(TyperCommand):
+    """A command whose switches also take true or false, as MLproject passes them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        switches = {
+            name: next(iter(option.secondary_opts), None)
+            for option in self.params
+            if getattr(option, "is_flag", False)
+            for name in option.opts
+        }
+        return super().parse_args(ctx, switches_from_text(args, switches))

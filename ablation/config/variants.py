@@ -7,7 +7,7 @@ columns (`ablation.runs.comparison`).
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -113,13 +113,13 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def parse_variants(text: str) -> tuple[str, ...]:
-    """Variant names from a comma-separated list of names and groups, in the table's order.
+def select_variants(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the variants that `names` of variants and groups stand for, in the table's order.
 
-    Raises UsageError for an unknown name (with the nearest known one), an empty list, or an
-    ensemble that has nothing to combine.
+    Raises UsageError for an unknown name (with the nearest known one), no name, or an ensemble
+    that has nothing to combine.
     """
-    asked = [name.strip() for name in text.split(",") if name.strip()]
+    asked = list(names)
     if not asked:
         raise UsageError(f"no variants given; known are {', '.join([*GROUPS, *VARIANTS])}")
     chosen: set[str] = set()

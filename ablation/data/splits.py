@@ -6,6 +6,7 @@ another) stay on one side.
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,11 +46,11 @@ class Split:
     unseen: tuple[str, ...]
 
 
-def parse_splits(text: str, corpus: Corpus, split_seed: int) -> list[str]:
-    """Return the split names in a comma-separated list, in one spelling and without repeats.
+def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> list[str]:
+    """Return the names of the requested splits, in one spelling and without repeats.
 
     Args:
-        text: Names such as "dev1,dev2". `dev2` draws its two languages, `dev2:fr+it` names them,
+        requested: Names such as "dev1". `dev2` draws its two languages, `dev2:fr+it` names them,
             `dev2:all` stands for every pair of the corpus's languages.
         corpus: The corpus to split; it decides which languages can be held out.
         split_seed: The seed of the draws.
@@ -58,7 +59,7 @@ def parse_splits(text: str, corpus: Corpus, split_seed: int) -> list[str]:
         UsageError: A name is unknown, or one of the splits is too small.
     """
     names: list[str] = []
-    for name in (part.strip().lower() for part in text.split(",") if part.strip()):
+    for name in (name.strip().lower() for name in requested):
         if name == "dev2:all":
             pairs = itertools.combinations(corpus.training_languages, HELD_OUT_LANGUAGES)
             names += [f"dev2:{'+'.join(pair)}" for pair in pairs]
@@ -77,7 +78,7 @@ def parse_splits(text: str, corpus: Corpus, split_seed: int) -> list[str]:
 
 
 def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
-    """Return the split with a name from `parse_splits`. Raises UsageError if it is too small."""
+    """Return the split with a name from `select_splits`. Raises UsageError if it is too small."""
     unseen: tuple[str, ...] = ()
     if name != "dev1":
         unseen = _named_pair(name, corpus) if ":" in name else _drawn_pair(corpus, split_seed)

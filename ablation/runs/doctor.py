@@ -1,6 +1,6 @@
-"""What processes that died left behind: named, and mended where that is possible.
+"""Find what dead processes left behind, and fix what can be fixed.
 
-Every start of an ablation does the same for the runs that it is about to train.
+Every command that trains does the same for the runs that it is about to train.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,27 @@ from ablation.training.checkpoints import remove_corrupt
 
 
 def examine(store: Store) -> Iterator[str]:
-    """A line for each thing that was amiss in the store and in the state folder, as it is found and mended."""
+    """Yield a line for each problem in the store and in the state folder, once it is fixed."""
     for experiment in store.client.search_experiments():
         for name in end_orphans(store, experiment.experiment_id):
-            yield f"run {name!r} of experiment {experiment.name!r}: its process is gone; ended as KILLED"
+            yield (
+                f"run {name!r} of experiment {experiment.name!r}: "
+                "its process is gone; ended as KILLED"
+            )
         for run_id, key in incomplete_runs(store, experiment.experiment_id):
-            yield f"run {run_id} ({key}): finished, but its artifacts are not whole; the same ablation will train it again"
+            yield (
+                f"run {run_id} ({key}): finished, but artifacts are missing or incomplete; "
+                "the command that trained it will train it again"
+            )
     for folder in sorted(checkpoints_root().glob("*/")):
         yield from _examine_checkpoints(folder)
 
 
 def _examine_checkpoints(folder: Path) -> Iterator[str]:
-    with try_lock(folder.name) as mine:
-        if not mine:
+    with try_lock(folder.name) as acquired:
+        if not acquired:
             return  # a living process writes there
         for name in remove_corrupt(folder):
-            yield f"checkpoint {folder / name}: damaged or half written; removed"
-        left = list(folder.glob("epoch-*.json"))
-        if not left:
+            yield f"checkpoint {folder / name}: corrupt or incomplete; removed"
+        if not list(folder.glob("epoch-*.json")):
             folder.rmdir()

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from ablation.config.schema import RunConfig
 from ablation.core.identity import RunKey
 from ablation.data.splits import Split, make_split
+from ablation.runs.context import Preparations
 from ablation.runs.costs import Cost, Lengths, Measured, cost_key, load_cost, save_cost
 from ablation.runs.plan import PlannedRun
-from ablation.runs.request import Preparations, ResolvedRun
+from ablation.runs.request import ResolvedRun
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""One run as it is carried out: trained, its points tracked, and ended with what is true of it."""
+"""Train one run, log it, and set its final MLflow status."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,87 +9,135 @@ import pandas as pd
 
 from ablation.config.schema import RunConfig
 from ablation.core.identity import RunKey
-from ablation.data.corpus import Corpus
-from ablation.runs.progress import Progress
+from ablation.runs.context import RunContext
+from ablation.runs.plan import PlannedRun
 from ablation.runs.results import RunOutcome, log_result
 from ablation.tracking import names
+from ablation.tracking.history import finished_run
 from ablation.tracking.provenance import environment
-from ablation.tracking.runs import TrackedRun, read_json
-from ablation.tracking.store import Store
+from ablation.tracking.runs import TrackedRun, has_all_artifacts, read_json, start_run
 from ablation.training.checkpoints import clear, remove_corrupt
 from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
     from ablation.training.loop import OnTerms
-    from ablation.training.train_run import Prepared, Result
+    from ablation.training.train_run import Result
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A run to be trained.
+
+    Attributes:
+        key: Names the run in what is printed and recorded.
+        config: Its settings.
+        identity: The digest of its identity.
+        checkpoints: The folder of its checkpoints.
+        export_to: Write the best model to this folder, if given.
+    """
+
+    key: RunKey
+    config: RunConfig
+    identity: str
+    checkpoints: Path
+    export_to: Path | None = None
+
+
+def open_run(
+    context: RunContext,
+    run: PlannedRun,
+    name: str,
+    *,
+    kind: str = names.RUN,
+    tags: Mapping[str, object] | None = None,
+) -> TrackedRun:
+    """Create the MLflow run of a planned one, nested under the context's suite.
+
+    Args:
+        context: The suite.
+        run: The planned run.
+        name: The name that MLflow shows.
+        kind: Its `ablation.kind`, see `ablation.tracking.names`.
+        tags: Further tags.
+    """
+    all_tags: dict[str, object] = {
+        names.KIND: kind,
+        names.VARIANT: run.key.variant,
+        names.SPLIT: run.key.split,
+        names.SEED: run.key.seed,
+        names.IDENTITY: run.identity.digest,
+        **context.tags,
+        **{f"{names.IDENTITY_PART}{part}": digest for part, digest in run.identity.parts.items()},
+    }
+    if run.config is not None:
+        all_tags[names.ENCODER] = run.config.model.encoder
+    all_tags |= tags or {}
+    return start_run(context.store, context.experiment, name, all_tags, parent=context.suite)
 
 
 def run_and_record(
+    context: RunContext,
     tracked: TrackedRun,
     key: RunKey,
-    corpus: Corpus,
-    progress: Progress,
     checkpoints: Path,
     make: "Callable[[], Result]",
 ) -> RunOutcome:
-    """Make the result of a run that was opened, keep it, and end the run; whatever goes wrong is this run's failure.
+    """Make the result of an opened run, log it, and end the run; an error fails this run only.
 
-    `corpus` is what it is made from; `checkpoints` are the run's own: damaged ones are named and removed,
-    and of a run that finished none is left. Ctrl-C and SIGTERM end the run as KILLED and are raised.
+    Corrupt checkpoints are named and removed, and those of a finished run are deleted. Ctrl-C and
+    SIGTERM end the run as KILLED and are raised.
+
+    Args:
+        context: What the run shares with others.
+        tracked: The MLflow run.
+        key: Names the run in what is printed.
+        checkpoints: The run's own folder of checkpoints.
+        make: Trains the run, or combines its members.
     """
+    progress = context.progress
     try:
         progress.started(key)
         warn_corrupt(key, checkpoints, progress.say)
-        tracked.log_dataset(corpus)
+        tracked.log_dataset(context.corpus)
         tracked.log_json(names.ENVIRONMENT_FILE, environment())
         result = make()
         log_result(tracked, result)
     except KeyboardInterrupt as interrupt:
         tracked.fail(interrupt)
         raise
-    except Exception as error:  # this run's failure, whatever it is; the others go on
+    except Exception as error:  # whatever it is, the other runs go on
         reason = tracked.fail(error)
-        progress.ended(
-            key,
-            "failed",
-            None,
-            None,
-            note=" · ".join(filter(None, (reason, tracked.unsynced_note))),
-        )
+        progress.ended(key, "failed", note=_note(reason, tracked.unsynced_note))
         return RunOutcome(key, "failed", None, tracked.run_id, reason, tracked.unsynced_note)
     tracked.end("FINISHED")
     clear(checkpoints)
-    note = "collapsed: constant predictions have no Pearson" if result.record.collapsed else ""
-    progress.ended(
-        key,
-        "finished",
-        *_headline(result.record),
-        note=" · ".join(filter(None, (note, tracked.unsynced_note))),
-    )
+    collapsed = "collapsed: constant predictions have no Pearson"
+    note = _note(collapsed if result.record.collapsed else "", tracked.unsynced_note)
+    progress.ended(key, "finished", *_headline(result.record), note=note)
     return RunOutcome(key, "finished", result.record, tracked.run_id, kept=tracked.unsynced_note)
 
 
 def train_tracked(
-    tracked: TrackedRun,
-    config: RunConfig,
-    prepared: "Prepared",
-    key: RunKey,
-    identity: str,
-    progress: Progress,
-    *,
-    on_terms: "OnTerms | None" = None,
-    export_to: Path | None = None,
-    checkpoints: Path | None = None,
+    context: RunContext, tracked: TrackedRun, job: TrainingJob, on_terms: "OnTerms | None" = None
 ) -> "Result":
-    """Train with `config`; its settings and points go to `tracked`, the points as a table of their own too.
+    """Train a job, and log its settings, its curves as they come, and then as one table.
 
-    Raises what `train_run` does.
+    Args:
+        context: What the run shares with others.
+        tracked: The MLflow run.
+        job: The run to train.
+        on_terms: Called with the terms of the loss, see `ablation.training.loop.Hooks`.
+
+    Raises:
+        RunError: Training failed, such as for a loss that is not finite.
+        UsageError: The encoder can't be used.
     """
-    # Here: with transformers they take seconds, which a plan that has all its runs does without.
+    # Imported here: with transformers they take seconds, and reused runs need neither.
     from ablation.runs.reproducer import save_reproducer_on_error
     from ablation.training.loop import Hooks
     from ablation.training.train_run import train_run
 
+    key, config, progress = job.key, job.config, context.progress
     tracked.log_params(config.flat())
     tracked.log_json(names.CONFIG_FILE, config.model_dump(mode="json"))
     curves: list[tuple[int, str, float]] = []
@@ -108,25 +157,42 @@ def train_tracked(
         on_terms=on_terms,
         on_resume=on_resume,
     )
+    prepared = context.preparations.get(config)
     with save_reproducer_on_error(tracked, config, prepared):
-        result = train_run(prepared, config, key, identity, hooks, export_to, checkpoints)
+        result = train_run(
+            prepared, config, key, job.identity, hooks, job.export_to, job.checkpoints
+        )
     tracked.log_table(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result
 
 
-def warn_corrupt(what: object, checkpoints: Path, say: Callable[[str], None]) -> None:
-    """Remove what is damaged or half written of a run's checkpoints, and name it. Only for who has claimed the run."""
-    if damaged := remove_corrupt(checkpoints):
-        say(f"{what}: damaged or half written, and removed: {', '.join(damaged)}")
+def warn_corrupt(name: object, checkpoints: Path, say: Callable[[str], None]) -> None:
+    """Remove the corrupt checkpoints of a run whose lock this process holds, and name them."""
+    if corrupt := remove_corrupt(checkpoints):
+        say(f"{name}: removed corrupt or incomplete checkpoints: {', '.join(corrupt)}")
 
 
-def reuse(store: Store, key: RunKey, run_id: str, progress: Progress) -> RunOutcome:
-    """The outcome of a run that had finished before."""
-    record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
-    progress.ended(key, "reused", *_headline(record), note=f"run {run_id}")
+def finished_meanwhile(context: RunContext, identity: str, kind: str = names.RUN) -> str | None:
+    """Return the id of a complete run of `identity` that another process has finished, if any."""
+    if context.fresh:
+        return None
+    run = finished_run(context.store, context.experiment, identity, kind)
+    if run is not None and has_all_artifacts(context.store, run.run_id, run.manifest):
+        return run.run_id
+    return None
+
+
+def reuse(context: RunContext, key: RunKey, run_id: str) -> RunOutcome:
+    """Return the outcome of a run that had finished before."""
+    record = RunRecord.model_validate(read_json(context.store, run_id, names.RECORD_FILE))
+    context.progress.ended(key, "reused", *_headline(record), note=f"run {run_id}")
     return RunOutcome(key, "reused", record, run_id)
 
 
+def _note(*parts: str) -> str:
+    return " · ".join(filter(None, parts))
+
+
 def _headline(record: RunRecord) -> tuple[float | None, float | None]:
-    """The Pearson on development and on test rows, as far as there are any."""
+    """Return the pooled Pearson on development and on test rows; None for what is missing."""
     return record.dev.get("pearson"), (record.test or {}).get("pearson")

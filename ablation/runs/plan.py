@@ -1,17 +1,18 @@
-"""What a command would do, before it does it: the runs asked for, and what is known of each.
+"""Decide for each requested run if it is trained or reused, and why.
 
 Nothing is trained here and no encoder's weights are loaded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Final, Literal
 
 from ablation.config.schema import RunConfig, resolve_config
 from ablation.config.variants import VARIANTS
 from ablation.core.identity import Identity, RunKey, code_digest, identify, libraries
 from ablation.data.corpus import Corpus
-from ablation.data.splits import parse_splits
+from ablation.data.splits import select_splits
 from ablation.encoders.sources import encoder_digest
 from ablation.tracking.history import PastRun
 
@@ -19,11 +20,28 @@ State = Literal["to do", "finished", "failed", "stale"]
 
 
 @dataclass(frozen=True)
+class RunGrid:
+    """The runs of a plan: every variant on every split with every seed."""
+
+    variants: Sequence[str]
+    splits: Sequence[str]
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs of an experiment, newest first; `is_intact` checks a finished run's artifacts."""
+
+    runs: Sequence[PastRun]
+    is_intact: Callable[[PastRun], bool]
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of the plan. `config` is None for an ensemble, which trains nothing.
 
-    `state`: "finished" runs are reused (`run_id` says which); "failed" and "stale" ones are
-    trained again, `reason` saying what happened or what has changed since.
+    A "finished" run is reused, as `run_id`. A "failed" or "stale" one is trained again, and
+    `reason` says what happened or what has changed since.
     """
 
     key: RunKey
@@ -40,116 +58,90 @@ class PlannedRun:
 
 def make_plan(
     corpus: Corpus,
-    differences: Mapping[str, Any],
-    variants: Sequence[str],
-    splits: str,
-    seeds: Sequence[int],
-    past: Sequence[PastRun],
+    settings: Mapping[str, Any],
+    grid: RunGrid,
+    history: History,
     *,
-    intact: Callable[[PastRun], bool],
     fresh: bool = False,
     tuning: str = "",
 ) -> list[PlannedRun]:
-    """Every run of variants x splits x seeds, trained ones first, then the ensembles over them.
+    """Plan every run of the grid: trained ones first, then the ensembles over them.
 
-    `differences` are the profile's and the command line's; `past` the experiment's runs, newest
-    first; `intact` tells whether a finished one still has its artifacts, `fresh` ignores them;
-    `tuning` is the digest of how the settings were found, where they were. Raises UsageError before
-    anything else happens if a setting, split or encoder is not usable.
+    Args:
+        corpus: The data.
+        settings: Fields of the profile and of the command line by dotted name.
+        grid: Which runs.
+        history: The runs that the experiment already has.
+        fresh: Reuse nothing.
+        tuning: Digest of how the settings were found, if a study found them.
+
+    Raises:
+        UsageError: A setting, split or encoder can't be used.
     """
-    trained = [name for name in variants if not VARIANTS[name].combines_runs]
-    combined = [name for name in variants if VARIANTS[name].combines_runs]
-    configs = {name: resolve_config(differences, name) for name in trained}
-    some_config = configs[trained[0]]
-    split_names = parse_splits(splits, corpus, some_config.data.split_seed)
+    trained = [name for name in grid.variants if not VARIANTS[name].combines_runs]
+    combined = [name for name in grid.variants if VARIANTS[name].combines_runs]
+    configs = {name: resolve_config(settings, name) for name in trained}
+    splits = select_splits(grid.splits, corpus, configs[trained[0]].data.split_seed)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
     shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
     if tuning:
-        shared["tuning"] = tuning  # the same settings chosen by hand had another chance
-    plan: list[PlannedRun] = []
-    of_key: dict[RunKey, list[PastRun]] = {}
-    for run in past:
-        of_key.setdefault(run.key, []).append(run)
-    for split in split_names:
-        for seed in seeds:
-            for name, config in configs.items():
-                key = RunKey(name, split, seed)
-                parts = {
-                    **shared,
-                    "config": config.digest(),
-                    "encoder": encoders[config.model.encoder],
-                }
-                plan.append(
-                    _planned(
-                        key,
-                        config,
-                        identify(key, parts),
-                        of_key.get(key, []),
-                        None if fresh else intact,
-                    )
-                )
-    members_of: dict[tuple[str, int], list[str]] = {}
-    for planned in plan:
-        members_of.setdefault((planned.key.split, planned.key.seed), []).append(
-            planned.identity.digest
+        shared["tuning"] = tuning  # settings found by a study had more chances than chosen ones
+    past: dict[RunKey, list[PastRun]] = {}
+    for run in history.runs:
+        past.setdefault(run.key, []).append(run)
+
+    def planned(key: RunKey, config: RunConfig | None, identity: Identity) -> PlannedRun:
+        return _decide(
+            PlannedRun(key, config, identity, "to do"),
+            past.get(key, []),
+            None if fresh else history.is_intact,
         )
-    for split in split_names:
-        for seed in seeds:
-            members = members_of.get((split, seed), [])
-            for name in combined:
-                key = RunKey(name, split, seed)
-                plan.append(
-                    _planned(
-                        key,
-                        None,
-                        ensemble_identity(key, members),
-                        of_key.get(key, []),
-                        None if fresh else intact,
-                    )
-                )
+
+    plan: list[PlannedRun] = []
+    for split, seed, (name, config) in product(splits, grid.seeds, configs.items()):
+        key = RunKey(name, split, seed)
+        parts = {"config": config.digest(), "encoder": encoders[config.model.encoder]}
+        plan.append(planned(key, config, identify(key, shared | parts)))
+    members: dict[tuple[str, int], list[str]] = {}
+    for member in plan:
+        group = members.setdefault((member.key.split, member.key.seed), [])
+        group.append(member.identity.digest)
+    for split, seed, name in product(splits, grid.seeds, combined):
+        key = RunKey(name, split, seed)
+        plan.append(planned(key, None, ensemble_identity(key, members.get((split, seed), []))))
     return plan
 
 
 def ensemble_identity(key: RunKey, members: Sequence[str]) -> Identity:
-    """An ensemble is what its candidates are: their identities, and the code that selects."""
+    """Identify an ensemble by the identities of its candidates and the code that selects."""
     return identify(key, {"code": code_digest(), "members": " ".join(sorted(members))})
 
 
-def _planned(
-    key: RunKey,
-    config: RunConfig | None,
-    identity: Identity,
-    mine: Sequence[PastRun],
-    intact: Callable[[PastRun], bool] | None,
+def _decide(
+    run: PlannedRun, past: Sequence[PastRun], is_intact: Callable[[PastRun], bool] | None
 ) -> PlannedRun:
-    """`mine` are the past runs of this key, newest first; `intact` is None where finished ones are to be ignored."""
-    same = [run for run in mine if run.identity == identity.digest]
-    finished = [run for run in same if run.status == "FINISHED"]
-    if finished and intact is None:
-        return PlannedRun(key, config, identity, "to do", "asked for afresh")
-    if usable := next((run for run in finished if intact is not None and intact(run)), None):
-        return PlannedRun(key, config, identity, "finished", run_id=usable.run_id)
+    """Set the run's state. `past` has its key, newest first; without `is_intact` reuse nothing."""
+    same = [other for other in past if other.identity == run.identity.digest]
+    finished = [other for other in same if other.status == "FINISHED"]
+    if finished and is_intact is None:
+        return replace(run, reason="trained again, as requested")
+    if usable := next((other for other in finished if is_intact and is_intact(other)), None):
+        return replace(run, state="finished", run_id=usable.run_id)
     if finished:
-        return PlannedRun(
-            key, config, identity, "failed", "finished, but its artifacts are not whole any more"
-        )
+        reason = "finished, but artifacts are missing or incomplete"
+        return replace(run, state="failed", reason=reason)
     if same and same[0].status == "RUNNING":
-        return PlannedRun(
-            key,
-            config,
-            identity,
-            "to do",
-            "marked as running: another process has it, or died with it",
-        )
+        return replace(run, reason="marked as running: another process is training it, or died")
     if same:
         reason = f"{same[0].status.lower()}: {same[0].reason or 'no reason was recorded'}"
-        return PlannedRun(key, config, identity, "failed", reason)
-    if outdated := next((run for run in mine if run.status == "FINISHED"), None):
-        return PlannedRun(key, config, identity, "stale", _what_changed(outdated, config, identity))
-    return PlannedRun(key, config, identity, "to do")
+        return replace(run, state="failed", reason=reason)
+    if outdated := next((other for other in past if other.status == "FINISHED"), None):
+        return replace(run, state="stale", reason=_what_changed(outdated, run))
+    return run
 
 
-_WHAT: Final = {
+#: Words for the parts of an identity.
+_PARTS: Final = {
     "config": "settings",
     "data": "the data",
     "encoder": "the encoder's weights",
@@ -160,17 +152,21 @@ _WHAT: Final = {
 }
 
 
-def _what_changed(run: PastRun, config: RunConfig | None, identity: Identity) -> str:
-    changed = [name for name, digest in identity.parts.items() if run.parts.get(name) != digest]
-    words = []
-    for name in changed:
-        if name == "config" and config is not None:
-            fields = [
-                f"{field} {run.params[field]} -> {value}"
-                for field, value in config.flat().items()
-                if field in run.params and run.params[field] != str(value)
-            ]
-            words.append(", ".join(fields) or _WHAT[name])
-        else:
-            words.append(_WHAT.get(name, name))
+def _what_changed(past: PastRun, run: PlannedRun) -> str:
+    parts = run.identity.parts
+    changed = [name for name, digest in parts.items() if past.parts.get(name) != digest]
+    words = [
+        (_changed_fields(past, run.config) if name == "config" else "") or _PARTS.get(name, name)
+        for name in changed
+    ]
     return "changed since: " + "; ".join(words)
+
+
+def _changed_fields(past: PastRun, config: RunConfig | None) -> str:
+    """List the settings that differ, such as "loss.tau 0.2 -> 0.5"."""
+    fields = {} if config is None else config.flat()
+    return ", ".join(
+        f"{field} {past.params[field]} -> {value}"
+        for field, value in fields.items()
+        if field in past.params and past.params[field] != str(value)
+    )

@@ -1,8 +1,9 @@
-"""What a person sees while runs go on: a live table on a terminal, plain lines anywhere else."""
+"""Show runs as they go on: a live table on a terminal, plain lines anywhere else."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -11,7 +12,10 @@ from rich.text import Text
 
 from ablation.core.identity import RunKey
 
-_COLOURS = {
+EndState = Literal["finished", "reused", "failed"]
+State = Literal["waiting", "elsewhere", "running"] | EndState
+
+_COLOURS: Final[dict[State, str]] = {
     "waiting": "dim",
     "elsewhere": "dim",
     "reused": "cyan",
@@ -23,7 +27,7 @@ _COLOURS = {
 
 @dataclass
 class _Row:
-    state: str = "waiting"
+    state: State = "waiting"
     epoch: int = 0
     epochs: int = 0
     step: int = 0
@@ -37,9 +41,9 @@ class _Row:
 
 @dataclass
 class Progress:
-    """Takes events from the runner and shows them. Use it as a context manager.
+    """Receive the events of runs and show them; a context manager.
 
-    Time left is extrapolated from the runs' own speed, weighing each run by its epochs.
+    The time left is extrapolated from the speed of the runs so far, each weighed by its epochs.
     """
 
     console: Console
@@ -58,11 +62,11 @@ class Progress:
             self._live = None
 
     def plan(self, runs: Sequence[tuple[RunKey, int]]) -> None:
-        """The runs to come, with their numbers of epochs (0 for an ensemble)."""
+        """Set the runs to come, with their numbers of epochs (0 for an ensemble)."""
         self.rows = {key: _Row(epochs=epochs) for key, epochs in runs}
 
     def say(self, text: str) -> None:
-        """A line of its own, above the table."""
+        """Print a line above the table."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, key: RunKey) -> None:
@@ -71,16 +75,16 @@ class Progress:
         self._line(key, "started")
 
     def waits(self, key: RunKey) -> None:
-        """Another process has the run: said once."""
+        """Show that another process is training the run, once."""
         if self.rows[key].state != "elsewhere":
             self.rows[key].state = "elsewhere"
-            self._line(key, "another process trains it")
+            self._line(key, "another process is training it")
 
     def resumed(self, key: RunKey, epoch: int) -> None:
-        """It goes on after `epoch`, which a process that was killed had completed."""
+        """Show that the run continues after `epoch`, the last one that a killed process completed."""
         row = self.rows[key]
         row.epoch = epoch
-        self._line(key, f"goes on after epoch {epoch}/{row.epochs}")
+        self._line(key, f"resumed after epoch {epoch}/{row.epochs}")
 
     def step(self, key: RunKey, done: int, total: int) -> None:
         row = self.rows[key]
@@ -97,9 +101,15 @@ class Progress:
         )
 
     def ended(
-        self, key: RunKey, state: str, dev: float | None, test: float | None, note: str = ""
+        self,
+        key: RunKey,
+        state: EndState,
+        dev: float | None = None,
+        test: float | None = None,
+        *,
+        note: str = "",
     ) -> None:
-        """`state` is finished, reused or failed."""
+        """Show the end of a run, with its pooled Pearson on development and test rows."""
         row = self.rows[key]
         row.state, row.dev, row.test, row.note = state, dev, test, note
         if row.began:
@@ -112,7 +122,7 @@ class Progress:
         self._line(key, ", ".join([state, *figures, *([note] if note else [])]))
 
     def seconds_left(self) -> float | None:
-        """Until everything is done; None before anything can be told."""
+        """Estimate the seconds until all runs have ended; None before anything was measured."""
         done = spent = left = 0.0
         for row in self.rows.values():
             if row.state == "running":
@@ -156,19 +166,15 @@ class Progress:
         return table
 
     def _visible(self) -> list[tuple[RunKey, _Row]]:
-        """All rows where they fit the screen, else those around the one that runs."""
+        """Return all rows if they fit the screen, else those around the one that is running."""
         rows = list(self.rows.items())
         room = max(5, self.console.height - 6)
         if len(rows) <= room or self._live is None:
             return rows
-        at = next(
-            (
-                i
-                for i, (_, row) in enumerate(rows)
-                if row.state in ("running", "waiting", "elsewhere")
-            ),
-            len(rows),
+        unfinished = (
+            i for i, (_, row) in enumerate(rows) if row.state in ("running", "waiting", "elsewhere")
         )
+        at = next(unfinished, len(rows))
         first = max(0, min(at - room // 2, len(rows) - room))
         return rows[first : first + room]
 

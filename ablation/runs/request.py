@@ -1,51 +1,76 @@
-"""What was asked for: checked, laid out as a plan, and what its runs share made ready."""
+"""Resolve a request for runs: check it and plan it, without training or writing anything."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ablation.config.schema import RunConfig, load_profile, override, parse_overrides, parse_seeds
+import pandas as pd
+
+from ablation.config.schema import load_profile, override
 from ablation.config.tuning_record import Tuning, load_tuning
-from ablation.config.variants import parse_variants
+from ablation.config.variants import select_variants
+from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.runs.plan import PlannedRun, make_plan
+from ablation.runs.context import Preparations
+from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.tracking import names
 from ablation.tracking.history import past_runs
 from ablation.tracking.reading import has_all_artifacts
 from ablation.tracking.store import Store, find_experiment, open_store
-
-if TYPE_CHECKING:
-    from ablation.training.train_run import Prepared
 
 DEFAULT_EXPERIMENT: Final = "ablation"
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for, as it was typed."""
+    """The runs that are wanted: every variant on every split with every seed.
 
-    data: str = "demo"
-    profile: str = "demo"
-    variants: str = "table3"
-    splits: str = "dev1,dev2"
-    seeds: str = "0"
-    encoder: str = ""
-    experiment: str = ""
-    overrides: tuple[str, ...] = ()
-    fresh: bool = False
+    Attributes:
+        data: "demo", or a folder with train.csv and optionally test.csv.
+        profile: A profile's name (smoke, demo, small, paper), or a TOML file.
+        variants: Names of variants or groups of them, see `ablation.config.variants`.
+        splits: Such as "dev1", "dev2", "dev2:fr+it" or "dev2:all".
+        seeds: Whole numbers from 0 on.
+        encoder: "bundled", "tiny", a Hub id or a folder; None for the profile's.
+        overrides: Values of single fields, such as {"loss.tau": 0.1}; they win over the profile's.
+        experiment: The MLflow experiment; None for "ablation", or the one that `mlflow run` chose.
+        tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
+        fresh: Train runs again that have finished before.
+        export: Write the best model of each run to a folder below this one.
+
+    Raises:
+        UsageError: A string is given where a list is expected.
+    """
+
+    data: str | Path = "demo"
+    profile: str | Path = "demo"
+    variants: Sequence[str] = ("table3",)
+    splits: Sequence[str] = ("dev1", "dev2")
+    seeds: Sequence[int] = (0,)
+    encoder: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    experiment: str | None = None
     tracking_uri: str | None = None
+    fresh: bool = False
     export: Path | None = None
 
-    def differences(self) -> dict[str, Any]:
-        """The profile's fields, then the command line's. Raises UsageError."""
+    def __post_init__(self) -> None:
+        for name in ("variants", "splits"):
+            if isinstance(text := getattr(self, name), str):
+                raise UsageError(f"{name} = {text!r}: give a list of names, such as [{text!r}]")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The profile's fields with the overrides. Raises UsageError for an unusable profile."""
         encoder = {"model.encoder": self.encoder} if self.encoder else {}
-        return override(load_profile(self.profile), encoder | parse_overrides(self.overrides))
+        return override(load_profile(str(self.profile)), encoder | dict(self.overrides))
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A request checked and laid out: nothing has been trained or written."""
+    """A request that was checked and planned: nothing has been trained or written."""
 
     request: RunRequest
     corpus: Corpus
@@ -53,53 +78,55 @@ class ResolvedRun:
     runs: list[PlannedRun]
     tuning: Tuning | None = None
 
-
-@dataclass
-class Preparations:
-    """Tokenised corpora and loaded encoders, each made once for all the runs that share it."""
-
-    corpus: Corpus
-    made: "dict[tuple[object, ...], Prepared]" = field(default_factory=dict)
-
-    def get(self, config: RunConfig) -> "Prepared":
-        from ablation.training.train_run import (  # with torch and transformers: not where all is reused
-            preparation_key,
-            prepare,
-        )
-
-        key = preparation_key(config)
-        if key not in self.made:
-            self.made[key] = prepare(self.corpus, config)
-        return self.made[key]
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a run: variant, split, seed, state, reason, run_id of a reused one."""
+        rows = [
+            (run.key.variant, run.key.split, run.key.seed, run.state, run.reason, run.run_id)
+            for run in self.runs
+        ]
+        columns = ["variant", "split", "seed", "state", "reason", "run_id"]
+        return pd.DataFrame(rows, columns=columns)
 
 
 def resolve_run(request: RunRequest) -> ResolvedRun:
     """Check everything that can be checked without training. Raises UsageError."""
-    corpus = load_corpus(request.data)
-    differences = request.differences()
-    variants, seeds = parse_variants(request.variants), parse_seeds(request.seeds)
+    corpus = load_corpus(str(request.data))
+    settings = request.settings
+    grid = RunGrid(
+        select_variants(request.variants), tuple(request.splits), check_seeds(request.seeds)
+    )
     store = open_store(request.tracking_uri)
     experiment = adopted_experiment(request, store) or find_experiment(
         store, request.experiment or DEFAULT_EXPERIMENT
     )
-    past = past_runs(store, experiment) if experiment else []
-    tuning = load_tuning(request.profile)
+    history = History(
+        past_runs(store, experiment) if experiment else [],
+        lambda run: has_all_artifacts(store, run.run_id, run.manifest),
+    )
+    tuning = load_tuning(str(request.profile))
     runs = make_plan(
         corpus,
-        differences,
-        variants,
-        request.splits,
-        seeds,
-        past,
-        intact=lambda run: has_all_artifacts(store, run.run_id, run.manifest),
+        settings,
+        grid,
+        history,
         fresh=request.fresh,
         tuning=tuning.digest if tuning else "",
     )
     return ResolvedRun(request, corpus, store, runs, tuning)
 
 
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds, each once. Raises UsageError for none, or for other than whole numbers."""
+    if not seeds:
+        raise UsageError("no seeds given; e.g. 0, 1, 2")
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UsageError(f"seed {seed!r}: give whole numbers from 0 on")
+    return tuple(dict.fromkeys(seeds))
+
+
 def prepare_all(planned: ResolvedRun) -> Preparations:
-    """Load what the runs still to do need. Raises UsageError for an encoder that can't serve."""
+    """Load what the runs still to do need. Raises UsageError for an encoder that can't be used."""
     preparations = Preparations(planned.corpus)
     for run in planned.runs:
         if run.config is not None and not run.is_reused:
@@ -110,15 +137,21 @@ def prepare_all(planned: ResolvedRun) -> Preparations:
 
 
 def adopted_experiment(request: RunRequest, store: Store) -> str | None:
-    """The experiment of the run that `mlflow run` opened, unless another one is asked for."""
+    """Return the experiment of the run that `mlflow run` opened, unless another is requested."""
     run_id = os.environ.get(names.MLFLOW_RUN_ID)
     if not run_id:
         return None
     experiment = store.client.get_experiment(store.client.get_run(run_id).info.experiment_id)
-    return str(experiment.experiment_id) if request.experiment in ("", experiment.name) else None
+    is_wanted = request.experiment in (None, experiment.name)
+    return str(experiment.experiment_id) if is_wanted else None
 
 
 def mlflow_experiment(tracking_uri: str | None) -> str:
-    """The name of the experiment that `mlflow run` opened; empty outside of it. Raises UsageError for an unusable store."""
-    found = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
-    return str(open_store(tracking_uri).client.get_experiment(found).name) if found else ""
+    """Return the name of the experiment that `mlflow run` chose, or "" outside of it.
+
+    Raises UsageError for an unusable store.
+    """
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+    if not experiment:
+        return ""
+    return str(open_store(tracking_uri).client.get_experiment(experiment).name)

@@ -1,9 +1,9 @@
-"""How results are written down: a run's finals, predictions and record, and a suite's table."""
+"""Write results to MLflow: a run's figures, predictions and record, and a suite's table."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
@@ -15,12 +15,28 @@ from ablation.training.records import RunRecord
 if TYPE_CHECKING:
     from ablation.training.train_run import Result
 
+#: Metrics of a finished run by the record's field.
+_COSTS: Final = {
+    "best_epoch": "best/epoch",
+    "seconds": "cost/seconds",
+    "tokens_per_second": "cost/tokens_per_second",
+    "peak_memory_bytes": "cost/peak_memory_bytes",
+    "parameters_total": "cost/parameters_total",
+    "parameters_trainable": "cost/parameters_trainable",
+}
+
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a planned run ended. `record` is None for a failed one, `reason` then says why.
+    """The end of a planned run.
 
-    `kept` says where its results wait for a tracking server that was away, and how to send them.
+    Attributes:
+        key: The run.
+        state: "reused" if it had finished before.
+        record: Its result; None if it failed.
+        run_id: Its MLflow run.
+        reason: Why it failed, in one line.
+        kept: Where its results wait for an unreachable tracking server, and how to send them.
     """
 
     key: RunKey
@@ -32,26 +48,14 @@ class RunOutcome:
 
 
 def log_result(tracked: TrackedRun, result: "Result") -> None:
-    """A run's finals: figures as metrics of their own names, predictions and the record as artifacts."""
+    """Log figures as metrics of their own names, predictions and the record as artifacts."""
     record = result.record
-    finals = {f"best/dev_{name}": value for name, value in record.dev.items()}
-    finals |= {f"test/{name}": value for name, value in (record.test or {}).items()}
-    costs = (
-        "best_epoch",
-        "seconds",
-        "tokens_per_second",
-        "peak_memory_bytes",
-        "parameters_total",
-        "parameters_trainable",
-    )
-    counts = {
-        "best/epoch" if name == "best_epoch" else f"cost/{name}": getattr(record, name)
-        for name in costs
-    }
-    finals |= {name: float(value) for name, value in counts.items() if value is not None}
-    tracked.log_metrics(
-        finals | {"train/skipped_contrastive_batches": record.skipped_contrastive_batches}
-    )
+    metrics = {f"best/dev_{name}": value for name, value in record.dev.items()}
+    metrics |= {f"test/{name}": value for name, value in (record.test or {}).items()}
+    costs = {metric: getattr(record, field) for field, metric in _COSTS.items()}
+    metrics |= {name: float(value) for name, value in costs.items() if value is not None}
+    metrics["train/skipped_contrastive_batches"] = record.skipped_contrastive_batches
+    tracked.log_metrics(metrics)
     tracked.log_json(names.RECORD_FILE, record.model_dump(mode="json"))
     tracked.log_table(names.DEV_PREDICTIONS, result.dev)
     if result.distances is not None:
@@ -67,27 +71,35 @@ def log_result(tracked: TrackedRun, result: "Result") -> None:
     tracked.set_tags(tags)
 
 
-def conclude(suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutcome]) -> None:
-    """The comparison table among the suite's artifacts, and its means as the suite's own metrics."""
-    records = [o.record for o in outcomes if o.record]
+def log_comparison(suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutcome]) -> None:
+    """Log the comparison table and the list of outcomes, and the table's means as metrics."""
+    records = [outcome.record for outcome in outcomes if outcome.record]
     table = comparison.compare(records)
     synthetic = corpus.synthetic
     caption = comparison.caption(records, synthetic=synthetic)
-    suite.log_text(
-        f"{names.COMPARISON}.md",
-        f"{caption}\n\n{comparison.as_markdown(table, with_paper=not synthetic)}",
-    )
+    markdown = comparison.as_markdown(table, with_paper=not synthetic)
+    suite.log_text(f"{names.COMPARISON}.md", f"{caption}\n\n{markdown}")
     suite.log_text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
-    runs = [
-        {"run": str(o.key), "state": o.state, "run_id": o.run_id, "reason": o.reason}
-        for o in outcomes
-    ]
-    suite.log_json(names.OUTCOMES_FILE, runs)
-    suite.set_tags({names.REUSED: json.dumps([o.run_id for o in outcomes if o.state == "reused"])})
+    suite.log_json(names.OUTCOMES_FILE, as_json(outcomes))
+    reused = [outcome.run_id for outcome in outcomes if outcome.state == "reused"]
+    suite.set_tags({names.REUSED: json.dumps(reused)})
     for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
         suite.log_metrics({_metric_name(f"{column}/{variant}"): mean})
 
 
+def as_json(outcomes: Sequence[RunOutcome]) -> list[dict[str, str | None]]:
+    """Return the outcomes as they are stored: run, state, run_id and reason of each."""
+    return [
+        {
+            "run": str(outcome.key),
+            "state": outcome.state,
+            "run_id": outcome.run_id,
+            "reason": outcome.reason,
+        }
+        for outcome in outcomes
+    ]
+
+
 def _metric_name(text: str) -> str:
-    """`text` with the characters that MLflow's metric names may have."""
+    """Replace the characters that MLflow's metric names can't have."""
     return "".join(c if c.isalnum() or c in "_-./ " else "-" for c in text).strip("-")

@@ -1,4 +1,4 @@
-"""Carrying out a plan: every run trained or reused, tracked from start to end, failures contained."""
+"""Execute a plan: train or reuse every run, track it, and keep failures to the run that failed."""
 
 import json
 import os
@@ -7,27 +7,33 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ablation.config.schema import RunConfig
-from ablation.core.identity import Identity, RunKey
+from ablation.core.identity import RunKey
 from ablation.core.locks import POLL_S, try_lock
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.splits import make_split
-from ablation.runs.execution import reuse, run_and_record, train_tracked
+from ablation.runs.context import RunContext, origin_tags
+from ablation.runs.execution import (
+    TrainingJob,
+    finished_meanwhile,
+    open_run,
+    reuse,
+    run_and_record,
+    train_tracked,
+)
 from ablation.runs.plan import PlannedRun, ensemble_identity
 from ablation.runs.progress import Progress
 from ablation.runs.request import (
     DEFAULT_EXPERIMENT,
-    Preparations,
     ResolvedRun,
+    RunRequest,
     adopted_experiment,
     prepare_all,
 )
-from ablation.runs.results import RunOutcome, conclude
+from ablation.runs.results import RunOutcome, log_comparison
 from ablation.tracking import names, provenance
-from ablation.tracking.history import finished_run
 from ablation.tracking.orphans import (
     end_orphans,
     end_runs_on_interrupt,
@@ -39,7 +45,6 @@ from ablation.tracking.runs import (
     adopt_run,
     describe_run,
     fail_on_error,
-    has_all_artifacts,
     read_frame,
     start_run,
 )
@@ -51,35 +56,40 @@ if TYPE_CHECKING:
 
 
 def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
-    """Carry out the plan. A run's failure is that run's; Ctrl-C and SIGTERM end all, marked KILLED."""
+    """Train what the plan has not reused, and return the outcome of every run in its order.
+
+    A run that fails leaves the others alone. Ctrl-C and SIGTERM end all that is running, marked
+    KILLED, and are raised. Raises UsageError before anything is written for an unusable encoder.
+    """
     preparations = prepare_all(planned)
+    request, store = planned.request, planned.store
     with sigterm_as_interrupt():
         experiment = _experiment(planned)
-        end_orphans(planned.store, experiment)
-        with end_runs_on_interrupt(planned.store, experiment):
-            suite = _open_suite(planned, experiment)
+        end_orphans(store, experiment)
+        with end_runs_on_interrupt(store, experiment):
+            tags = origin_tags(planned.corpus, str(request.profile))
+            suite = _open_suite(planned, experiment, tags)
+            context = RunContext(
+                store, experiment, suite, tags, preparations, progress, request.fresh
+            )
             with fail_on_error(suite):
-                progress.plan(
-                    [
-                        (run.key, 0 if run.config is None else run.config.optimisation.epochs)
-                        for run in planned.runs
-                    ]
-                )
+                progress.plan([(run.key, _epochs(run)) for run in planned.runs])
                 with progress:
-                    outcomes = _run_all(planned, preparations, suite, experiment, progress)
-                conclude(suite, planned.corpus, outcomes)
-            failed = [o for o in outcomes if o.state == "failed"]
+                    outcomes = _run_all(context, planned)
+                log_comparison(suite, planned.corpus, outcomes)
+            failed = sum(outcome.state == "failed" for outcome in outcomes)
             suite.end(
-                "FAILED" if failed else "FINISHED", f"{len(failed)} runs failed" if failed else None
+                "FAILED" if failed else "FINISHED", f"{failed} runs failed" if failed else None
             )
     return outcomes
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that runs are closed with what is true.
+    """Turn SIGTERM into KeyboardInterrupt within the block, so that runs are ended as KILLED.
 
-    The end of the `mlflow run` that started this process does the same: it would go on alone.
+    The same happens when the `mlflow run` that started this process ends: this process would go on
+    alone. Outside of the main thread nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -98,85 +108,76 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _experiment(planned: ResolvedRun) -> str:
-    """The id of the experiment that `mlflow run` chose, or of the one that was asked for."""
+    """Return the id of the experiment that `mlflow run` chose, or of the requested one."""
     request, store = planned.request, planned.store
     return adopted_experiment(request, store) or experiment_id(
         store, request.experiment or DEFAULT_EXPERIMENT
     )
 
 
-def _open_suite(planned: ResolvedRun, experiment: str) -> TrackedRun:
-    """The suite's run: the run that `mlflow run` opened, or a new one."""
-    request, store = planned.request, planned.store
-    name = f"{planned.corpus.name}: {request.variants} ({request.profile})"
-    tags = {names.KIND: names.SUITE, **_common_tags(planned)}
+def _epochs(run: PlannedRun) -> int:
+    return 0 if run.config is None else run.config.optimisation.epochs
+
+
+def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object]) -> TrackedRun:
+    """Open the suite's run: the one that `mlflow run` opened, or a new one."""
+    request, store, corpus = planned.request, planned.store, planned.corpus
+    name = f"{corpus.name}: {','.join(request.variants)} ({request.profile})"
+    tags = {names.KIND: names.SUITE, **tags}
     adopts = adopted_experiment(request, store) is not None
-    # A child process must not take this run for its own.
+    # Removed: a child process must not adopt this run.
     opened = os.environ.pop(names.MLFLOW_RUN_ID, None)
-    suite = (
-        adopt_run(store, opened, name, tags)
-        if adopts and opened
-        else start_run(store, experiment, name, tags)
-    )
+    if adopts and opened:
+        suite = adopt_run(store, opened, name, tags)
+    else:
+        suite = start_run(store, experiment, name, tags)
     with fail_on_error(suite):
         if not adopts:
-            asked = ("data", "profile", "variants", "splits", "seeds", "encoder", "fresh")
-            suite.log_params({name: getattr(request, name) for name in asked})
+            suite.log_params(_params(request))
             if opened:
-                describe_run(
-                    store,
-                    opened,
-                    f"The ablation is run {suite.run_id} of experiment {request.experiment!r}.",
-                )
-        suite.log_dataset(planned.corpus)
+                where = f"run {suite.run_id} of experiment {request.experiment!r}"
+                describe_run(store, opened, f"The ablation is {where}.")
+        suite.log_dataset(corpus)
         suite.log_json(names.ENVIRONMENT_FILE, provenance.environment())
         diff = provenance.source().diff
         if diff:
             suite.log_text(names.DIFF_FILE, diff)
         if planned.tuning:
             suite.log_json(names.TUNING_FILE, planned.tuning.model_dump())
-        suite.log_table(names.TRAIN_CORPUS, planned.corpus.train.reset_index(names="row"))
-        if planned.corpus.test is not None:
-            suite.log_table(names.TEST_CORPUS, planned.corpus.test.reset_index(names="row"))
+        suite.log_table(names.TRAIN_CORPUS, corpus.train.reset_index(names="row"))
+        if corpus.test is not None:
+            suite.log_table(names.TEST_CORPUS, corpus.test.reset_index(names="row"))
     return suite
 
 
-def _common_tags(planned: ResolvedRun) -> dict[str, object]:
-    source = provenance.source()
+def _params(request: RunRequest) -> dict[str, object]:
+    """Return the request in the words of the command line, as `mlflow run` records it too."""
     return {
-        names.PROFILE: planned.request.profile,
-        names.CORPUS: planned.corpus.name,
-        names.SYNTHETIC: str(planned.corpus.synthetic).lower(),
-        f"{names.IDENTITY_PART}data": planned.corpus.digest,
-        names.COMMIT: source.commit or "none",
-        names.DIRTY: str(source.dirty).lower(),
+        "data": request.data,
+        "profile": request.profile,
+        "variants": ",".join(request.variants),
+        "splits": ",".join(request.splits),
+        "seeds": ",".join(map(str, request.seeds)),
+        "encoder": request.encoder or "",
+        "fresh": str(request.fresh).lower(),
     }
 
 
-def _run_all(
-    planned: ResolvedRun,
-    preparations: Preparations,
-    suite: TrackedRun,
-    experiment: str,
-    progress: Progress,
-) -> list[RunOutcome]:
-    """Every run's outcome, in the plan's order. Runs that another process has are come back to, ensembles last."""
+def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
+    """Return every run's outcome, in the plan's order.
+
+    Runs that another process is training are tried again later, and ensembles come after their
+    members.
+    """
     prune(checkpoints_root())
     outcomes: dict[RunKey, RunOutcome] = {}
     waiting = planned.runs
     while waiting:
         left: list[PlannedRun] = []
         for run in waiting:
-            lacks = run.config is None and any(
-                (r.key.split, r.key.seed) == (run.key.split, run.key.seed) for r in left
-            )
-            outcome = (
-                None
-                if lacks
-                else _run_or_reuse(
-                    planned, run, preparations, suite, experiment, progress, outcomes
-                )
-            )
+            outcome = None
+            if run.config is not None or not _lacks_members(run, left):
+                outcome = _run_or_reuse(context, planned, run, outcomes)
             if outcome is None:
                 left.append(run)
             else:
@@ -187,147 +188,103 @@ def _run_all(
     return [outcomes[run.key] for run in planned.runs]
 
 
+def _lacks_members(ensemble: PlannedRun, left: Sequence[PlannedRun]) -> bool:
+    key = ensemble.key
+    return any((run.key.split, run.key.seed) == (key.split, key.seed) for run in left)
+
+
 def _run_or_reuse(
+    context: RunContext,
     planned: ResolvedRun,
     run: PlannedRun,
-    preparations: Preparations,
-    suite: TrackedRun,
-    experiment: str,
-    progress: Progress,
     outcomes: Mapping[RunKey, RunOutcome],
 ) -> RunOutcome | None:
-    """None if another process has the run."""
-    store, members = planned.store, list[RunOutcome]()
-    identity = run.identity
-    if run.config is None:  # which runs an ensemble really has is known only now
+    """Return the run's outcome; None if another process is training it."""
+    members: list[RunOutcome] = []
+    expected = run.identity.digest
+    if run.config is None:  # an ensemble's members are known only now
         members = _members(run.key, outcomes)
-        identity = ensemble_identity(run.key, [o.record.identity for o in members if o.record])
-    if run.is_reused and run.run_id and identity.digest == run.identity.digest:
-        return reuse(store, run.key, run.run_id, progress)
-    slot = run_slot(store.uri, experiment, identity.digest)
-    with try_lock(slot) as mine:
-        if not mine:
-            progress.waits(run.key)
+        records = [member.record for member in members if member.record]
+        identity = ensemble_identity(run.key, [record.identity for record in records])
+        run = replace(run, identity=identity)
+    if run.is_reused and run.run_id and run.identity.digest == expected:
+        return reuse(context, run.key, run.run_id)
+    with try_lock(_slot(context, run)) as acquired:
+        if not acquired:
+            context.progress.waits(run.key)
             return None
-        # Another process may have finished it since the plan was made.
-        since = None if planned.request.fresh else finished_run(store, experiment, identity.digest)
-        if since is not None and has_all_artifacts(store, since.run_id, since.manifest):
-            return reuse(store, run.key, since.run_id, progress)
-        return run_one(
-            planned,
-            run,
-            identity,
-            members,
-            preparations,
-            suite,
-            experiment,
-            progress,
-            checkpoints_root() / slot,
-        )
+        if (run_id := finished_meanwhile(context, run.identity.digest)) is not None:
+            return reuse(context, run.key, run_id)
+        return run_one(context, planned, run, members)
 
 
 def run_one(
-    planned: ResolvedRun,
-    run: PlannedRun,
-    identity: Identity,
-    members: Sequence[RunOutcome],
-    preparations: Preparations,
-    suite: TrackedRun,
-    experiment: str,
-    progress: Progress,
-    checkpoints: Path,
+    context: RunContext, planned: ResolvedRun, run: PlannedRun, members: Sequence[RunOutcome]
 ) -> RunOutcome:
-    """Train the run, or combine its members; its failure is its own."""
-    tags: dict[str, object] = {
-        names.KIND: names.RUN,
-        names.VARIANT: run.key.variant,
-        names.SPLIT: run.key.split,
-        names.SEED: run.key.seed,
-        names.IDENTITY: identity.digest,
-        **_common_tags(planned),
-        **{f"{names.IDENTITY_PART}{name}": digest for name, digest in identity.parts.items()},
-    }
-    if run.config is not None:
-        tags[names.ENCODER] = run.config.model.encoder
-        if planned.tuning and planned.tuning.each_its_own:
-            tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
-    tracked = start_run(planned.store, experiment, str(run.key), tags, parent=suite)
+    """Train the run, or combine its members if it is an ensemble; an error fails this run only."""
+    tags = {}
+    if run.config is not None and planned.tuning and planned.tuning.each_its_own:
+        tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
+    checkpoints = checkpoints_root() / _slot(context, run)
+    tracked = open_run(context, run, str(run.key), tags=tags)
 
     def make() -> "Result":
         if run.config is None:
-            return _combine(planned, run.key, identity.digest, members, tracked)
-        return _train(planned, run, run.config, preparations, tracked, progress, checkpoints)
+            return _combine(context, planned, run, members, tracked)
+        export = planned.request.export
+        folder = f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
+        job = TrainingJob(
+            run.key,
+            run.config,
+            run.identity.digest,
+            checkpoints,
+            export_to=None if export is None else export / folder,
+        )
+        return train_tracked(context, tracked, job)
 
-    return run_and_record(tracked, run.key, planned.corpus, progress, checkpoints, make)
+    return run_and_record(context, tracked, run.key, checkpoints, make)
 
 
-def _train(
-    planned: ResolvedRun,
-    run: PlannedRun,
-    config: RunConfig,
-    preparations: Preparations,
-    tracked: TrackedRun,
-    progress: Progress,
-    checkpoints: Path,
-) -> "Result":
-    export = planned.request.export
-    folder = (
-        None
-        if export is None
-        else export / f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
-    )
-    return train_tracked(
-        tracked,
-        config,
-        preparations.get(config),
-        run.key,
-        run.identity.digest,
-        progress,
-        export_to=folder,
-        checkpoints=checkpoints,
-    )
+def _slot(context: RunContext, run: PlannedRun) -> str:
+    return run_slot(context.store.uri, context.experiment, run.identity.digest)
 
 
 def _members(key: RunKey, outcomes: Mapping[RunKey, RunOutcome]) -> list[RunOutcome]:
-    """The runs an ensemble may choose from: this suite's, of the same split and seed."""
+    """Return the runs that an ensemble may choose from: this suite's, of its split and seed."""
     return [
-        o
-        for k, o in outcomes.items()
-        if (k.split, k.seed) == (key.split, key.seed) and o.record and not o.record.members
+        outcome
+        for other, outcome in outcomes.items()
+        if (other.split, other.seed) == (key.split, key.seed)
+        and outcome.record
+        and not outcome.record.members
     ]
 
 
 def _combine(
+    context: RunContext,
     planned: ResolvedRun,
-    key: RunKey,
-    identity: str,
+    run: PlannedRun,
     members: Sequence[RunOutcome],
     tracked: TrackedRun,
 ) -> "Result":
-    """The ensemble over `members`, from their stored predictions; those that it chose are tagged with their runs."""
-    from ablation.training.ensemble import (
-        run_ensemble,  # with transformers it takes seconds, which a plan that has all its runs saves
-    )
+    """Select an ensemble from its members' stored predictions, and tag the runs that it chose."""
+    # Imported here: with transformers it takes seconds, and reused runs don't need it.
+    from ablation.training.ensemble import run_ensemble
 
+    store, corpus, key = context.store, context.corpus, run.key
     run_ids = {
-        o.key.variant: o.run_id for o in members if o.record and not o.record.collapsed and o.run_id
+        member.key.variant: member.run_id
+        for member in members
+        if member.record and not member.record.collapsed and member.run_id
     }
-    dev = {
-        name: read_frame(planned.store, run_id, names.DEV_PREDICTIONS)
-        for name, run_id in run_ids.items()
-    }
+    dev = {name: read_frame(store, i, names.DEV_PREDICTIONS) for name, i in run_ids.items()}
     test = None
-    if planned.corpus.test is not None:
-        test = {
-            name: read_frame(planned.store, run_id, names.TEST_PREDICTIONS)
-            for name, run_id in run_ids.items()
-        }
-    split_seed = next(run.config.data.split_seed for run in planned.runs if run.config is not None)
-    result = run_ensemble(
-        planned.corpus, key, identity, make_split(planned.corpus, key.split, split_seed), dev, test
-    )
-    chosen = {
-        name: run_id for name, run_id in run_ids.items() if name in (result.record.members or {})
-    }
-    tracked.set_tags({names.MEMBER_RUNS: json.dumps(chosen)})
+    if corpus.test is not None:
+        test = {name: read_frame(store, i, names.TEST_PREDICTIONS) for name, i in run_ids.items()}
+    split_seed = next(r.config.data.split_seed for r in planned.runs if r.config is not None)
+    split = make_split(corpus, key.split, split_seed)
+    result = run_ensemble(corpus, key, run.identity.digest, split, dev, test)
+    chosen = result.record.members or {}
+    member_runs = {name: run_id for name, run_id in run_ids.items() if name in chosen}
+    tracked.set_tags({names.MEMBER_RUNS: json.dumps(member_runs)})
     return result

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from transformers import T5Config
 
 from ablation.cli.main import main
+from ablation.cli.parsing import split_list
 from ablation.config.schema import load_profile, parse_overrides, resolve_config
 from ablation.config.tuning_record import load_tuning
-from ablation.config.variants import parse_variants
+from ablation.config.variants import select_variants
 from ablation.core.errors import LONGEST_LINE, UsageError
 from ablation.data.corpus import load_corpus
-from ablation.data.splits import parse_splits
+from ablation.data.splits import select_splits
 from ablation.encoders.tiny import tiny_encoder
 from ablation.tracking.store import experiment_id, open_store
 from studies.space import load_space
@@ -339,7 +340,7 @@ TABLE: dict[str, Bad] = {
     ),
     "a split of no language": Bad(f"{RUN} --splits dev2:../x+fr", r"unknown language '\.\./x'"),
     "neither true nor false": Bad(
-        f"{RUN} --fresh perhaps", r"--fresh 'perhaps': say true or false"
+        f"{RUN} --fresh perhaps", r"--fresh 'perhaps': .*give true, false or nothing"
     ),
     "a name of 100 000 characters": Bad(
         f"run --data {{corpus}} --variants {'x' * 100_000}",
@@ -606,7 +607,7 @@ TABLE: dict[str, Bad] = {
     ),
     # Curves
     "an unknown figure": Bad(f"{CURVES} --figures 6", r"--figures 6: known are 4, 5"),
-    "no figure": Bad(f"{CURVES} --figures ,", r"--figures ',': known are 4, 5"),
+    "no figure": Bad(f"{CURVES} --figures ,", r"--figures \(nothing\): known are 4, 5"),
     "an unknown reading": Bad(
         f"{CURVES} --signs repel", r"--signs repel: known are as_printed, attract"
     ),
@@ -625,7 +626,9 @@ TABLE: dict[str, Bad] = {
     "curves on an unknown split": Bad(
         f"{CURVES} --split dev3", r"unknown split 'dev3': did you mean"
     ),
-    "curves with a wrong report": Bad(f"{CURVES} --report no", r"--report 'no': say true or false"),
+    "curves with a wrong report": Bad(
+        f"{CURVES} --report no", r"--report 'no': .*give true, false or nothing"
+    ),
     # Reports
     "an unknown experiment": Bad(
         "report --experiment nowhere", r"no experiment 'nowhere' in .*; it has Default"
@@ -640,7 +643,9 @@ TABLE: dict[str, Bad] = {
         "report --tracking-uri sqlite:///{here}/no.db",
         r"no\.db: there is no such file; give --tracking-uri",
     ),
-    "a report neither mixed nor not": Bad("report --mix some", r"--mix 'some': say true or false"),
+    "a report neither pooled nor not": Bad(
+        "report --pool some", r"--pool 'some': .*give true, false or nothing"
+    ),
     "a check of no report": Bad(
         "report --verify --out {here}/nowhere", r"nowhere: holds no finished report"
     ),
@@ -867,11 +872,11 @@ def test_whatever_a_profile_or_a_space_holds_reading_it_never_breaks(
 )
 def test_whatever_an_argument_says_reading_it_never_breaks(good: Path, text: str) -> None:
     with contextlib.suppress(UsageError):
-        parse_variants(text)
+        select_variants(split_list(text))
     with contextlib.suppress(UsageError):
         resolve_config(parse_overrides([text]))
     with contextlib.suppress(UsageError):
-        parse_splits(text, load_corpus(str(good)), 0)
+        select_splits(split_list(text), load_corpus(str(good)), 0)
     for load in (load_profile, load_space):
         with contextlib.suppress(UsageError):
             load(f"{text}?")

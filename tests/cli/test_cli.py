@@ -88,11 +88,11 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         (["run", "--set", "loss.tua=1", "--data", "{corpus}"], "did you mean 'loss.tau'?"),
         (
             ["run", "--fresh", "perhaps", "--data", "{corpus}"],
-            "--fresh 'perhaps': say true or false",
+            "--fresh 'perhaps': this is a switch",
         ),
-        (["run", "--report", "no", "--data", "{corpus}"], "--report 'no': say true or false"),
+        (["run", "--report", "no", "--data", "{corpus}"], "--report 'no': this is a switch"),
         (["report", "--experiment", "nowhere"], "no experiment 'nowhere'"),
-        (["report", "--mix", "some"], "--mix 'some': say true or false"),
+        (["report", "--pool", "some"], "--pool 'some': this is a switch"),
         (["report", "--tracking-uri", "sqlite:///nowhere.db"], "nowhere.db: there is no such file"),
         (
             ["sweep", "--space", "tua", "--data", "{corpus}"],

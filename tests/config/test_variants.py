@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablation.config.variants import GROUPS, VARIANTS, parse_variants
+from ablation.config.variants import GROUPS, VARIANTS, select_variants
 from ablation.core.errors import UsageError
 
 TABLE_3 = {
@@ -35,27 +35,29 @@ def test_every_group_consists_of_variants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("names", "variants"),
     [
-        ("table3", ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "ensemble")),
-        ("epm,mse", ("mse", "epm")),
-        ("figure5,mse+cl", ("epm+cl", "mse+cl")),
-        ("epm+cl(attract)", ("epm+cl(attract)",)),
+        (["table3"], ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "ensemble")),
+        (["epm", "mse"], ("mse", "epm")),
+        (["figure5", "mse+cl"], ("epm+cl", "mse+cl")),
+        (["epm+cl(attract)"], ("epm+cl(attract)",)),
     ],
 )
-def test_names_and_groups_are_put_in_the_tables_order(text: str, names: tuple[str, ...]) -> None:
-    assert parse_variants(text) == names
+def test_names_and_groups_are_put_in_the_tables_order(
+    names: list[str], variants: tuple[str, ...]
+) -> None:
+    assert select_variants(names) == variants
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("names", "message"),
     [
-        ("", "no variants given"),
-        ("emp", "did you mean 'epm'"),
-        ("zzzz", "known are table3"),
-        ("ensemble", "name some of those"),
+        ([], "no variants given"),
+        (["emp"], "did you mean 'epm'"),
+        (["zzzz"], "known are table3"),
+        (["ensemble"], "name some of those"),
     ],
 )
-def test_what_is_no_variant_is_explained(text: str, message: str) -> None:
+def test_what_is_no_variant_is_explained(names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_variants(text)
+        select_variants(names)

@@ -309,8 +309,8 @@ def test_training_listens_nowhere(small_corpus: Path, store_uri: str) -> None:
     asked = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse",
-        splits="dev1",
+        variants=("mse",),
+        splits=("dev1",),
         tracking_uri=store_uri,
     )
     ports = Ports()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus
-from ablation.data.splits import make_split, parse_splits
+from ablation.data.splits import make_split, select_splits
 from tests.conftest import Row, some_rows, write_corpus
 
 SIX = ("zh", "en", "fr", "it", "pt", "es")
@@ -46,7 +46,7 @@ def test_named_languages_are_held_out(corpus: Corpus) -> None:
 
 
 def test_all_pairs_of_six_languages_are_fifteen(corpus: Corpus) -> None:
-    names = parse_splits("dev2:all", corpus, 0)
+    names = select_splits(["dev2:all"], corpus, 0)
     assert len(set(names)) == 15
     assert {make_split(corpus, name, 0).unseen for name in names} == {
         tuple(n.split(":")[1].split("+")) for n in names
@@ -54,35 +54,37 @@ def test_all_pairs_of_six_languages_are_fifteen(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("requested", "names"),
     [
-        ("dev1,dev2", ["dev1", "dev2"]),
-        (" Dev1 ", ["dev1"]),
-        ("dev1,dev1", ["dev1"]),
-        ("dev2:it+fr", ["dev2:fr+it"]),
-        ("dev2:French+po", ["dev2:fr+pt"]),
+        (["dev1", "dev2"], ["dev1", "dev2"]),
+        ([" Dev1 "], ["dev1"]),
+        (["dev1", "dev1"], ["dev1"]),
+        (["dev2:it+fr"], ["dev2:fr+it"]),
+        (["dev2:French+po"], ["dev2:fr+pt"]),
     ],
 )
-def test_names_are_brought_to_one_form(text: str, names: list[str], corpus: Corpus) -> None:
-    assert parse_splits(text, corpus, 0) == names
+def test_names_are_brought_to_one_form(
+    requested: list[str], names: list[str], corpus: Corpus
+) -> None:
+    assert select_splits(requested, corpus, 0) == names
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("requested", "message"),
     [
-        ("", "no splits given"),
-        ("dev3", "unknown split 'dev3': did you mean 'dev"),
-        ("banana", "known are dev1, dev2"),
-        ("dev2:fr", "name two different languages"),
-        ("dev2:fr+fr", "name two different languages"),
-        ("dev2:fr+it+es", "name two different languages"),
-        ("dev2:fr+xx", "unknown language 'xx'"),
-        ("dev2:fr+ko", "no labelled rows in ko"),
+        ([], "no splits given"),
+        (["dev3"], "unknown split 'dev3': did you mean 'dev"),
+        (["banana"], "known are dev1, dev2"),
+        (["dev2:fr"], "name two different languages"),
+        (["dev2:fr+fr"], "name two different languages"),
+        (["dev2:fr+it+es"], "name two different languages"),
+        (["dev2:fr+xx"], "unknown language 'xx'"),
+        (["dev2:fr+ko"], "no labelled rows in ko"),
     ],
 )
-def test_what_is_no_split_is_explained(text: str, message: str, corpus: Corpus) -> None:
+def test_what_is_no_split_is_explained(requested: list[str], message: str, corpus: Corpus) -> None:
     with pytest.raises(UsageError, match=message.replace("+", r"\+")):
-        parse_splits(text, corpus, 0)
+        select_splits(requested, corpus, 0)
 
 
 def test_the_split_seed_decides_and_nothing_else(corpus: Corpus) -> None:
@@ -97,8 +99,8 @@ def test_dev2_of_three_languages_is_refused_with_the_way_out(
 ) -> None:
     small = load_corpus(str(corpus_folder(some_rows(20, ("en", "fr", "es")))))
     with pytest.raises(UsageError, match="use --splits dev1"):
-        parse_splits("dev2", small, 0)
-    assert parse_splits("dev1", small, 0) == ["dev1"]
+        select_splits(["dev2"], small, 0)
+    assert select_splits(["dev1"], small, 0) == ["dev1"]
 
 
 def test_a_text_that_is_also_in_a_held_out_language_does_not_train(
@@ -118,7 +120,7 @@ def test_a_split_with_nothing_left_to_train_on_is_refused(
         for language in ("en", "fr", "es", "zh")
     ]
     with pytest.raises(UsageError, match="are too few"):
-        parse_splits("dev1", load_corpus(str(corpus_folder(rows))), 0)
+        select_splits(["dev1"], load_corpus(str(corpus_folder(rows))), 0)
 
 
 @settings(max_examples=40)

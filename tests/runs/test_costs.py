@@ -46,11 +46,13 @@ def plan(small_corpus: Path, store_uri: str) -> Any:
         asked = {
             "data": str(small_corpus),
             "profile": "smoke",
-            "splits": "dev1",
+            "splits": ("dev1",),
             "tracking_uri": store_uri,
             **more,
         }
-        return estimate_all(resolve_run(RunRequest(variants=variants, **asked)), anew=anew)
+        return estimate_all(
+            resolve_run(RunRequest(variants=variants.split(","), **asked)), anew=anew
+        )
 
     return made
 
@@ -110,7 +112,7 @@ def test_what_a_cost_depends_on_makes_it_another(
     plan("mse")
     more: dict[str, Any] = {}
     if what == "settings":
-        more = {"overrides": ("optimisation.batch_size=8",)}
+        more = {"overrides": {"optimisation.batch_size": 8}}
     elif what == "code":
         monkeypatch.setattr("ablation.runs.plan.code_digest", lambda: "other")
     elif what == "machine":
@@ -124,7 +126,7 @@ def test_what_a_cost_depends_on_makes_it_another(
 
 
 def test_what_costs_nothing_in_time_is_not_part_of_it(plan: Any, measured: list[RunConfig]) -> None:
-    once, twice = plan("mse"), plan("mse", overrides=("optimisation.epochs=4",))
+    once, twice = plan("mse"), plan("mse", overrides={"optimisation.epochs": 4})
     assert len(measured) == 1
     assert sum(twice.seconds.values()) > 1.5 * sum(once.seconds.values())
 
@@ -155,5 +157,5 @@ def test_more_frozen_layers_than_there_are_stop_it_before_anything_is_measured(
     plan: Any, measured: list[RunConfig]
 ) -> None:
     with pytest.raises(UsageError, match="layers"):
-        plan("mse+ft", overrides=("model.freeze_layers=9",))
+        plan("mse+ft", overrides={"model.freeze_layers": 9})
     assert not measured

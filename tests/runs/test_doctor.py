@@ -28,7 +28,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_nothing_is_amiss_it_says_so(store_uri: str) -> None:
     done = CliRunner().invoke(app, ["doctor", "--tracking-uri", store_uri])
-    assert (done.exit_code, done.output) == (0, "nothing was amiss\n")
+    assert (done.exit_code, done.output) == (0, "no problems found\n")
 
 
 def test_a_run_whose_process_is_gone_is_ended_as_killed(store_uri: str) -> None:
@@ -58,7 +58,7 @@ def test_damaged_checkpoints_go_and_whole_ones_stay(store_uri: str) -> None:
     (folder / "epoch-000003.part").write_bytes(b"")
     told = list(examine(store))
     assert [line.split("slot/")[1] for line in told] == [
-        f"epoch-00000{name}: damaged or half written; removed"
+        f"epoch-00000{name}: corrupt or incomplete; removed"
         for name in ("2.json", "2.safetensors", "3.part")
     ]
     assert sorted(f.name for f in folder.iterdir()) == [
@@ -82,8 +82,8 @@ def test_a_finished_run_that_lost_artifacts_is_named(small_corpus: Path, store_u
     asked = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse",
-        splits="dev1",
+        variants=("mse",),
+        splits=("dev1",),
         tracking_uri=store_uri,
     )
     (outcome,) = run_plan(resolve_run(asked), quiet())
@@ -93,5 +93,5 @@ def test_a_finished_run_that_lost_artifacts_is_named(small_corpus: Path, store_u
     (Path(str(where).removeprefix("file://")) / names.DEV_PREDICTIONS).unlink()
     (line,) = examine(store)
     assert line.startswith(
-        f"run {outcome.run_id} (mse dev1 seed 0): finished, but its artifacts are not whole"
+        f"run {outcome.run_id} (mse dev1 seed 0): finished, but artifacts are missing or incomplete"
     )

@@ -54,15 +54,15 @@ def test_a_full_state_folder_fails_the_run_with_its_reason_and_keeps_earlier_res
     asked = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse",
-        splits="dev1",
+        variants=("mse",),
+        splits=("dev1",),
         tracking_uri=store_uri,
     )
     (before,) = run_plan(resolve_run(asked), quiet())
     full = mounted("full", "size=200k")
     monkeypatch.setenv("ABLATION_STATE", str(full))
     outcomes = run_plan(
-        resolve_run(RunRequest(**{**asked.__dict__, "variants": "mse,epm"})), quiet()
+        resolve_run(RunRequest(**{**asked.__dict__, "variants": ("mse", "epm")})), quiet()
     )
     assert [outcome.state for outcome in outcomes] == ["reused", "failed"]
     assert outcomes[1].reason.startswith(f"RunError: checkpoint in {full}")
@@ -134,8 +134,8 @@ def test_memory_that_is_not_there_fails_that_run_and_no_other(
     asked = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse,epm",
-        splits="dev1",
+        variants=("mse", "epm"),
+        splits=("dev1",),
         tracking_uri=store_uri,
     )
     outcomes = run_plan(resolve_run(asked), quiet())

@@ -145,7 +145,7 @@ def test_after_sigkill_the_same_command_goes_on_to_the_same_bit(
     code, output, errors = completed(arguments, tmp_path)
     assert code == 0, errors
     assert "mse dev1 seed 0: reused" in output
-    assert "epm+cl dev1 seed 0: goes on after epoch" in output
+    assert "epm+cl dev1 seed 0: resumed after epoch" in output
     store = open_store(store_uri)
     assert Counter(run.info.status for run in runs_of(store)) == {"FINISHED": 2, "KILLED": 1}
     assert Counter(run.info.status for run in runs_of(store, names.SUITE)) == {

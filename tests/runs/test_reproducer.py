@@ -16,19 +16,21 @@ from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.tracking.store import open_store
 
-WILD = "optimisation.epochs=1,optimisation.warmup=0,optimisation.batch_size=8"
+WILD = {"optimisation.epochs": 1, "optimisation.warmup": 0, "optimisation.batch_size": 8}
+
+TOO_FAST = {"optimisation.lr_encoder": 1e30, "optimisation.lr_head": 1e30}
 
 
 def broken_run(
-    corpus: Path, uri: str, variant: str, overrides: str
+    corpus: Path, uri: str, variant: str, overrides: dict[str, float]
 ) -> tuple[MlflowClient, str, str]:
     """An ablation of one run whose numbers go bad: the store, the run's id, and its reason."""
     request = RunRequest(
         data=str(corpus),
         profile="smoke",
-        variants=variant,
-        splits="dev1",
-        overrides=(WILD, overrides),
+        variants=(variant,),
+        splits=("dev1",),
+        overrides=WILD | overrides,
         tracking_uri=uri,
     )
     (outcome,) = run_plan(resolve_run(request), Progress(Console(quiet=True)))
@@ -40,16 +42,13 @@ def broken_run(
 @pytest.mark.parametrize(
     ("variant", "overrides"),
     [
-        ("mse", "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,model.dropout=0.3"),
-        (
-            "epm+cl+ft",
-            "optimisation.lr_encoder=1e30,optimisation.lr_head=1e30,model.freeze_layers=2",
-        ),
+        ("mse", {**TOO_FAST, "model.dropout": 0.3}),
+        ("epm+cl+ft", {**TOO_FAST, "model.freeze_layers": 2}),
     ],
 )
 @pytest.mark.usefixtures("threads")
 def test_the_step_is_kept_and_gives_the_same_loss_again(
-    variant: str, overrides: str, small_corpus: Path, store_uri: str, tmp_path: Path
+    variant: str, overrides: dict[str, float], small_corpus: Path, store_uri: str, tmp_path: Path
 ) -> None:
     client, run_id, reason = broken_run(small_corpus, store_uri, variant, overrides)
     assert "is not a finite number at step" in reason
@@ -72,7 +71,7 @@ def test_the_step_is_kept_and_gives_the_same_loss_again(
 def test_the_reproducer_is_counted_among_the_runs_artifacts(
     small_corpus: Path, store_uri: str
 ) -> None:
-    client, run_id, _ = broken_run(small_corpus, store_uri, "mse", "optimisation.lr_encoder=1e30")
+    client, run_id, _ = broken_run(small_corpus, store_uri, "mse", TOO_FAST)
     manifest = json.loads(client.get_run(run_id).data.tags["ablation.artifacts"])
     assert {
         "reproducer/batch.json",

@@ -27,7 +27,7 @@ from ablation.training import train_run
 from ablation.training.evaluation import pearson
 from tests.conftest import some_rows, write_corpus
 
-QUICK = ("optimisation.epochs=1",)
+QUICK = {"optimisation.epochs": 1}
 
 
 def quiet() -> Progress:
@@ -39,8 +39,8 @@ def request_(small_corpus: Path, store_uri: str) -> RunRequest:
     return RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse,epm+ft,ensemble",
-        splits="dev1",
+        variants=("mse", "epm+ft", "ensemble"),
+        splits=("dev1",),
         overrides=QUICK,
         tracking_uri=store_uri,
     )
@@ -69,7 +69,7 @@ def finished(
         folder / "corpus", some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100)
     )
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
-    request = RunRequest(data=str(corpus), profile="smoke", seeds="0,1", tracking_uri=uri)
+    request = RunRequest(data=str(corpus), profile="smoke", seeds=(0, 1), tracking_uri=uri)
     outcomes = carry_out(request)
     return open_store(uri), outcomes
 
@@ -250,12 +250,12 @@ class TestReuse:
 
     def test_a_further_seed_trains_only_that(self, request_: RunRequest) -> None:
         carry_out(request_)
-        outcomes = carry_out(replace(request_, seeds="0,1"))
+        outcomes = carry_out(replace(request_, seeds=(0, 1)))
         assert {o.key.seed: o.state for o in outcomes} == {0: "reused", 1: "finished"}
 
     def test_a_changed_setting_makes_runs_stale_and_says_which(self, request_: RunRequest) -> None:
         carry_out(request_)
-        plan = resolve_run(replace(request_, overrides=(*QUICK, "loss.tau=0.5"))).runs
+        plan = resolve_run(replace(request_, overrides=QUICK | {"loss.tau": 0.5})).runs
         assert set(states(plan).values()) == {"stale"}
         assert plan[0].reason == "changed since: loss.tau 0.2 -> 0.5"
 
@@ -287,7 +287,7 @@ class TestReuse:
         (folder / names.TEST_PREDICTIONS).unlink()
         plan = resolve_run(request_).runs
         assert plan[0].state == "failed"
-        assert "not whole" in plan[0].reason
+        assert "missing or incomplete" in plan[0].reason
         assert [o.state for o in carry_out(request_)] == ["finished", "reused", "reused"]
 
 
@@ -375,12 +375,12 @@ class TestFailure:
         ("change", "message"),
         [
             (
-                {"overrides": ("model.freeze_layers=9",)},
+                {"overrides": {"model.freeze_layers": 9}},
                 r"freeze_layers = 9: the encoder has 4 layers",
             ),
-            ({"overrides": ("model.layers=9",)}, r"model\.layers = 9: encoder 'tiny' has 4 layers"),
+            ({"overrides": {"model.layers": 9}}, r"model\.layers = 9: encoder 'tiny' has 4 layers"),
             ({"encoder": "./nowhere"}, "no such folder"),
-            ({"variants": "epm+clt"}, "did you mean"),
+            ({"variants": ("epm+clt",)}, "did you mean"),
         ],
     )
     def test_what_can_be_known_before_training_leaves_no_run_behind(

@@ -271,7 +271,7 @@ class TestGoingOn:
         lines, echo = capture_lines()
         sweep(resolve_sweep(one_trial), echo)
         files = "epoch-000004.json, epoch-000004.safetensors"
-        assert f"trial 1: damaged or half written, and removed: {files}" in lines
+        assert f"trial 1: removed corrupt or incomplete checkpoints: {files}" in lines
         assert "trial 1: goes on after epoch 3" in lines
 
     def test_a_trial_that_failed_for_a_reason_leaves_no_checkpoint(

@@ -41,7 +41,11 @@ def store_uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> st
     corpus = write_corpus(folder / "corpus", some_rows(20, ("en", "es", "fr", "zh")))
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     request = RunRequest(
-        data=str(corpus), profile="smoke", variants="mse,ensemble", splits="dev1", tracking_uri=uri
+        data=str(corpus),
+        profile="smoke",
+        variants=("mse", "ensemble"),
+        splits=("dev1",),
+        tracking_uri=uri,
     )
     with (folder / "log").open("w") as log:
         run_plan(resolve_run(request), Progress(Console(file=log)))

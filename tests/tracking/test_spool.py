@@ -659,8 +659,8 @@ def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
     request = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse,epm,ensemble",
-        splits="dev1",
+        variants=("mse", "epm", "ensemble"),
+        splits=("dev1",),
         tracking_uri=f"http://127.0.0.1:{port}",
     )
     try:

@@ -26,7 +26,7 @@ from ablation.encoders.packing import (
     layers_packed,
     use_packing,
 )
-from ablation.runs.request import Preparations
+from ablation.runs.context import Preparations
 from ablation.training import frozen_cache
 from ablation.training.batching import Texts, collate
 from ablation.training.evaluation import pearson, predict

@@ -94,8 +94,8 @@ def test_a_gpu_that_is_too_small_fails_the_run_and_says_what_to_do(
     asked = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants="mse",
-        splits="dev1",
+        variants=("mse",),
+        splits=("dev1",),
         tracking_uri=store_uri,
     )
     (outcome,) = run_plan(resolve_run(asked), quiet())
@@ -123,6 +123,6 @@ def test_a_curve_study_measures_whole_batches(small_corpus: Path, store_uri: str
                 data=str(small_corpus),
                 profile="smoke",
                 tracking_uri=store_uri,
-                overrides=("optimisation.micro_batch=4",),
+                overrides={"optimisation.micro_batch": 4},
             )
         )

@@ -1,0 +1,157 @@
+"""The public Python API. Import it as `import ablation`; heavy libraries load when they are used.
+
+import ablation
+
+request = ablation.RunRequest(profile="smoke", variants=["mse", "epm"], seeds=[0, 1])
+ablation.plan(request).to_frame()
+ablation.run(request)
+ablation.load_results("ablation").groupby(["variant", "subset"])["value"].mean()
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from ablation.runs.request import ResolvedRun, RunRequest, resolve_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablation.runs.results import RunOutcome
+    from reports.build import ReportOutput, ReportRequest
+
+
+_COLUMNS: Final = (
+    "variant",
+    "split",
+    "seed",
+    "rows",
+    "metric",
+    "subset",
+    "value",
+    "identity",
+    "run_id",
+)
+
+
+def plan(request: RunRequest) -> ResolvedRun:
+    """Check a request and decide for each of its runs if it is trained or reused.
+
+    Args:
+        request: The runs that are wanted.
+
+    Returns:
+        The plan: its `runs` in order, and `to_frame()` for a table of them. Nothing is trained or
+        written, and `run` takes it.
+
+    Raises:
+        UsageError: The data, a setting, a name or the store can't be used.
+
+    Example:
+        >>> request = ablation.RunRequest(variants=["mse", "epm"], splits=["dev1"])
+        >>> ablation.plan(request).to_frame()
+    """
+    return resolve_run(request)
+
+
+def run(
+    plan_or_request: ResolvedRun | RunRequest, console: "Console | None" = None
+) -> "list[RunOutcome]":
+    """Train the runs that can't be reused, and track them in MLflow.
+
+    Args:
+        plan_or_request: What `plan` returned, or a request, which is planned first.
+        console: A `rich.console.Console` to show progress on; None shows nothing.
+
+    Returns:
+        The outcome of every run in the plan's order. A run that failed is among them, with
+        `state` "failed" and a `reason`; the others go on.
+
+    Raises:
+        UsageError: The request or its encoder can't be used; nothing was written.
+
+    Example:
+        >>> outcomes = ablation.run(ablation.RunRequest(profile="smoke", variants=["mse"]))
+        >>> [(str(outcome.key), outcome.state) for outcome in outcomes]
+    """
+    from rich.console import Console
+
+    from ablation.runs.progress import Progress
+    from ablation.runs.runner import run_plan
+
+    if isinstance(plan_or_request, RunRequest):
+        plan_or_request = plan(plan_or_request)
+    return run_plan(plan_or_request, Progress(console or Console(quiet=True)))
+
+
+def load_results(experiment: str = "ablation", tracking_uri: str | None = None) -> pd.DataFrame:
+    """Load the scores of every finished run of an experiment as a tidy table.
+
+    Args:
+        experiment: The MLflow experiment's name or id.
+        tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
+
+    Returns:
+        One row a run x subset x metric, with the columns variant, split, seed, rows ("dev" or
+        "test"), subset ("all", "seen", "unseen", or a language such as "fr"), metric ("pearson",
+        pooled over rows, or "mean_pearson", over languages), value (in [-1, 1]), identity (equal
+        for runs that must give equal results) and run_id. A score that does not exist, such as
+        that of constant predictions, has no row.
+
+    Raises:
+        UsageError: There is no such store or experiment, or it has no run of an ablation.
+
+    Example:
+        >>> results = ablation.load_results("ablation")
+        >>> test = results.query("rows == 'test' and metric == 'pearson' and subset == 'unseen'")
+        >>> test.groupby("variant")["value"].agg(["mean", "std"])
+    """
+    from reports.analysis.collect import collect, read_records
+
+    stored = collect(tracking_uri, experiment)
+    records = read_records(stored, stored.finished)
+    rows = [
+        (record.variant, record.split, record.seed, rows, *_score(name), value, record.identity, i)
+        for i, record in records.items()
+        for rows, scores in (("dev", record.dev), ("test", record.test or {}))
+        for name, value in scores.items()
+    ]
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def report(
+    request: "ReportRequest | None" = None,
+    out: Path | None = None,
+    *,
+    log: bool = True,
+    echo: Callable[[str], None] | None = None,
+) -> "ReportOutput":
+    """Write the report on an experiment: PDF, HTML, and each table and figure.
+
+    Args:
+        request: The experiment and the group of runs; None for the experiment "ablation".
+        out: The folder to write to; None for report-EXPERIMENT in this folder.
+        log: Log the report to MLflow as well.
+        echo: Called with a line for each step.
+
+    Returns:
+        The folder, the report's content, and the suite that it was logged to.
+
+    Raises:
+        UsageError: There is nothing to report on, or `out` holds other files.
+        RunError: An artifact of a run is lost.
+
+    Example:
+        >>> ablation.report(ablation.ReportRequest(experiment="ablation")).folder
+    """
+    from reports.build import ReportRequest, build, quiet
+
+    return build(request or ReportRequest(), out, log=log, tell=echo or quiet)
+
+
+def _score(name: str) -> tuple[str, str]:
+    """Split a score's name, such as "mean_pearson_unseen", into metric and subset."""
+    head, _, subset = name.partition("pearson")
+    return f"{head}pearson", subset.removeprefix("_") or "all"

@@ -1,0 +1,49 @@
+"""Turn the text of options into Python values."""
+
+from collections.abc import Mapping, Sequence
+
+from ablation.core.errors import UsageError
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Return the entries of a comma-separated list, without blanks around them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_taus(text: str) -> tuple[float, ...]:
+    """Return temperatures from text such as "0.02,0.2,2". Raises UsageError."""
+    try:
+        return tuple(float(part) for part in split_list(text))
+    except ValueError as error:
+        hint = "give temperatures above 0, such as 0.02,0.2,2"
+        raise UsageError(f"--taus {text!r}: {hint}") from error
+
+
+def switches_from_text(arguments: Sequence[str], switches: Mapping[str, str | None]) -> list[str]:
+    """Replace `--switch true` and `--switch false` by the switches that they stand for.
+
+    MLproject can only fill in text: its `--fresh {fresh}` becomes `--fresh true`.
+
+    Args:
+        arguments: The command line after the command's name.
+        switches: Names of switches, with the name that turns each off ("--no-report"); None if
+            leaving the switch out does.
+
+    Raises:
+        UsageError: A switch is followed by other text.
+    """
+    result: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        result.append(argument)
+        if argument == "--":
+            return result + rest
+        if argument not in switches or not rest or rest[0].startswith("-"):
+            continue
+        value = rest.pop(0)
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"{argument} {value!r}: this is a switch; give true, false or nothing")
+        if value.lower() == "false":
+            result[-1:] = [off] if (off := switches[argument]) else []
+    return result

@@ -1,0 +1,94 @@
+"""Define the command `report`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablation.cli.console import make_console, writable_folder
+from ablation.cli.options import TrackingUri
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablation import ReportRequest
+
+
+def report(
+    experiment: Annotated[
+        str,
+        typer.Option(help="Name or id.", show_default="ablation, or the one that mlflow run chose"),
+    ] = "",
+    out: Annotated[
+        str, typer.Option(help="Folder to write to.", show_default="report-EXPERIMENT")
+    ] = "",
+    group: Annotated[
+        int,
+        typer.Option(
+            help="Group of runs to report on, if they differ in data, encoder, code or settings."
+        ),
+    ] = 1,
+    pool: Annotated[
+        bool, typer.Option("--pool", help="Average all groups of runs, under a watermark.")
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compute a finished report's numbers again, and compare."),
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log/--no-log", help="Log the report to MLflow as well.")
+    ] = True,
+    ui_url: Annotated[
+        str,
+        typer.Option(help="Address of the MLflow UI, for links.", show_default="an http store's"),
+    ] = "",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write the report on an experiment: PDF, HTML, and each table and figure. Never trains."""
+    from ablation import ReportRequest
+
+    request = ReportRequest(
+        experiment=experiment or os.environ.get("MLFLOW_EXPERIMENT_ID", "") or "ablation",
+        tracking_uri=tracking_uri,
+        ui_url=ui_url or None,
+        group=group,
+        mixed=pool,
+    )
+    console = make_console()
+    if verify:
+        _verify(console, request, out)
+    else:
+        folder = writable_folder("--out", Path(out)) if out else None
+        build_report(console, request, folder, log=log)
+
+
+def build_report(
+    console: "Console", request: "ReportRequest", out: Path | None = None, *, log: bool = True
+) -> None:
+    """Build a report, and print where it is."""
+    import ablation
+
+    with console.status("report") as status:
+        output = ablation.report(
+            request, out, log=log, echo=lambda line: status.update(f"report: {line}")
+        )
+    for warning in output.report.warnings:
+        console.print(warning, markup=False, highlight=False, style="yellow")
+    logged = f", and among the artifacts of suite {output.suite}" if output.suite else ""
+    console.print(
+        f"Report: {output.folder / 'report.html'}, report.pdf beside it{logged}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _verify(console: "Console", request: "ReportRequest", out: str) -> None:
+    from reports.build import default_folder
+    from reports.verify import verify
+
+    folder = Path(out).expanduser() if out else default_folder(request)
+    count = verify(folder, request, lambda line: console.print(line, markup=False))
+    console.print(
+        f"{count} numbers computed again, all as {folder} has them", markup=False, soft_wrap=True
+    )

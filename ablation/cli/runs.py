@@ -1,0 +1,187 @@
+"""Define the commands `run`, `plan` and `data`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablation.cli.console import (
+    interruptible,
+    make_console,
+    print_comparison,
+    print_run_header,
+    print_store,
+    raise_for_failures,
+    unsynced_summary,
+    writable_folder,
+)
+from ablation.cli.options import (
+    Data,
+    EncoderName,
+    Experiment,
+    Fresh,
+    Profile,
+    Seeds,
+    Set,
+    Splits,
+    TrackingUri,
+    Variants,
+    WithReport,
+)
+from ablation.cli.parsing import split_list
+from ablation.cli.report import build_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ablation import ResolvedRun, RunRequest
+    from ablation.runs.estimate import Estimates
+
+Measure = Annotated[
+    bool | None,
+    typer.Option(
+        "--measure/--no-measure",
+        help="Measure a few steps again, or leave time and memory out.",
+        show_default="measure only what no earlier plan has",
+    ),
+]
+
+
+def run(
+    data: Data = "demo",
+    profile: Profile = "demo",
+    variants: Variants = "table3",
+    splits: Splits = "dev1,dev2",
+    seeds: Seeds = "0",
+    encoder: EncoderName = "",
+    experiment: Experiment = "",
+    set_: Set = None,
+    fresh: Fresh = False,
+    tracking_uri: TrackingUri = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write each run's best model to this folder.")
+    ] = None,
+    report: WithReport = True,
+) -> None:
+    """Train every variant on every split with every seed, track all in MLflow, and report."""
+    export = writable_folder("--export", export) if export else None
+    from ablation import RunRequest
+    from ablation.config.schema import parse_overrides, parse_seeds
+
+    request = RunRequest(
+        data=data,
+        profile=profile,
+        variants=split_list(variants),
+        splits=split_list(splits),
+        seeds=parse_seeds(seeds),
+        encoder=encoder or None,
+        overrides=parse_overrides(set_ or ()),
+        experiment=experiment or None,
+        tracking_uri=tracking_uri,
+        fresh=fresh,
+        export=export,
+    )
+    run_request(make_console(), request, with_report=report)
+
+
+def run_request(console: "Console", request: "RunRequest", *, with_report: bool) -> None:
+    """Run a request, print its comparison table and report. Raises RunError if a run failed."""
+    import ablation
+
+    planned = ablation.plan(request)
+    print_run_header(console, planned.corpus, len(planned.runs))
+    with interruptible("finished runs are kept and will be reused"):
+        outcomes = ablation.run(planned, console)
+    records = [outcome.record for outcome in outcomes if outcome.record]
+    print_comparison(console, records, planned.corpus.synthetic)
+    print_store(console, planned.store)
+    run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
+    if with_report and run_id and not unsynced_summary():  # a report reads what the store holds
+        experiment = planned.store.client.get_run(run_id).info.experiment_id
+        build_report(
+            console,
+            ablation.ReportRequest(experiment=experiment, tracking_uri=planned.store.uri),
+        )
+    raise_for_failures(console, outcomes)
+
+
+def plan(
+    data: Data = "demo",
+    profile: Profile = "demo",
+    variants: Variants = "table3",
+    splits: Splits = "dev1,dev2",
+    seeds: Seeds = "0",
+    encoder: EncoderName = "",
+    experiment: Experiment = "",
+    set_: Set = None,
+    fresh: Fresh = False,
+    tracking_uri: TrackingUri = None,
+    measure: Measure = None,
+) -> None:
+    """Show what `run` would train with the same arguments, what it would reuse, and the time."""
+    import ablation
+    from ablation.config.schema import parse_overrides, parse_seeds
+    from ablation.runs.estimate import estimate_all
+
+    planned = ablation.plan(
+        ablation.RunRequest(
+            data=data,
+            profile=profile,
+            variants=split_list(variants),
+            splits=split_list(splits),
+            seeds=parse_seeds(seeds),
+            encoder=encoder or None,
+            overrides=parse_overrides(set_ or ()),
+            experiment=experiment or None,
+            tracking_uri=tracking_uri,
+            fresh=fresh,
+        )
+    )
+    estimates = None if measure is False else estimate_all(planned, anew=bool(measure))
+    console = make_console()
+    console.print(_plan_table(planned, estimates))
+    console.print(_plan_summary(planned, estimates), markup=False)
+
+
+def data(
+    path: Annotated[
+        str, typer.Argument(help="'demo', or a folder with train.csv and test.csv.")
+    ] = "demo",
+) -> None:
+    """Check a corpus; print its Table 2 and Figure 1, and how they differ from the paper's."""
+    from ablation.data.corpus import load_corpus
+    from ablation.data.description import print_description
+
+    print_description(load_corpus(path), make_console())
+
+
+def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    seconds = estimates.seconds if estimates else {}
+    table = Table(title=f"{len(planned.runs)} runs", title_justify="left")
+    for heading in ("variant", "split", "seed", "state", "estimate", "why"):
+        table.add_column(heading, justify="right" if heading in ("seed", "estimate") else "left")
+    for run in planned.runs:
+        table.add_row(
+            Text(run.key.variant),
+            Text(run.key.split),
+            str(run.key.seed),
+            run.state,
+            f"{seconds[run.key] / 60:.1f} min" if run.key in seconds else "",
+            Text(f"reused: run {run.run_id}" if run.is_reused else run.reason),
+        )
+    return table
+
+
+def _plan_summary(planned: "ResolvedRun", estimates: "Estimates | None") -> str:
+    to_do = sum(not run.is_reused for run in planned.runs)
+    summary = f"{to_do} to do, {len(planned.runs) - to_do} reused"
+    if estimates and estimates.costs:
+        minutes, memory = sum(estimates.seconds.values()) / 60, estimates.memory_bytes / 2**30
+        summary += f"; about {minutes:.0f} minutes and {memory:.1f} GiB, measured on this machine"
+        if estimates.from_earlier:
+            summary += f" for an earlier plan ({estimates.oldest}); --measure measures again"
+    return summary

@@ -1,0 +1,42 @@
+"""Define the commands `doctor` and `sync`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablation.cli.console import make_console
+from ablation.cli.options import TrackingUri
+
+
+def doctor(tracking_uri: TrackingUri = None) -> None:
+    """Find and fix what dead processes left behind: runs, checkpoints, lost artifacts."""
+    from ablation.runs.doctor import examine
+    from ablation.tracking.store import open_store
+
+    console, end = make_console(), "no problems found"
+    for problem in examine(open_store(tracking_uri)):
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
+        end = "no other problems found"
+    console.print(end, highlight=False)
+
+
+def sync(
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of what was not sent.",
+            show_default="spool in $ABLATION_STATE, or in your state folder",
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the same server, with credentials.", show_default="as it was"
+        ),
+    ] = None,
+) -> None:
+    """Send what could not be sent to an unreachable tracking server, in the order of writing."""
+    from ablation.tracking.delivery import sync as send
+
+    send(spool, tracking_uri, print)
