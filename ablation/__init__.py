@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ablation.runs.request import ResolvedRun, RunRequest
     from reports.build import ReportRequest
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ReportRequest",
