@@ -100,7 +100,8 @@ RUNNABLE = [
     page
     for page in PAGES
     if any(
-        b.language == "python" and not b.title or any(c.startswith("ablation ") for c in b.commands)
+        (b.language == "python" and not b.title)
+        or any(c.startswith("ablation ") for c in b.commands)
         for b in blocks_of(page)
     )
 ]
