@@ -35,7 +35,8 @@ from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
 from ablation.tracking.history import past_runs
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
-from ablation.tracking.runs import TrackedRun, fail_on_error, has_all_artifacts, start_run
+from ablation.tracking.reading import has_all_artifacts
+from ablation.tracking.runs import TrackedRun, fail_on_error, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.training.checkpoints import prune
 from ablation.training.train_run import Result

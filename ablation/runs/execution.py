@@ -15,7 +15,8 @@ from ablation.runs.results import RunOutcome, log_result
 from ablation.tracking import names
 from ablation.tracking.history import finished_run
 from ablation.tracking.provenance import environment
-from ablation.tracking.runs import TrackedRun, has_all_artifacts, read_json, start_run
+from ablation.tracking.reading import has_all_artifacts, read_json
+from ablation.tracking.runs import TrackedRun, start_run
 from ablation.training.checkpoints import clear, remove_corrupt
 from ablation.training.records import RunRecord
 

@@ -40,12 +40,12 @@ from ablation.tracking.orphans import (
     mlflow_run_process,
     terminate_with,
 )
+from ablation.tracking.reading import read_frame
 from ablation.tracking.runs import (
     TrackedRun,
     adopt_run,
     describe_run,
     fail_on_error,
-    read_frame,
     start_run,
 )
 from ablation.tracking.store import experiment_id

@@ -23,9 +23,6 @@ from ablation.data.corpus import Corpus
 from ablation.tracking import names
 from ablation.tracking.points import PointWriter
 from ablation.tracking.process_id import this_process
-from ablation.tracking.reading import has_all_artifacts as has_all_artifacts
-from ablation.tracking.reading import read_frame as read_frame
-from ablation.tracking.reading import read_json as read_json
 from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import Store
 from ablation.tracking.uris import redact_uri

@@ -20,7 +20,7 @@ from ablation.cli.main import main
 from ablation.core.locks import try_lock
 from ablation.core.state import run_slot, state_folder
 from ablation.tracking import names
-from ablation.tracking.runs import read_frame
+from ablation.tracking.reading import read_frame
 from ablation.tracking.store import Store, open_store
 from tests.commands import Command, completed
 from tests.conftest import some_rows, write_corpus

@@ -21,7 +21,7 @@ from ablation.runs.request import RunRequest, prepare_all, resolve_run
 from ablation.runs.results import RunOutcome
 from ablation.runs.runner import run_plan
 from ablation.tracking import names
-from ablation.tracking.runs import read_frame, read_json
+from ablation.tracking.reading import read_frame, read_json
 from ablation.tracking.store import Store, open_store
 from ablation.training import train_run
 from ablation.training.evaluation import pearson

@@ -18,7 +18,7 @@ from ablation.core.identity import RunKey
 from ablation.core.state import run_slot, state_folder
 from ablation.runs.progress import Progress
 from ablation.tracking import names
-from ablation.tracking.runs import read_frame, read_json
+from ablation.tracking.reading import read_frame, read_json
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training.checkpoints import save
 from studies.curves import CurvesRequest, resolve_curves, run_curves

@@ -17,7 +17,7 @@ from ablation.core.errors import UsageError
 from ablation.core.state import checkpoints_root
 from ablation.encoders.tiny import tiny_encoder
 from ablation.tracking import names
-from ablation.tracking.runs import read_json
+from ablation.tracking.reading import read_json
 from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
 from studies.study import SweepRequest, resolve_sweep

@@ -16,7 +16,8 @@ from ablation.tracking import names
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.points import PointWriter
 from ablation.tracking.process_id import is_dead, this_process
-from ablation.tracking.runs import has_all_artifacts, read_frame, read_json, start_run
+from ablation.tracking.reading import has_all_artifacts, read_frame, read_json
+from ablation.tracking.runs import start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 
 

@@ -32,8 +32,9 @@ from ablation.tracking import names, retry
 from ablation.tracking.delivery import Delivery, sync
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.process_id import this_process
+from ablation.tracking.reading import has_all_artifacts, read_json
 from ablation.tracking.retry import describe_error, is_permanent
-from ablation.tracking.runs import has_all_artifacts, read_json, start_run
+from ablation.tracking.runs import start_run
 from ablation.tracking.spool import pending_uploads, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.tracking.uris import strip_credentials
