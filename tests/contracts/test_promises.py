@@ -15,7 +15,7 @@ ROWS = [
         for line in PAGE.splitlines()
         if line.startswith("| ")
     )
-    if when and when != "runs in" and set(when) != {"-"}
+    if when and when != "run in" and set(when) != {"-"}
 ]
 
 

@@ -58,6 +58,7 @@ REPLACED = {
     "--taus 0.02,0.2,2": "--taus 0.2 --figures 4",
     "--trials 4": "--trials 1",
     "--trials 7": "--trials 1",
+    "--export models": "--export models --fresh",
     "--fresh": "--fresh --variants mse --splits dev1",
 }
 ADDED = {
