@@ -1,9 +1,10 @@
-"""Attention within each text of a packed batch, for a CPU: texts of like length at a time, hardly anything padded.
+"""Attention within each text of a packed batch, for CPUs.
 
-A batch's texts stand by length (`ablation.training.batching.epoch_batches` sorts them). They are cut into a few
-blocks, each a batched matrix product over its longest text's width. Padding all of them to the batch's
-longest would take five to ten times the scores on MINT, and PyTorch's own attention keeps several
-copies of them where there is dropout (`docs/benchmarks/notes.md`).
+A batch's texts are sorted by length (`ablation.training.batching.epoch_batches`). They are cut into
+a few blocks of similar length, each a batched matrix product over its longest text's width. Padding
+all texts to the batch's longest would compute five to ten times as many scores on MINT, and
+PyTorch's own attention keeps several copies of the scores if there is dropout (see
+`docs/benchmarks/notes.md`).
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,20 @@ import torch
 
 from ablation.encoders.dropout import draw, effective_probability, factors
 
-#: What one more block costs, in attention scores that could be padding instead: with its dozen calls for each of the two ways.
+#: Cost of one more block, as the number of padded attention scores that take the same time. A block
+#: makes a dozen calls in each of the forward and the backward pass.
 BLOCK_COST: Final = 30_000
 
 
 class Block(NamedTuple):
-    """`matrices` (texts times heads) of `width` rows each, from `row` on; `padded` if not all texts are that long."""
+    """Attention matrices of texts of similar length.
+
+    Attributes:
+        row: The block's first row in the layout.
+        matrices: Number of matrices, texts times heads.
+        width: Rows of each matrix, the tokens of the block's longest text.
+        padded: True if some text is shorter.
+    """
 
     row: int
     matrices: int
@@ -29,61 +38,73 @@ class Block(NamedTuple):
 
     @property
     def rows(self) -> slice:
+        """Return the block's rows in the layout."""
         return slice(self.row, self.row + self.matrices * self.width)
 
 
-def cut(lengths: np.ndarray, heads: int, block_cost: int = BLOCK_COST) -> list[int]:
-    """How many texts each block takes, in order, so that padded scores and blocks together cost least.
+def block_sizes(lengths: np.ndarray, heads: int, block_cost: int = BLOCK_COST) -> list[int]:
+    """Return the number of texts in each block for the cheapest division of a batch into blocks.
 
-    `lengths` (texts,). The cheapest way to take the first n texts is found for n = 1, 2, ... from those before.
+    The cheapest division of the first n texts is computed for n = 1, 2, ... from those before
+    (dynamic programming).
+
+    Args:
+        lengths: Tokens of each text, int (texts,).
+        heads: Attention heads.
+        block_cost: Cost of a block in attention scores.
     """
     count = len(lengths)
-    cost, last = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
+    cost, start = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
     for end in range(1, count + 1):
-        widest = np.maximum.accumulate(lengths[end - 1 :: -1])[::-1].astype(
-            np.float64
-        )  # of the texts from i to end
-        total = cost[:end] + block_cost + heads * (end - np.arange(end)) * widest**2
-        last[end] = total.argmin()
-        cost[end] = total[last[end]]
+        # widths[i] is the longest of the texts i to end - 1.
+        widths = np.maximum.accumulate(lengths[end - 1 :: -1])[::-1].astype(np.float64)
+        total = cost[:end] + block_cost + heads * (end - np.arange(end)) * widths**2
+        start[end] = total.argmin()
+        cost[end] = total[start[end]]
     sizes, end = [], count
     while end:
-        sizes.append(end - int(last[end]))
-        end = int(last[end])
+        sizes.append(end - int(start[end]))
+        end = int(start[end])
     return sizes[::-1]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows of a packed batch's texts (`lengths`) stand in blocks of matrices (text, head) by position."""
+    """Positions of a packed batch's tokens in blocks of matrices, ordered by text, head, position.
+
+    Attributes:
+        lengths: Tokens of each text.
+        heads: Attention heads.
+    """
 
     lengths: tuple[int, ...]
     heads: int
 
     @cached_property
     def blocks(self) -> list[Block]:
-        """The blocks, one after the other."""
-        lengths, found, row, first = np.array(self.lengths), [], 0, 0
-        for texts in cut(lengths, self.heads):
-            inside = lengths[first : first + texts]
-            width = int(inside.max())
-            found.append(Block(row, texts * self.heads, width, bool((inside < width).any())))
+        """Return the blocks in the order of their rows."""
+        lengths, blocks, row, first = np.array(self.lengths), [], 0, 0
+        for texts in block_sizes(lengths, self.heads):
+            in_block = lengths[first : first + texts]
+            width = int(in_block.max())
+            padded = bool((in_block < width).any())
+            blocks.append(Block(row, texts * self.heads, width, padded))
             row, first = row + texts * self.heads * width, first + texts
-        return found
+        return blocks
 
     @cached_property
     def scores(self) -> int:
-        """Attention scores of all blocks."""
+        """Return the number of attention scores of all blocks."""
         return sum(block.matrices * block.width**2 for block in self.blocks)
 
     @cached_property
     def rows(self) -> int:
-        """Rows of all blocks."""
+        """Return the number of rows of all blocks."""
         return sum(block.matrices * block.width for block in self.blocks)
 
     @cached_property
-    def back(self) -> torch.Tensor:
-        """(tokens * heads,): the row of each (token, head)."""
+    def row_of_token(self) -> torch.Tensor:
+        """Return the row of each (token, head), int64 (tokens * heads,)."""
         start, width = [], []
         for block in self.blocks:
             texts = block.matrices // self.heads
@@ -91,27 +112,28 @@ class Layout:
             width += [block.width] * texts
         lengths = torch.tensor(self.lengths)
         first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        place = torch.tensor(start).repeat_interleave(lengths) + torch.arange(len(first)) - first
+        position = torch.arange(len(first)) - first
+        row = torch.tensor(start).repeat_interleave(lengths) + position
         stride = torch.tensor(width).repeat_interleave(lengths)
-        return (place[:, None] + torch.arange(self.heads) * stride[:, None]).flatten()
+        return (row[:, None] + torch.arange(self.heads) * stride[:, None]).flatten()
 
     @cached_property
-    def order(self) -> torch.Tensor:
-        """(rows,): the (token, head) that stands in each row; where a text is padded, the first."""
-        found = torch.zeros(self.rows, dtype=torch.int64)
-        found[self.back] = torch.arange(len(self.back))
-        return found
+    def token_of_row(self) -> torch.Tensor:
+        """Return the (token, head) in each row, int64 (rows,); the first one in rows of padding."""
+        tokens = torch.zeros(self.rows, dtype=torch.int64)
+        tokens[self.row_of_token] = torch.arange(len(self.row_of_token))
+        return tokens
 
     @cached_property
     def padding(self) -> torch.Tensor:
-        """The rows that hold nothing."""
+        """Return the rows of padding, int64 (padded rows,)."""
         empty = torch.ones(self.rows, dtype=torch.bool)
-        empty[self.back] = False
+        empty[self.row_of_token] = False
         return empty.nonzero().flatten()
 
     @cached_property
     def bias(self) -> torch.Tensor:
-        """(rows,): what is added to the scores of a row's key: minus infinity where there is none."""
+        """Return what to add to the scores of each row's key, (rows,): -inf for padding."""
         return torch.zeros(self.rows).index_fill_(0, self.padding, -torch.inf)
 
 
@@ -123,9 +145,18 @@ def attend(
     scaling: float,
     dropout: float,
 ) -> torch.Tensor:
-    """softmax(q k' scaling) v within each text; all (tokens, heads, size) on the CPU. `dropout` falls on the probabilities.
+    """Compute softmax(q k' scaling) v within each text, on the CPU and at least in float32.
 
-    Computed in float32 at least, whatever is given: its products are small.
+    Args:
+        query: (tokens, heads, size), like `key` and `value`.
+        key: See `query`.
+        value: See `query`.
+        layout: The texts' positions in blocks.
+        scaling: Factor on the scores.
+        dropout: Probability of dropping an attention probability.
+
+    Returns:
+        (tokens, heads, size) in the type of `query`.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
@@ -136,7 +167,7 @@ def attend(
 
 
 class _Attention(torch.autograd.Function):
-    """One node for all blocks: hundreds of small ones would take longer than their arithmetic."""
+    """One autograd node for all blocks; hundreds of small nodes cost more than their arithmetic."""
 
     @staticmethod
     def forward(
@@ -150,7 +181,8 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         size = query.shape[-1]
         q, k, v = (
-            states.reshape(-1, size).index_select(0, layout.order) for states in (query, key, value)
+            states.reshape(-1, size).index_select(0, layout.token_of_row)
+            for states in (query, key, value)
         )
         q.mul_(scaling)
         attended = torch.empty_like(v)
@@ -160,26 +192,26 @@ class _Attention(torch.autograd.Function):
         first = 0
         for block in layout.blocks:
             square = (block.matrices, block.width, block.width)
-            here = slice(first, first + block.matrices * block.width**2)
-            first = here.stop
+            in_scores = slice(first, first + block.matrices * block.width**2)
+            first = in_scores.stop
             q_block, k_block, v_block, out = (
-                each[block.rows].view(*square[:2], size) for each in (q, k, v, attended)
+                rows[block.rows].view(*square[:2], size) for rows in (q, k, v, attended)
             )
             if block.padded:
                 bias = layout.bias[block.rows].view(block.matrices, 1, block.width).to(q.dtype)
                 scores = torch.baddbmm(bias, q_block, k_block.transpose(1, 2))
             else:
                 scores = torch.bmm(q_block, k_block.transpose(1, 2))
-            p = probabilities[here].view(square)
+            p = probabilities[in_scores].view(square)
             torch.softmax(scores, -1, out=p)
             torch.bmm(
-                p if noise is None else torch.mul(p, noise[here].view(square), out=scores),
+                p if noise is None else torch.mul(p, noise[in_scores].view(square), out=scores),
                 v_block,
                 out=out,
             )
         ctx.save_for_backward(q, k, v, attended, probabilities, drawn)
         ctx.layout, ctx.scaling, ctx.dropout = layout, scaling, dropout
-        return attended.index_select(0, layout.back).view(value.shape)
+        return attended.index_select(0, layout.row_of_token).view(value.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -189,30 +221,30 @@ class _Attention(torch.autograd.Function):
         g = (
             gradients[0]
             .reshape(-1, size)
-            .index_select(0, layout.order)
+            .index_select(0, layout.token_of_row)
             .index_fill_(0, layout.padding, 0.0)
         )
-        # A row's sum of (gradient by probability) * probability, which softmax's derivative needs, dropout or not.
+        # The row sums of (gradient by probability) * probability that softmax's derivative needs.
+        # They equal the inner product of gradient and output, with or without dropout.
         inner = (g * attended).sum(-1)
         noise = None if drawn is None else factors(drawn, ctx.dropout, q.dtype)
         by_q, by_k, by_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         first = 0
         for block in layout.blocks:
             square = (block.matrices, block.width, block.width)
-            here = slice(first, first + block.matrices * block.width**2)
-            first = here.stop
-            rows = (
-                each[block.rows].view(*square[:2], size) for each in (q, k, v, g, by_q, by_k, by_v)
+            in_scores = slice(first, first + block.matrices * block.width**2)
+            first = in_scores.stop
+            q_block, k_block, v_block, g_block, q_out, k_out, v_out = (
+                rows[block.rows].view(*square[:2], size) for rows in (q, k, v, g, by_q, by_k, by_v)
             )
-            q_block, k_block, v_block, g_block, q_out, k_out, v_out = rows
-            p = probabilities[here].view(square)
+            p = probabilities[in_scores].view(square)
             by_score = torch.bmm(g_block, v_block.transpose(1, 2))
             if noise is None:
                 weights = p
             else:
-                multiplied = noise[here].view(square)
-                by_score.mul_(multiplied)
-                weights = multiplied.mul_(p)
+                kept = noise[in_scores].view(square)
+                by_score.mul_(kept)
+                weights = kept.mul_(p)
             torch.bmm(weights.transpose(1, 2), g_block, out=v_out)
             by_score.sub_(inner[block.rows].view(*square[:2], 1)).mul_(p)
             torch.bmm(by_score, k_block, out=q_out)
@@ -220,6 +252,6 @@ class _Attention(torch.autograd.Function):
         by_q.mul_(ctx.scaling)
         shape = gradients[0].shape
         by_query, by_key, by_value = (
-            each.index_select(0, layout.back).view(shape) for each in (by_q, by_k, by_v)
+            rows.index_select(0, layout.row_of_token).view(shape) for rows in (by_q, by_k, by_v)
         )
         return by_query, by_key, by_value, None, None, None

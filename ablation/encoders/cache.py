@@ -1,28 +1,29 @@
-"""The folder in which converted encoders are kept, and how a folder gets there whole or not at all."""
+"""The cache of converted encoders. A cached folder is complete or does not exist."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-ENVIRONMENT_VARIABLE = "ABLATION_CACHE"
+ENVIRONMENT_VARIABLE: Final = "ABLATION_CACHE"
 
 
 def cache_folder() -> Path:
-    """`$ABLATION_CACHE`, or the platform's cache folder for this suite."""
-    return (
-        Path(os.environ.get(ENVIRONMENT_VARIABLE) or user_cache_path("ablation-suite"))
-        .expanduser()
-        .resolve()
-    )
+    """Return `$ABLATION_CACHE`, or the platform's cache folder for this suite."""
+    folder = os.environ.get(ENVIRONMENT_VARIABLE) or user_cache_path("ablation-suite")
+    return Path(folder).expanduser().resolve()
 
 
-def built_once(name: str, build: Callable[[Path], None]) -> Path:
-    """The cached folder `name`; `build` fills it the first time, in one process at a time."""
+def build_once(name: str, build: Callable[[Path], None]) -> Path:
+    """Return the cached folder `name`; let `build` fill it if it does not exist yet.
+
+    Other processes that need the same folder wait meanwhile.
+    """
     target = cache_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):

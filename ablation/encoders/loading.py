@@ -1,12 +1,12 @@
-"""From an encoder's name to its weights and tokenizer.
+"""Load an encoder and its tokenizer by name.
 
-Weights are read from safetensors only: nothing is unpickled, and no code that an encoder brings
-along is executed.
+Weights are read from safetensors only: nothing is unpickled, and no code that comes with an encoder
+is executed.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from transformers import (
@@ -18,11 +18,15 @@ from transformers import (
 )
 
 from ablation.core.errors import UsageError
-from ablation.encoders.sources import explain, quieten, source_of
+from ablation.core.suggest import did_you_mean
+from ablation.encoders.sources import describe_failure, locate_encoder, silence_libraries
 
-#: Encoder families (`model_type`) whose first token was trained as a sentence vector; the others
-#: are mean-pooled. XLM-R's <s> is what its own classification head reads.
+#: Encoder families (`model_type`) whose own classification head reads the first token, which is the
+#: sentence vector for "auto" pooling. Other families are mean-pooled.
 CLS_FAMILIES: Final = ("xlm-roberta", "roberta", "xlm-roberta-xl", "camembert")
+#: Ways to make a sentence vector from a text's last hidden states.
+POOLINGS: Final = ("auto", "cls", "mean")
+#: Tokens of the smallest real vocabulary: without its files, transformers makes an empty tokenizer.
 FEWEST_TOKENS: Final = 32
 
 
@@ -36,17 +40,18 @@ class Encoder:
 
     @property
     def hidden_size(self) -> int:
+        """Return the width of the hidden states."""
         return int(self.model.config.hidden_size)
 
 
 def load_encoder(name: str, layers: int | None = None) -> Encoder:
-    """The encoder called `name`, cut to its lowest `layers` layers where that is given.
+    """Load the encoder called `name`, cut to its lowest `layers` layers if given.
 
-    Raises UsageError if it can't be found, is no encoder, has only pickled weights, or has fewer
-    layers than asked for.
+    Raises UsageError if it can't be found, is not an encoder, has only pickled weights, or has
+    fewer layers.
     """
-    quieten()
-    source = source_of(name)
+    silence_libraries()
+    source = locate_encoder(name)
     options = {"trust_remote_code": False, "local_files_only": isinstance(source, Path)}
     try:
         config = AutoConfig.from_pretrained(source, **options)
@@ -57,9 +62,10 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
         if "/" in str(getattr(config, "_attn_implementation", "")):
             raise UsageError(
-                f"encoder {name!r}: its config.json asks for attention code from the Hub, which is not run"
+                f"encoder {name!r}: its config.json asks for attention code from the Hub,"
+                " which is not executed"
             )
-        model, loaded = AutoModel.from_pretrained(
+        model, report = AutoModel.from_pretrained(
             source,
             config=config,
             use_safetensors=True,
@@ -69,24 +75,21 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         )
     except UsageError:
         raise
-    except Exception as error:  # the libraries below raise a dozen kinds
-        raise UsageError(explain(name, source, error)) from error
-    if lacking := sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler.")):
+    except Exception as error:  # the libraries raise a dozen types
+        raise UsageError(describe_failure(name, source, error)) from error
+    if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
         raise UsageError(
-            f"encoder {name!r}: {len(lacking)} weights are not in its files, such as {lacking[0]}; get it again"
+            f"encoder {name!r}: its files lack {len(missing)} weights, such as {missing[0]};"
+            " download it again"
         )
-    if (
-        len(tokenizer) < FEWEST_TOKENS
-    ):  # without its files transformers makes one that knows no word
+    if len(tokenizer) < FEWEST_TOKENS:
         raise UsageError(
             f"encoder {name!r}: its tokenizer has {len(tokenizer)} tokens; are its files missing?"
         )
     if tokenizer.pad_token_id is None:
         raise UsageError(f"encoder {name!r}: its tokenizer has no padding token")
     if getattr(model, "pooler", None) is not None:
-        model.pooler = (
-            None  # the sentence vector is pooled by this suite; unused weights need no training
-        )
+        model.pooler = None  # this suite pools by itself; unused weights need no training
     if layers is not None:
         stack = transformer_layers(model)
         if layers > len(stack):
@@ -96,19 +99,26 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     return Encoder(name, model.eval(), tokenizer)
 
 
-def pooling_of(encoder: Encoder, pooling: str) -> str:
-    """ "cls" or "mean"; `pooling` = "auto" decides by the encoder's family."""
-    if pooling != "auto":
-        return pooling
-    return "cls" if encoder.model.config.model_type in CLS_FAMILIES else "mean"
+def pooling_of(encoder: Encoder, pooling: str) -> Literal["cls", "mean"]:
+    """Return the pooling of the sentence vector; "auto" depends on the encoder's family.
+
+    Raises UsageError for an unknown pooling.
+    """
+    if pooling == "auto":
+        return "cls" if encoder.model.config.model_type in CLS_FAMILIES else "mean"
+    if pooling == "cls":
+        return "cls"
+    if pooling == "mean":
+        return "mean"
+    raise UsageError(f"unknown pooling {pooling!r}: {did_you_mean(pooling, POOLINGS)}")
 
 
 def transformer_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """The stack of transformer layers, lowest first. Raises UsageError if the model has none."""
+    """Return the transformer layers, lowest first. Raises UsageError if the model has none."""
     count = model.config.num_hidden_layers
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return module
     raise UsageError(
-        f"encoder {model.config.model_type}: no stack of {count} transformer layers found in it"
+        f"encoder family {model.config.model_type}: no stack of {count} transformer layers found"
     )

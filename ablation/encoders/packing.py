@@ -1,9 +1,9 @@
-"""Texts of a batch laid end to end instead of padded to the longest.
+"""Pack a batch's texts end to end instead of padding them to the longest.
 
-Posts differ in length, so a padded batch of random texts is half padding. Everything in a BERT-like
-encoder but attention works token by token; only attention must know where a text ends. Packed
-and padded give the same sentence vectors. Batches can therefore be drawn at random, with the
-languages mixed as they come, at the speed of batches sorted by length.
+Posts differ in length, so a padded batch of random texts is half padding. In a BERT-like encoder
+everything except attention works token by token, and only attention must know where a text ends.
+Packed and padded batches give the same sentence vectors. Batches can therefore be drawn at random
+at the speed of batches sorted by length.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from ablation.encoders.attention import Layout, attend
 from ablation.encoders.loading import transformer_layers
 
-#: Families (`model_type`) whose attention can be replaced through transformers' interface, with
-#: whether their positions start behind the padding token's number. Others are padded.
+#: Families (`model_type`) whose attention transformers lets us replace. The value is
+#: True if positions start behind the padding token's id. Other families are padded.
 PACKABLE: Final[dict[str, bool]] = {
     "bert": False,
     "roberta": True,
@@ -26,14 +26,19 @@ PACKABLE: Final[dict[str, bool]] = {
     "xlm-roberta": True,
     "xlm-roberta-xl": True,
 }
+#: The name under which transformers knows the packed attention.
 NAME: Final = "packed"
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Texts of these `lengths` (texts,) laid end to end: `text` and `position` (tokens,) say which token is which.
+    """Texts packed end to end.
 
-    `heads` is the attention's number of heads.
+    Attributes:
+        lengths: Tokens of each text, int64 (texts,).
+        heads: Attention heads.
+        text: Each token's text, int64 (tokens,).
+        position: Each token's position in its text, from 0, int64 (tokens,).
     """
 
     lengths: torch.Tensor
@@ -43,29 +48,28 @@ class Packing:
 
     @cached_property
     def width(self) -> int:
-        """Tokens of the longest text."""
+        """Return the number of tokens of the longest text."""
         return int(self.lengths.max())
 
     @cached_property
     def slot(self) -> torch.Tensor:
-        """Where the tokens belong in a padded grid (texts * width)."""
+        """Return each token's index in a padded grid of texts * width, int64 (tokens,)."""
         return self.text * self.width + self.position
 
     @cached_property
     def mask(self) -> torch.Tensor:
-        """True where the grid (texts, 1, 1, width) holds a token."""
-        return (torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None])[
-            :, None, None, :
-        ]
+        """Return a mask of the padded grid, bool (texts, 1, 1, width): True for tokens."""
+        positions = torch.arange(self.width, device=self.lengths.device)
+        return (positions < self.lengths[:, None])[:, None, None, :]
 
     @cached_property
     def layout(self) -> Layout:
-        """The same for attention on a CPU."""
+        """Return the texts' layout in blocks, for attention on CPUs."""
         return Layout(tuple(self.lengths.tolist()), self.heads)
 
 
 def make_packing(lengths: torch.Tensor, model: PreTrainedModel) -> Packing:
-    """The packing of texts of these lengths (texts,) for `model`."""
+    """Return the packing of texts with these lengths, int64 (texts,), for `model`."""
     text = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     first = lengths.cumsum(0) - lengths
     return Packing(
@@ -82,16 +86,26 @@ def packed_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    *,
-    packing: Packing,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention within each text: query, key and value (1, heads, tokens, size) to (1, tokens, heads, size)."""
-    q, k, v = (
-        states.squeeze(0).transpose(0, 1) for states in (query, key, value)
-    )  # (tokens, heads, size)
+    """Attend within each text; implements transformers' attention interface.
+
+    Args:
+        module: The attention layer; unused.
+        query: (1, heads, tokens, size), like `key` and `value`.
+        key: See `query`.
+        value: See `query`.
+        attention_mask: Unused.
+        options: `packing` (a `Packing`), and optionally `dropout` and `scaling`.
+
+    Returns:
+        The attended values (1, tokens, heads, size), and no attention weights.
+    """
+    packing: Packing = options["packing"]
+    dropout: float = options.get("dropout", 0.0)
+    scaling: float | None = options.get("scaling")
+    # (tokens, heads, size)
+    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
     if q.device.type == "cpu":
         scale = q.shape[-1] ** -0.5 if scaling is None else scaling
         return attend(q, k, v, packing.layout, scale, dropout).unsqueeze(0), None
@@ -106,7 +120,10 @@ def attend_on_grid(
     dropout: float,
     scaling: float | None,
 ) -> torch.Tensor:
-    """PyTorch's own attention on texts padded to the longest: (tokens, heads, size) each, to (1, tokens, heads, size)."""
+    """Attend with PyTorch's own attention on texts padded to the longest, for GPUs.
+
+    `q`, `k` and `v` are (tokens, heads, size); the result is (1, tokens, heads, size).
+    """
     q, k, v = (_padded(states, packing) for states in (q, k, v))
     attended = scaled_dot_product_attention(
         q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling
@@ -115,23 +132,24 @@ def attend_on_grid(
 
 
 def _padded(states: torch.Tensor, packing: Packing) -> torch.Tensor:
-    """(tokens, heads, size) as (texts, heads, width, size), zeros where there is no token."""
+    """Pad (tokens, heads, size) with zeros to (texts, heads, width, size)."""
     texts, width = len(packing.lengths), packing.width
     grid = states.new_zeros(texts * width, *states.shape[1:]).index_copy(0, packing.slot, states)
     return grid.view(texts, width, *states.shape[1:]).transpose(1, 2)
 
 
 def is_packable(model: PreTrainedModel) -> bool:
+    """Tell if the encoder's family supports packing."""
     return model.config.model_type in PACKABLE
 
 
 def position_offset(model: PreTrainedModel) -> int:
-    """The number of the first position in the encoder's table of positions."""
+    """Return the index of the first position in the encoder's position embeddings."""
     return int(model.config.pad_token_id) + 1 if PACKABLE.get(model.config.model_type, False) else 0
 
 
 def use_packing(model: PreTrainedModel) -> None:
-    """Let `model` attend through `packed_attention`, in place."""
+    """Make `model` use `packed_attention`, in place."""
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
     model.set_attn_implementation(NAME)
@@ -140,16 +158,18 @@ def use_packing(model: PreTrainedModel) -> None:
 def encode_packed(
     model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Last hidden states (tokens, hidden), and each token's text (tokens,), of packed `ids` (tokens,)."""
+    """Run the encoder on packed `ids`, int64 (tokens,).
+
+    Return the last hidden states (tokens, hidden) and each token's text, int64 (tokens,).
+    """
     packing = make_packing(lengths, model)
     positions = (packing.position + position_offset(model)).unsqueeze(0)
-    return model(
-        input_ids=ids.unsqueeze(0), position_ids=positions, packing=packing
-    ).last_hidden_state[0], packing.text
+    output = model(input_ids=ids.unsqueeze(0), position_ids=positions, packing=packing)
+    return output.last_hidden_state[0], packing.text
 
 
 def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The embeddings' output (tokens, hidden) for packed `ids` (tokens,): where `layers_packed` goes on."""
+    """Return the embeddings (tokens, hidden) of packed `ids`, the input of the lowest layer."""
     positions = make_packing(lengths, model).position + position_offset(model)
     embeddings = model.get_submodule("embeddings")
     embedded: torch.Tensor = embeddings(input_ids=ids[None], position_ids=positions[None])
@@ -163,16 +183,23 @@ def layers_packed(
     first: int,
     last: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states (tokens, hidden), and each token's text (tokens,), after the layers `first` to `last` - 1.
+    """Run the layers `first` to `last` - 1 on packed hidden states.
 
-    `hidden` (tokens, hidden) is the output of the layer below `first`. With no `last`, all is run
-    that `encode_packed` runs above that.
+    Args:
+        model: The encoder.
+        hidden: Output of the layer below `first`, (tokens, hidden).
+        lengths: Tokens of each text, int64 (texts,).
+        first: The lowest layer to run.
+        last: The layer above the highest one to run; None runs to the encoder's output.
+
+    Returns:
+        Hidden states (tokens, hidden) and each token's text, int64 (tokens,).
     """
     packing = make_packing(lengths, model)
     states = hidden.unsqueeze(0)
     for layer in transformer_layers(model)[first:last]:
         states = layer(states, None, packing=packing)
     norm = dict(model.get_submodule("encoder").named_children()).get("LayerNorm")
-    if last is None and norm is not None:  # XLM-R XL normalises once more above its layers
+    if last is None and norm is not None:  # XLM-R XL has a norm above its layers
         states = norm(states)
     return states[0], packing.text

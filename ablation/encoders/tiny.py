@@ -1,22 +1,22 @@
-"""A tiny XLM-R with random weights and one token for each byte: for tests, never for results."""
+"""A tiny XLM-R with random weights and one token per byte, for tests only."""
 
 from pathlib import Path
 from typing import Final
 
 from ablation.data.seeding import seed_for
-from ablation.encoders.cache import built_once
+from ablation.encoders.cache import build_once
 
 _SPECIAL: Final = ("<s>", "<pad>", "</s>", "<unk>")
 _VERSION: Final = 1
 
 
 def tiny_encoder() -> Path:
-    """A folder in the Hub's layout: 4 layers of 32, one token for each of the 256 bytes."""
-    return built_once(f"tiny-{_VERSION}", _build)
+    """Return a folder in the Hub's layout with 4 layers of width 32 and a token for each byte."""
+    return build_once(f"tiny-{_VERSION}", _build)
 
 
 def _build(folder: Path) -> None:
-    # Here, since a built encoder's folder is found without them.
+    # Imported here: a built encoder's folder is found without them.
     import torch
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel

@@ -1,8 +1,8 @@
-"""The embedding matrix cut to the tokens of a corpus, and put back whole.
+"""Trim the embedding matrix to the tokens of a corpus, and restore it.
 
-XLM-R's vocabulary has 250,000 tokens and MINT's training texts use a tenth of them. Rows of
-tokens that never occur get no gradient, so leaving them out changes nothing for the others;
-training is the same step by step, with less memory and fewer optimizer operations.
+XLM-R's vocabulary has 250,000 tokens, and MINT's training texts use a tenth of them. Rows of tokens
+that never occur get no gradient, so training without them is the same step by step, with less
+memory and fewer optimizer operations.
 """
 
 from collections.abc import Iterable
@@ -17,25 +17,31 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`kept[i]` is the original id of the token that is now `i`; sorted, shape (kept,)."""
+    """The tokens of a trimmed vocabulary.
+
+    Attributes:
+        kept: Original ids, ascending, int64 (kept,); the index is the new id.
+        original_size: Tokens before trimming.
+    """
 
     kept: np.ndarray
     original_size: int
 
     def translate(self, ids: np.ndarray) -> np.ndarray:
-        """New ids for original ones. Raises KeyError for a token that was not kept."""
-        new = np.searchsorted(self.kept, ids)
-        if (new >= len(self.kept)).any() or (self.kept[new] != ids).any():
+        """Return the new ids for original ids. Raises KeyError for a token that was not kept."""
+        new_ids = np.searchsorted(self.kept, ids)
+        if (new_ids >= len(self.kept)).any() or (self.kept[new_ids] != ids).any():
             raise KeyError("a token outside the trimmed vocabulary")
-        return new
+        return new_ids
 
 
 def embedding_of(model: PreTrainedModel) -> nn.Embedding:
-    """The encoder's token embeddings."""
+    """Return the encoder's token embeddings."""
     return cast(nn.Embedding, model.get_input_embeddings())
 
 
 def full_vocabulary(model: PreTrainedModel) -> Vocabulary:
+    """Return the vocabulary of all the encoder's tokens."""
     size = embedding_of(model).num_embeddings
     return Vocabulary(np.arange(size), size)
 
@@ -43,9 +49,14 @@ def full_vocabulary(model: PreTrainedModel) -> Vocabulary:
 def vocabulary_of(
     texts: Iterable[np.ndarray], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> Vocabulary:
-    """The tokens that occur in `texts` (arrays of ids), and every id up to the padding's.
+    """Return the tokens that occur in `texts`, the special ones, and every id up to the padding's.
 
-    The latter keeps the padding token's number, which XLM-R computes its positions from.
+    The last keep the padding token's id, from which XLM-R computes its positions.
+
+    Args:
+        texts: Each text's token ids, int (tokens,).
+        tokenizer: The encoder's tokenizer.
+        model: The encoder, not trimmed.
     """
     occurring = [np.unique(ids) for ids in texts]
     low = np.arange(int(tokenizer.pad_token_id or 0) + 1)
@@ -56,7 +67,7 @@ def vocabulary_of(
 
 
 def trim(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
-    """Keep, in place, only the embedding rows of `vocabulary`."""
+    """Keep only the embedding rows of `vocabulary`, in place."""
     old = embedding_of(model)
     rows = old.weight.detach()[torch.from_numpy(vocabulary.kept)].clone()
     model.set_input_embeddings(_embedding_like(old, rows))
@@ -64,9 +75,12 @@ def trim(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
 
 
 def restore(model: PreTrainedModel, vocabulary: Vocabulary, pretrained: torch.Tensor) -> None:
-    """Undo `trim`, in place: trained rows go back to their places in the matrix `pretrained`.
+    """Undo `trim` in place: put the trained rows back into the matrix `pretrained`.
 
-    `pretrained` has shape (original size, hidden); rows that were trimmed away keep its values.
+    Args:
+        model: The trimmed encoder.
+        vocabulary: The vocabulary that it was trimmed to.
+        pretrained: (original size, hidden); rows that were trimmed away get its values.
     """
     old = embedding_of(model)
     rows = pretrained.detach().clone()
@@ -76,7 +90,7 @@ def restore(model: PreTrainedModel, vocabulary: Vocabulary, pretrained: torch.Te
 
 
 def _embedding_like(old: nn.Embedding, rows: torch.Tensor) -> nn.Embedding:
-    # Set directly: nn.Embedding(padding_idx=...) would zero a row that pre-training left as it is.
+    # Set afterwards: nn.Embedding(padding_idx=...) would zero the padding row.
     new = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
     new.padding_idx = old.padding_idx
     new.weight.requires_grad_(old.weight.requires_grad)

@@ -401,18 +401,19 @@ TABLE: dict[str, Bad] = {
     ),
     # Encoders
     "an encoder that is not there": Bad(
-        "plan --data {corpus} --profile smoke --encoder {here}/encoder", r"there is no such folder"
+        "plan --data {corpus} --profile smoke --encoder {here}/encoder",
+        r"the folder does not exist",
     ),
     "an encoder that the Hub does not have": Bad(
         "plan --data {corpus} --profile smoke --encoder nobody/none",
-        r"'nobody/none': can't be had from the Hugging Face Hub .*--encoder bundled",
+        r"'nobody/none': can't be loaded from the Hugging Face Hub .*--encoder bundled",
     ),
     "an encoder's name with dots": Bad(
-        "plan --data {corpus} --profile smoke --encoder ../../x", r"there is no such folder"
+        "plan --data {corpus} --profile smoke --encoder ../../x", r"the folder does not exist"
     ),
     "a file for an encoder": Bad(
         "plan --data {corpus} --profile smoke --encoder {corpus}/train.csv",
-        r"there is no such folder",
+        r"the folder does not exist",
     ),
     "an encoder without a config": Bad(
         ENCODER, r"no config\.json; it needs the Hub's layout", build=without_a_config
@@ -426,12 +427,12 @@ TABLE: dict[str, Bad] = {
     "an encoder of another size": Bad(ENCODER, r"can't be loaded from .*", build=with_other_sizes),
     "an encoder that lacks layers": Bad(
         ENCODER,
-        r"weights are not in its files, such as encoder\.layer\.4",
+        r"its files lack \d+ weights, such as encoder\.layer\.4",
         build=with_more_layers_than_weights,
     ),
     "an encoder with foreign attention": Bad(
         ENCODER,
-        r"asks for attention code from the Hub, which is not run",
+        r"asks for attention code from the Hub, which is not executed",
         build=with_foreign_attention,
     ),
     "not an encoder": Bad(

@@ -104,7 +104,7 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
             ["run", "--tracking-uri", "nonsense://x", "--data", "{corpus}"],
             "tracking store nonsense://x",
         ),
-        (["plan", "--encoder", "./nowhere", "--data", "{corpus}"], "there is no such folder"),
+        (["plan", "--encoder", "./nowhere", "--data", "{corpus}"], "the folder does not exist"),
         (["run", "--tua", "0.1"], "No such option"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Dropout by cheap random bits: the right share falls, the mean stays, the way back uses the same mask."""
+"""Dropout by cheap random bits: share of dropped elements, mean, same mask backward."""
 
 import numpy as np
 import pytest
@@ -79,8 +79,8 @@ def test_equal_seeds_equal_masks_and_nothing_falls_in_evaluation() -> None:
 def test_every_dropout_of_a_model_is_replaced_with_its_probability_and_mode() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.7))).eval()
     use_fast_dropout(model)
-    found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    assert [(type(m), m.p, m.training) for m in found] == [
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert [(type(m), m.p, m.training) for m in dropouts] == [
         (Dropout, 0.3, False),
         (Dropout, 0.7, False),
     ]

@@ -1,4 +1,4 @@
-"""Encoders by name: what is found, what is refused, and that nothing that they bring is executed."""
+"""Encoders by name: loading, digests, errors, and that no code of theirs is executed."""
 
 import json
 import pickle
@@ -62,15 +62,33 @@ def test_more_layers_than_the_encoder_has_are_refused() -> None:
         load_encoder("tiny", layers=9)
 
 
-def test_xlmr_is_pooled_by_its_first_token_unless_told_otherwise() -> None:
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [
+        ("xlm-roberta", "cls"),
+        ("xlm-roberta-xl", "cls"),
+        ("roberta", "cls"),
+        ("camembert", "cls"),
+        ("bert", "mean"),
+        ("distilbert", "mean"),
+    ],
+)
+def test_automatic_pooling_depends_on_the_family(family: str, pooling: str) -> None:
     encoder = load_encoder("tiny")
-    assert pooling_of(encoder, "auto") == "cls"
+    encoder.model.config.model_type = family
+    assert pooling_of(encoder, "auto") == pooling
     assert pooling_of(encoder, "mean") == "mean"
+    assert pooling_of(encoder, "cls") == "cls"
+
+
+def test_an_unknown_pooling_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"unknown pooling 'means': did you mean 'mean'\?"):
+        pooling_of(load_encoder("tiny"), "means")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c"])
 def test_a_folder_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(UsageError, match="there is no such folder"):
+    with pytest.raises(UsageError, match="the folder does not exist"):
         load_encoder(name)
 
 

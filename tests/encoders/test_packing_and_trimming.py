@@ -103,12 +103,14 @@ def test_gradients_of_packed_and_padded_attention_are_equal(tiny: Encoder) -> No
         / batch.lengths[:, None]
     )
     padded.head(mean).squeeze(-1).square().sum().backward()
-    for (name, mine), (_, theirs) in zip(
+    for (name, packed_one), (_, padded_one) in zip(
         packed.named_parameters(), padded.named_parameters(), strict=True
     ):
-        assert (mine.grad is None) == (theirs.grad is None), name
-        if mine.grad is not None and theirs.grad is not None:
-            torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-5, rtol=1e-3, msg=name)
+        assert (packed_one.grad is None) == (padded_one.grad is None), name
+        if packed_one.grad is not None and padded_one.grad is not None:
+            torch.testing.assert_close(
+                packed_one.grad, padded_one.grad, atol=1e-5, rtol=1e-3, msg=name
+            )
 
 
 def test_families_without_packing_are_padded_and_give_the_same() -> None:
