@@ -1,12 +1,6 @@
-"""The MLflow UI, served on loopback and opened in a real browser: what a person sees of the runs."""
+"""The MLflow UI, served on loopback and opened in a browser."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +16,10 @@ from ablation.runs.runner import run_plan
 from ablation.tracking.store import open_store
 from reports.build import ReportRequest, build
 from tests.conftest import some_rows, write_corpus
+from tests.tracking.servers import PATIENCE_S, Server
 
-SECONDS = 90
-# On a busy machine the page takes longer than the five seconds that are the default.
-expect.set_options(timeout=SECONDS * 1000)
+# On a busy machine a page takes longer than the default of five seconds.
+expect.set_options(timeout=PATIENCE_S * 1000)
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -53,43 +47,20 @@ def store_uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> st
 
 
 @pytest.fixture(scope="module")
-def server(store_uri: str) -> Iterator[str]:
-    """What the README tells to type, with a port that is free."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", *ui_command(store_uri).split(" ")]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, "the MLflow server ended by itself"
-                time.sleep(
-                    0.2
-                )  # there is no event to wait for: the server says nothing when it is up
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()
+def server(store_uri: str) -> Iterator[Server]:
+    """The command that the README and the commands' output name."""
+    server = Server([*ui_command(store_uri).split(" "), "--workers", "1"])
+    yield server
+    server.kill()
 
 
-def test_it_listens_on_loopback_alone(server: str) -> None:
-    port = int(server.rpartition(":")[2])
-    listening = {
-        c.laddr.ip
-        for c in psutil.net_connections("inet")
-        if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+def test_it_listens_on_loopback_alone(server: Server) -> None:
+    addresses = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == server.port
     }
-    assert listening == {"127.0.0.1"}
+    assert addresses == {"127.0.0.1"}
 
 
 @pytest.fixture
@@ -97,17 +68,17 @@ def page(chromium: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         opened = browser.new_page(viewport={"width": 1500, "height": 900})
-        opened.set_default_timeout(SECONDS * 1000)
+        opened.set_default_timeout(PATIENCE_S * 1000)
         yield opened
         browser.close()
 
 
 def test_the_list_shows_the_suite_and_below_it_its_runs(
-    page: Page, server: str, store_uri: str
+    page: Page, server: Server, store_uri: str
 ) -> None:
     experiment = open_store(store_uri).client.get_experiment_by_name("ablation")
     assert experiment is not None
-    page.goto(f"{server}/#/experiments/{experiment.experiment_id}/runs")
+    page.goto(f"{server.uri}/#/experiments/{experiment.experiment_id}/runs")
     expect(page.get_by_text("corpus: mse,ensemble (smoke)")).to_be_visible()
     expect(page.get_by_text("mse dev1 seed 0")).to_have_count(0)
     page.locator(".ag-row button").first.click()
@@ -115,13 +86,13 @@ def test_the_list_shows_the_suite_and_below_it_its_runs(
     expect(page.get_by_text("ensemble dev1 seed 0")).to_be_visible()
 
 
-def test_a_run_shows_its_training_curves(page: Page, server: str, store_uri: str) -> None:
+def test_a_run_shows_its_training_curves(page: Page, server: Server, store_uri: str) -> None:
     client = open_store(store_uri).client
     experiment = client.get_experiment_by_name("ablation")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], "tags.`ablation.variant` = 'mse'")
     page.goto(
-        f"{server}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics"
+        f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics"
     )
     page.get_by_placeholder("Search metric charts").fill("train/pearson")
     card = page.get_by_test_id("experiment-view-compare-runs-card")
@@ -130,13 +101,13 @@ def test_a_run_shows_its_training_curves(page: Page, server: str, store_uri: str
 
 
 def test_the_report_opens_among_the_suites_artifacts(
-    page: Page, server: str, store_uri: str, tmp_path: Path
+    page: Page, server: Server, store_uri: str, tmp_path: Path
 ) -> None:
     built = build(ReportRequest(tracking_uri=store_uri), tmp_path / "report")
     experiment = open_store(store_uri).client.get_experiment_by_name("ablation")
     assert experiment is not None
     page.goto(
-        f"{server}/#/experiments/{experiment.experiment_id}/runs/{built.suite}/artifacts/report/report.html"
+        f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{built.suite}/artifacts/report/report.html"
     )
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", name="Ablation report: ablation")).to_be_visible()

@@ -1,21 +1,15 @@
-"""A tracking server that goes away, refuses, or loses its answers: a real one, behind a proxy that makes the faults."""
+"""A tracking server that is unreachable, refuses, or loses its answers."""
 
 import base64
 import io
 import json
 import logging
-import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,169 +32,29 @@ from ablation.tracking.runs import start_run
 from ablation.tracking.spool import pending_uploads, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.tracking.uris import strip_credentials
-
-SECONDS = 90
-#: What a proxy does with a request: a status to answer with, "close" (no answer), "lose" (forwarded, its answer
-#: dropped), "slow" (forwarded late); None forwards it.
-Fault = int | str | None
-
-
-class Proxy:
-    """In front of a server; `fault` says what becomes of each request (method and path), and can be changed at any time."""
-
-    def __init__(self, target: int) -> None:
-        self.fault: Callable[[str, str], Fault] = lambda method, path: None
-        self.asked: Counter[str] = Counter()
-        self.credentials: set[str] = set()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                proxy.asked[self.path.partition("?")[0]] += 1
-                proxy.credentials.add(self.headers.get("Authorization", ""))
-                fault = proxy.fault(self.command, self.path)
-                if isinstance(fault, int):
-                    self.reply(fault, b"no")
-                    return
-                if fault == "close":
-                    self.close_connection = True
-                    return
-                if fault == "slow":
-                    threading.Event().wait(0.3)
-                server = HTTPConnection("127.0.0.1", target, timeout=SECONDS)
-                server.request(
-                    self.command,
-                    self.path,
-                    content,
-                    {"Content-Type": self.headers.get("Content-Type", "text/plain")},
-                )
-                response = server.getresponse()
-                body = response.read()
-                server.close()
-                if fault == "lose":
-                    self.close_connection = True
-                    return
-                self.reply(
-                    response.status, body, response.headers.get("Content-Type", "text/plain")
-                )
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
-
-            def reply(self, status: int, body: bytes, kind: str = "text/plain") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        self.uri = f"http://{self.address}"
-        threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
-
-    def fail(self, fault: Fault) -> None:
-        """From now on every request."""
-        self.fault = lambda method, path: fault
-
-    def fail_times(self, count: int, fault: Fault, part: str = "") -> None:
-        """The next `count` requests whose path has `part` in it."""
-        left = [count]
-
-        def once(method: str, path: str) -> Fault:
-            if part not in path or not left[0]:
-                return None
-            left[0] -= 1
-            return fault
-
-        self.fault = once
-
-    def fail_after(self, count: int, fault: Fault, part: str) -> None:
-        """Every request, after `count` of those whose path has `part` in it."""
-        left = [count]
-
-        def later(method: str, path: str) -> Fault:
-            left[0] -= part in path and left[0] > 0
-            return fault if left[0] <= 0 else None
-
-        self.fault = later
-
-
-def serve(folder: Path, backend: str, port: int) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        backend,
-        "--host",
-        "127.0.0.1",
-    ]
-    command += [
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-            return process
-        except OSError:
-            assert process.poll() is None, "the MLflow server ended by itself"
-            time.sleep(0.2)  # there is no event to wait for: the server says nothing when it is up
-    raise AssertionError("the MLflow server did not come up")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(SECONDS)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+from tests.tracking.servers import PATIENCE_S, Fault, Proxy, Server, serve
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[int]:
-    """The port of a real MLflow server."""
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    port = free_port()
-    process = serve(folder, f"sqlite:///{folder}/mlflow.db", port)
-    yield port
-    stop(process)
+    server = serve(folder)
+    yield server
+    server.kill()
 
 
 @pytest.fixture
-def proxy(server: int) -> Iterator[Proxy]:
-    made = Proxy(server)
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+def proxy(server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
-def direct(server: int) -> MlflowClient:
-    """Past the proxy: what the server really has."""
-    return MlflowClient(f"http://127.0.0.1:{server}")
+def direct(server: Server) -> MlflowClient:
+    """A client past the proxy, to see what the server really has."""
+    return MlflowClient(server.uri)
 
 
 @pytest.fixture(autouse=True)
@@ -214,24 +68,24 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For servers that stay away: elsewhere a busy machine may take its time, as it may in use."""
+    """Give up soon, for servers that stay unreachable; other tests run on busy machines too."""
     monkeypatch.setattr(retry, "PATIENCE_S", 2.0)
     monkeypatch.setattr("ablation.tracking.delivery.SYNC_PATIENCE_S", 2.0)
 
 
 @pytest.fixture(autouse=True)
 def deliveries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Delivery]]:
-    """What sends in this test. Closed, they stand for processes that have ended."""
-    made: list[Delivery] = []
+    """The deliveries of this test; a closed one stands for a process that has ended."""
+    created: list[Delivery] = []
 
-    class Noted(Delivery):
+    class Recorded(Delivery):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            made.append(self)
+            created.append(self)
 
-    monkeypatch.setattr("ablation.tracking.delivery.Delivery", Noted)
-    yield made
-    for delivery in made:
+    monkeypatch.setattr("ablation.tracking.delivery.Delivery", Recorded)
+    yield created
+    for delivery in created:
         delivery.close()
 
 
@@ -246,7 +100,7 @@ def experiment(store: Store, request: pytest.FixtureRequest) -> str:
 
 
 def write(store: Store, experiment: str, steps: int = 50) -> str:
-    """One run with points, params, tags and artifacts; its id."""
+    """Write one run with points, params, tags and artifacts, and return its id."""
     run = start_run(store, experiment, "r", {names.KIND: names.RUN})
     run.log_params({"tau": 0.2})
     for step in range(steps):
@@ -258,7 +112,7 @@ def write(store: Store, experiment: str, steps: int = 50) -> str:
     return run.run_id
 
 
-def check_whole(direct: MlflowClient, run_id: str, tmp_path: Path, steps: int = 50) -> None:
+def check_complete(direct: MlflowClient, run_id: str, tmp_path: Path, steps: int = 50) -> None:
     run = direct.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"tau": "0.2"}
@@ -276,7 +130,7 @@ def check_whole(direct: MlflowClient, run_id: str, tmp_path: Path, steps: int = 
 def test_a_server_that_answers_gets_everything_and_nothing_is_left(
     store: Store, experiment: str, direct: MlflowClient, tmp_path: Path
 ) -> None:
-    check_whole(direct, write(store, experiment), tmp_path)
+    check_complete(direct, write(store, experiment), tmp_path)
     assert list(spool_root().iterdir()) == []
     assert len(direct.search_runs([experiment])) == 1
 
@@ -285,20 +139,20 @@ def test_a_server_that_answers_gets_everything_and_nothing_is_left(
 def test_every_request_that_fails_at_first_arrives_once_and_in_order(
     fault: Fault, proxy: Proxy, store: Store, experiment: str, direct: MlflowClient, tmp_path: Path
 ) -> None:
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
 
     def every_other(method: str, path: str) -> Fault:
         part = path.partition("?")[0]
-        asked[part] += 1
-        return fault if asked[part] % 2 else None
+        requests[part] += 1
+        return fault if requests[part] % 2 else None
 
-    proxy.fault = every_other
-    check_whole(direct, write(store, experiment), tmp_path)
+    proxy.set_fault(every_other)
+    check_complete(direct, write(store, experiment), tmp_path)
     assert len(direct.search_runs([experiment])) == 1, (
-        "a run that was made, and whose answer was lost, was made again"
+        "a run whose answer was lost was created again"
     )
-    assert any("log-batch" in path for path in asked)
-    assert any("artifacts" in path for path in asked)
+    assert any("log-batch" in path for path in requests)
+    assert any("artifacts" in path for path in requests)
 
 
 def test_mlflows_own_retries_make_no_second_run(
@@ -311,33 +165,40 @@ def test_mlflows_own_retries_make_no_second_run(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     proxy.fail_times(1, "lose", "runs/create")
     write(store, experiment, 1)
-    assert proxy.asked["/api/2.0/mlflow/runs/create"] == 2
+    assert proxy.requests["/api/2.0/mlflow/runs/create"] == 2
     assert len(direct.search_runs([experiment])) == 1
 
 
 def test_writing_never_waits_for_a_server_that_is_away(
-    proxy: Proxy, store: Store, experiment: str, direct: MlflowClient, tmp_path: Path
+    proxy: Proxy,
+    store: Store,
+    experiment: str,
+    direct: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(retry, "PATIENCE_S", float("inf"))  # waiting would never end
     suite = start_run(store, experiment, "suite", {})
-    proxy.fail("close")
-    began = time.monotonic()
-    for step in range(50):
-        suite.log_metrics({"train/loss": step / 3}, step)
-    suite.log_params({"tau": 0.2})
-    suite.set_tags({"colour": "red"})
-    suite.log_text("deep/a.txt", "hello")
-    assert time.monotonic() - began < retry.PATIENCE_S / 2
-    assert read_json_waits_in_the_spool(suite, store)
-    proxy.fail(None)
+    proxy.fail("hold")
+
+    def write() -> None:
+        for step in range(50):
+            suite.log_metrics({"train/loss": step / 3}, step)
+        suite.log_params({"tau": 0.2})
+        suite.set_tags({"colour": "red"})
+        suite.log_text("deep/a.txt", "hello")
+        suite.log_json("record.json", {"pearson": 0.5})
+        # An ensemble reads its members before the server has them.
+        assert read_json(store, suite.run_id, "record.json") == {"pearson": 0.5}
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(write).result(PATIENCE_S)
+        finally:
+            proxy.fail(None)
     suite.end("FINISHED")
     assert suite.unsynced_note == ""
-    check_whole(direct, suite.run_id, tmp_path)
-
-
-def read_json_waits_in_the_spool(run: Any, store: Store) -> bool:
-    """What an ensemble needs of a run is read from where it is."""
-    run.log_json("record.json", {"pearson": 0.5})
-    return bool(read_json(store, run.run_id, "record.json") == {"pearson": 0.5})
+    check_complete(direct, suite.run_id, tmp_path)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -353,22 +214,22 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
     proxy.fail(503)
     child = start_run(
         store, experiment, "child", {}, parent=suite
-    )  # waits for a while, and goes on
+    )  # waits for the patience, then continues
     child.log_json("member.json", {"of": child.run_id})
     suite.log_json("runs.json", [child.run_id])
     child.set_tags({"members": child.run_id})
     child.end("FINISHED")
     suite.end("FINISHED")
-    (left,) = pending_uploads()
-    assert left.server == proxy.uri
-    assert left.runs == 2
+    (pending,) = pending_uploads()
+    assert pending.server == proxy.uri
+    assert pending.runs == 2
     assert (
-        f"kept in {left.folder}, send with: ablation sync"
+        f"kept in {pending.folder}, send with: ablation sync"
         == child.unsynced_note
         == suite.unsynced_note
     )
     assert direct.get_run(suite.run_id).info.status == "RUNNING"
-    # The runs' process is told to be dead, as it is when the next command starts.
+    # Make the runs' process look dead, as it is when the next command starts.
     direct.set_tag(suite.run_id, names.PROCESS, f"{this_process().rsplit(':', 1)[0]}:1")
     assert end_orphans(Store("", direct), experiment) == []
 
@@ -385,14 +246,14 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
     runs = {run.info.run_name: run for run in direct.search_runs([experiment])}
     assert set(runs) == {"suite", "child"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    made = runs["child"].info.run_id
+    child_id = runs["child"].info.run_id
     assert runs["child"].data.tags[names.PARENT] == suite.run_id
-    assert runs["child"].data.tags["members"] == made
-    # Runs are named everywhere by the ids that the server gave them.
+    assert runs["child"].data.tags["members"] == child_id
+    # Artifacts name runs by the server's ids, too.
     assert json.loads(
         Path(direct.download_artifacts(suite.run_id, "runs.json", str(tmp_path))).read_text()
-    ) == [made]
-    assert has_all_artifacts(Store("", direct), made, runs["child"].data.tags[names.MANIFEST])
+    ) == [child_id]
+    assert has_all_artifacts(Store("", direct), child_id, runs["child"].data.tags[names.MANIFEST])
     sync(None, None, print)
     assert "nothing is waiting" in capsys.readouterr().out
 
@@ -402,19 +263,19 @@ def test_refusals_are_not_asked_again(
     status: int, proxy: Proxy, store: Store, experiment: str, direct: MlflowClient, tmp_path: Path
 ) -> None:
     run = start_run(store, experiment, "r", {})
-    proxy.fault = lambda method, path: status if "log-batch" in path else None
+    proxy.fail(status, "log-batch")
     run.log_params({"tau": 0.2})
     run.end("FINISHED")
-    assert proxy.asked["/api/2.0/mlflow/runs/log-batch"] == 1
-    (left,) = pending_uploads()
-    assert f"refused with {status}" in left.reason
+    assert proxy.requests["/api/2.0/mlflow/runs/log-batch"] == 1
+    (pending,) = pending_uploads()
+    assert f"refused with {status}" in pending.reason
     assert direct.get_run(run.run_id).info.status == "RUNNING", (
         "a run without its results was called finished"
     )
     assert store.delivery
     store.delivery.close()
     proxy.fail(None)
-    sync(left.folder, None, print)
+    sync(pending.folder, None, print)
     assert direct.get_run(run.run_id).data.params == {"tau": "0.2"}
     assert direct.get_run(run.run_id).info.status == "FINISHED"
 
@@ -429,7 +290,7 @@ def test_one_runs_refusal_holds_up_no_other(
     assert direct.get_run(other).info.status == "FINISHED"
     assert refused.unsynced_note
     refused.end("FAILED", "two values")
-    assert [left.runs for left in pending_uploads()] == [1]
+    assert [pending.runs for pending in pending_uploads()] == [1]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -437,7 +298,7 @@ def test_one_runs_refusal_holds_up_no_other(
 def test_a_run_that_stands_by_itself_is_not_begun_without_a_server(
     fault: Fault, proxy: Proxy, store: Store, experiment: str
 ) -> None:
-    proxy.fault = lambda method, path: fault if "runs/create" in path else None
+    proxy.fail(fault, "runs/create")
     with pytest.raises(UsageError, match="can't be used") as error:
         start_run(store, experiment, "suite", {})
     assert len(error.value.problems) == 1
@@ -455,10 +316,10 @@ def test_reads_wait_for_a_server_and_say_so_if_it_stays_away(
     with pytest.raises(RunError, match="unreachable for 1 s"):
         read_json(store, run_id, "b.json")
     proxy.fail(401)
-    proxy.asked.clear()
+    proxy.requests.clear()
     with pytest.raises(Exception, match="401"):
         read_json(store, run_id, "b.json")
-    assert proxy.asked.total() == 1
+    assert proxy.requests.total() == 1
 
 
 @pytest.mark.usefixtures("impatient")
@@ -481,7 +342,7 @@ def test_credentials_are_used_and_written_nowhere(
         run.fail(error)
     assert store.delivery
     store.delivery.close()
-    kept = b"".join(file.read_bytes() for file in spool_root().rglob("*") if file.is_file())
+    stored = b"".join(file.read_bytes() for file in spool_root().rglob("*") if file.is_file())
     proxy.fail(None)
     proxy.credentials.clear()
     with pytest.raises(RunError, match=r"name it with --spool"):
@@ -494,24 +355,27 @@ def test_credentials_are_used_and_written_nowhere(
         direct.download_artifacts(run.run_id, names.TRACEBACK_FILE, str(tmp_path))
     ).read_text()
     for text in (
-        kept.decode(errors="replace"),
+        stored.decode(errors="replace"),
         str(ended.to_dictionary()),
         traceback,
         caplog.text,
-        uri_less(store),
+        strip_credentials(store.uri),
+        describe_error(ValueError(f"no answer from {store.uri}/api")),
     ):
         assert "s3cr" not in text
     assert "***@" in traceback
 
 
-def uri_less(store: Store) -> str:
-    proxy_is_away = strip_credentials(store.uri)
-    return proxy_is_away + describe_error(ValueError(f"no answer from {store.uri}/api"))
+def closed_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
 
 
 def test_a_server_that_is_away_at_the_start_is_one_line_without_the_password() -> None:
     with pytest.raises(UsageError) as error:
-        open_store(f"http://me:secret@127.0.0.1:{free_port()}")
+        open_store(f"http://me:secret@127.0.0.1:{closed_port()}")
     assert "secret" not in str(error.value)
     assert len(error.value.problems) == 1
 
@@ -527,7 +391,7 @@ def test_statuses_that_mlflow_has_no_name_for_are_still_told_apart(
 
 
 @pytest.fixture
-def asked(small_corpus: Path, proxy: Proxy, request: pytest.FixtureRequest) -> list[str]:
+def arguments(small_corpus: Path, proxy: Proxy, request: pytest.FixtureRequest) -> list[str]:
     return [
         "ablation",
         "run",
@@ -550,8 +414,8 @@ def asked(small_corpus: Path, proxy: Proxy, request: pytest.FixtureRequest) -> l
     ]
 
 
-def code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
-    """The exit code of a command."""
+def exit_code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
+    """Run a command and return its exit code."""
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
         main()
@@ -560,7 +424,7 @@ def code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> object:
 
 @pytest.mark.usefixtures("impatient")
 def test_it_says_where_the_results_are_and_sync_delivers_them(
-    asked: list[str],
+    arguments: list[str],
     proxy: Proxy,
     direct: MlflowClient,
     deliveries: list[Delivery],
@@ -569,11 +433,12 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    proxy.fail_after(2, "close", "runs/create")  # the suite is made, its first run is not
-    assert code(monkeypatch, asked) == 1
+    # The suite is created, its first run is not.
+    proxy.fail_after(2, "close", "runs/create")
+    assert exit_code(monkeypatch, arguments) == 1
     out, err = capsys.readouterr()
     (folder,) = spool_folders()
-    assert out.count("finished") == 3, "training did not go on"
+    assert out.count("finished") == 3, "training did not continue"
     assert f"kept in {folder}, send with: ablation sync" in out
     assert "Report:" not in out
     (line,) = [line for line in err.splitlines() if line.startswith("ablation: ")]
@@ -582,11 +447,11 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
     assert line.endswith("send them with: ablation sync")
     for delivery in deliveries:
         delivery.close()
-    assert code(monkeypatch, ["ablation", "sync"]) == 1
+    assert exit_code(monkeypatch, ["ablation", "sync"]) == 1
     assert "have not reached" in capsys.readouterr().err
     proxy.fail(None)
-    assert code(monkeypatch, ["ablation", "sync"]) == 0
-    experiment = direct.get_experiment_by_name(asked[asked.index("--experiment") + 1])
+    assert exit_code(monkeypatch, ["ablation", "sync"]) == 0
+    experiment = direct.get_experiment_by_name(arguments[arguments.index("--experiment") + 1])
     assert experiment is not None
     runs = direct.search_runs([experiment.experiment_id])
     assert Counter(run.info.status for run in runs) == {"FINISHED": 4}
@@ -598,14 +463,14 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
         has_all_artifacts(Store("", direct), run.info.run_id, run.data.tags[names.MANIFEST])
         for run in runs
     )
-    # And what was sent later is as good as what was sent at once: the same command trains nothing again.
-    asked[asked.index("true")] = "false"
-    assert code(monkeypatch, asked) == 0
+    # The same command reuses what was sent later.
+    arguments[arguments.index("true")] = "false"
+    assert exit_code(monkeypatch, arguments) == 0
     assert capsys.readouterr().out.count("reused") == 3
 
 
 def test_a_server_that_comes_back_has_it_all_at_the_end(
-    asked: list[str],
+    arguments: list[str],
     proxy: Proxy,
     direct: MlflowClient,
     monkeypatch: pytest.MonkeyPatch,
@@ -613,19 +478,19 @@ def test_a_server_that_comes_back_has_it_all_at_the_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     proxy.fail_times(12, 500, "log-batch")
-    asked[asked.index("true")] = "false"
-    assert code(monkeypatch, asked) == 0
+    arguments[arguments.index("true")] = "false"
+    assert exit_code(monkeypatch, arguments) == 0
     assert pending_uploads() == []
 
 
 def test_a_server_that_refuses_to_be_read_is_one_line(
-    asked: list[str],
+    arguments: list[str],
     proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    proxy.fault = lambda method, path: 401 if "get-by-name" in path else None
-    assert code(monkeypatch, asked) == 1
+    proxy.fail(401, "get-by-name")
+    assert exit_code(monkeypatch, arguments) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ablation: ")]
     assert len(lines) == 1
     assert "refused with 401, check the credentials" in lines[0]
@@ -635,54 +500,51 @@ def test_a_server_that_refuses_to_be_read_is_one_line(
 def test_a_server_that_is_stopped_for_30_seconds_loses_nothing(
     small_corpus: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the pauses and limits of a real command."""
+    """Stop the server while a real command trains, with the command's own pauses and limits."""
     for name, value in (("FIRST_PAUSE_S", 0.2), ("LONGEST_PAUSE_S", 5.0), ("PATIENCE_S", 60.0)):
         monkeypatch.setattr(retry, name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    backend, port = f"sqlite:///{tmp_path}/mlflow.db", free_port()
-    running = [serve(tmp_path, backend, port)]
-    begun = threading.Event()
+    servers = [serve(tmp_path)]
+    port, uri = servers[0].port, servers[0].uri
+    has_begun = threading.Event()
 
-    def away() -> None:
-        begun.wait(SECONDS)
-        stop(running[0])
+    def restart() -> None:
+        has_begun.wait(PATIENCE_S)
+        servers[0].kill()
         threading.Event().wait(30)
-        running[0] = serve(tmp_path, backend, port)
+        servers[0] = serve(tmp_path, port)
 
     class Watching(Progress):
         def started(self, key: Any) -> None:
             super().started(key)
-            begun.set()
+            has_begun.set()
 
-    thread = threading.Thread(target=away)
+    thread = threading.Thread(target=restart)
     thread.start()
     request = RunRequest(
         data=str(small_corpus),
         profile="smoke",
-        variants=("mse", "epm", "ensemble"),
-        splits=("dev1",),
-        tracking_uri=f"http://127.0.0.1:{port}",
+        variants="mse,epm,ensemble",
+        splits="dev1",
+        tracking_uri=uri,
     )
     try:
         outcomes = run_plan(resolve_run(request), Watching(Console(file=io.StringIO())))
         thread.join()
         assert [outcome.state for outcome in outcomes] == ["finished"] * 3
-        assert [outcome.kept for outcome in outcomes] == [""] * 3
         assert pending_uploads() == []
-        client = MlflowClient(f"http://127.0.0.1:{port}")
+        client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("ablation")
         assert experiment is not None
         runs = client.search_runs([experiment.experiment_id])
         assert Counter(run.info.status for run in runs) == {"FINISHED": 4}
         for run in runs:
-            assert has_all_artifacts(
-                Store("", client), run.info.run_id, run.data.tags[names.MANIFEST]
-            )
-            steps = [
-                point.step for point in client.get_metric_history(run.info.run_id, "train/loss")
-            ]
+            manifest = run.data.tags[names.MANIFEST]
+            assert has_all_artifacts(Store("", client), run.info.run_id, manifest)
+            history = client.get_metric_history(run.info.run_id, "train/loss")
+            steps = [point.step for point in history]
             assert steps == sorted(set(steps))
     finally:
         thread.join()
-        stop(running[0])
+        servers[0].kill()
