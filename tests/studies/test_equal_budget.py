@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
 from reports.build import ReportRequest, find
 from studies.equal_budget import (
+    EqualBudgetResult,
     conclude_equal_budget,
     resolve_equal_budget,
     sweep_variants,
@@ -34,21 +35,41 @@ log = true
 """
 
 
-@pytest.fixture
-def request_(small_corpus: Path, store_uri: str, tmp_path: Path) -> SweepRequest:
-    space = tmp_path / "two.toml"
+def of_two_variants(request: SweepRequest, folder: Path) -> SweepRequest:
+    space = folder / "two.toml"
     space.write_text(SPACE)
-    return SweepRequest(
+    return replace(
+        request,
         space=str(space),
         study="equal",
         trials=6,
-        data=str(small_corpus),
-        profile="smoke",
-        tracking_uri=store_uri,
+        sampler="tpe",
         overrides={"optimisation.epochs": 1},
-        storage=f"sqlite:///{tmp_path / 'studies.db'}",
-        pruner="none",
     )
+
+
+@pytest.fixture
+def two_variants(request_: SweepRequest, tmp_path: Path) -> SweepRequest:
+    return of_two_variants(request_, tmp_path)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The concluded sweeps of both variants, which several tests read."""
+
+    request: SweepRequest
+    result: EqualBudgetResult
+    lines: list[str]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def tuned(small_study: SweepRequest, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    folder, lines = tmp_path_factory.mktemp("tuned"), list[str]()
+    request = of_two_variants(small_study, folder)
+    result = sweep_variants(request, lines.append)
+    conclude_equal_budget(result, folder / "out")
+    return Tuned(request, result, lines, folder / "out")
 
 
 def test_a_space_of_variants_is_recognised() -> None:
@@ -56,24 +77,20 @@ def test_a_space_of_variants_is_recognised() -> None:
     assert not tunes_variants("joint")
 
 
-def test_trials_are_shared_equally_and_rounded_up(request_: SweepRequest) -> None:
+def test_trials_are_shared_equally_and_rounded_up(two_variants: SweepRequest) -> None:
     assert {
         v: resolved.request.trials
-        for v, resolved in resolve_equal_budget(replace(request_, trials=7)).items()
+        for v, resolved in resolve_equal_budget(replace(two_variants, trials=7)).items()
     } == {"mse": 4, "epm+ft": 4}
     with pytest.raises(UsageError, match="tuned for pearson alone"):
-        resolve_equal_budget(replace(request_, objective="pearson,seconds"))
+        resolve_equal_budget(replace(two_variants, objective="pearson,seconds"))
 
 
-def test_each_variant_is_a_study_below_one_run(
-    request_: SweepRequest, store_uri: str, tmp_path: Path
-) -> None:
-    lines, echo = capture_lines()
-    tuned = sweep_variants(request_, echo)
-    conclude_equal_budget(tuned, tmp_path / "out")
+def test_each_variant_is_a_study_below_one_run(tuned: Tuned) -> None:
+    lines = tuned.lines
     assert lines[0] == "3 trials for each of 2 variants: mse, epm+ft"
     assert lines[1] == "mse: study 'equal/mse': 0 of 3 trials done"
-    top, *rest = tracked(store_uri)
+    top, *rest = tracked(str(tuned.request.tracking_uri))
     studies = {r.info.run_id: r for r in rest if r.data.tags[names.KIND] == names.STUDY}
     trials = [r for r in rest if r.data.tags[names.KIND] == names.TRIAL]
     assert {r.data.tags["mlflow.parentRunId"] for r in studies.values()} == {top.info.run_id}
@@ -84,27 +101,27 @@ def test_each_variant_is_a_study_below_one_run(
     # TPE draws its first trials at random: with one seed, the same values for all variants.
     rates = [
         [t.params["optimisation.lr_head"] for t in swept.study.trials]
-        for swept in tuned.results.values()
+        for swept in tuned.result.results.values()
     ]
     assert rates[0] == rates[1]
 
 
-def test_a_study_of_variants_goes_on_by_its_name(request_: SweepRequest, store_uri: str) -> None:
-    sweep_variants(replace(request_, trials=2), ignore_line)
+def test_a_study_of_variants_goes_on_by_its_name(
+    two_variants: SweepRequest, store_uri: str
+) -> None:
+    sweep_variants(replace(two_variants, trials=2), ignore_line)
     lines, echo = capture_lines()
-    tuned = sweep_variants(request_, echo)
-    assert lines[1] == "mse: study 'equal/mse': 1 of 3 trials done"
+    result = sweep_variants(replace(two_variants, trials=4), echo)
+    assert lines[1] == "mse: study 'equal/mse': 1 of 2 trials done"
     assert all(
-        len(s.study.get_trials(states=(TrialState.COMPLETE,))) == 3 for s in tuned.results.values()
+        len(s.study.get_trials(states=(TrialState.COMPLETE,))) == 2 for s in result.results.values()
     )
     assert len([r for r in tracked(store_uri) if "mlflow.parentRunId" not in r.data.tags]) == 1
 
 
-def test_the_profile_gives_each_row_its_own_best(request_: SweepRequest, tmp_path: Path) -> None:
-    tuned = sweep_variants(request_, ignore_line)
-    conclude_equal_budget(tuned, tmp_path / "out")
-    file = str(tmp_path / "out" / "best.toml")
-    for variant, swept in tuned.results.items():
+def test_the_profile_gives_each_row_its_own_best(tuned: Tuned) -> None:
+    file = str(tuned.folder / "best.toml")
+    for variant, swept in tuned.result.results.items():
         config = resolve_config(load_profile(file), variant)
         assert config.optimisation.lr_head == swept.study.best_params["optimisation.lr_head"]
         assert config.optimisation.epochs == 1
@@ -116,13 +133,13 @@ def test_the_profile_gives_each_row_its_own_best(request_: SweepRequest, tmp_pat
     assert tuning is not None
     assert tuning.each_its_own
     assert {v: len(values) for v, values in tuning.trials.items()} == {"mse": 3, "epm+ft": 3}
-    assert max(tuning.trials["mse"]) == tuned.results["mse"].study.best_value
-    assert (tmp_path / "out" / "history.html").is_file()
-    assert (tmp_path / "out" / "mse" / "plots" / "history.png").is_file()
+    assert max(tuning.trials["mse"]) == tuned.result.results["mse"].study.best_value
+    assert (tuned.folder / "history.html").is_file()
+    assert (tuned.folder / "mse" / "plots" / "history.png").is_file()
 
 
 def test_a_variant_without_a_completed_trial_is_named(
-    request_: SweepRequest, store_uri: str, tmp_path: Path
+    two_variants: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
     wild = {
         "optimisation.epochs": 1,
@@ -130,32 +147,32 @@ def test_a_variant_without_a_completed_trial_is_named(
         "optimisation.batch_size": 8,
         "optimisation.lr_encoder": 1e30,
     }
-    tuned = sweep_variants(replace(request_, trials=2, overrides=wild), ignore_line)
+    result = sweep_variants(replace(two_variants, trials=2, overrides=wild), ignore_line)
     with pytest.raises(RunError, match="no trial was completed for mse, epm\\+ft"):
-        conclude_equal_budget(tuned, tmp_path / "out")
+        conclude_equal_budget(result, tmp_path / "out")
     assert tracked(store_uri)[0].info.status == "FAILED"
 
 
 def test_the_command_tunes_then_runs_every_row_at_its_best_and_reports_on_equal_budgets(
-    request_: SweepRequest, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_variants: SweepRequest, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = [
         "sweep",
         "--space",
-        request_.space,
+        two_variants.space,
         "--study",
         "equal",
         "--trials",
         "4",
         "--data",
-        request_.data,
+        two_variants.data,
         "--profile",
         "smoke",
         "--set",
         "optimisation.epochs=1",
         "--storage",
-        request_.storage,
+        two_variants.storage,
         "--tracking-uri",
         store_uri,
         "--then-seeds",

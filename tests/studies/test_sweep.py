@@ -22,6 +22,7 @@ from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
 from studies.study import SweepRequest, resolve_sweep
 from studies.sweep import sweep
+from tests.studies.conftest import FinishedSweep
 
 
 def capture_lines() -> tuple[list[str], Callable[[str], None]]:
@@ -42,60 +43,47 @@ def tracked(uri: str, experiment: str = "studies") -> list[Run]:
     return list(client.search_runs([stored.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
-def test_every_trial_is_a_run_below_the_studys(
-    request_: SweepRequest, store_uri: str, tmp_path: Path
-) -> None:
-    lines, echo = capture_lines()
-    swept = sweep(resolve_sweep(request_), echo)
-    conclude(swept, tmp_path / "out")
-    assert lines[0] == "study 'depth': 0 of 5 trials done"
-    assert len([line for line in lines if line.startswith("trial ")]) == 5
-    study_run, *trials = tracked(store_uri)
+def test_every_trial_is_a_run_below_the_studys(finished: FinishedSweep) -> None:
+    store = open_store(finished.store_uri)
+    assert finished.lines[0] == "study 'depth': 0 of 5 trials done"
+    assert len([line for line in finished.lines if line.startswith("trial ")]) == 5
+    study_run, *trials = tracked(finished.store_uri)
     assert study_run.data.tags[names.KIND] == names.STUDY
     assert study_run.info.status == "FINISHED"
     assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {study_run.info.run_id}
-    assert sorted(int(t.data.params["trial.model.freeze_layers"]) for t in trials) == [
-        0,
-        1,
-        2,
-        3,
-        4,
-    ]
+    depths = sorted(int(t.data.params["trial.model.freeze_layers"]) for t in trials)
+    assert depths == [0, 1, 2, 3, 4]
     for run in trials:
         assert run.info.status == "FINISHED"
         assert run.data.tags[names.TRIAL_STATE] == "COMPLETE"
         assert run.data.metrics["objective/pearson"] == run.data.metrics["best/dev_pearson"]
-        assert (
-            read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)[
-                "torch_threads"
-            ]
-            >= 1
-        )
-    best = best_trials(swept.study)[0]
+        environment = read_json(store, run.info.run_id, names.ENVIRONMENT_FILE)
+        assert environment["torch_threads"] >= 1
+    best = best_trials(finished.result.study)[0]
     assert study_run.data.metrics["objective/best_pearson"] == max(
         t.data.metrics["objective/pearson"] for t in trials
     )
     assert study_run.data.metrics["best/model.freeze_layers"] == best.params["model.freeze_layers"]
-    artifacts = {f.path for f in open_store(store_uri).client.list_artifacts(study_run.info.run_id)}
+    artifacts = {f.path for f in store.client.list_artifacts(study_run.info.run_id)}
     assert {"best.toml", "trials.csv", "plots.html", "space.json", "environment.json"} <= artifacts
-    page = (tmp_path / "out" / "plots.html").read_text("utf-8")
+
+
+def test_the_plots_are_one_page_that_needs_no_network(finished: FinishedSweep) -> None:
+    page = (finished.folder / "plots.html").read_text("utf-8")
     assert page.count("plotly-graph-div") >= 3
     assert 'src="http' not in page
 
 
-def test_test_rows_are_never_seen(request_: SweepRequest, store_uri: str) -> None:
-    sweep(resolve_sweep(replace(request_, trials=1)), ignore_line)
-    for run in tracked(store_uri):
+def test_test_rows_are_never_seen(finished: FinishedSweep) -> None:
+    for run in tracked(finished.store_uri):
         assert names.TEST_READ not in run.data.tags
         assert not [name for name in run.data.metrics if name.startswith("test/")]
         assert names.TEST_PREDICTIONS not in json.loads(run.data.tags[names.MANIFEST])
 
 
-def test_the_best_settings_are_a_profile(request_: SweepRequest, tmp_path: Path) -> None:
-    swept = sweep(resolve_sweep(request_), ignore_line)
-    conclude(swept, tmp_path / "out")
-    file = tmp_path / "out" / "best.toml"
-    best = best_trials(swept.study)[0].params["model.freeze_layers"]
+def test_the_best_settings_are_a_profile(finished: FinishedSweep) -> None:
+    file = finished.folder / "best.toml"
+    best = best_trials(finished.result.study)[0].params["model.freeze_layers"]
     assert tomllib.loads(file.read_text())["model"] == {"encoder": "tiny", "freeze_layers": best}
     config = resolve_config(load_profile(str(file)), "epm+ft")
     assert config.model.freeze_layers == best
@@ -103,12 +91,12 @@ def test_the_best_settings_are_a_profile(request_: SweepRequest, tmp_path: Path)
 
 
 def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: SweepRequest) -> None:
-    sweep(resolve_sweep(replace(request_, trials=2)), ignore_line)
+    sweep(resolve_sweep(replace(request_, trials=1)), ignore_line)
     lines, echo = capture_lines()
-    swept = sweep(resolve_sweep(request_), echo)
-    assert lines[0] == "study 'depth': 2 of 5 trials done"
-    assert len(lines) == 4
-    assert len(swept.study.trials) == 5
+    swept = sweep(resolve_sweep(replace(request_, trials=3)), echo)
+    assert lines[0] == "study 'depth': 1 of 3 trials done"
+    assert len(lines) == 3
+    assert len(swept.study.trials) == 3
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
@@ -131,19 +119,18 @@ def test_a_study_that_goes_on_draws_nothing_twice(request_: SweepRequest, sample
     ],
 )
 def test_another_question_under_the_same_name_is_refused_with_the_difference(
-    request_: SweepRequest, change: dict[str, object], message: str
+    finished: FinishedSweep, change: dict[str, object], message: str
 ) -> None:
-    sweep(resolve_sweep(replace(request_, trials=1)), ignore_line)
     with pytest.raises(UsageError, match=message):
-        sweep(resolve_sweep(replace(request_, **change)), ignore_line)  # type: ignore[arg-type]
+        sweep(resolve_sweep(replace(finished.request, **change)), ignore_line)  # type: ignore[arg-type]
 
 
 def test_pruned_trials_are_killed_runs_with_their_epoch(
     request_: SweepRequest, store_uri: str
 ) -> None:
-    overrides = {"optimisation.epochs": 8, "optimisation.lr_head": 0.05}
+    overrides = {"optimisation.epochs": 5, "optimisation.lr_head": 0.05}
     request = replace(
-        request_, space="lr", sampler="tpe", pruner="hyperband", trials=8, overrides=overrides
+        request_, space="lr", sampler="tpe", pruner="hyperband", trials=6, overrides=overrides
     )
     swept = sweep(resolve_sweep(request), ignore_line)
     pruned = [t for t in swept.study.trials if t.state == TrialState.PRUNED]
