@@ -1,12 +1,11 @@
-"""The training-curve study behind Figures 4 and 5: losses, signs of Eq. 9 and temperatures, trained on the same batches.
+"""The training-curve study of Figures 4 and 5: losses, signs of Eq. 9 and temperatures.
 
-Every condition sees the same development split, the same initial weights and the same batches in
-the same order for a seed, so that curves are compared in pairs. The gradients of the loss terms
-are measured at each logging point. Test rows are not even tokenised. What the curves say is judged
-where they are reported (`reports.sections.curve_study`).
+For a seed, every condition has the same development split, initial weights and order of batches,
+so that curves are compared in pairs. The gradients of the loss terms are measured at each logging
+point. Test rows are not tokenised. `reports.sections.curve_study` judges the curves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
 from ablation.core.locks import lock
 from ablation.core.state import checkpoints_root, run_slot
+from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.runs.context import Preparations, RunContext, origin_tags
 from ablation.runs.execution import (
@@ -29,7 +29,7 @@ from ablation.runs.execution import (
 )
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.runs.progress import Progress
-from ablation.runs.request import check_seeds
+from ablation.runs.request import DEFAULT_EXPERIMENT, check_seeds
 from ablation.runs.results import RunOutcome, as_json
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
@@ -42,15 +42,29 @@ from ablation.training.checkpoints import prune
 from ablation.training.train_run import Result
 from studies.gradients import measure_gradients
 
-#: The figures and the two losses that each sets against each other.
+#: The figures and the two losses that each compares.
 FIGURES: Final[dict[str, tuple[str, str]]] = {"4": ("mse", "epm"), "5": ("mse+cl", "epm+cl")}
-#: Both readings of Eq. 9, by the name of `loss.contrastive`, and how a variant's name says so.
+#: Both readings of Eq. 9, by the value of `loss.contrastive`, and the suffix of a variant's name.
 SIGNS: Final[dict[str, str]] = {"as_printed": "", "attract": "(attract)"}
 
 
 @dataclass(frozen=True)
 class CurvesRequest:
-    """The curves that are wanted: figures of the paper, readings and temperatures of Eq. 9, seeds."""
+    """A request to train the curves of the figures.
+
+    Attributes:
+        figures: Of "4" and "5".
+        signs: Readings of Eq. 9.
+        taus: Temperatures of Eq. 9, above 0.
+        seeds: Seeds of the training.
+        data: A corpus: "demo" or a folder.
+        profile: A shipped profile or a TOML file.
+        split: The split whose training rows are trained on.
+        experiment: The MLflow experiment, "ablation" if empty.
+        overrides: Values by field that replace the profile's.
+        fresh: Train again what had finished.
+        tracking_uri: The MLflow store; the default one if None.
+    """
 
     figures: Sequence[str] = tuple(FIGURES)
     signs: Sequence[str] = tuple(SIGNS)
@@ -67,21 +81,27 @@ class CurvesRequest:
 
 @dataclass(frozen=True)
 class Curve:
-    """A run of the study: a variant at a temperature (None where the variant has none), and its plan."""
+    """A run of the study; `tau` is None for a variant without a temperature."""
 
     planned: PlannedRun
     tau: float | None
 
     @property
-    def shown(self) -> RunKey:
-        """Its name on the screen: runs that differ in nothing but the temperature need one each."""
+    def label(self) -> RunKey:
+        """The run's key with its temperature: runs may differ in nothing else."""
         key = self.planned.key
         return key if self.tau is None else replace(key, variant=f"{key.variant} tau={self.tau:g}")
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings to train with."""
+        assert self.planned.config is not None, "every variant of a figure is trained"
+        return self.planned.config
 
 
 @dataclass(frozen=True)
 class ResolvedCurves:
-    """A request that was checked: nothing has been trained or written."""
+    """A checked request: nothing has been trained or written."""
 
     request: CurvesRequest
     corpus: Corpus
@@ -99,10 +119,11 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
         raise UsageError(f"--split {request.split!r}: a curve study trains on one split")
     if resolve_config(settings).optimisation.micro_batch is not None:
         raise UsageError(
-            "optimisation.micro_batch: a curve study measures the gradients of whole batches; leave it out"
+            "optimisation.micro_batch: a curve study measures the gradients of whole batches; "
+            "leave it out"
         )
     store = open_store(request.tracking_uri)
-    experiment = find_experiment(store, request.experiment or "ablation")
+    experiment = find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
     history = History(
         past_runs(store, experiment, names.CURVE) if experiment else [],
         lambda run: has_all_artifacts(store, run.run_id, run.manifest),
@@ -113,37 +134,52 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
             corpus, override(settings, {"loss.tau": tau}), grid, history, fresh=request.fresh
         )
         for run in plan:
-            if VARIANTS[run.key.variant].changes["loss.contrastive"] != "none":
+            if _is_contrastive(run.key.variant):
                 curves[run.identity.digest] = Curve(run, tau)
             elif tau == taus[0]:  # without Eq. 9 there is no temperature: once is enough
                 curves[run.identity.digest] = Curve(run, None)
     return ResolvedCurves(request, corpus, store, list(curves.values()))
 
 
-def run_curves(laid: ResolvedCurves, progress: Progress) -> list[RunOutcome]:
-    """Train what is not there yet. A run's failure is that run's; Ctrl-C and SIGTERM end all, marked KILLED."""
-    preparations = Preparations(replace(laid.corpus, test=None))
-    for curve in laid.curves:
+def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]:
+    """Train the curves that have not finished yet, and return the outcomes of all.
+
+    A run that fails does not end the others.
+
+    Args:
+        resolved: The checked request.
+        progress: Shows what is trained.
+
+    Raises:
+        UsageError: An encoder can't be loaded; nothing was written then.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the runs are ended as KILLED.
+    """
+    preparations = Preparations(replace(resolved.corpus, test=None))
+    for curve in resolved.curves:
         if not curve.planned.is_reused:
-            preparations.get(
-                _config(curve)
-            )  # an encoder that can't serve shows before anything is written
+            preparations.get(curve.config)
     with sigterm_as_interrupt():
-        experiment = experiment_id(laid.store, laid.request.experiment or "ablation")
-        end_orphans(laid.store, experiment)
+        experiment = experiment_id(
+            resolved.store, resolved.request.experiment or DEFAULT_EXPERIMENT
+        )
+        end_orphans(resolved.store, experiment)
         prune(checkpoints_root())
-        with end_runs_on_interrupt(laid.store, experiment):
-            tags = origin_tags(laid.corpus, str(laid.request.profile))
-            study = _open_study(laid, experiment, tags)
+        with end_runs_on_interrupt(resolved.store, experiment):
+            tags = origin_tags(resolved.corpus, str(resolved.request.profile))
+            study = _open_study(resolved, experiment, tags)
             context = RunContext(
-                laid.store, experiment, study, tags, preparations, progress, laid.request.fresh
+                resolved.store,
+                experiment,
+                study,
+                tags,
+                preparations,
+                progress,
+                resolved.request.fresh,
             )
             with fail_on_error(study):
-                progress.plan(
-                    [(curve.shown, _config(curve).optimisation.epochs) for curve in laid.curves]
-                )
+                progress.plan([(c.label, c.config.optimisation.epochs) for c in resolved.curves])
                 with progress:
-                    outcomes = [_train_or_reuse(context, curve) for curve in laid.curves]
+                    outcomes = [_run_one(context, curve) for curve in resolved.curves]
                 study.log_json(names.OUTCOMES_FILE, as_json(outcomes))
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             study.end(
@@ -152,34 +188,36 @@ def run_curves(laid: ResolvedCurves, progress: Progress) -> list[RunOutcome]:
     return outcomes
 
 
-def _train_or_reuse(context: RunContext, curve: Curve) -> RunOutcome:
+def _run_one(context: RunContext, curve: Curve) -> RunOutcome:
     run = curve.planned
     if run.is_reused and run.run_id:
-        return reuse(context, curve.shown, run.run_id)
+        return reuse(context, curve.label, run.run_id)
     slot = run_slot(context.store.uri, context.experiment, run.identity.digest)
     with lock(slot):
         if run_id := finished_meanwhile(context, run.identity.digest, names.CURVE):
-            return reuse(context, curve.shown, run_id)
+            return reuse(context, curve.label, run_id)
         return _train(context, curve, checkpoints_root() / slot)
 
 
 def _train(context: RunContext, curve: Curve, checkpoints: Path) -> RunOutcome:
-    run, config = curve.planned, _config(curve)
-    tracked = open_run(context, run, str(curve.shown), kind=names.CURVE)
+    run, config = curve.planned, curve.config
+    tracked = open_run(context, run, str(curve.label), kind=names.CURVE)
 
     def make() -> Result:
-        job = TrainingJob(curve.shown, config, run.identity.digest, checkpoints)
+        job = TrainingJob(curve.label, config, run.identity.digest, checkpoints)
         on_terms = measure_gradients(config.loss.contrastive_weight)
         result = train_tracked(context, tracked, job, on_terms)
         return replace(result, record=result.record.model_copy(update={"variant": run.key.variant}))
 
-    return run_and_record(context, tracked, curve.shown, checkpoints, make)
+    return run_and_record(context, tracked, curve.label, checkpoints, make)
 
 
-def _open_study(laid: ResolvedCurves, experiment: str, tags: Mapping[str, object]) -> TrackedRun:
-    request = laid.request
-    name = f"{laid.corpus.name}: curves ({request.profile})"
-    study = start_run(laid.store, experiment, name, {names.KIND: names.CURVE_STUDY, **tags})
+def _open_study(
+    resolved: ResolvedCurves, experiment: str, tags: Mapping[str, object]
+) -> TrackedRun:
+    request = resolved.request
+    name = f"{resolved.corpus.name}: curves ({request.profile})"
+    study = start_run(resolved.store, experiment, name, {names.KIND: names.CURVE_STUDY, **tags})
     with fail_on_error(study):
         study.log_params(
             {
@@ -192,40 +230,38 @@ def _open_study(laid: ResolvedCurves, experiment: str, tags: Mapping[str, object
                 "split": request.split,
             }
         )
-        study.log_dataset(replace(laid.corpus, test=None))
+        study.log_dataset(replace(resolved.corpus, test=None))
         study.log_json(names.ENVIRONMENT_FILE, provenance.environment())
     return study
 
 
-def _config(curve: Curve) -> RunConfig:
-    assert curve.planned.config is not None, "every variant of a figure is trained"
-    return curve.planned.config
-
-
 def _variants(request: CurvesRequest) -> Sequence[str]:
     """Return the variants of the figures, those with Eq. 9 once for each sign."""
-    figures = _checked("--figures", request.figures, FIGURES)
-    signs = _checked("--signs", request.signs, SIGNS)
-    variants: dict[str, None] = {}
-    for name in (name for figure in figures for name in FIGURES[figure]):
-        if VARIANTS[name].changes["loss.contrastive"] == "none":
-            variants[name] = None
-        else:
-            variants |= dict.fromkeys(f"{name}{SIGNS[sign]}" for sign in signs)
-    return tuple(variants)
+    _check_names("--figures", request.figures, FIGURES)
+    _check_names("--signs", request.signs, SIGNS)
+    variants: list[str] = []
+    for variant in (variant for figure in request.figures for variant in FIGURES[figure]):
+        suffixes = [SIGNS[sign] for sign in request.signs] if _is_contrastive(variant) else [""]
+        variants += [f"{variant}{suffix}" for suffix in suffixes]
+    return tuple(dict.fromkeys(variants))
+
+
+def _is_contrastive(variant: str) -> bool:
+    return VARIANTS[variant].changes["loss.contrastive"] != "none"
 
 
 def _checked_taus(taus: Sequence[float]) -> list[float]:
+    """Return the temperatures in ascending order. Raises UsageError unless all are above 0."""
     if not taus or not all(0 < tau < float("inf") for tau in taus):
         text = ",".join(f"{tau:g}" for tau in taus)
         raise UsageError(f"--taus {text!r}: give temperatures above 0, such as 0.02,0.2,2")
     return sorted(set(taus))
 
 
-def _checked(option: str, values: Sequence[str], known: Mapping[str, Any]) -> list[str]:
-    """Return the values, each once. Raises UsageError for an unknown one, or none."""
-    unknown = [value for value in values if value not in known]
-    if unknown or not values:
-        what = ", ".join(unknown) or "(nothing)"
-        raise UsageError(f"{option} {what}: known are {', '.join(known)}")
-    return list(dict.fromkeys(values))
+def _check_names(option: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise UsageError for an unknown name, or for none."""
+    if not given:
+        raise UsageError(f"{option} (nothing): known are {', '.join(known)}")
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{option} {name}: {did_you_mean(name, known)}")

@@ -7,6 +7,7 @@ import typer
 
 from ablation.cli.console import make_console, writable_folder
 from ablation.cli.options import Data, EncoderName, Set, TrackingUri
+from ablation.cli.parsing import split_list
 from ablation.tracking.uris import redact_uri
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def bench(
     console = make_console()
     resolved = resolve_bench(
         BenchRequest(
-            sections=tuple(name.strip() for name in only.split(",") if name.strip()),
+            sections=split_list(only),
             data=data,
             profile=profile,
             encoder=encoder,

@@ -183,7 +183,7 @@ def curves(
     from studies.curves import CurvesRequest, resolve_curves, run_curves
 
     console = make_console()
-    laid = resolve_curves(
+    resolved = resolve_curves(
         CurvesRequest(
             figures=split_list(figures),
             signs=split_list(signs),
@@ -198,15 +198,16 @@ def curves(
             tracking_uri=tracking_uri,
         )
     )
-    print_run_header(console, laid.corpus, len(laid.curves))
+    print_run_header(console, resolved.corpus, len(resolved.curves))
     with interruptible("finished runs are kept and will be reused"):
-        outcomes = run_curves(laid, Progress(console))
-    print_store(console, laid.store)
+        outcomes = run_curves(resolved, Progress(console))
+    print_store(console, resolved.store)
     if report and any(outcome.record for outcome in outcomes) and not unsynced_summary():
         build_report(
             console,
             ReportRequest(
-                experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri
+                experiment=resolved.request.experiment or "ablation",
+                tracking_uri=resolved.store.uri,
             ),
         )
     raise_for_failures(console, outcomes)

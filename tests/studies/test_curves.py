@@ -1,4 +1,4 @@
-"""The curve study: its conditions, the same batches for all, what is tracked, and going on after an end."""
+"""The curve study: its conditions, what is tracked, and how it is resumed."""
 
 import io
 from collections.abc import Mapping
@@ -44,22 +44,22 @@ def quiet() -> Progress:
 
 def tracked(uri: str) -> list[Run]:
     client = open_store(uri).client
-    found = client.get_experiment_by_name("ablation")
-    assert found
-    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+    stored = client.get_experiment_by_name("ablation")
+    assert stored
+    return list(client.search_runs([stored.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
 def test_every_condition_once_and_those_without_a_temperature_not_again(
     request_: CurvesRequest,
 ) -> None:
-    laid = resolve_curves(replace(request_, taus=(2, 0.02), seeds=(0, 1)))
-    shown = [str(curve.shown) for curve in laid.curves]
-    assert len(shown) == len(set(shown)) == 2 * (2 + 2 * 2 * 2)
-    assert {c.planned.key.variant for c in laid.curves if c.tau is None} == {"mse", "epm"}
-    assert "mse+cl(attract) tau=0.02 dev1 seed 1" in shown
+    resolved = resolve_curves(replace(request_, taus=(2, 0.02), seeds=(0, 1)))
+    labels = [str(curve.label) for curve in resolved.curves]
+    assert len(labels) == len(set(labels)) == 2 * (2 + 2 * 2 * 2)
+    assert {c.planned.key.variant for c in resolved.curves if c.tau is None} == {"mse", "epm"}
+    assert "mse+cl(attract) tau=0.02 dev1 seed 1" in labels
     assert all(
         c.planned.config is not None and c.tau in (None, c.planned.config.loss.tau)
-        for c in laid.curves
+        for c in resolved.curves
     )
     only_4 = resolve_curves(replace(request_, figures=("4",)))
     assert [c.planned.key.variant for c in only_4.curves] == ["mse", "epm"]
@@ -142,7 +142,7 @@ def test_a_curve_that_breaks_is_failed_and_the_others_go_on(
 def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
     request_: CurvesRequest, store_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = replace(
+    request = replace(
         request_,
         figures=("5",),
         signs=("attract",),
@@ -160,10 +160,10 @@ def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "epoch", broken_off)
         with pytest.raises(KeyboardInterrupt):
-            run_curves(resolve_curves(asked), quiet())
-    again = run_curves(resolve_curves(asked), quiet())
+            run_curves(resolve_curves(request), quiet())
+    again = run_curves(resolve_curves(request), quiet())
     assert [outcome.state for outcome in again] == ["reused", "finished"]
-    undisturbed = run_curves(resolve_curves(replace(asked, fresh=True)), quiet())
+    undisturbed = run_curves(resolve_curves(replace(request, fresh=True)), quiet())
     store = open_store(store_uri)
     assert store.client.get_run(str(again[1].run_id)).data.tags[names.RESUMED] == "3"
     for one, other in zip(again, undisturbed, strict=True):
@@ -175,18 +175,18 @@ def test_a_curve_that_was_broken_off_goes_on_to_the_same_points(
 def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finished(
     request_: CurvesRequest, store_uri: str
 ) -> None:
-    laid = resolve_curves(replace(request_, figures=("4",)))
-    first, store = laid.curves[0], open_store(store_uri)
+    resolved = resolve_curves(replace(request_, figures=("4",)))
+    first, store = resolved.curves[0], open_store(store_uri)
     slot = run_slot(store.uri, experiment_id(store, "ablation"), first.planned.identity.digest)
     folder = state_folder() / "checkpoints" / slot
     save(folder, some(1))
     (folder / "epoch-000001.safetensors").write_bytes(b"damaged")
     screen = io.StringIO()
-    outcomes = run_curves(laid, Progress(Console(file=screen, width=200)))
+    outcomes = run_curves(resolved, Progress(Console(file=screen, width=200)))
     assert [outcome.state for outcome in outcomes] == ["finished", "finished"]
-    told = [line for line in screen.getvalue().splitlines() if "corrupt" in line]
+    lines = [line for line in screen.getvalue().splitlines() if "corrupt" in line]
     names_of_files = "epoch-000001.json, epoch-000001.safetensors"
-    assert told == [f"{first.shown}: removed corrupt or incomplete checkpoints: {names_of_files}"]
+    assert lines == [f"{first.label}: removed corrupt or incomplete checkpoints: {names_of_files}"]
     assert not folder.exists()
 
 
@@ -234,7 +234,7 @@ def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
     [
         ({"figures": ["6"]}, "--figures 6: known are 4, 5"),
         ({"figures": []}, r"--figures \(nothing\): known are 4, 5"),
-        ({"signs": ["printed"]}, "--signs printed: known are as_printed, attract"),
+        ({"signs": ["printed"]}, "--signs printed: did you mean 'as_printed'"),
         ({"taus": [0.2, -1]}, "give temperatures above 0"),
         ({"taus": []}, "give temperatures above 0"),
         ({"split": "dev1,dev2"}, "a curve study trains on one split"),
