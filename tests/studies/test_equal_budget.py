@@ -22,7 +22,7 @@ from studies.equal_budget import (
     sweep_variants,
     tunes_variants,
 )
-from studies.study import SweepRequest
+from studies.study import ResolvedSweep, SweepRequest
 from tests.studies.test_sweep import capture_lines, ignore_line, tracked
 
 SPACE = """question = "?"
@@ -104,6 +104,21 @@ def test_each_variant_is_a_study_below_one_run(tuned: Tuned) -> None:
         for swept in tuned.result.results.values()
     ]
     assert rates[0] == rates[1]
+
+
+def test_variants_share_the_time_that_is_left(
+    two_variants: SweepRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts = []
+
+    def record(resolved: ResolvedSweep, echo: object) -> None:
+        timeouts.append(resolved.request.timeout)
+
+    clock = iter([100.0, 100.0, 140.0])
+    monkeypatch.setattr("studies.equal_budget.monotonic", lambda: next(clock))
+    monkeypatch.setattr("studies.equal_budget.sweep", record)
+    sweep_variants(replace(two_variants, timeout=60.0), ignore_line)
+    assert timeouts == [60.0, 20.0]
 
 
 def test_a_study_of_variants_goes_on_by_its_name(

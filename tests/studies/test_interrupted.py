@@ -234,6 +234,20 @@ class TestGoingOn:
         assert pruned.data.tags[names.RESUMED] == "3"
         assert not list(checkpoints_root().glob("*")), "a pruned trial needs no checkpoint"
 
+    def test_the_pruner_hears_of_the_first_split_alone(
+        self, one_trial: SweepRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps: list[int | None] = []
+
+        class RecordingPruner(BasePruner):
+            def prune(self, study: Study, trial: FrozenTrial) -> bool:
+                steps.append(trial.last_step)
+                return False
+
+        monkeypatch.setattr("studies.study.make_pruner", lambda resolved: RecordingPruner())
+        sweep(resolve_sweep(replace(one_trial, splits=("dev1", "dev2"))), ignore_line)
+        assert steps == [1, 2, 3, 4, 5, 6]
+
     def test_of_several_splits_each_goes_on(
         self, one_trial: SweepRequest, store_uri: str, undisturbed: Any, interrupt_at: Any
     ) -> None:
