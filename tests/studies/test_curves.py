@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,51 @@ from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
 from ablation.core.state import run_slot, state_folder
 from ablation.runs.progress import Progress
+from ablation.runs.results import RunOutcome
 from ablation.tracking import names
 from ablation.tracking.reading import read_frame, read_json
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training.checkpoints import save
 from studies.curves import CurvesRequest, resolve_curves, run_curves
+from studies.study import SweepRequest
 from tests.training.test_checkpoints import some
+
+
+def curves_request(corpus: Path | str, store_uri: str | None) -> CurvesRequest:
+    return CurvesRequest(
+        taus=(0.2,),
+        seeds=(0,),
+        data=str(corpus),
+        profile="smoke",
+        overrides={"optimisation.epochs": 1, "optimisation.log_every": 1},
+        tracking_uri=store_uri,
+    )
 
 
 @pytest.fixture
 def request_(small_corpus: Path, store_uri: str) -> CurvesRequest:
-    overrides = {"optimisation.epochs": 1, "optimisation.log_every": 1}
-    return CurvesRequest(
-        taus=(0.2,),
-        seeds=(0,),
-        data=str(small_corpus),
-        profile="smoke",
-        overrides=overrides,
-        tracking_uri=store_uri,
-    )
+    return curves_request(small_corpus, store_uri)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A study of one seed, and the same study with a second one, which several tests read."""
+
+    request: CurvesRequest
+    first: list[RunOutcome]
+    second: list[RunOutcome]
+
+    @property
+    def store_uri(self) -> str:
+        return str(self.request.tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def trained(small_study: SweepRequest) -> Trained:
+    request = curves_request(small_study.data, small_study.tracking_uri)
+    first = run_curves(resolve_curves(request), quiet())
+    second = run_curves(resolve_curves(replace(request, seeds=(0, 1))), quiet())
+    return Trained(request, first, second)
 
 
 def quiet() -> Progress:
@@ -66,57 +92,42 @@ def test_every_condition_once_and_those_without_a_temperature_not_again(
 
 
 def test_all_conditions_of_a_seed_begin_with_the_same_weights_and_batches(
-    request_: CurvesRequest, store_uri: str
+    trained: Trained,
 ) -> None:
-    run_curves(resolve_curves(replace(request_, seeds=(0, 1))), quiet())
-    first: dict[str, set[float]] = {}
-    for run in tracked(store_uri):
+    store, first = open_store(trained.store_uri), dict[str, set[float]]()
+    for run in tracked(trained.store_uri):
         if run.data.tags[names.KIND] == names.CURVE:
-            frame = read_frame(open_store(store_uri), run.info.run_id, names.CURVES).set_index(
-                ["step", "name"]
-            )["value"]
-            first.setdefault(run.data.tags[names.SEED], set()).add(frame[1, "train/pearson"])
-            assert frame[1, "gradient/sum"] > 0
+            curves = read_frame(store, run.info.run_id, names.CURVES)
+            points = curves.set_index(["step", "name"])["value"]
+            first.setdefault(run.data.tags[names.SEED], set()).add(points[1, "train/pearson"])
+            assert points[1, "gradient/sum"] > 0
     assert {seed: len(values) for seed, values in first.items()} == {"0": 1, "1": 1}
     assert first["0"] != first["1"]
 
 
-def test_runs_stand_below_the_study_and_never_saw_the_test_rows(
-    request_: CurvesRequest, store_uri: str
-) -> None:
-    outcomes = run_curves(resolve_curves(request_), quiet())
-    assert {outcome.state for outcome in outcomes} == {"finished"}
-    study, *runs = tracked(store_uri)
+def test_runs_stand_below_the_study_and_never_saw_the_test_rows(trained: Trained) -> None:
+    store = open_store(trained.store_uri)
+    assert {outcome.state for outcome in trained.first} == {"finished"}
+    study, *runs = tracked(trained.store_uri)[:7]
     assert study.data.tags[names.KIND] == names.CURVE_STUDY
-    assert (
-        len(read_json(open_store(store_uri), study.info.run_id, names.OUTCOMES_FILE))
-        == len(runs)
-        == 6
-    )
-    client = open_store(store_uri).client
+    outcomes = read_json(store, study.info.run_id, names.OUTCOMES_FILE)
+    assert len(outcomes) == len(runs) == 6
     for run in runs:
         assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
         assert names.TEST_READ not in run.data.tags
-        assert [f.path for f in client.list_artifacts(run.info.run_id, "predictions")] == [
-            names.DEV_PREDICTIONS
-        ]
-        assert (
-            read_json(open_store(store_uri), run.info.run_id, names.ENVIRONMENT_FILE)[
-                "torch_threads"
-            ]
-            >= 1
-        )
+        predictions = store.client.list_artifacts(run.info.run_id, "predictions")
+        assert [file.path for file in predictions] == [names.DEV_PREDICTIONS]
+        environment = read_json(store, run.info.run_id, names.ENVIRONMENT_FILE)
+        assert environment["torch_threads"] >= 1
         assert "gradient/regression" in run.data.metrics
         assert ("gradient/cosine" in run.data.metrics) == ("cl" in run.data.tags[names.VARIANT])
 
 
-def test_what_had_finished_is_reused_and_more_seeds_are_added(request_: CurvesRequest) -> None:
-    run_curves(resolve_curves(request_), quiet())
-    again = run_curves(resolve_curves(replace(request_, seeds=(0, 1))), quiet())
-    assert [o.state for o in again if o.key.seed == 0] == ["reused"] * 6
-    assert [o.state for o in again if o.key.seed == 1] == ["finished"] * 6
-    fresh = resolve_curves(replace(request_, figures=("4",), fresh=True))
+def test_what_had_finished_is_reused_and_more_seeds_are_added(trained: Trained) -> None:
+    assert [o.state for o in trained.second if o.key.seed == 0] == ["reused"] * 6
+    assert [o.state for o in trained.second if o.key.seed == 1] == ["finished"] * 6
+    fresh = resolve_curves(replace(trained.request, figures=("4",), fresh=True))
     assert not any(curve.planned.is_reused for curve in fresh.curves)
 
 
