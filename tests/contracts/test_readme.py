@@ -51,6 +51,8 @@ RUN_ELSEWHERE = {
     ),
 }
 
+#: What every page may take for granted.
+TWO_RUNS = "ablation run --profile smoke --variants mse,epm --splits dev1"
 #: What makes a command take seconds: texts that are replaced, and options that are added.
 REPLACED = {
     "--profile small": "--profile smoke",
@@ -65,7 +67,7 @@ ADDED = {
     "ablation bench": "--only prediction --profile smoke --rows 24 --rounds 1",
     "ablation curves": "--no-report",
     "ablation run": "--no-report",
-    "ablation sweep --space variants": "--then-seeds 0",
+    "ablation sweep --space variants": "--then-seeds none",
 }
 
 
@@ -118,7 +120,7 @@ def workspace(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         patch.chdir(folder)
         store = shutil.copy(empty_store, folder / "mlflow.db")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
-        run("ablation run --data corpus --profile smoke --variants mse,epm --splits dev1")
+        run(f"{TWO_RUNS} --data corpus --no-report")
         yield folder
 
 
