@@ -14,7 +14,7 @@ from ablation.training.model import IntimacyRegressor
 def language_distances(
     model: IntimacyRegressor, train: Texts, languages: list[str], batch_size: int, seed: int
 ) -> pd.DataFrame:
-    """KL[i][j] between the sentence vectors of the first training batch of `seed`, dropout off.
+    """`KL[i][j]` between the sentence vectors of the first training batch of `seed`, dropout off.
 
     Columns `row` (in the training file), `language`, and `kl_0` to `kl_{M-1}`, the divergence of
     this row's vector from that of the batch's j-th row; the batch is sorted by language.

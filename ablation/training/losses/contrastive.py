@@ -1,6 +1,6 @@
 """The language-contrastive loss, Eq. 9.
 
-Eq. 9 is -1/2 ln(S+ / S-). S+ is the sum of exp(KL[i][j] / tau) over pairs of one language, S- the
+Eq. 9 is -1/2 ln(S+ / S-). S+ is the sum of `exp(KL[i][j] / tau)` over pairs of one language, S- the
 same sum over pairs of two languages. Minimised as printed, it makes KL within a language LARGER,
 while the paper's text says that texts of one language are drawn closer. The sign of KL is therefore
 an option: "as_printed", or "attract", which replaces KL by -KL.
@@ -20,7 +20,7 @@ SIGNS: Final[dict[ContrastiveSign, int]] = {"as_printed": 1, "attract": -1}
 
 
 def kl_matrix(sentence: torch.Tensor) -> torch.Tensor:
-    """Return KL[i][j], the divergence of softmax(v_i) from softmax(v_j), in nats.
+    """Return `KL[i][j]`, the divergence of softmax(v_i) from softmax(v_j), in nats.
 
     The softmax runs over the features. One matrix product: KL = sum(p log p) - p (log p)ᵀ.
 
