@@ -39,7 +39,7 @@ from ablation.tracking.reading import has_all_artifacts
 from ablation.tracking.runs import TrackedRun, fail_on_error, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.training.checkpoints import prune
-from ablation.training.train_run import Result
+from ablation.training.train_run import RunResult
 from studies.gradients import measure_gradients
 
 #: The figures and the two losses that each compares.
@@ -203,7 +203,7 @@ def _train(context: RunContext, curve: Curve, checkpoints: Path) -> RunOutcome:
     run, config = curve.planned, curve.config
     tracked = open_run(context, run, str(curve.label), kind=names.CURVE)
 
-    def make() -> Result:
+    def make() -> RunResult:
         job = TrainingJob(curve.label, config, run.identity.digest, checkpoints)
         on_terms = measure_gradients(config.loss.contrastive_weight)
         result = train_tracked(context, tracked, job, on_terms)

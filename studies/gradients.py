@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from ablation.training.loop import OnTerms
 from ablation.training.losses import LossTerms
 from ablation.training.model import IntimacyRegressor
+from ablation.training.step import OnTerms
 
 
 def measure_gradients(contrastive_weight: float) -> OnTerms:

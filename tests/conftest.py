@@ -21,6 +21,7 @@ for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 #: (text, label, language); a label of None leaves the column out of the file.
 Row = tuple[str, float | None, str]
@@ -29,7 +30,11 @@ Row = tuple[str, float | None, str]
 MINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "mint"
 
 torch.set_num_threads(1)
-settings.register_profile("any machine")  # how long an example takes is no property of the code
+# Shapes and types of annotations are checked at each call. Before the package is imported.
+install_import_hook("ablation.training", "beartype.beartype")
+
+# An example may take any time: a slow or busy machine is no error of the code.
+settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 

@@ -19,9 +19,8 @@ from ablation.config.schema import resolve_config
 from ablation.data.corpus import load_corpus
 from ablation.data.splits import make_split, select_splits
 from ablation.runs.request import RunRequest
-from ablation.training.batching import by_length, collate, epoch_batches
-from ablation.training.evaluation import EVALUATION_BATCH, scores
-from ablation.training.loop import prediction_table
+from ablation.training.batching import collate, epoch_batches, prediction_batches
+from ablation.training.evaluation import EVALUATION_BATCH, prediction_table, scores
 from ablation.training.train_run import prepare
 
 ROWS: Final = (1_000, 10_000, 100_000)
@@ -178,7 +177,7 @@ def _stages(corpus: Path, encoder: str) -> Iterator[tuple[str, float]]:
     with _clock() as seconds:
         for batch in epoch_batches(prepared.train, _BATCH, 0):
             collate(prepared.train, batch, device)
-        for batch in by_length(prepared.train, EVALUATION_BATCH):
+        for batch in prediction_batches(prepared.train, EVALUATION_BATCH):
             collate(prepared.train, batch, device)
     yield "batch, an epoch and an evaluation", seconds()
     predicted = np.random.default_rng(0).normal(size=len(prepared.train)).astype(np.float32)

@@ -23,7 +23,7 @@ from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import experiment_id
 from ablation.training.evaluation import scores
 from ablation.training.records import RunRecord
-from ablation.training.train_run import Result, test_scores
+from ablation.training.train_run import RunResult, test_scores
 
 VARIANTS: Final = ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
 SPLITS: Final = ("dev1", "dev2")
@@ -137,7 +137,7 @@ def _write_run(
     tracked.end("FINISHED")
 
 
-def _result(corpus: Corpus, run: PlannedRun, split: Split) -> Result:
+def _result(corpus: Corpus, run: PlannedRun, split: Split) -> RunResult:
     """Return a result whose predictions are the labels plus noise."""
     rng = np.random.default_rng(
         seed_for("synthetic", run.key.seed, *run.key.variant.encode(), len(run.key.split))
@@ -163,7 +163,7 @@ def _result(corpus: Corpus, run: PlannedRun, split: Split) -> Result:
         layers_total=4,
         layers_frozen=0,
     )
-    return Result(record, dev, test)
+    return RunResult(record, dev, test)
 
 
 def _predictions(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

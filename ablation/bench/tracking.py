@@ -24,12 +24,12 @@ import numpy as np
 import psutil
 
 from ablation.bench.table import Row
-from ablation.bench.workload import Workload, our_model
+from ablation.bench.workload import Workload, one_epoch, our_model
 from ablation.core.errors import RunError
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training import parallel
-from ablation.training.loop import Hooks, fit
+from ablation.training.loop import Hooks, TrainingData, fit
 
 TARGET: Final = 0.01
 _SERVER_PATIENCE_S: Final = 120
@@ -74,12 +74,11 @@ def tracking_share(workload: Workload, uri: str) -> float:
     try:
         fit(
             model,
-            workload.texts,
-            workload.texts.take(np.arange(1)),
-            optimisation=workload.config.optimisation.model_copy(update={"epochs": 1}),
-            loss=workload.config.loss,
+            TrainingData(
+                workload.texts, workload.texts.take(np.arange(1)), lambda p: {"pearson": 0.0}
+            ),
+            one_epoch(workload.config),
             seed=0,
-            dev_scores=lambda predictions: {"pearson": 0.0},
             hooks=Hooks(on_point=on_point),
         )
         seconds = time.perf_counter() - began
@@ -94,7 +93,7 @@ def _tracking_seconds() -> float:
     threads = {
         thread.native_id
         for thread in threading.enumerate()
-        if not thread.name.startswith(parallel.NAME)
+        if not thread.name.startswith(parallel.THREAD_NAME)
     }
     threads.discard(threading.get_native_id())
     return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id in threads)

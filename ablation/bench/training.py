@@ -16,12 +16,15 @@ from ablation.bench.workload import (
     floating_point_operations,
     half_frozen,
     in_bfloat16,
+    one_epoch,
     our_model,
 )
 from ablation.core.errors import RunError
 from ablation.training.batching import collate
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
-from ablation.training.loop import Hooks, fit, make_optimizer, make_schedule, train_step
+from ablation.training.loop import Hooks, TrainingData, fit
+from ablation.training.optimizer import make_optimizer, make_schedule
+from ablation.training.step import train_step
 from ablation.training.train_run import choose_device
 
 #: The largest relative difference between two losses of a step: rounding, grown by AdamW's steps.
@@ -67,12 +70,9 @@ def train_ours(workload: Workload) -> Timing:
     began = time.perf_counter()
     fit(
         model,
-        texts,
-        texts.take(np.arange(1)),
-        optimisation=optimisation.model_copy(update={"epochs": 1}),
-        loss=workload.config.loss,
+        TrainingData(texts, texts.take(np.arange(1)), lambda p: {}),
+        one_epoch(workload.config),
         seed=0,
-        dev_scores=lambda predictions: {},
         hooks=Hooks(on_step=on_step),
     )
     return Timing(len(texts), int(texts.lengths.sum()), step_ends[-1] - began + caching)
@@ -93,6 +93,7 @@ def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[f
         "lr_layer_decay": 1.0,
     }
     optimisation = some.config.optimisation.model_copy(update={**one_rate, "precision": "float32"})
+    config = some.config.model_copy(update={"optimisation": optimisation})
     theirs = losses_in_order(some, padded_regressor(some, dropout=0.0), steps)
     model = our_model(some, dropout=0.0)
     model.train()
@@ -102,9 +103,9 @@ def loss_differences(workload: Workload, steps: int = _EQUALITY_STEPS) -> list[f
     for step in range(steps):
         rows = np.arange(len(some.texts))[step * some.batch_size : (step + 1) * some.batch_size]
         batch = collate(some.texts, rows, choose_device())
-        _, values, _ = train_step(model, batch, optimizer, optimisation, some.config.loss, step)
+        losses = train_step(model, batch, optimizer, config, step).metrics
         schedule.step()
-        ours.append(values["train/loss"])
+        ours.append(losses["train/loss"])
     return [abs(a - b) / max(abs(b), 1e-9) for a, b in zip(ours, theirs, strict=True)]
 
 

@@ -69,6 +69,12 @@ def half_frozen(workload: Workload) -> Workload:
     )
 
 
+def one_epoch(config: RunConfig) -> RunConfig:
+    """Return `config` with a single epoch."""
+    optimisation = config.optimisation.model_copy(update={"epochs": 1})
+    return config.model_copy(update={"optimisation": optimisation})
+
+
 def in_bfloat16(workload: Workload) -> Workload:
     """Return the workload with this suite's matrix products in bfloat16."""
     optimisation = workload.config.optimisation.model_copy(update={"precision": "bfloat16"})

@@ -32,8 +32,6 @@ from ablation.core.errors import UsageError
 Precision = Literal["float32", "bfloat16"]
 #: The name of a module in `ablation/training/losses/regression`.
 RegressionLossName = Annotated[str, AfterValidator(check_regression_loss)]
-#: The readings of Eq. 9, see `ablation.training.losses.contrastive`.
-ContrastiveSign = Literal["as_printed", "attract"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -95,7 +93,7 @@ class LossConfig(_Section):
         "mse",
         description=f"{' or '.join(regression_losses())}; mse is Eq. 2, epm is Eq. 3",
     )
-    contrastive: Literal["none", ContrastiveSign] = Field(
+    contrastive: Literal["none", "as_printed", "attract"] = Field(
         "none", description="Eq. 9 with its printed sign, or with the sign that its text describes"
     )
     contrastive_weight: float = Field(

@@ -21,8 +21,8 @@ from ablation.training.checkpoints import clear, remove_corrupt
 from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
-    from ablation.training.loop import OnTerms
-    from ablation.training.train_run import Result
+    from ablation.training.step import OnTerms
+    from ablation.training.train_run import RunResult
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_and_record(
     tracked: TrackedRun,
     key: RunKey,
     checkpoints: Path,
-    make: "Callable[[], Result]",
+    make: "Callable[[], RunResult]",
 ) -> RunOutcome:
     """Make the result of an opened run, log it, and end the run; an error fails this run only.
 
@@ -120,7 +120,7 @@ def run_and_record(
 
 def train_tracked(
     context: RunContext, tracked: TrackedRun, job: TrainingJob, on_terms: "OnTerms | None" = None
-) -> "Result":
+) -> "RunResult":
     """Train a job, and log its settings, its curves as they come, and then as one table.
 
     Args:
@@ -136,7 +136,7 @@ def train_tracked(
     # Imported here: with transformers they take seconds, and reused runs need neither.
     from ablation.runs.reproducer import save_reproducer_on_error
     from ablation.training.loop import Hooks
-    from ablation.training.train_run import train_run
+    from ablation.training.train_run import RunFolders, train_run
 
     key, config, progress = job.key, job.config, context.progress
     tracked.log_params(config.flat())
@@ -161,7 +161,12 @@ def train_tracked(
     prepared = context.preparations.get(config)
     with save_reproducer_on_error(tracked, config, prepared):
         result = train_run(
-            prepared, config, key, job.identity, hooks, job.export_to, job.checkpoints
+            prepared,
+            config,
+            key,
+            job.identity,
+            hooks,
+            RunFolders(job.export_to, job.checkpoints),
         )
     tracked.log_table(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result

@@ -28,8 +28,9 @@ from ablation.encoders.trimming import Vocabulary, embedding_of
 from ablation.tracking.runs import TrackedRun
 from ablation.training.batching import Texts, collate
 from ablation.training.freezing import freeze
-from ablation.training.loop import NotFiniteError, make_optimizer, set_random_state, train_step
 from ablation.training.model import build_model
+from ablation.training.optimizer import make_optimizer
+from ablation.training.step import FailedStep, NotFiniteError, set_random_state, train_step
 from ablation.training.train_run import Prepared, build_trimmed, choose_device
 
 FOLDER: Final = "reproducer"
@@ -46,7 +47,7 @@ def save_reproducer_on_error(
     except NotFiniteError as error:
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                save(Path(scratch), error, config, prepared)
+                save(Path(scratch), error.failed, config, prepared)
                 for name in (BATCH, WEIGHTS, STATE):
                     tracked.log_file(f"{FOLDER}/{name}", Path(scratch) / name)
         except Exception as lost:  # the reason why the run failed must not be hidden by this one
@@ -54,15 +55,15 @@ def save_reproducer_on_error(
         raise
 
 
-def save(folder: Path, error: NotFiniteError, config: RunConfig, prepared: Prepared) -> None:
-    """Write the step that `error` tells of to `folder`."""
-    batch, vocabulary = error.batch, prepared.vocabulary
+def save(folder: Path, failed: FailedStep, config: RunConfig, prepared: Prepared) -> None:
+    """Write a failed step to `folder`."""
+    batch, vocabulary = failed.batch, prepared.vocabulary
     ids = np.split(
         vocabulary.kept[batch.ids.cpu().numpy()], np.cumsum(batch.lengths.cpu().numpy())[:-1]
     )
     content = {
-        "step": error.step,
-        "values": {name: repr(value) for name, value in error.values.items()},
+        "step": failed.step,
+        "values": {name: repr(value) for name, value in failed.metrics.items()},
         "rows": batch.row.tolist(),
         "ids": [each.tolist() for each in ids],
         "labels": batch.label.tolist(),
@@ -72,12 +73,12 @@ def save(folder: Path, error: NotFiniteError, config: RunConfig, prepared: Prepa
     }
     (folder / BATCH).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     save_file(
-        {name: value.detach().cpu().contiguous() for name, value in error.weights.items()},
+        {name: value.detach().cpu().contiguous() for name, value in failed.weights.items()},
         folder / WEIGHTS,
     )
     state = {
         "vocabulary": torch.from_numpy(np.ascontiguousarray(vocabulary.kept)),
-        "random_state": error.random_state,
+        "random_state": failed.random_state,
     }
     save_file(state, folder / STATE)
 
@@ -123,8 +124,6 @@ def repeat(folder: Path) -> dict[str, float]:
     optimizer = make_optimizer(model, config.optimisation)
     set_random_state(device, state["random_state"])
     try:
-        return train_step(
-            model, batch, optimizer, config.optimisation, config.loss, int(content["step"]) - 1
-        )[1]
+        return train_step(model, batch, optimizer, config, int(content["step"]) - 1).metrics
     except NotFiniteError as error:
-        return error.values
+        return error.failed.metrics

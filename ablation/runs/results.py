@@ -13,7 +13,7 @@ from ablation.tracking.runs import TrackedRun, now
 from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
-    from ablation.training.train_run import Result
+    from ablation.training.train_run import RunResult
 
 #: Metrics of a finished run by the record's field.
 _COSTS: Final = {
@@ -47,7 +47,7 @@ class RunOutcome:
     kept: str = ""
 
 
-def log_result(tracked: TrackedRun, result: "Result") -> None:
+def log_result(tracked: TrackedRun, result: "RunResult") -> None:
     """Log figures as metrics of their own names, predictions and the record as artifacts."""
     record = result.record
     metrics = {f"best/dev_{name}": value for name, value in record.dev.items()}

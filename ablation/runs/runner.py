@@ -52,7 +52,7 @@ from ablation.tracking.store import experiment_id
 from ablation.training.checkpoints import prune
 
 if TYPE_CHECKING:
-    from ablation.training.train_run import Result
+    from ablation.training.train_run import RunResult
 
 
 def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
@@ -228,7 +228,7 @@ def run_one(
     checkpoints = checkpoints_root() / _slot(context, run)
     tracked = open_run(context, run, str(run.key), tags=tags)
 
-    def make() -> "Result":
+    def make() -> "RunResult":
         if run.config is None:
             return _combine(context, planned, run, members, tracked)
         export = planned.request.export
@@ -266,7 +266,7 @@ def _combine(
     run: PlannedRun,
     members: Sequence[RunOutcome],
     tracked: TrackedRun,
-) -> "Result":
+) -> "RunResult":
     """Select an ensemble from its members' stored predictions, and tag the runs that it chose."""
     # Imported here: with transformers it takes seconds, and reused runs don't need it.
     from ablation.training.ensemble import run_ensemble

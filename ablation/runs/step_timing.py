@@ -12,7 +12,8 @@ from ablation.runs.costs import Cost
 from ablation.training.batching import Texts, collate, epoch_batches
 from ablation.training.evaluation import predict
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
-from ablation.training.loop import make_optimizer, train_step
+from ablation.training.optimizer import make_optimizer
+from ablation.training.step import train_step
 from ablation.training.train_run import Prepared, fresh_model, peak_memory
 
 MEASURED_STEPS: Final = 2
@@ -38,8 +39,7 @@ def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
             model,
             collate(rows, np.arange(len(rows)), device),
             optimizer,
-            config.optimisation,
-            config.loss,
+            config,
             number,
         )
 

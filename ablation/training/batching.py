@@ -1,8 +1,8 @@
-"""Batches of tokenised texts.
+"""Tokenised texts, and batches of them.
 
-Training batches are drawn at random, so that languages are mixed in each: a batch of one language
-has no pair for Eq. 9, which happened on MINT with batches sorted by length. Texts are packed
-(`ablation.encoders.packing`), so random lengths cost no padding.
+Training batches are drawn at random, so that each mixes the languages. A batch of one language has
+no pair of two languages for Eq. 9; batches of MINT sorted by length contained such batches. Texts
+are packed (`ablation.encoders.packing`), so batches of unequal lengths cost no padding.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,30 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32, Int, Int64
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What an encoder's lowest layers give for each token of some rows (`ablation.training.frozen_cache` makes it).
+    """Outputs of an encoder layer for the tokens of some rows.
 
-    `values` (tokens, hidden) float32, of a whole file; row i's tokens stand from `start[i]` on.
+    `values` are those of a whole file; the tokens of row i begin at `start[i]`.
     """
 
-    values: np.ndarray
-    start: np.ndarray
+    values: Float32[np.ndarray, "tokens hidden"]
+    start: Int[np.ndarray, " rows"]
 
-    def take(self, indices: np.ndarray) -> "HiddenStates":
-        """Those of these rows; the values are not copied."""
+    def take(self, indices: Int[np.ndarray, " selected"]) -> "HiddenStates":
+        """Return the states of the rows `indices`, without copying the values."""
         return HiddenStates(self.values, self.start[indices])
 
-    def gather(self, indices: np.ndarray, lengths: list[int]) -> torch.Tensor:
-        """A copy of these rows' values (tokens, hidden), end to end; `lengths` are their numbers of tokens."""
-        # A tensor's own memory: aligned as torch aligns what it computes, so that products of both round alike.
+    def gather(
+        self, indices: Int[np.ndarray, " selected"], lengths: list[int]
+    ) -> Float32[Tensor, "selected_tokens hidden"]:
+        """Copy the values of the rows `indices` one after another; `lengths` are their tokens."""
+        # Memory from torch is aligned as torch aligns its own results, so that matrix products of
+        # either round alike.
         gathered = torch.empty(sum(lengths), self.values.shape[1])
         pieces = [self.values[s : s + n] for s, n in zip(self.start[indices], lengths, strict=True)]
         np.concatenate(pieces, out=gathered.numpy())
@@ -38,41 +43,50 @@ class HiddenStates:
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokenised rows. `ids` are arrays of token ids; `label` and `language` have shape (rows,).
+    """Tokenised rows of a corpus file.
 
-    `row` are the rows' numbers in their file; `language` counts the corpus's languages from 0.
-    `hidden` are the outputs of layers that don't train, where they are kept.
+    Attributes:
+        ids: An array of token ids (tokens,) for each row.
+        label: Labels, NaN where a row has none.
+        language: The number of each row's language, from 0.
+        row: The number of each row in its file, from 0.
+        hidden: Cached outputs of the frozen layers, if there are any.
     """
 
     ids: list[np.ndarray]
-    label: np.ndarray
-    language: np.ndarray
-    row: np.ndarray
+    label: Float[np.ndarray, " rows"]
+    language: Int[np.ndarray, " rows"]
+    row: Int[np.ndarray, " rows"]
     hidden: HiddenStates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @cached_property
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> Int[np.ndarray, " rows"]:
+        """The number of tokens of each row."""
         return np.array([len(ids) for ids in self.ids])
 
     @cached_property
     def _flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rows' ids end to end, and where each row begins: arrays of single rows lie far apart in memory."""
+        """All token ids one after another, and the position where each row begins.
+
+        Gathering from one array is faster than from many, which lie far apart in memory.
+        """
         return np.concatenate(self.ids), self.lengths.cumsum() - self.lengths
 
-    def packed(self, indices: np.ndarray) -> np.ndarray:
-        """The token ids (tokens,) of these rows (at least one), end to end."""
+    def packed(self, indices: Int[np.ndarray, " selected"]) -> Int[np.ndarray, " tokens"]:
+        """Return the token ids of the rows `indices` (at least one), one row after another."""
         flat, start = self._flat
         lengths = self.lengths[indices]
         ends = lengths.cumsum()
-        taken: np.ndarray = flat[
+        ids: np.ndarray = flat[
             np.repeat(start[indices] - (ends - lengths), lengths) + np.arange(ends[-1])
         ]
-        return taken
+        return ids
 
-    def take(self, indices: np.ndarray) -> "Texts":
+    def take(self, indices: Int[np.ndarray, " selected"]) -> "Texts":
+        """Return the rows `indices`, in their order."""
         return Texts(
             [self.ids[i] for i in indices],
             self.label[indices],
@@ -84,77 +98,88 @@ class Texts:
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` (tokens,) int64, the texts laid end to end; `lengths` (batch,) int64; `label` (batch,)
-    float32; `language` (batch,) int64; `row` (batch,), the rows' numbers in their file; `hidden`
-    (tokens, hidden) float32, or None where no layer's outputs are kept."""
+    """Packed texts on a device.
 
-    ids: torch.Tensor
-    lengths: torch.Tensor
-    label: torch.Tensor
-    language: torch.Tensor
-    row: np.ndarray
-    hidden: torch.Tensor | None = None
+    Attributes:
+        ids: Token ids, one text after another.
+        lengths: The number of tokens of each text.
+        label: Labels.
+        language: Language numbers.
+        row: The number of each text's row in its file.
+        hidden: Cached outputs of the frozen layers for the tokens, if there are any.
+    """
+
+    ids: Int64[Tensor, " tokens"]
+    lengths: Int64[Tensor, " batch"]
+    label: Float32[Tensor, " batch"]
+    language: Int64[Tensor, " batch"]
+    row: Int[np.ndarray, " batch"]
+    hidden: Float32[Tensor, "tokens hidden"] | None = None
 
 
 def split_batch(batch: Batch, pieces: int) -> list[Batch]:
-    """The batch dealt text by text, as cards are: pieces of like work, each sorted as the batch is. `merge` undoes it."""
+    """Split a batch into `pieces` of similar size: text i goes to piece i mod `pieces`.
+
+    Each piece is sorted as the batch is. A batch of fewer texts gives a piece for each text.
+    """
     text = torch.arange(len(batch.lengths), device=batch.lengths.device).repeat_interleave(
         batch.lengths
     )
-    dealt = []
+    split = []
     for first in range(min(pieces, len(batch.lengths))):
         texts, tokens = slice(first, None, pieces), text % pieces == first
-        hidden = None if batch.hidden is None else batch.hidden[tokens]
-        dealt.append(
+        split.append(
             Batch(
-                batch.ids[tokens],
-                batch.lengths[texts],
-                batch.label[texts],
-                batch.language[texts],
-                batch.row[texts],
-                hidden,
+                ids=batch.ids[tokens],
+                lengths=batch.lengths[texts],
+                label=batch.label[texts],
+                language=batch.language[texts],
+                row=batch.row[texts],
+                hidden=None if batch.hidden is None else batch.hidden[tokens],
             )
         )
-    return dealt
+    return split
 
 
-def merge(dealt: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What was computed of each text of dealt pieces, (texts of the piece, ...) each, in the batch's order."""
-    pieces = len(dealt)
-    count = sum(len(part) for part in dealt)
-    place = torch.cat([torch.arange(first, count, pieces) for first in range(pieces)])
-    return torch.cat(list(dealt))[place.argsort().to(dealt[0].device)]
+def merge(split: Sequence[Tensor]) -> Tensor:
+    """Undo `split_batch` for values of each text, (texts of the piece, ...) to (batch, ...)."""
+    pieces = len(split)
+    count = sum(len(part) for part in split)
+    position = torch.cat([torch.arange(first, count, pieces) for first in range(pieces)])
+    return torch.cat(list(split))[position.argsort().to(split[0].device)]
 
 
 def epoch_batches(texts: Texts, batch_size: int, seed: int) -> list[np.ndarray]:
-    """The row indices of each batch of one epoch; every row once. Equal seeds, equal batches.
+    """Draw the batches of one epoch, each an array of row indices; every row occurs once.
 
-    Each batch's longest texts come first, so that texts of one length stand together: attention takes them
-    at once. A loss does not depend on their order.
+    The longest texts of a batch come first, so that attention can run texts of one length
+    together; no loss depends on the order. A last batch of less than an eighth of `batch_size` is
+    joined to the one before: the gradient of a handful of rows would be mostly noise.
     """
     order = np.random.default_rng(seed).permutation(len(texts))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) < batch_size // 8:
-        batches[-2:] = [
-            np.concatenate(batches[-2:])
-        ]  # a handful of rows makes a step of pure noise
+        batches[-2:] = [np.concatenate(batches[-2:])]
     return [batch[np.argsort(-texts.lengths[batch], kind="stable")] for batch in batches]
 
 
-def by_length(texts: Texts, batch_size: int) -> list[np.ndarray]:
-    """Batches for prediction: longest rows first, so that too little memory shows at once."""
+def prediction_batches(texts: Texts, batch_size: int) -> list[np.ndarray]:
+    """Batch the row indices for prediction, longest rows first: too little memory shows at once."""
     order = np.argsort(-texts.lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def collate(texts: Texts, indices: np.ndarray, device: torch.device) -> Batch:
-    """The batch of these rows."""
+def collate(texts: Texts, indices: Int[np.ndarray, " batch"], device: torch.device) -> Batch:
+    """Pack the rows `indices` into a batch on `device`."""
     lengths = texts.lengths[indices]
+    hidden = None
+    if texts.hidden is not None:
+        hidden = texts.hidden.gather(indices, lengths.tolist()).to(device)
     return Batch(
-        torch.from_numpy(texts.packed(indices)).to(device),
-        torch.from_numpy(lengths).to(device),
-        torch.from_numpy(texts.label[indices].astype(np.float32)).to(device),
-        torch.from_numpy(texts.language[indices]).to(device),
-        texts.row[indices],
-        None if texts.hidden is None else texts.hidden.gather(indices, lengths.tolist()).to(device),
+        ids=torch.from_numpy(texts.packed(indices)).to(device),
+        lengths=torch.from_numpy(lengths).to(device),
+        label=torch.from_numpy(texts.label[indices].astype(np.float32)).to(device),
+        language=torch.from_numpy(texts.language[indices]).to(device),
+        row=texts.row[indices],
+        hidden=hidden,
     )

@@ -1,42 +1,42 @@
-"""Checkpoints of a run that is being trained: written whole or not at all, checked when read.
+"""Checkpoint files of a run in training: written whole or not at all, and verified when read.
 
-A checkpoint is a safetensors file and a JSON file beside it that holds the first's SHA-256 and its own.
-Both are written under another name, flushed to the disk and renamed; the JSON comes last, so that what
-it names is there. A run keeps its last two: if the newer one is damaged, the older one serves.
+A checkpoint is a safetensors file and a JSON file beside it, which holds the SHA-256 of both. The
+JSON file is written last, so that the file it describes exists. A run keeps its last two
+checkpoints: if the newer one is corrupt, the older one is used.
 """
 
 import hashlib
 import json
-import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from ablation.core.errors import RunError
+from ablation.core.errors import RunError, first_line
+from ablation.core.files import flush_to_disk, write_atomically
 
-#: Checkpoints that a run keeps.
-KEPT: Final = 2
-#: Unfinished runs whose checkpoints are kept; those that were written longest ago give way.
-MOST_RUNS: Final = 20
+#: Checkpoints of a run that are kept.
+KEPT_PER_RUN: Final = 2
+#: Unfinished runs whose checkpoints are kept; the oldest are removed.
+MAX_UNFINISHED_RUNS: Final = 20
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by name, on the CPU; `state` is what JSON holds. `epoch` is the last that was completed."""
+    """The state after `epoch` epochs: tensors by name, on the CPU, and values that JSON can hold."""
 
     epoch: int
-    tensors: dict[str, torch.Tensor]
+    tensors: dict[str, Tensor]
     state: dict[str, Any]
 
 
-class Saver:
-    """Writes a run's checkpoints while it trains on; one at a time. Close it."""
+class CheckpointWriter:
+    """Writes a run's checkpoints in the background, one at a time. Close it after use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,52 +44,61 @@ class Saver:
         self._pending: Future[None] | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Begin to write; the tensors must not change any more. Raises RunError if the one before could not be written."""
+        """Start to write `checkpoint`, whose tensors must not change any more.
+
+        Raises:
+            RunError: The checkpoint before could not be written.
+        """
         self.wait()
         self._pending = self._pool.submit(save, self._folder, checkpoint)
 
     def wait(self) -> None:
-        """Until what was begun is on the disk. Raises RunError if it could not be written."""
+        """Wait until the last checkpoint is on the disk.
+
+        Raises:
+            RunError: It could not be written.
+        """
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
 
     def close(self) -> None:
-        """End without waiting for trouble: what was begun is still written."""
+        """Finish the last write and ignore its errors."""
         self._pool.shutdown(wait=True)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `folder` and remove all but the last `KEPT`. Raises RunError, naming the folder."""
-    name = _name(checkpoint.epoch)
+    """Write `checkpoint` to `folder`, and remove all but the last `KEPT_PER_RUN`.
+
+    Raises:
+        RunError: The folder can't be written.
+    """
+    name = f"epoch-{checkpoint.epoch:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / f"{name}.safetensors"
-        part = weights.with_suffix(".part")
-        save_file({key: value.contiguous() for key, value in checkpoint.tensors.items()}, part)
-        digest = _digest(part)
-        _flush(part)
-        part.replace(weights)
+        draft = weights.with_suffix(".part")
+        save_file({key: value.contiguous() for key, value in checkpoint.tensors.items()}, draft)
+        digest = _file_digest(draft)
+        flush_to_disk(draft)
+        draft.replace(weights)
         body = {"epoch": checkpoint.epoch, "tensors_sha256": digest, "state": checkpoint.state}
-        text = json.dumps({**body, "sha256": _digest_of(body)})
-        file = folder / f"{name}.json"
-        part = folder / f"{name}.json.part"
-        part.write_text(text, "utf-8")
-        _flush(part)
-        part.replace(file)
-        _flush(folder)
-        for old in sorted(folder.glob("epoch-*.json"))[:-KEPT]:
+        write_atomically(
+            folder / f"{name}.json", json.dumps({**body, "sha256": _body_digest(body)})
+        )
+        for old in sorted(folder.glob("epoch-*.json"))[:-KEPT_PER_RUN]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        told = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise RunError(
-            f"checkpoint in {folder}: can't be written: {told}; set ABLATION_STATE to another folder"
+            f"checkpoint in {folder}: can't be written: {reason}; "
+            "set ABLATION_STATE to another folder"
         ) from error
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`; None where there is none. Damaged ones are passed over."""
+def load_latest(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint in `folder` that is not corrupt, or None if there is none."""
     for file in sorted(folder.glob("epoch-*.json"), reverse=True):
         if (checkpoint := read(file)) is not None:
             return checkpoint
@@ -97,12 +106,12 @@ def load(folder: Path) -> Checkpoint | None:
 
 
 def read(file: Path) -> Checkpoint | None:
-    """The checkpoint whose JSON is `file`; None if one of its two files is missing or damaged."""
+    """Return the checkpoint of the JSON file `file`, or None if one of its files is corrupt."""
     try:
         body = json.loads(file.read_text("utf-8"))
-        own = body.pop("sha256")
+        digest = body.pop("sha256")
         weights = file.with_suffix(".safetensors")
-        if own != _digest_of(body) or body["tensors_sha256"] != _digest(weights):
+        if digest != _body_digest(body) or body["tensors_sha256"] != _file_digest(weights):
             return None
         return Checkpoint(int(body["epoch"]), load_file(weights), body["state"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError):
@@ -110,28 +119,32 @@ def read(file: Path) -> Checkpoint | None:
 
 
 def remove_corrupt(folder: Path) -> list[str]:
-    """Remove what is damaged or half written in a run's folder; returns the names of what went.
+    """Remove corrupt and partly written files from a run's folder, and return their names.
 
-    Only for who has claimed the run: half-written files may be another process's.
+    The caller must hold the lock of the run: another process may be writing the partial files.
     """
-    whole = {file.stem for file in folder.glob("epoch-*.json") if read(file) is not None}
-    gone = [
+    intact = {file.stem for file in folder.glob("epoch-*.json") if read(file) is not None}
+    corrupt = [
         file
         for file in sorted(folder.glob("*"))
-        if file.suffix == ".part" or file.stem not in whole
+        if file.suffix == ".part" or file.stem not in intact
     ]
-    for file in gone:
+    for file in corrupt:
         file.unlink(missing_ok=True)
-    return [file.name for file in gone]
+    return [file.name for file in corrupt]
 
 
 def clear(folder: Path) -> None:
-    """Remove a run's checkpoints: it has finished."""
+    """Remove the checkpoints of a run that has finished."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def prune(root: Path, most: int = MOST_RUNS) -> list[Path]:
-    """Remove the checkpoints of all but the `most` runs below `root` that were written last; returns what went."""
+def prune(root: Path, most: int = MAX_UNFINISHED_RUNS) -> list[Path]:
+    """Remove the folders of all but the `most` runs below `root` that were written last.
+
+    Returns:
+        The folders that were removed.
+    """
     folders = sorted(
         (f for f in root.glob("*") if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True
     )
@@ -140,23 +153,10 @@ def prune(root: Path, most: int = MOST_RUNS) -> list[Path]:
     return folders[most:]
 
 
-def _name(epoch: int) -> str:
-    return f"epoch-{epoch:06d}"
-
-
-def _digest(file: Path) -> str:
+def _file_digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _digest_of(body: dict[str, Any]) -> str:
+def _body_digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself: a rename that survives a power cut must not name a file that does not."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

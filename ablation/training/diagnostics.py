@@ -1,4 +1,4 @@
-"""What Eq. 9 sees: the language distances of one real batch, the matrix that Figure 2 sketches."""
+"""The language distances that Eq. 9 is computed from, for one real batch: Figure 2's matrix."""
 
 import numpy as np
 import pandas as pd
@@ -14,17 +14,27 @@ from ablation.training.model import IntimacyRegressor
 def language_distances(
     model: IntimacyRegressor, train: Texts, languages: list[str], batch_size: int, seed: int
 ) -> pd.DataFrame:
-    """`KL[i][j]` between the sentence vectors of the first training batch of `seed`, dropout off.
+    """Compute `KL[i][j]` between the sentence vectors of one training batch, without dropout.
 
-    Columns `row` (in the training file), `language`, and `kl_0` to `kl_{M-1}`, the divergence of
-    this row's vector from that of the batch's j-th row; the batch is sorted by language.
+    Leaves the model in evaluation mode.
+
+    Args:
+        model: The trained model.
+        train: The training rows.
+        languages: The code of each language number.
+        batch_size: The number of texts M.
+        seed: The run's seed; the batch is its first one.
+
+    Returns:
+        The columns `row` (in the training file), `language`, and `kl_0` to `kl_{M-1}`, the
+        divergence of this row's vector from that of the batch's j-th row. Sorted by language.
     """
     first = epoch_batches(train, batch_size, seed_for("order", seed, 0))[0]
     indices = first[np.lexsort((train.row[first], train.language[first]))]
     batch = collate(train, indices, next(model.parameters()).device)
     model.eval()
     kl = kl_matrix(model(batch.ids, batch.lengths).sentence).cpu().numpy().astype(np.float64)
-    frame = pd.DataFrame(kl, columns=[f"kl_{j}" for j in range(len(indices))])
-    frame.insert(0, "row", batch.row)
-    frame.insert(1, "language", [languages[i] for i in train.language[indices]])
-    return frame
+    table = pd.DataFrame(kl, columns=[f"kl_{j}" for j in range(len(indices))])
+    table.insert(0, "row", batch.row)
+    table.insert(1, "language", [languages[i] for i in train.language[indices]])
+    return table

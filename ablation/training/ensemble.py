@@ -1,7 +1,8 @@
-"""The ensemble of Table 3: models selected on development predictions, their scores averaged.
+"""The ensemble of Table 3: models selected on development predictions, their predictions averaged.
 
-The paper says only that the models were "selected by the validation set". Here: greedy forward
-selection with replacement (Caruana et al., 2004, "Ensemble Selection from Libraries of Models").
+The paper says only that the models were "selected by the validation set". Here, it is greedy
+forward selection with replacement (Caruana et al., 2004, "Ensemble Selection from Libraries of
+Models").
 """
 
 from collections import Counter
@@ -10,29 +11,42 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Real
 
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.data.splits import Split
 from ablation.training.evaluation import pearson, scores
 from ablation.training.records import RunRecord
-from ablation.training.train_run import Result, test_scores
+from ablation.training.train_run import RunResult, test_scores
 
 ROUNDS: Final = 25
 
 
 def select_members(
-    dev_predictions: Mapping[str, np.ndarray], dev_label: np.ndarray, rounds: int = ROUNDS
+    dev_predictions: Mapping[str, Real[np.ndarray, " rows"]],
+    dev_label: Real[np.ndarray, " rows"],
+    rounds: int = ROUNDS,
 ) -> Counter[str]:
-    """How often each model enters the ensemble; names with count 0 are missing.
+    """Select the models of the ensemble on development rows.
 
-    Each round adds the model that raises the development Pearson of the average most; the prefix
-    with the highest Pearson is the result, so more rounds never make it worse. `dev_predictions`
-    are arrays (rows,) by name. Ties go to the name that stands first. Raises ValueError if no
-    model has a Pearson.
+    Each round adds the model that raises the Pearson of the average most, the first one if several
+    are equal. The result is the shortest prefix of these additions with the highest Pearson, so
+    more rounds never make it worse.
+
+    Args:
+        dev_predictions: The predictions of each model.
+        dev_label: The labels of the same rows.
+        rounds: The number of additions to try.
+
+    Returns:
+        How often each selected model enters the average.
+
+    Raises:
+        ValueError: No model's predictions have a correlation.
     """
     total = np.zeros_like(dev_label, dtype=np.float64)
-    chosen: list[str] = []
+    added: list[str] = []
     best_r, best_size = -np.inf, 0
     for _ in range(rounds):
         candidates = {name: pearson(total + p, dev_label) for name, p in dev_predictions.items()}
@@ -41,16 +55,18 @@ def select_members(
             break
         name = max(known, key=lambda n: known[n])
         total = total + dev_predictions[name]
-        chosen.append(name)
+        added.append(name)
         if known[name] > best_r + 1e-12:
-            best_r, best_size = known[name], len(chosen)
+            best_r, best_size = known[name], len(added)
     if not best_size:
         raise ValueError("no model's predictions have a correlation: nothing to select from")
-    return Counter(chosen[:best_size])
+    return Counter(added[:best_size])
 
 
-def average(predictions: Mapping[str, np.ndarray], members: Mapping[str, int]) -> np.ndarray:
-    """The mean of the members' predictions (rows,), each as often as it was selected."""
+def average(
+    predictions: Mapping[str, Real[np.ndarray, " rows"]], members: Mapping[str, int]
+) -> Real[np.ndarray, " rows"]:
+    """Return the mean of the members' predictions, weighted by how often each was selected."""
     return np.average(
         [predictions[name] for name in members], axis=0, weights=list(members.values())
     )
@@ -63,16 +79,24 @@ def run_ensemble(
     split: Split,
     dev: Mapping[str, pd.DataFrame],
     test: Mapping[str, pd.DataFrame] | None,
-) -> Result:
-    """Select on the development predictions `dev`, then average; nothing is chosen on `test`.
+) -> RunResult:
+    """Select members on development predictions and average their predictions.
 
-    Both map a member's variant to its table of predictions (`training.prediction_table`).
-    Raises ValueError if there is no member, or none whose predictions have a correlation.
+    Args:
+        corpus: The corpus of the runs.
+        key: The key of the ensemble's run.
+        identity: The identity of the ensemble's run.
+        split: The split of the runs.
+        dev: Development predictions by variant, see `evaluation.prediction_table`.
+        test: Test predictions by variant, if the corpus has test rows. Nothing is selected on them.
+
+    Raises:
+        ValueError: There is no run, or none whose predictions have a correlation.
     """
     if not dev:
         raise ValueError("no finished run of this split and seed to combine")
     first = next(iter(dev.values()))
-    if any(not np.array_equal(frame["row"], first["row"]) for frame in dev.values()):
+    if any(not np.array_equal(table["row"], first["row"]) for table in dev.values()):
         raise AssertionError("members were evaluated on different development rows")
     members = select_members(_predictions(dev), first["label"].to_numpy())
     dev_combined = first.assign(prediction=average(_predictions(dev), members))
@@ -81,6 +105,7 @@ def run_ensemble(
         test_combined = next(iter(test.values())).assign(
             prediction=average(_predictions(test), members)
         )
+    seen = [code for code in corpus.training_languages if code not in split.unseen]
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -90,14 +115,12 @@ def run_ensemble(
         collapsed=False,
         selection="greedy forward selection by pooled Pearson on the development rows",
         unseen_in_training=split.unseen,
-        dev=scores(
-            dev_combined, [code for code in corpus.training_languages if code not in split.unseen]
-        ),
+        dev=scores(dev_combined, seen),
         test=test_scores(test_combined, corpus),
         members=dict(members),
     )
-    return Result(record, dev_combined, test_combined)
+    return RunResult(record, dev_combined, test_combined)
 
 
-def _predictions(frames: Mapping[str, pd.DataFrame]) -> dict[str, np.ndarray]:
-    return {name: frame["prediction"].to_numpy() for name, frame in frames.items()}
+def _predictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, np.ndarray]:
+    return {name: table["prediction"].to_numpy() for name, table in tables.items()}

@@ -1,28 +1,35 @@
-"""From predictions to figures: Pearson's r pooled over rows, per language, and averaged over languages.
+"""Predictions, and Pearson's r pooled over rows, per language, and averaged over languages.
 
-The task's official figure pools rows of several languages; it differs from the mean over the
-languages where their score levels differ. Both are given. A correlation that does not exist
-(constant predictions, fewer than two rows) is left out, never replaced by a number.
+The task's official score pools the rows of several languages. It differs from the mean over the
+languages where these have different score levels, so both are computed. A correlation that does not
+exist (constant predictions, fewer than two rows) is missing, never replaced by a number.
 """
 
 from collections.abc import Collection
+from typing import Final
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Float32, Real
 
 from ablation.config.schema import Precision
-from ablation.training.batching import Texts, by_length, collate
+from ablation.training.batching import Texts, collate, prediction_batches
 from ablation.training.model import IntimacyRegressor
-from ablation.training.parallel import on_each_piece, pieces_for
+from ablation.training.parallel import count_pieces, run_in_pieces
 from ablation.training.precision import autocast
 
-#: Rows predicted at a time; large, since no gradients are kept.
-EVALUATION_BATCH = 128
+#: Rows predicted at a time: many, since no gradients are kept.
+EVALUATION_BATCH: Final = 128
 
 
-def pearson(prediction: np.ndarray, label: np.ndarray) -> float | None:
-    """Pearson's r of two arrays (rows,), in [-1, 1]; None where it does not exist."""
+def pearson(
+    prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]
+) -> float | None:
+    """Return Pearson's r in [-1, 1], or None if it does not exist.
+
+    Predictions that differ by less than 1e-9 of their size count as constant.
+    """
     if len(prediction) < 2 or not (np.isfinite(prediction).all() and np.isfinite(label).all()):
         return None
     if np.ptp(prediction) <= 1e-9 * max(1.0, float(np.abs(prediction).max())) or np.ptp(label) == 0:
@@ -31,35 +38,45 @@ def pearson(prediction: np.ndarray, label: np.ndarray) -> float | None:
 
 
 def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]:
-    """The figures of one table of predictions (columns `language`, `label`, `prediction`).
+    """Compute every correlation of a table of predictions.
 
-    `pearson`, `pearson_seen` and `pearson_unseen` pool rows; `mean_pearson...` average over the
-    languages; `pearson_en` and so on are single languages. `seen` are the training languages.
-    Figures that do not exist are missing.
+    Args:
+        predictions: A table with the columns `language`, `label` and `prediction`.
+        seen: The training languages.
+
+    Returns:
+        `pearson`, `pearson_seen` and `pearson_unseen` over pooled rows, `mean_pearson` and so on as
+        means over the languages, and `pearson_en` and so on for single languages. Correlations that
+        do not exist are missing, and so are means over languages of which one has none.
     """
     by_language = {
-        str(language): pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy())
-        for language, rows in predictions.groupby("language")
+        str(language): _pearson_of(rows) for language, rows in predictions.groupby("language")
     }
     is_seen = predictions["language"].isin(list(seen)).to_numpy()
-    groups = {"": np.ones(len(predictions), dtype=bool), "_seen": is_seen, "_unseen": ~is_seen}
-    figures: dict[str, float | None] = {}
-    for suffix, mask in groups.items():
+    subsets = {"": np.ones(len(predictions), dtype=bool), "_seen": is_seen, "_unseen": ~is_seen}
+    metrics: dict[str, float | None] = {}
+    for suffix, mask in subsets.items():
         rows = predictions[mask]
-        figures[f"pearson{suffix}"] = pearson(
-            rows["prediction"].to_numpy(), rows["label"].to_numpy()
-        )
-        each = [by_language[language] for language in sorted(set(rows["language"]))]
-        known = [r for r in each if r is not None]
-        figures[f"mean_pearson{suffix}"] = (
-            float(np.mean(known)) if known and len(known) == len(each) else None
-        )
-    figures |= {f"pearson_{language}": r for language, r in by_language.items()}
-    return {name: value for name, value in figures.items() if value is not None}
+        metrics[f"pearson{suffix}"] = _pearson_of(rows)
+        correlations = [by_language[language] for language in sorted(set(rows["language"]))]
+        known = [r for r in correlations if r is not None]
+        is_complete = bool(known) and len(known) == len(correlations)
+        metrics[f"mean_pearson{suffix}"] = float(np.mean(known)) if is_complete else None
+    metrics |= {f"pearson_{language}": r for language, r in by_language.items()}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
-def predict(model: IntimacyRegressor, texts: Texts, precision: Precision = "float32") -> np.ndarray:
-    """Scores for every row of `texts`, in their order: (rows,) float32. Dropout is off."""
+def _pearson_of(rows: pd.DataFrame) -> float | None:
+    return pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy())
+
+
+def predict(
+    model: IntimacyRegressor, texts: Texts, precision: Precision = "float32"
+) -> Float32[np.ndarray, " rows"]:
+    """Predict every row of `texts`, in their order, without dropout.
+
+    Leaves the model in evaluation mode.
+    """
     device = next(model.parameters()).device
     model.eval()
     result = np.empty(len(texts), dtype=np.float32)
@@ -70,6 +87,20 @@ def predict(model: IntimacyRegressor, texts: Texts, precision: Precision = "floa
             output = model(batch.ids, batch.lengths, batch.hidden)
         result[indices] = output.prediction.cpu().numpy()
 
-    for indices in by_length(texts, EVALUATION_BATCH):
-        on_each_piece(predict_rows, indices, pieces_for(model))
+    for indices in prediction_batches(texts, EVALUATION_BATCH):
+        run_in_pieces(predict_rows, indices, count_pieces(model))
     return result
+
+
+def prediction_table(
+    texts: Texts, languages: list[str], prediction: Float[np.ndarray, " rows"]
+) -> pd.DataFrame:
+    """Return the columns `row`, `language`, `label` (NaN without one) and `prediction`."""
+    return pd.DataFrame(
+        {
+            "row": texts.row,
+            "language": [languages[i] for i in texts.language],
+            "label": texts.label,
+            "prediction": prediction.astype(np.float64),
+        }
+    )

@@ -1,7 +1,7 @@
-"""Frozen tuning (Section 3.3, Figure 3): which parameters train.
+"""Frozen tuning (FT; Section 3.3, Figure 3): which parameters train.
 
-FT keeps the embeddings and the lowest k transformer layers as pre-training left them. The paper does
-not say whether dropout goes on in them; here it does not, unless `model.frozen_dropout`.
+FT leaves the embeddings and the lowest k transformer layers as pre-training left them. The paper
+does not say if dropout stays on in them. Here it is off, unless `model.frozen_dropout` is set.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ class ParameterCounts:
 
     @property
     def frozen(self) -> int:
+        """The number of parameters that do not train."""
         return self.total - self.trainable
 
 
 def require_layers(freeze_layers: int, available: int) -> None:
-    """Raises UsageError if more layers are to be frozen than the encoder has."""
+    """Raise UsageError if `freeze_layers` is more than the layers `available` in the encoder."""
     if freeze_layers > available:
         raise UsageError(
             f"model.freeze_layers = {freeze_layers}: the encoder has {available} layers"
@@ -34,21 +35,24 @@ def require_layers(freeze_layers: int, available: int) -> None:
 def freeze(
     model: IntimacyRegressor, freeze_layers: int, *, dropout: bool = False
 ) -> ParameterCounts:
-    """Freeze, in place, the embeddings and the lowest `freeze_layers` layers; `dropout`: theirs stays on in training.
+    """Freeze the embeddings and the lowest `freeze_layers` layers, in place.
 
-    Raises UsageError.
+    Args:
+        model: The model to freeze.
+        freeze_layers: The number of layers, at least 0.
+        dropout: Keep dropout on in the frozen layers during training.
+
+    Raises:
+        UsageError: The encoder has fewer layers.
     """
     layers = transformer_layers(model.encoder)
     require_layers(freeze_layers, len(layers))
     trained = {id(p) for layer in layers[freeze_layers:] for p in layer.parameters()}
-    below = {id(p) for layer in layers for p in layer.parameters()} - trained
+    frozen = {id(p) for layer in layers for p in layer.parameters()} - trained
     for name, parameter in model.encoder.named_parameters():
-        embedding = (
-            id(parameter) not in trained
-            and id(parameter) not in below
-            and "embedding" in name.lower()
-        )
-        parameter.requires_grad_(not embedding and id(parameter) not in below)
+        in_layer = id(parameter) in trained or id(parameter) in frozen
+        is_embedding = not in_layer and "embedding" in name.lower()
+        parameter.requires_grad_(not is_embedding and id(parameter) not in frozen)
     model.frozen_layers, model.frozen_dropout = freeze_layers, dropout
     counts = count_parameters(model)
     if not 0 < counts.trainable < counts.total:
@@ -59,5 +63,6 @@ def freeze(
 
 
 def count_parameters(model: IntimacyRegressor) -> ParameterCounts:
+    """Count all parameters and those that train."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return ParameterCounts(sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains))

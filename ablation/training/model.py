@@ -1,21 +1,23 @@
 """The regressor of Eq. 1: an encoder, one sentence vector per text, a linear head.
 
-Also its export to a folder, with the vocabulary whole again, and back.
+A trained model is exported to a folder with its full vocabulary, and loaded from there.
 """
 
 import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple
 
 import torch
+from jaxtyping import Float, Float32, Int64
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ablation.core.errors import UsageError
+from ablation.core.suggest import did_you_mean
 from ablation.encoders.dropout import use_fast_dropout
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of
 from ablation.encoders.packing import (
@@ -27,24 +29,43 @@ from ablation.encoders.packing import (
 )
 from ablation.encoders.trimming import Vocabulary, embedding_of, restore
 
+#: The ways to make one sentence vector: the first token's vector, or the mean over the tokens.
+POOLINGS: Final = ("cls", "mean")
+HEAD_FILE: Final = "head.safetensors"
+DESCRIPTION_FILE: Final = "intimacy.json"
+
 
 class Output(NamedTuple):
-    """`prediction` (batch,) on the labels' scale; `sentence` (batch, hidden), the v_i of Eq. 9."""
+    """Predictions on the scale of the labels, and the sentence vectors v_i of Eq. 9."""
 
-    prediction: torch.Tensor
-    sentence: torch.Tensor
+    prediction: Float32[Tensor, " batch"]
+    sentence: Float32[Tensor, "batch hidden"]
 
 
 class IntimacyRegressor(nn.Module):
-    """y = w v + b, with v the first token's vector ("cls") or the mean over tokens ("mean").
+    """y = w v + b (Eq. 1), with the sentence vector v of an encoder.
 
-    `frozen_layers` and `frozen_dropout` are what `ablation.training.freezing.freeze` was told; without it, None and False.
+    `frozen_layers` and `frozen_dropout` are set by `ablation.training.freezing.freeze`; a model
+    that is not frozen has None and False.
     """
 
     def __init__(
         self, encoder: PreTrainedModel, pooling: str, label_mean: float, seed: int
     ) -> None:
+        """Put a new head on `encoder`, which is changed in place.
+
+        Args:
+            encoder: The encoder.
+            pooling: One of `POOLINGS`.
+            label_mean: The initial bias, so that training need not first move there.
+            seed: The seed of the head's initial weights.
+
+        Raises:
+            UsageError: `pooling` is unknown.
+        """
         super().__init__()
+        if pooling not in POOLINGS:
+            raise UsageError(f"unknown pooling {pooling!r}: {did_you_mean(pooling, POOLINGS)}")
         self.encoder = encoder
         self.pooling = pooling
         self.frozen_layers: int | None = None
@@ -56,26 +77,32 @@ class IntimacyRegressor(nn.Module):
         self.head = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            # The bias starts at the labels' mean: the first steps need not travel there.
             self.head.weight.normal_(0.0, 0.02, generator=generator)
             self.head.bias.fill_(label_mean)
 
-    def train(self, mode: bool = True) -> Self:
-        """As for every module, but what is frozen stays in evaluation mode unless `frozen_dropout`."""
+    def train(self, mode: bool = True) -> "IntimacyRegressor":
+        """Set the mode; frozen modules stay in evaluation mode unless `frozen_dropout`."""
         super().train(mode)
         if mode and self.frozen_layers is not None and not self.frozen_dropout:
             for module in self.encoder.modules():
-                trains = [p.requires_grad for p in module.parameters()]
-                if trains and not any(trains):
+                requires_grad = [p.requires_grad for p in module.parameters()]
+                if requires_grad and not any(requires_grad):
                     module.eval()
         return self
 
     def forward(
-        self, ids: torch.Tensor, lengths: torch.Tensor, hidden: torch.Tensor | None = None
+        self,
+        ids: Int64[Tensor, " tokens"],
+        lengths: Int64[Tensor, " batch"],
+        hidden: Float[Tensor, "tokens hidden"] | None = None,
     ) -> Output:
-        """`ids` (tokens,): the texts' token ids laid end to end; `lengths` (batch,): tokens of each text.
+        """Predict packed texts.
 
-        `hidden` (tokens, hidden): what the frozen layers give for them, if that is known; they are not run then.
+        Args:
+            ids: Token ids, one text after another.
+            lengths: The number of tokens of each text.
+            hidden: Outputs of the frozen layers for the tokens. If given, the embeddings and the
+                frozen layers are not run, and `ids` is not read.
         """
         if hidden is not None:
             hidden, text = layers_packed(self.encoder, hidden, lengths, self.frozen_layers or 0)
@@ -91,9 +118,9 @@ class IntimacyRegressor(nn.Module):
         return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
 
     def _encode_padded(
-        self, ids: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `encode_packed` gives, for encoder families whose attention can't be told of packing."""
+        self, ids: Int64[Tensor, " tokens"], lengths: Int64[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "tokens hidden"], Int64[Tensor, " tokens"]]:
+        """Return what `encode_packed` does, for encoder families that have no packed attention."""
         packing = make_packing(lengths, self.encoder)
         grid = ids.new_full((len(lengths) * packing.width,), int(self.encoder.config.pad_token_id))
         grid = grid.index_copy(0, packing.slot, ids).view(len(lengths), packing.width)
@@ -104,7 +131,15 @@ class IntimacyRegressor(nn.Module):
 def build_model(
     encoder: PreTrainedModel, pooling: str, *, dropout: float | None, label_mean: float, seed: int
 ) -> IntimacyRegressor:
-    """A fresh regressor on a copy of `encoder`; `dropout` replaces that of every layer if given."""
+    """Create a regressor on a copy of `encoder`.
+
+    Args:
+        encoder: The pre-trained encoder, which stays unchanged.
+        pooling: One of `POOLINGS`.
+        dropout: The dropout probability of every encoder layer; the encoder's own if None.
+        label_mean: The head's initial bias.
+        seed: The seed of the head's initial weights.
+    """
     encoder = copy.deepcopy(encoder)
     if dropout is not None:
         for module in encoder.modules():
@@ -114,8 +149,11 @@ def build_model(
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A fine-tuned model as `load_exported` returns it, in evaluation mode; it expects `prefix` before each text."""
+class ExportedModel:
+    """A fine-tuned model in evaluation mode, its tokenizer, and the longest text it was trained on.
+
+    Texts must begin with `prefix`.
+    """
 
     model: IntimacyRegressor
     tokenizer: PreTrainedTokenizerBase
@@ -132,30 +170,40 @@ def export(
     max_tokens: int,
     prefix: str = "",
 ) -> None:
-    """Write `model` to `folder`: the encoder in the Hub's layout with every token, and the head.
+    """Write `model` to `folder`: the encoder in the Hub's layout, with its full vocabulary, and the head.
 
-    `source` is the encoder that training started from; it gives the rows that were trimmed away.
+    Args:
+        folder: The folder to write to; created if necessary.
+        model: The trained model.
+        source: The encoder that training started from, with the embeddings that were trimmed away.
+        vocabulary: The tokens that `model` has.
+        max_tokens: The length at which texts were cut.
+        prefix: The text before each text, if any.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    whole = copy.deepcopy(model.encoder)
-    restore(whole, vocabulary, embedding_of(source.model).weight)
-    whole.save_pretrained(folder)
+    encoder = copy.deepcopy(model.encoder)
+    restore(encoder, vocabulary, embedding_of(source.model).weight)
+    encoder.save_pretrained(folder)
     source.tokenizer.save_pretrained(folder)
     save_file(
         {name: value.contiguous() for name, value in model.head.state_dict().items()},
-        folder / "head.safetensors",
+        folder / HEAD_FILE,
     )
     description = {"pooling": model.pooling, "max_tokens": max_tokens, "prefix": prefix}
-    (folder / "intimacy.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
 
-def load_exported(folder: Path) -> Exported:
-    """The model that `export` wrote. Raises UsageError if the folder holds none."""
+def load_exported(folder: Path) -> ExportedModel:
+    """Load the model that `export` wrote to `folder`.
+
+    Raises:
+        UsageError: The folder holds no such model, or its files do not fit together.
+    """
     try:
-        description = json.loads((folder / "intimacy.json").read_text("utf-8"))
+        description = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
         pooling, max_tokens = str(description["pooling"]), int(description["max_tokens"])
         prefix = str(description.get("prefix", ""))  # older exports have none
-        head = load_file(folder / "head.safetensors")
+        head = load_file(folder / HEAD_FILE)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(
             f"{folder}: not a model that `ablation run --export` wrote: {error}"
@@ -165,7 +213,5 @@ def load_exported(folder: Path) -> Exported:
     try:
         model.head.load_state_dict(head)
     except RuntimeError as error:
-        raise UsageError(
-            f"{folder}: head.safetensors does not fit the encoder beside it"
-        ) from error
-    return Exported(model.eval(), encoder.tokenizer, max_tokens, prefix)
+        raise UsageError(f"{folder}: {HEAD_FILE} does not fit the encoder beside it") from error
+    return ExportedModel(model.eval(), encoder.tokenizer, max_tokens, prefix)

@@ -1,9 +1,10 @@
-"""A batch dealt to two threads of a CPU, each with half of its cores: data parallelism inside one process.
+"""Data parallelism inside one process: two threads of a CPU, each with half of a batch and the cores.
 
-A step is over a thousand operations, most of them short. Taken by all cores together, each operation wakes
-threads and waits for the slowest; taken by each half of the batch for itself, threads wait twice a step.
-The mathematics is that of the whole batch: the loss is computed on the outputs of both halves, and each
-half carries its gradient further down (`docs/benchmarks/notes.md` has what it saves).
+A step has over a thousand operations, most of them short. If all cores share each operation, every
+one wakes threads and waits for the slowest. If each half of the batch has its own cores, the
+threads wait for each other twice a step. The result is that of the whole batch: the loss is
+computed from the outputs of both halves, and each half propagates its gradient
+(`docs/benchmarks/notes.md` has the timings).
 """
 
 import functools
@@ -13,36 +14,37 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import torch
+from jaxtyping import Int
+from numpy import ndarray
 
 from ablation.encoders.packing import is_packable
 from ablation.training.model import IntimacyRegressor
 
-#: Two, and no more: the sum of two gradients is the same to the bit whichever comes first, that of three is not.
+#: Two and no more: a sum of two gradients does not depend on their order, bit for bit; one of three
+#: does.
 PIECES: Final = 2
-#: What these threads' names begin with.
-NAME: Final = "piece"
+#: The prefix of the threads' names.
+THREAD_NAME: Final = "piece"
 
 T = TypeVar("T")
 
 
-def pieces_for(model: IntimacyRegressor) -> int:
-    """Into how many pieces to deal a batch: 2 on a CPU with an even number of threads, else 1.
+def count_pieces(model: IntimacyRegressor) -> int:
+    """Return the number of pieces to split a batch into: 2 on a CPU with an even number of threads.
 
-    Encoders that are padded draw dropout from the process's own generator (`ablation.encoders.dropout`), so that the
-    order of two threads would show: 1.
+    Return 1 for encoders that are padded. They draw dropout from the process's generator
+    (`ablation.encoders.dropout`), so results would depend on the order of the threads.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
-    return (
-        PIECES
-        if on_cpu and torch.get_num_threads() % PIECES == 0 and is_packable(model.encoder)
-        else 1
-    )
+    has_even_threads = torch.get_num_threads() % PIECES == 0
+    return PIECES if on_cpu and has_even_threads and is_packable(model.encoder) else 1
 
 
-def on_each_piece(function: Callable[[np.ndarray], None], indices: np.ndarray, pieces: int) -> None:
-    """`function` for each of the `pieces` that the rows `indices` are dealt into, side by side."""
+def run_in_pieces(
+    function: Callable[[ndarray], None], indices: Int[ndarray, " rows"], pieces: int
+) -> None:
+    """Call `function` on each of the `pieces` of the row indices, in parallel."""
     if pieces == 1:
         function(indices)
     else:
@@ -52,13 +54,14 @@ def on_each_piece(function: Callable[[np.ndarray], None], indices: np.ndarray, p
 
 
 def map_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    """`map`, with each call in a thread of its own; at most `PIECES` of them. Raises what a call raised, once all have ended.
+    """Map `function` over `arguments`, at most `PIECES` of each, with every call in its own thread.
 
-    What torch keeps for each thread (gradients on or off, autocast) is not the caller's there.
+    Torch's state of the calling thread (gradient mode, autocast) does not apply in the threads. An
+    error of a call is raised after all calls have ended.
     """
     calls = [
-        _threads(torch.get_num_threads() // PIECES).submit(function, *each)
-        for each in zip(*arguments, strict=True)
+        _thread_pool(torch.get_num_threads() // PIECES).submit(function, *values)
+        for values in zip(*arguments, strict=True)
     ]
     for call in calls:
         call.exception()
@@ -66,26 +69,26 @@ def map_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T
 
 
 @functools.cache
-def _threads(cores: int) -> ThreadPoolExecutor:
-    """The threads, with `cores` each. They live as long as the process: a thread's first operation is a slow one."""
-    total, all_here = torch.get_num_threads(), threading.Barrier(PIECES)
+def _thread_pool(cores: int) -> ThreadPoolExecutor:
+    """Start the threads, each with `cores`. They stay alive: a thread's first operation is slow."""
+    total, all_started = torch.get_num_threads(), threading.Barrier(PIECES)
     pool = ThreadPoolExecutor(
-        PIECES, thread_name_prefix=NAME, initializer=_keep_to, initargs=(cores,)
+        PIECES, thread_name_prefix=THREAD_NAME, initializer=_limit_cores, initargs=(cores,)
     )
-    for waiting in [pool.submit(all_here.wait) for _ in range(PIECES)]:
+    for waiting in [pool.submit(all_started.wait) for _ in range(PIECES)]:
         waiting.result()
-    torch.set_num_threads(
-        total
-    )  # what threads that start later take for their own number is the number set last
+    # Threads that start later take the number that was set last.
+    torch.set_num_threads(total)
     return pool
 
 
-# A forked process has none of its parent's threads, and makes its own when it first needs some.
+# A forked process has none of its parent's threads and starts its own when needed.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+    os.register_at_fork(after_in_child=_thread_pool.cache_clear)
 
 
-def _keep_to(cores: int) -> None:
-    """Let this thread's operations take `cores` threads."""
-    torch.get_num_threads()  # takes the process's number over, which else the first operation would do, after the next line
+def _limit_cores(cores: int) -> None:
+    """Limit torch's operations in this thread to `cores` cores."""
+    # Take the process's number over now, or the first operation would do so and undo the limit.
+    torch.get_num_threads()
     torch.set_num_threads(cores)

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind, as one typed record: `record.json` among its artifacts."""
+"""The record of a finished run: `record.json` among its artifacts."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,9 +8,18 @@ SCHEMA = 1
 class RunRecord(BaseModel):
     """The result of one run.
 
-    `dev` and `test` hold Pearson correlations in [-1, 1] by name, as `evaluation.scores` makes
-    them; `test` is None where the test rows have no labels. `members` is an ensemble's: the names
-    of its variants and how often each was selected.
+    Attributes:
+        best_epoch: The selected epoch, from 1; None for a collapsed run or an ensemble.
+        collapsed: True if no epoch had a development Pearson.
+        selection: The rule by which the epoch or the members were selected.
+        unseen_in_training: Languages that the split holds out of training.
+        dev: Correlations in [-1, 1] on the development rows, named by `evaluation.scores`.
+        test: Correlations on the test rows; None if these have no labels.
+        members: For an ensemble, how often each variant was selected.
+        steps: Optimizer steps.
+        seconds: Seconds from the start of training to the test predictions.
+        skipped_contrastive_batches: Steps whose batch had no contrastive term.
+        vocabulary_kept: Tokens that are left after trimming.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,17 +1,17 @@
-"""One run from a corpus and settings to its record and predictions; nothing is tracked here."""
+"""One run, from a corpus and settings to its record and predictions, without tracking."""
 
 import copy
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 
 from ablation.config.schema import RunConfig
@@ -32,10 +32,10 @@ from ablation.encoders.trimming import (
 )
 from ablation.training.batching import Texts
 from ablation.training.diagnostics import language_distances
-from ablation.training.evaluation import predict, scores
+from ablation.training.evaluation import predict, prediction_table, scores
 from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
-from ablation.training.loop import Hooks, fit, prediction_table
+from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import regression_loss
 from ablation.training.model import IntimacyRegressor, build_model, export
 from ablation.training.records import RunRecord
@@ -43,10 +43,17 @@ from ablation.training.records import RunRecord
 
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus tokenised with an encoder, and the encoder with its vocabulary cut to it.
+    """A tokenised corpus and its encoder, shared by all runs with the same `preparation_key`.
 
-    Shared by all runs with the same `model.encoder`, `model.layers`, `model.prefix`, `data.max_tokens`
-    and `model.trim_vocabulary`. `frozen` is what their frozen layers gave, filled by the first that needs it.
+    Attributes:
+        corpus: The corpus.
+        encoder: The encoder with its full vocabulary.
+        vocabulary: The tokens of the trimmed encoder.
+        trimmed: The encoder that runs start from.
+        train: The labelled rows.
+        test: The test rows, if the corpus has any.
+        languages: The code of each language number.
+        frozen: The outputs of frozen layers, filled by the first run that needs them.
     """
 
     corpus: Corpus
@@ -60,10 +67,10 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A run's record, its development and test predictions (see `prediction_table`), its model.
+class RunResult:
+    """A run's record and predictions (see `prediction_table`).
 
-    `distances` is one batch's KL matrix (see `language_distances`). An ensemble has neither a model nor that.
+    A trained run also has its model and the KL matrix of one batch (see `language_distances`).
     """
 
     record: RunRecord
@@ -73,35 +80,60 @@ class Result:
     distances: pd.DataFrame | None = None
 
 
+@dataclass(frozen=True)
+class RunFolders:
+    """Folders that a run writes to, if given: its exported model, and checkpoints while it trains."""
+
+    export: Path | None = None
+    checkpoints: Path | None = None
+
+
+class PreparationKey(NamedTuple):
+    """The settings that a `Prepared` depends on."""
+
+    encoder: str
+    layers: int | None
+    prefix: str
+    max_tokens: int
+    trim_vocabulary: bool
+
+
+NO_FOLDERS: Final = RunFolders()
+
+
 def choose_device() -> torch.device:
-    """The first CUDA device, or the CPU."""
+    """Return the first CUDA device, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def preparation_key(config: RunConfig) -> tuple[str, int | None, str, int, bool]:
-    """Runs with equal keys can share one `Prepared`."""
+def preparation_key(config: RunConfig) -> PreparationKey:
+    """Return the key of the `Prepared` that a run needs."""
     model = config.model
-    return model.encoder, model.layers, model.prefix, config.data.max_tokens, model.trim_vocabulary
+    return PreparationKey(
+        model.encoder, model.layers, model.prefix, config.data.max_tokens, model.trim_vocabulary
+    )
 
 
 def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
-    """Load the encoder and tokenise `corpus`. Raises UsageError if the encoder can't be had."""
+    """Load the encoder, tokenise `corpus`, and trim the encoder's vocabulary to it if asked.
+
+    Raises:
+        UsageError: The encoder can't be loaded.
+    """
     encoder = load_encoder(config.model.encoder, config.model.layers)
     languages = ordered(
         set(corpus.train["language"])
         | (set() if corpus.test is None else set(corpus.test["language"]))
     )
-    train = _texts(corpus.train, encoder, config, languages)
-    test = None if corpus.test is None else _texts(corpus.test, encoder, config, languages)
+    train = _tokenised(corpus.train, encoder, config, languages)
+    test = None if corpus.test is None else _tokenised(corpus.test, encoder, config, languages)
     ids = train.ids + ([] if test is None else test.ids)
     if not config.model.trim_vocabulary:
         return Prepared(
             corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages
         )
     vocabulary = vocabulary_of(ids, encoder.tokenizer, encoder.model)
-    whole = embedding_of(encoder.model)
     trimmed = build_trimmed(encoder, vocabulary)
-    assert embedding_of(encoder.model) is whole
     return Prepared(
         corpus,
         encoder,
@@ -114,9 +146,9 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
 
 
 def build_trimmed(encoder: Encoder, vocabulary: Vocabulary) -> Encoder:
-    """A copy of `encoder` with the trimmed vocabulary; the large matrix itself is not copied."""
+    """Copy `encoder` with its vocabulary trimmed, without copying the full embedding matrix."""
     embeddings = embedding_of(encoder.model)
-    # deepcopy takes an object found in `memo` as its own copy.
+    # deepcopy does not copy an object that is in its `memo`.
     model = copy.deepcopy(encoder.model, {id(embeddings): embeddings})
     trim(model, vocabulary)
     return Encoder(encoder.name, model, encoder.tokenizer)
@@ -137,7 +169,17 @@ def check_trainable(config: RunConfig, prepared: Prepared) -> None:
 def fresh_model(
     prepared: Prepared, config: RunConfig, split: Split, seed: int
 ) -> IntimacyRegressor:
-    """The model before its first step, on the device that it will train on."""
+    """Build the model before its first step, on the device to train on.
+
+    Args:
+        prepared: The encoder and the labels, whose training mean is the head's initial bias.
+        config: The run's settings.
+        split: The run's split.
+        seed: The run's seed.
+
+    Raises:
+        UsageError: Frozen tuning would freeze more layers than the encoder has.
+    """
     model = build_model(
         prepared.trimmed.model,
         pooling_of(prepared.trimmed, config.model.pooling),
@@ -156,10 +198,24 @@ def train_run(
     key: RunKey,
     identity: str,
     hooks: Hooks,
-    export_to: Path | None = None,
-    checkpoints: Path | None = None,
-) -> Result:
-    """Train, select, and predict the test rows once; `checkpoints` as in `fit`. Raises RunError or UsageError."""
+    folders: RunFolders = NO_FOLDERS,
+) -> RunResult:
+    """Train one run, select its best epoch, and predict the test rows once.
+
+    Args:
+        prepared: The tokenised corpus and the encoder.
+        config: The run's settings.
+        key: The run's variant, split and seed.
+        identity: The digest for the run's record.
+        hooks: Callbacks of training.
+        folders: Where to write checkpoints and the exported model.
+
+    Raises:
+        RunError: A loss is not finite, the GPU's memory is too small, or a checkpoint can't be
+            written.
+        UsageError: The split does not fit the corpus, frozen tuning the encoder, or a loss is
+            unknown.
+    """
     began = time.monotonic()
     corpus = prepared.corpus
     split = make_split(corpus, key.split, config.data.split_seed)
@@ -172,17 +228,14 @@ def train_run(
         prepared.frozen, "train", model, prepared.train, config.optimisation.precision
     )
     train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
-    with enough_memory(config):
+    data = TrainingData(
+        train_texts,
+        dev_texts,
+        lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
+    )
+    with explain_out_of_memory(config):
         fitted = fit(
-            model,
-            train_texts,
-            dev_texts,
-            optimisation=config.optimisation,
-            loss=config.loss,
-            seed=key.seed,
-            dev_scores=lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
-            hooks=hooks,
-            checkpoints=checkpoints,
+            model, data, config, seed=key.seed, hooks=hooks, checkpoints=folders.checkpoints
         )
     trained = time.monotonic() - began + fitted.seconds_before
     test = None
@@ -192,9 +245,9 @@ def train_run(
         )
         predicted = predict(model, test_texts, config.optimisation.precision)
         test = prediction_table(prepared.test, prepared.languages, predicted)
-    if export_to is not None:
+    if folders.export is not None:
         export(
-            export_to,
+            folders.export,
             model,
             prepared.encoder,
             prepared.vocabulary,
@@ -226,26 +279,28 @@ def train_run(
         model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed
     )
     dev = prediction_table(dev_texts, prepared.languages, fitted.dev_predictions)
-    return Result(record, dev, test, model, distances)
+    return RunResult(record, dev, test, model, distances)
 
 
 @contextmanager
-def enough_memory(config: RunConfig) -> Iterator[None]:
-    """Raises RunError, with what to do about it, where the GPU's memory does not hold a step."""
+def explain_out_of_memory(config: RunConfig) -> Iterator[None]:
+    """Turn an out-of-memory error of the GPU into a RunError that proposes smaller micro-batches."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        now = config.optimisation.micro_batch or config.optimisation.batch_size
+        texts = config.optimisation.micro_batch or config.optimisation.batch_size
         raise RunError(
-            f"the GPU has too little memory for {now} texts at a time: try --set optimisation.micro_batch={max(1, now // 2)},"
-            " which gives the same batches and losses"
+            f"the GPU has too little memory for {texts} texts at a time: "
+            f"try --set optimisation.micro_batch={max(1, texts // 2)}, "
+            "which gives the same batches and losses"
         ) from error
 
 
 def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] | None:
-    """Figures on the test rows, None without labels; "seen" are all languages with labelled rows.
+    """Compute the scores of test predictions, or None if the test rows have no labels.
 
-    That is the paper's sense of the word. A Dev2 model has not seen two of them either.
+    As in the paper, "seen" are all languages with labelled rows, including those that Dev2 holds
+    out of training.
     """
     return (
         scores(test, corpus.training_languages)
@@ -255,22 +310,29 @@ def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] |
 
 
 def peak_memory() -> int:
-    """Bytes: of this run on a CUDA device, else the highest of this process so far."""
+    """Return the bytes of this run on a CUDA device, else the peak of this process so far."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    unit: Literal[1, 1024] = 1 if sys.platform == "darwin" else 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _longest_input(encoder: Encoder) -> int:
-    """How many tokens the encoder has positions for (XLM-R's start behind the padding's number)."""
+    """Return the number of tokens that the encoder has positions for."""
     config = encoder.model.config
     positions = int(getattr(config, "max_position_embeddings", 10**9))
     return positions - position_offset(encoder.model)
 
 
 def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[np.ndarray]:
-    """The token ids (tokens,) of each text, with `model.prefix` before it, cut to `data.max_tokens` or what the encoder takes."""
+    """Return the token ids (tokens,) of each text, with `model.prefix` before it.
+
+    Texts are cut to `data.max_tokens` or the encoder's positions, whichever is less.
+    """
     longest = min(config.data.max_tokens, _longest_input(encoder))
     encoded = encoder.tokenizer(
         [config.model.prefix + text for text in texts], truncation=True, max_length=longest
@@ -278,13 +340,15 @@ def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[
     return [np.asarray(ids, dtype=np.int64) for ids in encoded]
 
 
-def _texts(frame: pd.DataFrame, encoder: Encoder, config: RunConfig, languages: list[str]) -> Texts:
+def _tokenised(
+    rows: pd.DataFrame, encoder: Encoder, config: RunConfig, languages: list[str]
+) -> Texts:
     number = {language: i for i, language in enumerate(languages)}
     return Texts(
-        tokenise(frame["text"].tolist(), encoder, config),
-        frame["label"].to_numpy(dtype=np.float64),
-        frame["language"].map(number).to_numpy(dtype=np.int64),
-        np.arange(len(frame)),
+        tokenise(rows["text"].tolist(), encoder, config),
+        rows["label"].to_numpy(dtype=np.float64),
+        rows["language"].map(number).to_numpy(dtype=np.int64),
+        np.arange(len(rows)),
     )
 
 

@@ -1,7 +1,7 @@
-"""What a training loop carries from one epoch to the next, and how it is put away and taken up again.
+"""The state that training carries from one epoch to the next, to a checkpoint and back.
 
-Batches and dropout are seeded by epoch, so no generator's state is part of it: with the same state an
-epoch ends in the same weights, points and predictions, to the bit, whichever process runs it.
+Batches and dropout are seeded for each epoch, so the state holds no random generator. From the same
+state, an epoch ends in the same weights, points and predictions, bit for bit, in any process.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,41 +21,44 @@ from ablation.training.model import IntimacyRegressor
 
 
 @dataclass
-class Window:
-    """What happened since the last point of the training curves."""
+class MetricWindow:
+    """Predictions, labels and metrics of the steps since the last point of the training curves."""
 
     predictions: list[np.ndarray] = field(default_factory=list)
     labels: list[np.ndarray] = field(default_factory=list)
-    totals: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, prediction: torch.Tensor, batch: Batch, values: Mapping[str, float]) -> None:
+    def add(
+        self, prediction: Float[Tensor, " batch"], batch: Batch, metrics: Mapping[str, float]
+    ) -> None:
+        """Add one step."""
         self.predictions.append(prediction.detach().float().cpu().numpy())
         self.labels.append(batch.label.cpu().numpy())
-        for name, value in values.items():
-            self.totals.setdefault(name, []).append(value)
+        for name, value in metrics.items():
+            self.values.setdefault(name, []).append(value)
 
     def point(self) -> dict[str, float]:
-        """Means since the last point, and the Pearson over all rows since then (Figures 4 and 5)."""
-        values = {name: float(np.mean(each)) for name, each in self.totals.items()}
+        """Return the mean of each metric, and Pearson's r over all rows (Figures 4 and 5)."""
+        means = {name: float(np.mean(values)) for name, values in self.values.items()}
         r = pearson(np.concatenate(self.predictions), np.concatenate(self.labels))
-        return values if r is None else values | {"train/pearson": r}
+        return means if r is None else means | {"train/pearson": r}
 
 
 @dataclass(frozen=True)
-class Best:
-    """The epoch with the highest development Pearson so far: its figures, predictions (rows,) and trained weights."""
+class BestEpoch:
+    """The epoch with the highest development Pearson so far, and the weights that it trained."""
 
     epoch: int
-    figures: dict[str, float]
-    predictions: np.ndarray
-    weights: dict[str, torch.Tensor]
+    metrics: dict[str, float]
+    predictions: Float[np.ndarray, " rows"]
+    weights: dict[str, Tensor]
 
 
 @dataclass
 class TrainingState:
-    """After `epoch` epochs: counts, the curves' points so far (step or epoch, values), and the best epoch.
+    """Counts, curve points (step or epoch, metrics) and best epoch after `epoch` epochs.
 
-    `seconds` are those of the processes that trained it before.
+    `seconds` were spent by earlier processes that were killed.
     """
 
     epoch: int = 0
@@ -62,8 +67,8 @@ class TrainingState:
     skipped: int = 0
     seconds: float = 0.0
     points: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    window: Window = field(default_factory=Window)
-    best: Best | None = None
+    window: MetricWindow = field(default_factory=MetricWindow)
+    best: BestEpoch | None = None
 
 
 def to_checkpoint(
@@ -73,36 +78,41 @@ def to_checkpoint(
     schedule: LRScheduler,
     seconds: float,
 ) -> Checkpoint:
-    """All of it as a checkpoint, on the CPU, independent of what training does next; `seconds` are all that were trained."""
+    """Copy everything that training needs to continue into a checkpoint on the CPU.
+
+    Args:
+        state: The state after a completed epoch.
+        model: The model; only its trained weights are stored.
+        optimizer: The optimizer, whose moments and learning rates are stored.
+        schedule: The learning-rate schedule.
+        seconds: Seconds of training so far, those of earlier processes included.
+    """
     tensors = {f"model/{name}": value for name, value in trained_weights(model).items()}
-    inner = optimizer.state_dict()
-    for index, values in inner["state"].items():
+    for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {
             f"optimizer/{index}/{name}": torch.as_tensor(value).detach().clone()
-            for name, value in values.items()
+            for name, value in moments.items()
         }
-    for name, arrays in (
-        ("predictions", state.window.predictions),
-        ("labels", state.window.labels),
-    ):
+    window = {"predictions": state.window.predictions, "labels": state.window.labels}
+    for name, arrays in window.items():
         tensors |= {
             f"window/{name}/{i}": torch.from_numpy(array.copy()) for i, array in enumerate(arrays)
         }
+    best = None
     if state.best is not None:
         tensors |= {f"best/weights/{name}": value for name, value in state.best.weights.items()}
         tensors["best/predictions"] = torch.from_numpy(state.best.predictions.copy())
+        best = {"epoch": state.best.epoch, "metrics": state.best.metrics}
     plain = {
         "step": state.step,
         "tokens": state.tokens,
         "skipped": state.skipped,
         "seconds": seconds,
         "points": list(state.points),
-        "window": {name: list(each) for name, each in state.window.totals.items()},
-        "schedule": _plain(schedule.state_dict()),
+        "window": {name: list(values) for name, values in state.window.values.items()},
+        "schedule": _numbers_of(schedule),
         "rates": [group["lr"] for group in optimizer.param_groups],
-        "best": None
-        if state.best is None
-        else {"epoch": state.best.epoch, "figures": state.best.figures},
+        "best": best,
     }
     return Checkpoint(state.epoch, {name: value.cpu() for name, value in tensors.items()}, plain)
 
@@ -110,7 +120,10 @@ def to_checkpoint(
 def restore(
     checkpoint: Checkpoint, model: IntimacyRegressor, optimizer: Optimizer, schedule: LRScheduler
 ) -> TrainingState:
-    """Put the model, the optimizer and the schedule back to where they were; returns the rest."""
+    """Undo `to_checkpoint`: set `model`, `optimizer` and `schedule` in place, return the state.
+
+    All three must have been made from the settings that the checkpoint was trained with.
+    """
     plain, tensors = checkpoint.state, checkpoint.tensors
     weights = _below("model", tensors)
     with torch.no_grad():
@@ -120,57 +133,54 @@ def restore(
     schedule.load_state_dict(
         {**plain["schedule"], "lr_lambdas": [None] * len(optimizer.param_groups)}
     )
-    inner = optimizer.state_dict()
-    moments: dict[int, dict[str, torch.Tensor]] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _below("optimizer", tensors).items():
         index, _, name = key.partition("/")
         moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**inner, "state": moments})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     for group, rate in zip(optimizer.param_groups, plain["rates"], strict=True):
         group["lr"] = rate
     best = None
     if plain["best"] is not None:
-        kept = {
-            name: value.to(next(model.parameters()).device)
-            for name, value in _below("best/weights", tensors).items()
-        }
-        best = Best(
+        device = next(model.parameters()).device
+        best = BestEpoch(
             plain["best"]["epoch"],
-            plain["best"]["figures"],
+            plain["best"]["metrics"],
             tensors["best/predictions"].numpy(),
-            kept,
+            {name: value.to(device) for name, value in _below("best/weights", tensors).items()},
         )
-    window = Window(
-        _arrays("window/predictions", tensors), _arrays("window/labels", tensors), plain["window"]
-    )
-    points = [(int(step), dict(values)) for step, values in plain["points"]]
     return TrainingState(
-        checkpoint.epoch,
-        plain["step"],
-        plain["tokens"],
-        plain["skipped"],
-        plain["seconds"],
-        points,
-        window,
-        best,
+        epoch=checkpoint.epoch,
+        step=plain["step"],
+        tokens=plain["tokens"],
+        skipped=plain["skipped"],
+        seconds=plain["seconds"],
+        points=[(int(step), dict(metrics)) for step, metrics in plain["points"]],
+        window=MetricWindow(
+            _arrays("window/predictions", tensors),
+            _arrays("window/labels", tensors),
+            plain["window"],
+        ),
+        best=best,
     )
 
 
-def trained_weights(model: IntimacyRegressor) -> dict[str, torch.Tensor]:
-    """A copy of what training changes; frozen parameters are as they were."""
+def trained_weights(model: IntimacyRegressor) -> dict[str, Tensor]:
+    """Return a copy of the parameters that train, by name."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _plain(state: Mapping[str, object]) -> dict[str, object]:
-    """The schedule's numbers; its functions are made anew from the settings."""
+def _numbers_of(schedule: LRScheduler) -> dict[str, object]:
+    """Return the schedule's state without its functions, which are made again from the settings."""
     return {
         name: value
-        for name, value in state.items()
+        for name, value in schedule.state_dict().items()
         if isinstance(value, bool | int | float | list) and name != "lr_lambdas"
     }
 
 
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix/`, by the rest of their names."""
     return {
         name.removeprefix(f"{prefix}/"): value
         for name, value in tensors.items()
@@ -178,6 +188,7 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     }
 
 
-def _arrays(prefix: str, tensors: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
-    found = _below(prefix, tensors)
-    return [found[str(i)].numpy() for i in range(len(found))]
+def _arrays(prefix: str, tensors: Mapping[str, Tensor]) -> list[np.ndarray]:
+    """Return the arrays `prefix/0`, `prefix/1` and so on."""
+    arrays = _below(prefix, tensors)
+    return [arrays[str(i)].numpy() for i in range(len(arrays))]

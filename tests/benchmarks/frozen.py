@@ -52,7 +52,7 @@ def main() -> None:
             for _ in range(arguments.rounds)
         ]
         whole, kept = zip(*runs, strict=True)
-        size = sum(hidden.values.nbytes for hidden in cache.made.values())
+        size = sum(hidden.values.nbytes for hidden in cache.outputs.values())
         for name, times in (("all layers run", whole), ("cached", kept)):
             text = ", ".join(f"{clock:.1f} s ({cpu:.1f})" for clock, cpu in times)
             print(f"{depth} frozen, {name}: {text}")

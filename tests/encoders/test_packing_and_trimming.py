@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertModel
 
-from ablation.config.schema import LossConfig, OptimisationConfig
+from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
 from ablation.encoders.loading import Encoder, load_encoder
 from ablation.encoders.packing import attend_on_grid, make_packing, packed_attention
 from ablation.encoders.trimming import (
@@ -20,7 +20,7 @@ from ablation.encoders.trimming import (
     vocabulary_of,
 )
 from ablation.training.batching import Texts, collate
-from ablation.training.loop import Hooks, fit
+from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.model import IntimacyRegressor, build_model
 
 WORDS = [
@@ -167,12 +167,14 @@ def test_training_with_a_trimmed_vocabulary_is_step_by_step_the_untrimmed_traini
         model = build_model(encoder, "cls", dropout=None, label_mean=2.5, seed=3)
         fit(
             model,
-            data,
-            data,
-            optimisation=optimisation,
-            loss=LossConfig(regression="epm", contrastive="as_printed"),
+            TrainingData(
+                data, data, lambda p: {"pearson": float(np.corrcoef(p, texts.label)[0, 1])}
+            ),
+            RunConfig(
+                loss=LossConfig(regression="epm", contrastive="as_printed"),
+                optimisation=optimisation,
+            ),
             seed=1,
-            dev_scores=lambda p: {"pearson": float(np.corrcoef(p, texts.label)[0, 1])},
             hooks=Hooks(on_point=lambda values, step, name=name: points[name].append(dict(values))),
         )
         models[name] = model

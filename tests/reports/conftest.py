@@ -17,7 +17,7 @@ from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.training.evaluation import scores
 from ablation.training.records import RunRecord
-from ablation.training.train_run import Result
+from ablation.training.train_run import RunResult
 from reports.build import ReportRequest
 from reports.contents import ReportInputs
 
@@ -247,7 +247,7 @@ def _write_run(
         pd.DataFrame(np.abs(np.subtract.outer(range(8), range(8))) / 10.0).add_prefix("kl_")
     )
     shown_test = test if labelled else test.assign(label=np.nan)
-    log_result(run, Result(record, dev, shown_test, distances=None if members else distances))
+    log_result(run, RunResult(record, dev, shown_test, distances=None if members else distances))
     return run
 
 

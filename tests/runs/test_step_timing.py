@@ -24,4 +24,4 @@ def test_with_frozen_layers_it_has_what_their_outputs_take_and_keeps_none(
     config = resolve_config(load_profile("smoke"), "mse+ft")
     prepared = prepare(load_corpus(str(small_corpus)), config)
     assert time_steps(prepared, config, make_split(prepared.corpus, "dev1", 0)).keep_token_s > 0
-    assert not prepared.frozen.made  # measured on a few rows, which are not a file's
+    assert not prepared.frozen.outputs  # measured on a few rows, which are not a file's

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from ablation.config.schema import LossConfig
+from ablation.config.schema import LossConfig, RunConfig
 from ablation.training.batching import collate
 from ablation.training.freezing import freeze
-from ablation.training.loop import Hooks, fit
+from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import total_loss
 from ablation.training.model import IntimacyRegressor
 from studies.gradients import measure_gradients, term_gradients
@@ -76,12 +76,9 @@ def test_measuring_changes_no_bit_of_what_is_learned() -> None:
         hooks = Hooks(on_point=lambda values, step: points.append(values), on_terms=on_terms)
         fit(
             regressor,
-            data,
-            data,
-            optimisation=FAST,
-            loss=BOTH,
+            TrainingData(data, data, lambda p: {}),
+            RunConfig(loss=BOTH, optimisation=FAST),
             seed=0,
-            dev_scores=lambda p: {},
             hooks=hooks,
         )
     assert all(

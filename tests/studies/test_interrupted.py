@@ -17,7 +17,7 @@ from ablation.core.errors import RunError
 from ablation.core.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.store import open_store
-from ablation.training.checkpoints import Checkpoint, Saver, save
+from ablation.training.checkpoints import Checkpoint, CheckpointWriter, save
 from studies import trial as trial_module
 from studies.storage import open_storage
 from studies.study import SweepRequest, encoder_digests, open_study, queue_grid, resolve_sweep
@@ -306,13 +306,13 @@ class TestGoingOn:
     def test_seconds_of_a_process_that_died_count(
         self, one_trial: SweepRequest, interrupt_at: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = Saver.save
+        real = CheckpointWriter.save
 
-        def after_an_hour(saver: Saver, checkpoint: Checkpoint) -> None:
+        def after_an_hour(saver: CheckpointWriter, checkpoint: Checkpoint) -> None:
             real(saver, replace(checkpoint, state={**checkpoint.state, "seconds": 3600.0}))
 
         with monkeypatch.context() as patch:
-            patch.setattr(Saver, "save", after_an_hour)
+            patch.setattr(CheckpointWriter, "save", after_an_hour)
             interrupt_at(one_trial, 4, "report")
         sweep(resolve_sweep(one_trial), ignore_line)
         assert (

@@ -10,14 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablation.config.schema import LossConfig, OptimisationConfig
+from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
 from ablation.core.errors import RunError
 from ablation.training import checkpoints, loop
 from ablation.training.batching import Texts
-from ablation.training.checkpoints import Checkpoint, Saver, clear, load, prune, save
+from ablation.training.checkpoints import (
+    Checkpoint,
+    CheckpointWriter,
+    clear,
+    load_latest,
+    prune,
+    save,
+)
 from ablation.training.evaluation import pearson
 from ablation.training.freezing import freeze
-from ablation.training.loop import Fit, Hooks, fit
+from ablation.training.loop import FitResult, Hooks, TrainingData, fit
 from ablation.training.model import IntimacyRegressor
 from tests.training.test_loop import model, texts
 
@@ -33,11 +40,11 @@ def some(epoch: int) -> Checkpoint:
 class TestFiles:
     def test_what_was_saved_is_loaded(self, tmp_path: Path) -> None:
         save(tmp_path, some(3))
-        found = load(tmp_path)
+        found = load_latest(tmp_path)
         assert found is not None
         assert (found.epoch, found.state) == (3, some(3).state)
         assert torch.equal(found.tensors["a/b"], some(3).tensors["a/b"])
-        assert load(tmp_path / "other") is None
+        assert load_latest(tmp_path / "other") is None
 
     def test_the_last_two_are_kept(self, tmp_path: Path) -> None:
         for epoch in range(1, 5):
@@ -61,7 +68,7 @@ class TestFiles:
             file.unlink()
         else:
             file.write_bytes(damaged[damage])
-        found = load(tmp_path)
+        found = load_latest(tmp_path)
         assert found is not None
         assert found.epoch == 1
 
@@ -84,25 +91,25 @@ class TestFiles:
             return call
 
         monkeypatch.setattr(checkpoints, "save_file", counted(checkpoints.save_file))
-        monkeypatch.setattr(checkpoints, "_flush", counted(checkpoints._flush))
+        monkeypatch.setattr(os, "fsync", counted(os.fsync))
         monkeypatch.setattr(Path, "replace", counted(Path.replace))
         with pytest.raises(RunError, match="can't be written: No space left on device"):
             save(tmp_path, some(2))
-        found = load(tmp_path)
+        found = load_latest(tmp_path)
         assert found is not None
         assert found.epoch == (2 if at == 5 else 1)
 
     def test_what_stands_in_no_json_is_not_read(self, tmp_path: Path) -> None:
         (tmp_path / "epoch-000009.json").write_text(json.dumps([1]))
-        assert load(tmp_path) is None
+        assert load_latest(tmp_path) is None
 
     def test_a_saver_tells_at_the_next_save_what_went_wrong(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        saver = Saver(tmp_path / "file" / "below")
-        saver.save(some(1))
+        writer = CheckpointWriter(tmp_path / "file" / "below")
+        writer.save(some(1))
         with pytest.raises(RunError, match="Not a directory"):
-            saver.save(some(2))
-        saver.close()
+            writer.save(some(2))
+        writer.close()
 
     def test_runs_that_never_finish_are_bounded(self, tmp_path: Path) -> None:
         for number in range(5):
@@ -137,7 +144,7 @@ class TestGoingOn:
         loss: LossConfig,
         folder: Path | None,
         die_at: int | None = None,
-    ) -> tuple[Fit, list[tuple[int, Mapping[str, float]]], list[int]]:
+    ) -> tuple[FitResult, list[tuple[int, Mapping[str, float]]], list[int]]:
         points: list[tuple[int, Mapping[str, float]]] = []
         resumed: list[int] = []
 
@@ -156,12 +163,9 @@ class TestGoingOn:
         )
         result = fit(
             regressor,
-            data,
-            data,
-            optimisation=FAST,
-            loss=loss,
+            TrainingData(data, data, dev_scores),
+            RunConfig(loss=loss, optimisation=FAST),
             seed=1,
-            dev_scores=dev_scores,
             hooks=hooks,
             checkpoints=folder,
         )

@@ -32,9 +32,9 @@ from ablation.training.batching import Texts, collate
 from ablation.training.evaluation import pearson, predict
 from ablation.training.freezing import freeze
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
-from ablation.training.loop import NO_HOOKS, Fit, Hooks, fit
+from ablation.training.loop import NO_HOOKS, FitResult, Hooks, TrainingData, fit
 from ablation.training.model import IntimacyRegressor, build_model, load_exported
-from ablation.training.train_run import Prepared, prepare, train_run
+from ablation.training.train_run import Prepared, RunFolders, prepare, train_run
 
 DEPTHS = (0, 2, 4)  # embeddings only, half, all: then the head alone trains
 OPTIMISATION = OptimisationConfig(
@@ -62,7 +62,7 @@ def frozen_model(
     return model
 
 
-def trained(model: IntimacyRegressor, texts: Texts) -> tuple[Fit, list[dict[str, float]]]:
+def trained(model: IntimacyRegressor, texts: Texts) -> tuple[FitResult, list[dict[str, float]]]:
     points: list[dict[str, float]] = []
 
     def dev_scores(p: np.ndarray) -> dict[str, float]:
@@ -72,12 +72,9 @@ def trained(model: IntimacyRegressor, texts: Texts) -> tuple[Fit, list[dict[str,
     hooks = Hooks(on_point=lambda values, step: points.append(dict(values)))
     return fit(
         model,
-        texts,
-        texts,
-        optimisation=OPTIMISATION,
-        loss=LOSS,
+        TrainingData(texts, texts, dev_scores),
+        RunConfig(loss=LOSS, optimisation=OPTIMISATION),
         seed=0,
-        dev_scores=dev_scores,
         hooks=hooks,
     ), points
 
@@ -88,7 +85,7 @@ def count_computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     compute = frozen_cache._compute
 
     def counted(*arguments: object) -> None:
-        calls.append(arguments[-2:])  # type: ignore[arg-type]
+        calls.append((arguments[-1].start, arguments[-1].stop))  # type: ignore[arg-type]
         compute(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(frozen_cache, "_compute", counted)
@@ -158,7 +155,7 @@ def test_with_dropout_in_frozen_layers_nothing_is_kept_and_it_is_on() -> None:
     texts, model = some_texts(), frozen_model(2, frozen_dropout=True)
     outputs = FrozenLayerCache()
     assert attach_cached_hidden(outputs, "train", model, texts, "float32") is texts
-    assert not outputs.made
+    assert not outputs.outputs
     batch = collate(texts, np.arange(8), torch.device("cpu"))
 
     def sentence(regressor: IntimacyRegressor, seed: int) -> torch.Tensor:
@@ -237,12 +234,12 @@ def test_few_depths_of_a_file_are_kept_and_those_needed_last() -> None:
     for depth in (0, 1, 2, 0, 4, 3):
         attach_cached_hidden(outputs, "train", frozen_model(depth), texts, "float32")
         attach_cached_hidden(outputs, "test", frozen_model(0), texts, "float32")
-    assert [d for file, _, d in outputs.made if file == "train"] == [
+    assert [d for file, _, d in outputs.outputs if file == "train"] == [
         2,
         4,
         3,
     ]  # 3 was computed from 2
-    assert [d for file, _, d in outputs.made if file == "test"] == [0]
+    assert [d for file, _, d in outputs.outputs if file == "test"] == [0]
 
 
 def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(
@@ -254,7 +251,7 @@ def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(
     size = in_memory.hidden.values.nbytes
     assert size == 4 * 32 * texts.lengths.sum()
     monkeypatch.setattr(
-        frozen_cache, "MOST_IN_MEMORY", size
+        frozen_cache, "MAX_BYTES_IN_MEMORY", size
     )  # all outputs together: room for one depth
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -286,11 +283,11 @@ def test_what_does_not_fit_into_memory_lies_in_a_file_that_goes_with_it(
 def test_with_no_room_on_the_disk_all_layers_are_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(frozen_cache, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(frozen_cache, "MAX_BYTES_IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     texts, outputs = some_texts(), FrozenLayerCache()
     assert attach_cached_hidden(outputs, "train", frozen_model(2), texts, "float32") is texts
-    assert not outputs.made
+    assert not outputs.outputs
 
 
 def config_of(variant: str, **model: object) -> RunConfig:
@@ -324,8 +321,8 @@ def test_a_run_gives_the_same_with_and_without_kept_outputs_and_exports_a_whole_
 ) -> None:
     config, key = config_of("epm+ft"), RunKey("epm+ft", "dev1", 0)
     prepared = prepare(load_corpus(str(small_corpus)), config)
-    quick = train_run(prepared, config, key, "", NO_HOOKS, tmp_path / "model")
-    assert {file for file, _, _ in prepared.frozen.made} == {"train", "test"}
+    quick = train_run(prepared, config, key, "", NO_HOOKS, RunFolders(export=tmp_path / "model"))
+    assert {file for file, _, _ in prepared.frozen.outputs} == {"train", "test"}
     monkeypatch.setattr(
         "ablation.training.train_run.attach_cached_hidden",
         lambda kept, file, model, texts, precision: texts,

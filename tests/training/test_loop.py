@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from ablation.config.schema import LossConfig, OptimisationConfig
+from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
 from ablation.core.errors import RunError
 from ablation.encoders.loading import load_encoder
 from ablation.training.batching import Texts
-from ablation.training.evaluation import pearson, predict
+from ablation.training.evaluation import pearson, predict, prediction_table
 from ablation.training.freezing import freeze
-from ablation.training.loop import Fit, Hooks, fit, make_optimizer, make_schedule, prediction_table
+from ablation.training.loop import DevScores, FitResult, Hooks, TrainingData, fit
 from ablation.training.model import IntimacyRegressor, build_model
+from ablation.training.optimizer import make_optimizer, make_schedule
 
 FAST = OptimisationConfig(epochs=3, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=2)
 
@@ -41,23 +42,22 @@ def fitted(
     data: Texts,
     optimisation: OptimisationConfig = FAST,
     loss: LossConfig = MSE,
-    **more: object,
-) -> tuple[Fit, list[tuple[int, Mapping[str, float]]]]:
+    *,
+    seed: int = 0,
+    scores: DevScores | None = None,
+) -> tuple[FitResult, list[tuple[int, Mapping[str, float]]]]:
     points: list[tuple[int, Mapping[str, float]]] = []
 
     def dev_scores(p: np.ndarray) -> dict[str, float]:
         r = pearson(p, data.label)
         return {} if r is None else {"pearson": r}
 
-    options = {"dev_scores": dev_scores, "seed": 0, **more}
     result = fit(
         regressor,
-        data,
-        data,
-        optimisation=optimisation,
-        loss=loss,
+        TrainingData(data, data, scores or dev_scores),
+        RunConfig(loss=loss, optimisation=optimisation),
+        seed=seed,
         hooks=Hooks(on_point=lambda values, step: points.append((step, dict(values)))),
-        **options,  # type: ignore[arg-type]
     )
     return result, points
 
@@ -98,19 +98,19 @@ def test_the_best_epochs_weights_are_what_is_left() -> None:
         seen.append(p)
         return {"pearson": next(quality)}
 
-    result, _ = fitted(regressor, data, dev_scores=staged)
+    result, _ = fitted(regressor, data, scores=staged)
     assert result.best_epoch == 2
     np.testing.assert_array_equal(result.dev_predictions, seen[1])
     np.testing.assert_allclose(predict(regressor, data), seen[1], atol=1e-6)
 
 
 def test_of_equal_epochs_the_first_is_the_best() -> None:
-    result, _ = fitted(model(), texts(), dev_scores=lambda p: {"pearson": 0.5})
+    result, _ = fitted(model(), texts(), scores=lambda p: {"pearson": 0.5})
     assert result.best_epoch == 1
 
 
 def test_a_run_without_any_pearson_has_collapsed() -> None:
-    result, _ = fitted(model(), texts(), dev_scores=lambda p: {})
+    result, _ = fitted(model(), texts(), scores=lambda p: {})
     assert result.best_epoch is None
     assert result.dev_scores == {}
 

@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablation.config.schema import LossConfig, resolve_config
+from ablation.config.schema import LossConfig, RunConfig, resolve_config
 from ablation.core.errors import RunError, UsageError
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
-from ablation.training import loop, train_run
-from ablation.training.batching import Batch
+from ablation.training import train_run
 from ablation.training.freezing import freeze
-from ablation.training.loop import fit
-from ablation.training.model import IntimacyRegressor, Output
+from ablation.training.loop import Hooks, TrainingData, fit
+from ablation.training.model import Output
 from studies.curves import CurvesRequest, resolve_curves
 from tests.runs.test_runner import quiet
 from tests.training.test_loop import FAST, model, texts
@@ -42,13 +41,13 @@ def test_losses_and_weights_are_those_of_whole_batches(
         told: list[dict[str, float]] = []
         fit(
             regressor,
-            data,
-            data,
-            optimisation=WHOLE.model_copy(update={"micro_batch": micro_batch}),
-            loss=LOSSES[loss],
+            TrainingData(data, data, lambda p: {}),
+            RunConfig(
+                loss=LOSSES[loss],
+                optimisation=WHOLE.model_copy(update={"micro_batch": micro_batch}),
+            ),
             seed=0,
-            dev_scores=lambda p: {},
-            hooks=loop.Hooks(on_point=lambda values, step, told=told: told.append(dict(values))),
+            hooks=Hooks(on_point=lambda values, step, told=told: told.append(dict(values))),
         )
         points[micro_batch] = told
     for whole, pieces in zip(points[None], points[size], strict=True):
@@ -57,24 +56,15 @@ def test_losses_and_weights_are_those_of_whole_batches(
         assert torch.allclose(a, b, rtol=2e-3, atol=2e-5)
 
 
-def test_both_passes_over_a_piece_see_the_same_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, seen = texts(16), list[Output]()
-    forward = loop._forward
-
-    def watched(regressor: IntimacyRegressor, batch: Batch, precision: str) -> Output:
-        seen.append(forward(regressor, batch, precision))
-        return seen[-1]
-
-    monkeypatch.setattr(loop, "_forward", watched)
+def test_both_passes_over_a_piece_see_the_same_dropout() -> None:
+    data, seen, regressor = texts(16), list[Output](), model(dropout=0.5)
+    regressor.register_forward_hook(lambda module, inputs, output: seen.append(output))
     one = WHOLE.model_copy(update={"epochs": 1, "micro_batch": 6})
     fit(
-        model(dropout=0.5),
-        data,
-        data,
-        optimisation=one,
-        loss=LOSSES["epm+cl"],
+        regressor,
+        TrainingData(data, data, lambda p: {}),
+        RunConfig(loss=LOSSES["epm+cl"], optimisation=one),
         seed=0,
-        dev_scores=lambda p: {},
     )
     first, second = seen[:3], seen[3:6]
     for a, b in zip(first, second, strict=True):
@@ -111,7 +101,7 @@ def test_half_of_what_was_tried_is_proposed() -> None:
         pytest.raises(
             RunError, match=r"for 8 texts at a time: try --set optimisation\.micro_batch=4,"
         ),
-        train_run.enough_memory(resolve_config({"optimisation.micro_batch": 8})),
+        train_run.explain_out_of_memory(resolve_config({"optimisation.micro_batch": 8})),
     ):
         raise torch.OutOfMemoryError
 

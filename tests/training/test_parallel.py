@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertModel
 
-from ablation.config.schema import LossConfig
-from ablation.training import loop
-from ablation.training.batching import Batch, collate, merge, split_batch
+from ablation.config.schema import LossConfig, RunConfig
+from ablation.training.batching import collate, merge, split_batch
 from ablation.training.evaluation import predict
 from ablation.training.freezing import freeze
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
-from ablation.training.loop import Hooks, fit
-from ablation.training.model import IntimacyRegressor, Output, build_model
-from ablation.training.parallel import NAME, PIECES, map_threads, pieces_for
+from ablation.training.loop import Hooks, TrainingData, fit
+from ablation.training.model import IntimacyRegressor, build_model
+from ablation.training.parallel import PIECES, THREAD_NAME, count_pieces, map_threads
 from tests.training.test_loop import FAST, model, texts
 
 CPU = torch.device("cpu")
@@ -81,7 +80,7 @@ class TestWhoTakesPart:
         regressor, found = model(), []
         for count in (1, 2, 3, 4):
             torch.set_num_threads(count)
-            found.append(pieces_for(regressor))
+            found.append(count_pieces(regressor))
         torch.set_num_threads(1)
         assert found == [1, PIECES, 1, PIECES]
 
@@ -90,7 +89,7 @@ class TestWhoTakesPart:
         padded = DistilBertModel(
             DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=16)
         )
-        assert pieces_for(build_model(padded, "mean", dropout=None, label_mean=3.0, seed=0)) == 1
+        assert count_pieces(build_model(padded, "mean", dropout=None, label_mean=3.0, seed=0)) == 1
 
     @pytest.mark.usefixtures("two")
     def test_each_has_a_share_of_the_cores_and_the_caller_keeps_all(self) -> None:
@@ -102,7 +101,7 @@ class TestWhoTakesPart:
 
         seen = map_threads(look, range(2))
         assert len({name for name, _ in seen}) == 2
-        assert all(name.startswith(NAME) and threads == 1 for name, threads in seen)
+        assert all(name.startswith(THREAD_NAME) and threads == 1 for name, threads in seen)
         assert torch.get_num_threads() == 2
         later: list[int] = []
         thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -154,12 +153,9 @@ def learned(
     hooks = Hooks(on_point=lambda values, step: points.append(dict(values)))
     fit(
         regressor,
-        data,
-        data,
-        optimisation=STEPS,
-        loss=loss,
+        TrainingData(data, data, lambda p: {}),
+        RunConfig(loss=loss, optimisation=STEPS),
         seed=0,
-        dev_scores=lambda p: {},
         hooks=hooks,
     )
     torch.set_num_threads(1)
@@ -185,47 +181,48 @@ def test_dropout_falls_on_each_half_by_itself() -> None:
     assert first != without
 
 
+#: The function that each half runs in its thread, and the number of texts among its arguments.
+HALVES: dict[str, tuple[object, str, Callable[..., int]]] = {
+    "forward": (IntimacyRegressor, "forward", lambda model, ids, lengths, hidden: len(lengths)),
+    "backward": (torch.autograd, "backward", lambda tensors, gradients: len(tensors[0])),
+}
+
+
 @pytest.mark.usefixtures("two")
-@pytest.mark.parametrize("way", ["_forward", "_backward"])
+@pytest.mark.parametrize("way", HALVES)
 def test_whichever_half_comes_first_no_bit_changes(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = texts(9)
-    real, trained = getattr(loop, way), []
+    data, trained = texts(9), []
+    owner, name, count_texts = HALVES[way]
+    run = getattr(owner, name)
     for first in (0, 1):
-        turns = [threading.Event(), threading.Event()]
+        ended = [threading.Event(), threading.Event()]
 
-        def one_after_the_other(
-            *given_: IntimacyRegressor | Batch | Output | Sequence[torch.Tensor | None] | str,
-            first: int = first,
-            turns: Sequence[threading.Event] = turns,
+        def in_order(
+            *arguments: object, first: int = first, ended: Sequence[threading.Event] = ended
         ) -> object:
-            # The half of five texts is the first, that of four the second.
-            count = next(
-                len(x.lengths) if isinstance(x, Batch) else len(x[0])
-                for x in given_
-                if isinstance(x, Batch | Output)
-            )
-            number = 0 if count == 5 else 1
+            # The half of five texts is number 0, that of four number 1.
+            number = {5: 0, 4: 1}.get(count_texts(*arguments))
+            if number is None:  # the whole, in prediction
+                return run(*arguments)
             if number != first:
-                turns[first].wait()
+                ended[first].wait()
             try:
-                return real(*given_)
+                return run(*arguments)
             finally:
-                turns[number].set()
+                ended[number].set()
 
-        monkeypatch.setattr(loop, way, one_after_the_other)
+        monkeypatch.setattr(owner, name, in_order)
         regressor = model(dropout=0.3)
         one = STEPS.model_copy(update={"epochs": 1})
         fit(
             regressor,
-            data,
-            data,
-            optimisation=one,
-            loss=LOSSES["epm+cl"],
+            TrainingData(data, data.take(np.arange(2)), lambda p: {}),
+            RunConfig(loss=LOSSES["epm+cl"], optimisation=one),
             seed=0,
-            dev_scores=lambda p: {},
         )
+        assert all(event.is_set() for event in ended)
         trained.append(regressor)
     assert all(
         torch.equal(a, b)

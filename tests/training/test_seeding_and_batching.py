@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablation.data.seeding import seed_for
-from ablation.training.batching import Texts, by_length, collate, epoch_batches
+from ablation.training.batching import Texts, collate, epoch_batches, prediction_batches
 
 
 def texts(lengths: list[int]) -> Texts:
@@ -75,7 +75,7 @@ def test_a_batch_is_its_rows_end_to_end_in_the_order_asked_for(
 
 
 def test_prediction_goes_from_the_longest_to_the_shortest() -> None:
-    batches = by_length(texts([2, 9, 4, 7]), 2)
+    batches = prediction_batches(texts([2, 9, 4, 7]), 2)
     assert [batch.tolist() for batch in batches] == [[1, 3], [2, 0]]
 
 

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
 
 from ablation.config.schema import LossConfig
 from ablation.core.errors import UsageError
@@ -12,25 +13,28 @@ from ablation.training.model import Output
 
 
 class LossTerms(NamedTuple):
-    """Eq. 10 and its terms, float32 scalars.
+    """Eq. 10 and its terms.
 
     `contrastive` is None if the variant has no contrastive term or Eq. 9 has no value for the batch.
     """
 
-    total: torch.Tensor
-    regression: torch.Tensor
-    contrastive: torch.Tensor | None
+    total: Float32[Tensor, ""]
+    regression: Float32[Tensor, ""]
+    contrastive: Float32[Tensor, ""] | None
 
 
 def total_loss(
-    output: Output, label: torch.Tensor, language: torch.Tensor, config: LossConfig
+    output: Output,
+    label: Float[Tensor, " batch"],
+    language: Int64[Tensor, " batch"],
+    config: LossConfig,
 ) -> LossTerms:
     """Return L = L_regression + weight * L_CL (Eq. 10) for one batch.
 
     Args:
-        output: The model's predictions (batch,) and sentence vectors (batch, hidden).
-        label: Labels (batch,), on the scale of the predictions.
-        language: Language numbers (batch,), int64.
+        output: The model's predictions and sentence vectors.
+        label: The labels, on the scale of the predictions.
+        language: The number of each text's language.
         config: The names of the losses, and the weight and settings of Eq. 9.
 
     Raises:

@@ -9,26 +9,22 @@ an option: "as_printed", or "attract", which replaces KL by -KL.
 from typing import Final
 
 import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from ablation.config.schema import ContrastiveSign
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 
 #: The factor on KL in each reading of Eq. 9.
-SIGNS: Final[dict[ContrastiveSign, int]] = {"as_printed": 1, "attract": -1}
+SIGNS: Final[dict[str, int]] = {"as_printed": 1, "attract": -1}
 
 
-def kl_matrix(sentence: torch.Tensor) -> torch.Tensor:
+def kl_matrix(sentence: Float[Tensor, "batch hidden"]) -> Float32[Tensor, "batch batch"]:
     """Return `KL[i][j]`, the divergence of softmax(v_i) from softmax(v_j), in nats.
 
-    The softmax runs over the features. One matrix product: KL = sum(p log p) - p (log p)ᵀ.
-
-    Args:
-        sentence: Sentence vectors v (batch, hidden).
-
-    Returns:
-        A float32 tensor (batch, batch), at least 0 but for rounding.
+    The softmax runs over the features. One matrix product: KL = sum(p log p) - p (log p)ᵀ. Rounding
+    can make a divergence slightly negative.
     """
     log_p = log_softmax(sentence.float(), dim=-1)
     p = log_p.exp()
@@ -36,25 +32,25 @@ def kl_matrix(sentence: torch.Tensor) -> torch.Tensor:
 
 
 def language_contrastive(
-    sentence: torch.Tensor,
-    language: torch.Tensor,
+    sentence: Float[Tensor, "batch hidden"],
+    language: Int64[Tensor, " batch"],
     *,
     tau: float,
-    sign: ContrastiveSign = "as_printed",
+    sign: str = "as_printed",
     self_pairs: bool = True,
-) -> torch.Tensor | None:
+) -> Float32[Tensor, ""] | None:
     """Return Eq. 9 for one batch, or None if the batch has no pair of one or of two languages.
 
     Args:
-        sentence: Sentence vectors (batch, hidden).
-        language: Language numbers (batch,), int64.
+        sentence: The sentence vectors v.
+        language: The number of each text's language.
         tau: The temperature, above 0.
         sign: The reading of Eq. 9, one of `SIGNS`.
         self_pairs: Count i = j as a pair of one language, as Eq. 9 does in letting i and j run
             over the whole batch.
 
     Returns:
-        A float32 scalar, or None where Eq. 9 would be infinite.
+        The loss, or None where Eq. 9 would be infinite.
 
     Raises:
         UsageError: `sign` is unknown.

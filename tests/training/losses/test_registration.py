@@ -84,7 +84,7 @@ class TestUnknown:
 
     def test_nothing_is_planned_with_it(self, small_corpus: Path, store_uri: str) -> None:
         request = RunRequest(
-            data=str(small_corpus), tracking_uri=store_uri, overrides=("loss.regression=huber",)
+            data=str(small_corpus), tracking_uri=store_uri, overrides={"loss.regression": "huber"}
         )
         with pytest.raises(UsageError, match=r"loss\.regression = 'huber'"):
             resolve_run(request)
@@ -103,7 +103,7 @@ class TestUnknown:
 
     def test_a_reading_of_eq_9_is_one_of_two(self) -> None:
         with pytest.raises(UsageError, match=r"'attracts': did you mean 'attract'"):
-            language_contrastive(OUTPUT.sentence, LANGUAGE, tau=0.2, sign="attracts")  # type: ignore[arg-type]
+            language_contrastive(OUTPUT.sentence, LANGUAGE, tau=0.2, sign="attracts")
 
 
 class TestBroken:

@@ -7,20 +7,17 @@ threshold of a Huber loss) keeps it in its module: the code is part of a run's i
 """
 
 import functools
+from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol
 
-import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
 
 from ablation.config.loss_names import check_regression_loss
 from ablation.core.errors import UsageError, first_line
 
-
-class RegressionLoss(Protocol):
-    """A function of predictions and labels, both (batch,), that returns a float32 scalar."""
-
-    def __call__(self, prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of the batch; both arguments may be in half precision."""
+#: A function of predictions and labels that returns the mean loss of a batch.
+RegressionLoss = Callable[[Float[Tensor, " batch"], Float[Tensor, " batch"]], Float32[Tensor, ""]]
 
 
 @functools.cache

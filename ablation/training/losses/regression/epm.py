@@ -4,6 +4,8 @@ import math
 from typing import Final
 
 import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
 
 #: The largest residual for which Eq. 3 is computed exactly; beyond it the loss continues along its
 #: tangent, because exp overflows float32 at 89. Labels lie in [1, 5], so only the predictions of a
@@ -11,8 +13,8 @@ import torch
 EXACT_UP_TO: Final = 20.0
 
 
-def epm(prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Return the mean of (y - ŷ)² exp|y - ŷ|, Eq. 3: two tensors (batch,) to a float32 scalar.
+def epm(prediction: Float[Tensor, " batch"], label: Float[Tensor, " batch"]) -> Float32[Tensor, ""]:
+    """Return the mean of (y - ŷ)² exp|y - ŷ|, Eq. 3.
 
     The derivative with respect to ŷ is exp|r| (2 r + r|r|) / N with r = ŷ - y (Eqs. 5 and 7). It
     is continuous and 0 at r = 0, as the paper's appendix shows.

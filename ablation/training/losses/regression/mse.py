@@ -1,8 +1,9 @@
 """The mean squared error, Eq. 2."""
 
-import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
 
 
-def mse(prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Return the mean of (y - ŷ)², Eq. 2: two tensors (batch,) to a float32 scalar."""
+def mse(prediction: Float[Tensor, " batch"], label: Float[Tensor, " batch"]) -> Float32[Tensor, ""]:
+    """Return the mean of (y - ŷ)², Eq. 2."""
     return (label.float() - prediction.float()).square().mean()
