@@ -1,0 +1,113 @@
+"""Replicability over languages: in how many an effect holds, and what is true of other ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from statsmodels.stats.meta_analysis import combine_effects
+from statsmodels.stats.multitest import multipletests
+
+from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
+
+Floats = NDArray[np.float64]
+
+#: With fewer languages, an interval about languages in general is as wide as the scale.
+LEAST_LANGUAGES: Final = 4
+
+
+@dataclass(frozen=True)
+class Replicability:
+    """In how many languages an effect holds.
+
+    Attributes:
+        count: A lower bound of the number of languages with the effect, at confidence 1 - alpha.
+        languages: How many were tested.
+        named: The languages for which the effect is shown by itself (Holm).
+    """
+
+    count: int
+    languages: int
+    named: tuple[str, ...]
+
+
+def replicability(
+    p_values: Sequence[float], names: Sequence[str], alpha: float = ALPHA
+) -> Replicability:
+    """Return in at least how many languages an effect holds.
+
+    Partial conjunction by Bonferroni, which allows dependent tests (languages share models): the p
+    of "at least u of n" is (n - u + 1) times the u-th smallest p. Dror, Baumer, Bogomolov and
+    Reichart (2017), "Replicability analysis for natural language processing", TACL 5, section 4.
+
+    Args:
+        p_values: One-sided, by language. NaN counts as 1: no evidence of an effect.
+        names: The languages, in the same order.
+        alpha: The probability that the count is too high.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    p = np.where(np.isfinite(p), p, 1.0)
+    n = len(p)
+    if not n:
+        return Replicability(0, 0, ())
+    partial = (n - np.arange(n)) * np.sort(p)
+    # "At least u" needs every lower count as well.
+    holds = np.maximum.accumulate(partial) <= alpha
+    shown = multipletests(p, alpha=alpha, method="holm")[0]
+    named = tuple(name for name, yes in zip(names, shown, strict=True) if yes)
+    return Replicability(int(holds.sum()), n, named)
+
+
+@dataclass(frozen=True)
+class OverLanguages:
+    """An effect in languages in general.
+
+    Attributes:
+        mean: The mean of the languages' population, weighted by precision.
+        interval: Hartung and Knapp's interval of the mean.
+        sd: The standard deviation of the true effect between languages.
+        share: I², the share of the observed variance that lies between languages, in [0, 1].
+        p: Of "one effect in all languages" (Cochran's Q).
+    """
+
+    mean: float
+    interval: Interval
+    sd: float
+    share: float
+    p: float
+
+
+def random_effects(effects: Floats, variances: Floats, level: float = 0.95) -> OverLanguages | None:
+    """Estimate the mean effect over a population of languages by random effects.
+
+    DerSimonian and Laird (1986), "Meta-analysis in clinical trials", Controlled Clinical Trials 7;
+    interval by Hartung and Knapp (2001), Statistics in Medicine 20, with languages - 1 degrees of
+    freedom, as statsmodels' `combine_effects` has them. The variances are those of the rows. Errors
+    that languages share through the seeds are left out; `variance_components.SEEDS_AND_LANGUAGES`
+    has them.
+
+    Args:
+        effects: (languages,).
+        variances: (languages,), positive.
+        level: Of the interval.
+
+    Returns:
+        None for fewer than two languages; NO_INTERVAL for fewer than `LEAST_LANGUAGES`.
+    """
+    if len(effects) < 2 or not (np.isfinite(effects).all() and (variances > 0).all()):
+        return None
+    fit = combine_effects(effects, variances, method_re="dl", use_t=True)
+    homogeneity = fit.test_homogeneity()
+    interval = NO_INTERVAL
+    if len(effects) >= LEAST_LANGUAGES:
+        # The third and fourth: fixed and random effects with Hartung and Knapp's scale.
+        low, high = fit.conf_int(alpha=1 - level, use_t=True)[3]
+        interval = Interval(float(low), float(high))
+    return OverLanguages(
+        float(fit.mean_effect_re),
+        interval,
+        float(np.sqrt(max(fit.tau2, 0.0))),
+        float(max(fit.i2, 0.0)),
+        float(homogeneity.pvalue),
+    )

@@ -1,0 +1,112 @@
+"""Scores without the optimism of having chosen on the rows that are scored.
+
+The epoch, and an ensemble's members, are chosen by a score on development rows. The same score of
+the chosen one is then too high, more so the more candidates and the fewer rows there are. Nested
+halves choose on one half of the rows, score the choice on the other, and swap: every row is scored
+by a choice that did not see it. Cawley and Talbot (2010), "On over-fitting in model selection", JMLR 11.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.analysis.inference import pearsons
+
+Floats = NDArray[np.float64]
+#: From (rows, candidates) and labels (rows,) to weights (candidates,) that sum to 1.
+Rule = Callable[[Floats, Floats], Floats]
+
+REPEATS: Final = 100
+
+
+@dataclass(frozen=True)
+class NestedScore:
+    """A selected score, as it is reported and as it is on rows that did not select.
+
+    Attributes:
+        apparent: Chosen and scored on all rows.
+        nested: Chosen on one half and scored on the other, averaged over both and all repeats.
+        spread: Standard deviation of the nested score over repeats (another way of halving).
+        chosen: (candidates,), the mean weight of each candidate over halves: how firm the choice is.
+    """
+
+    apparent: float
+    nested: float
+    spread: float
+    chosen: Floats
+
+    @property
+    def optimism(self) -> float:
+        """How much the apparent score exceeds the nested one."""
+        return self.apparent - self.nested
+
+
+def best_by_pearson(predictions: Floats, label: Floats) -> Floats:
+    """Choose the candidate with the highest Pearson; the first of equals, none below NaN."""
+    r = pearsons(predictions, label)
+    weights = np.zeros(predictions.shape[1])
+    weights[int(np.argmax(np.where(np.isfinite(r), r, -np.inf)))] = 1.0
+    return weights
+
+
+def nested_halves(
+    predictions: Floats,
+    label: Floats,
+    *,
+    choose: Rule = best_by_pearson,
+    strata: NDArray[np.int64] | None = None,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> NestedScore:
+    """Score a selection by nested halves.
+
+    Args:
+        predictions: (rows, candidates): epochs of a run, or members of an ensemble.
+        label: (rows,).
+        choose: The rule of selection; its weights are applied to the candidates' predictions.
+        strata: (rows,), kept in proportion in both halves (languages).
+        repeats: Ways of halving; an odd row goes to one half at random.
+        seed: Of the halving.
+
+    Returns:
+        Pearson figures. A half has fewer rows to choose by than the whole, so `nested` leans a little
+        low for the choice that was made on all rows. NaN below four rows.
+    """
+    rows, candidates = predictions.shape
+    if rows < 4:
+        nan = float("nan")
+        return NestedScore(nan, nan, nan, np.full(candidates, np.nan))
+    strata = np.zeros(rows, dtype=np.int64) if strata is None else strata
+    rng = np.random.default_rng(seed)
+    scores, weights = [], []
+    for _ in range(repeats):
+        half = _half(strata, rng)
+        for chooser in (half, ~half):
+            weight = choose(predictions[chooser], label[chooser])
+            weights.append(weight)
+            scores.append(_score(predictions[~chooser], label[~chooser], weight))
+    per_repeat = np.asarray(scores).reshape(repeats, 2).mean(axis=1)
+    spread = float(per_repeat.std(ddof=1)) if repeats > 1 else float("nan")
+    return NestedScore(
+        _score(predictions, label, choose(predictions, label)),
+        float(per_repeat.mean()),
+        spread,
+        np.mean(weights, axis=0),
+    )
+
+
+def _score(predictions: Floats, label: Floats, weight: Floats) -> float:
+    return float(pearsons((predictions @ weight)[:, None], label)[0])
+
+
+def _half(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which rows are in the first half; every stratum is halved, to a row."""
+    order = rng.permutation(len(strata))
+    # A stable sort by stratum of shuffled rows: every second one, from a random start.
+    ranked = order[np.argsort(strata[order], kind="stable")]
+    half = np.zeros(len(strata), dtype=np.bool_)
+    half[ranked[int(rng.integers(2)) :: 2]] = True
+    return half
