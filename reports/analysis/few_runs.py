@@ -138,7 +138,7 @@ def decide(differences: Floats, *, margin: float = 0.0, alpha: float = ALPHA) ->
 def decide_rates(
     first: tuple[int, int], second: tuple[int, int], alpha: float = ALPHA
 ) -> Direction:
-    """Return whether the first rate, (count, runs), is above or below the second, if it is certain."""
+    """Return whether the first rate, (count, runs), is certainly above or below the second."""
     test = fisher(first, second)
     if not (test.can_decide(alpha) and test.p < alpha):
         return "undecided"

@@ -28,9 +28,10 @@ class Sources:
 
     Attributes:
         rows: Variance for one row; divided by the number of rows.
-        seeds: Variance between the estimates of two seeds, as measured on `pilot_rows`.
+        seeds: Variance between the estimates of two seeds, on the pilot's rows.
         splits: Variance between splits beyond that of their seeds; 0 if the split is fixed.
-        pooled_variants: How many variants share the seed variance's estimate; 2 for a contrast's own.
+        pooled_variants: How many variants share the estimate of the seed variance; 2 for a
+            contrast's own.
     """
 
     rows: float

@@ -6,11 +6,11 @@ could be made, not those for which there are runs, so that no verdict moves when
 variant are added. Claims of *sign* ("A beats B") and of *size* ("about two points") differ: a
 size is replicated only if the effect is at least a stated share of the printed one.
 
-The printed figure comes from one training on its rows. It is compared by a prediction interval for a
-second experiment of that size (Patil, Peng and Leek, 2016, "What should researchers expect when they
-replicate studies?", Perspectives on Psychological Science 11), and "no effect" is shown by two
-one-sided tests against the smallest effect of interest (Schuirmann, 1987, J. Pharmacokinetics and
-Biopharmaceutics 15), never by a large p.
+The printed figure comes from one training on its rows. It is compared by a prediction interval
+for a second experiment of that size (Patil, Peng and Leek, 2016, "What should researchers expect
+when they replicate studies?", Perspectives on Psychological Science 11). "No effect" is shown by
+two one-sided tests against the smallest effect of interest (Schuirmann, 1987, J. Pharmacokinetics
+and Biopharmaceutics 15), never by a large p.
 """
 
 from collections.abc import Sequence
@@ -258,7 +258,8 @@ def judge_cell(
     """Judge a score against the printed one.
 
     *Replicated* means that the printed figure is where a second experiment of its size would fall,
-    and that the measured score is known to `cell_half_width`; *smaller* and *larger* that it is not.
+    and that the measured score is known to `cell_half_width`; *smaller* and *larger* that the
+    measured score lies below or above the printed one.
     """
     if not np.isfinite(printed.figure):
         raise ValueError("A score can't be judged without a printed figure.")
@@ -292,8 +293,8 @@ def judge_all(parts: Sequence[Judged]) -> Judged:
     """Return the verdict on a claim all of whose parts have to hold.
 
     Each part is judged with `parts=len(parts)`. A refuted part refutes the claim, the strongest
-    refutation first; otherwise the claim is replicated if every part is, and undecided if not. The p
-    is the largest of the parts' (an intersection-union test, Berger, 1982, Technometrics 24).
+    refutation first; otherwise the claim is replicated if every part is, and undecided if not.
+    The p is the largest of the parts' (an intersection-union test, Berger, 1982, Technometrics 24).
     """
     if not parts:
         raise ValueError("A claim has at least one part.")

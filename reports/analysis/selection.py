@@ -3,7 +3,8 @@
 The epoch, and an ensemble's members, are chosen by a score on development rows. The same score of
 the chosen one is then too high, more so the more candidates and the fewer rows there are. Nested
 halves choose on one half of the rows, score the choice on the other, and swap: every row is scored
-by a choice that did not see it. Cawley and Talbot (2010), "On over-fitting in model selection", JMLR 11.
+by a choice that did not see it. Cawley and Talbot (2010), "On over-fitting in model selection",
+JMLR 11.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class NestedScore:
         apparent: Chosen and scored on all rows.
         nested: Chosen on one half and scored on the other, averaged over both and all repeats.
         spread: Standard deviation of the nested score over repeats (another way of halving).
-        chosen: (candidates,), the mean weight of each candidate over halves: how firm the choice is.
+        chosen: (candidates,), the mean weight of each candidate over halves.
     """
 
     apparent: float
@@ -72,8 +73,8 @@ def nested_halves(
         seed: Of the halving.
 
     Returns:
-        Pearson figures. A half has fewer rows to choose by than the whole, so `nested` leans a little
-        low for the choice that was made on all rows. NaN below four rows.
+        Pearson figures. A half has fewer rows to choose by than the whole, so `nested` leans a
+        little low for the choice that was made on all rows. NaN below four rows.
     """
     rows, candidates = predictions.shape
     if rows < 4:
