@@ -1,0 +1,154 @@
+"""Verdicts on printed figures: what is claimed, how sure it is, and what can't be said."""
+
+import numpy as np
+import pytest
+
+from reports.analysis import replication as rp
+from reports.analysis.variance_components import Component, Uncertainty
+
+FAMILY = rp.Family("the paper's claims", 8)
+
+
+def uncertainty(rows: float, seeds: float, df: float = 2) -> Uncertainty:
+    return Uncertainty(
+        (
+            Component("rows", np.asarray(rows**2), np.asarray(1899.0)),
+            Component("seeds", np.asarray(seeds**2), np.asarray(float(df))),
+        )
+    )
+
+
+def evidence(estimate: float, error: float = 0.001, **changes: int) -> rp.Evidence:
+    """An effect whose error is the rows' alone."""
+    sizes = {"seeds": 5, "rows": 1900, "labels": 20} | changes
+    return rp.Evidence(estimate, uncertainty(error, 1e-6, 4), **sizes)
+
+
+def judged(estimate: float, printed: float, kind: rp.ClaimKind, error: float = 0.001) -> str:
+    return rp.judge_claim(evidence(estimate, error), rp.Printed(printed), kind, FAMILY).verdict
+
+
+@pytest.mark.parametrize(
+    ("estimate", "sign", "size"),
+    [
+        (0.020, rp.Replication.REPLICATED, rp.Replication.REPLICATED),
+        (0.009, rp.Replication.REPLICATED, rp.Replication.SMALLER),
+        (0.040, rp.Replication.REPLICATED, rp.Replication.LARGER),
+        (0.000, rp.Replication.NO_EFFECT, rp.Replication.NO_EFFECT),
+        (-0.02, rp.Replication.OPPOSITE, rp.Replication.OPPOSITE),
+    ],
+)
+@pytest.mark.parametrize("side", [1, -1])
+def test_sign_and_size(estimate: float, sign: str, size: str, side: int) -> None:
+    assert judged(side * estimate, side * 0.02, "sign") == sign
+    assert judged(side * estimate, side * 0.02, "size") == size
+
+
+def test_a_wide_interval_decides_nothing() -> None:
+    for kind in ("sign", "size"):
+        assert judged(0.02, 0.02, kind, error=0.02) == rp.Replication.UNDECIDED
+        assert judged(0.0, 0.02, kind, error=0.02) == rp.Replication.UNDECIDED
+
+
+def test_two_points_are_not_replicated_by_less_than_one() -> None:
+    """The audit's "supported": +0.88 [0.55, 1.20] where the paper prints about two points."""
+    measured = evidence(0.0088, 0.0033 / 1.96)
+    verdict = rp.judge_claim(measured, rp.Printed(0.02), "size", FAMILY).verdict
+    assert verdict in (rp.Replication.SMALLER, rp.Replication.UNDECIDED)
+
+
+def test_one_seed_decides_nothing() -> None:
+    result = rp.judge_claim(evidence(0.5, seeds=1), rp.Printed(0.02), "sign", FAMILY)
+    assert result.verdict is rp.Replication.UNDECIDED
+    assert "one seed" in result.why
+    assert np.isnan(result.interval.low)
+
+
+@pytest.mark.parametrize("labels", [2, 20])
+def test_two_rows_decide_nothing(labels: int) -> None:
+    for estimate in (2.0, -2.0):
+        few = evidence(estimate, rows=2, labels=labels)
+        result = rp.judge_claim(few, rp.Printed(0.02), "sign", FAMILY)
+        assert result.verdict is rp.Replication.UNDECIDED
+        assert np.isnan(result.interval.low)
+
+
+def test_the_family_sets_the_level_and_not_the_runs_at_hand() -> None:
+    alone = rp.judge_claim(evidence(0.005, 0.002), rp.Printed(0.02), "sign", rp.Family("one", 1))
+    among = rp.judge_claim(evidence(0.005, 0.002), rp.Printed(0.02), "sign", FAMILY)
+    assert alone.verdict is rp.Replication.REPLICATED
+    assert among.verdict is rp.Replication.UNDECIDED
+    assert among.p_family == pytest.approx(8 * alone.p)
+    assert among.decisive.half_width > among.interval.half_width
+
+
+def test_prediction_adds_the_papers_own_rows_and_seed() -> None:
+    measured = rp.Evidence(0.02, uncertainty(0.003, 1e-9, 4), seeds=3, rows=1000, labels=20)
+    same_size = rp.predict(measured, rp.Printed(0.02))
+    assert same_size.half_width == pytest.approx(1.96 * 0.003 * np.sqrt(2), rel=1e-2)
+    tenth = rp.predict(measured, rp.Printed(0.02, rows=100))
+    assert tenth.half_width == pytest.approx(1.96 * 0.003 * np.sqrt(11), rel=1e-2)
+    cancelled = rp.predict(measured, rp.Printed(0.02, same_rows=True))
+    assert cancelled.half_width < 1e-6
+    of_seeds = rp.Evidence(0.02, uncertainty(1e-9, 0.003, 4), seeds=3, rows=1000, labels=20)
+    by_seed = rp.predict(of_seeds, rp.Printed(0.02))
+    assert by_seed.half_width == pytest.approx(2.776 * 0.003 * 2, rel=1e-3)
+
+
+def test_a_claim_needs_all_of_its_parts() -> None:
+    def part(estimate: float, error: float = 0.001) -> rp.Judged:
+        return rp.judge_claim(evidence(estimate, error), rp.Printed(0.02), "sign", FAMILY, parts=2)
+
+    good, open_, bad = part(0.02), part(0.02, 0.02), part(-0.02)
+    assert rp.judge_all([good, good]).verdict is rp.Replication.REPLICATED
+    assert rp.judge_all([good, open_]).verdict is rp.Replication.UNDECIDED
+    assert rp.judge_all([good, open_, bad]).verdict is rp.Replication.OPPOSITE
+    assert rp.judge_all([good, open_]).p == open_.p
+
+
+def test_more_parts_make_a_refutation_harder() -> None:
+    borderline = evidence(-0.0056, 0.002)
+    one = rp.judge_claim(borderline, rp.Printed(0.02), "sign", FAMILY)
+    five = rp.judge_claim(borderline, rp.Printed(0.02), "sign", FAMILY, parts=5)
+    assert one.verdict is rp.Replication.OPPOSITE
+    assert five.verdict is rp.Replication.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    [
+        (0.65, rp.Replication.REPLICATED),
+        (0.55, rp.Replication.SMALLER),
+        (0.75, rp.Replication.LARGER),
+    ],
+)
+def test_scores(score: float, verdict: str) -> None:
+    measured = rp.Evidence(score, uncertainty(0.008, 1e-6), 3, 1900, 20, weights=(1.0,))
+    assert rp.judge_cell(measured, rp.Printed(0.65), FAMILY).verdict is verdict
+
+
+def test_a_vague_score_is_undecided_and_says_what_it_takes() -> None:
+    measured = rp.Evidence(0.65, uncertainty(0.02, 1e-6), 3, 300, 20, weights=(1.0,))
+    result = rp.judge_cell(measured, rp.Printed(0.65), FAMILY)
+    assert result.verdict is rp.Replication.UNDECIDED
+    rows = rp.rows_for_cell(measured)
+    assert rows is not None
+    assert 1000 < rows < 1400  # 300 (.039 / .02)²
+
+
+def test_an_undecided_claim_says_how_many_seeds_or_rows_decide() -> None:
+    by_seeds = rp.Evidence(0.02, uncertainty(0.001, 0.01), seeds=3, rows=1900, labels=20)
+    need = rp.would_decide(by_seeds, rp.Printed(0.02), "sign", FAMILY)
+    assert need.seeds is not None
+    assert need.seeds > 3
+    by_rows = rp.Evidence(0.02, uncertainty(0.01, 0.001), seeds=3, rows=1900, labels=20)
+    need = rp.would_decide(by_rows, rp.Printed(0.02), "sign", FAMILY)
+    assert need.seeds is None
+    assert need.rows is not None
+    assert need.rows > 1900
+
+
+@pytest.mark.parametrize("figure", [0.0, np.nan])
+def test_a_claim_needs_a_printed_effect(figure: float) -> None:
+    with pytest.raises(ValueError, match="printed effect"):
+        rp.judge_claim(evidence(0.1), rp.Printed(figure), "sign", FAMILY)

@@ -1,0 +1,64 @@
+"""Nested halves: the optimism of choosing and scoring on the same rows."""
+
+import numpy as np
+import pytest
+
+from reports.analysis import selection as sel
+from reports.analysis.inference import pearson
+
+
+def candidates(seed: int, rows: int = 150, epochs: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Equally good candidates: all their differences are luck."""
+    rng = np.random.default_rng(seed)
+    label = rng.standard_normal(rows)
+    return 0.65 * label[:, None] + 0.76 * rng.standard_normal((rows, epochs)), label
+
+
+def test_the_best_of_equals_is_flattered_and_its_nested_score_is_not() -> None:
+    scores = [sel.nested_halves(*candidates(seed), repeats=10) for seed in range(60)]
+    truth = 0.65 / np.hypot(0.65, 0.76)
+    apparent = np.mean([s.apparent for s in scores])
+    nested = [s.nested for s in scores]
+    assert apparent > truth + 0.02
+    assert np.mean(nested) == pytest.approx(truth, abs=3 * np.std(nested) / np.sqrt(60) + 0.003)
+    assert np.mean([s.optimism for s in scores]) > 0.02
+
+
+def test_a_single_candidate_has_no_optimism_to_speak_of() -> None:
+    predictions, label = candidates(0, rows=2000, epochs=1)
+    score = sel.nested_halves(predictions, label)
+    assert score.apparent == pytest.approx(pearson(predictions[:, 0], label))
+    assert score.optimism == pytest.approx(0, abs=0.003)
+    assert score.chosen.tolist() == [1.0]
+
+
+def test_a_rule_may_average_members() -> None:
+    predictions, label = candidates(1)
+    mean = sel.nested_halves(predictions, label, choose=lambda p, _: np.full(p.shape[1], 1 / 6))
+    assert mean.apparent == pytest.approx(pearson(predictions.mean(axis=1), label))
+    assert mean.chosen == pytest.approx(np.full(6, 1 / 6))
+
+
+def test_halves_keep_strata_and_are_seeded() -> None:
+    predictions, label = candidates(2, rows=41)
+    strata = np.repeat([0, 1, 2], [5, 16, 20])
+    seen: list[int] = []
+
+    def choose(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+        seen.append(len(y))
+        return sel.best_by_pearson(p, y)
+
+    first = sel.nested_halves(predictions, label, choose=choose, strata=strata, repeats=5)
+    again = sel.nested_halves(predictions, label, strata=strata, repeats=5)
+    assert first.nested == again.nested
+    assert set(seen) <= {20, 21, 41}
+
+
+def test_constant_candidates_are_not_chosen() -> None:
+    predictions, label = candidates(3, epochs=2)
+    predictions[:, 0] = 1.0
+    assert sel.best_by_pearson(predictions, label).tolist() == [0.0, 1.0]
+
+
+def test_too_few_rows_have_no_halves() -> None:
+    assert np.isnan(sel.nested_halves(np.ones((3, 2)), np.arange(3.0)).nested)
