@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ablation.config.schema import RunConfig, load_profile, override, resolve_config
+from ablation.config.overrides import load_profile, merge_overrides, resolve_config
+from ablation.config.schema import RunConfig
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
@@ -112,7 +113,7 @@ class ResolvedCurves:
 def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     """Check everything that can be checked without training. Raises UsageError."""
     corpus = load_corpus(str(request.data))
-    settings = override(load_profile(str(request.profile)), request.overrides)
+    settings = merge_overrides(load_profile(str(request.profile)), request.overrides)
     taus = _checked_taus(request.taus)
     grid = RunGrid(_variants(request), (request.split,), check_seeds(request.seeds))
     if "," in request.split:
@@ -131,7 +132,7 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     curves: dict[str, Curve] = {}
     for tau in taus:
         plan = make_plan(
-            corpus, override(settings, {"loss.tau": tau}), grid, history, fresh=request.fresh
+            corpus, merge_overrides(settings, {"loss.tau": tau}), grid, history, fresh=request.fresh
         )
         for run in plan:
             if _is_contrastive(run.key.variant):

@@ -6,7 +6,7 @@ from typing import Any
 import tomli_w
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config.schema import OF_VARIANT
+from ablation.config.overrides import OF_VARIANT
 from ablation.config.tuning_record import Tuning
 from studies.space import configure
 from studies.study import ResolvedSweep, is_counted

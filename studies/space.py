@@ -28,7 +28,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from ablation.config.schema import FIELDS, NOT_TOML, RunConfig, override, resolve_config
+from ablation.config.overrides import merge_overrides, resolve_config
+from ablation.config.schema import FIELDS, RunConfig
+from ablation.config.tables import NOT_TOML
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError, first_line
 from ablation.core.suggest import did_you_mean
@@ -188,7 +190,7 @@ def check(space: Space, overrides: Mapping[str, Any], layers: int) -> None:
 
 def configure(space: Space, overrides: Mapping[str, Any], params: Mapping[str, Any]) -> RunConfig:
     """Return the settings of a trial with these parameters."""
-    return resolve_config(override(overrides, params), space.variant)
+    return resolve_config(merge_overrides(overrides, params), space.variant)
 
 
 def suggest(trial: optuna.Trial, space: Space, layers: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config.schema import load_profile, override, resolve_config
+from ablation.config.overrides import load_profile, merge_overrides, resolve_config
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
@@ -118,7 +118,7 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     space, corpus = load_space(request.space), load_corpus(request.data)
     if variants_of(space):
         space = for_variant(space, request.variant or variants_of(space)[0])
-    overrides = override(load_profile(request.profile), request.overrides)
+    overrides = merge_overrides(load_profile(request.profile), request.overrides)
     split_seed = resolve_config(overrides, space.variant).data.split_seed
     store = open_store(request.tracking_uri)
     return ResolvedSweep(

@@ -15,7 +15,7 @@ import torch
 from ablation.bench.subprocesses import run_command
 from ablation.bench.synthetic_runs import make_request, write_corpus, write_runs
 from ablation.bench.table import Row
-from ablation.config.schema import resolve_config
+from ablation.config.overrides import resolve_config
 from ablation.data.corpus import load_corpus
 from ablation.data.splits import make_split, select_splits
 from ablation.runs.request import RunRequest

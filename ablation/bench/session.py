@@ -17,7 +17,8 @@ from ablation.bench.table import Row, as_json, as_markdown
 from ablation.bench.tracking import measure_tracking
 from ablation.bench.training import measure_training
 from ablation.bench.workload import Workload, make_workload
-from ablation.config.schema import RunConfig, load_profile, override, resolve_config
+from ablation.config.overrides import load_profile, merge_overrides, resolve_config
+from ablation.config.schema import RunConfig
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
@@ -115,7 +116,7 @@ def resolve_bench(request: BenchRequest) -> ResolvedBench:
         profile, by_device = request.profile, {}
     encoder = {"model.encoder": request.encoder} if request.encoder else {}
     config = resolve_config(
-        override(load_profile(profile), {**by_device, **encoder, **request.overrides}), "mse"
+        merge_overrides(load_profile(profile), {**by_device, **encoder, **request.overrides}), "mse"
     )
     sections, corpus = select_sections(request.sections), load_corpus(request.data)
     return ResolvedBench(

@@ -52,7 +52,7 @@ def bench(
     """
     folder = writable_folder("--out", out) if out else None
     from ablation.bench.session import BenchRequest, caption, resolve_bench, run_bench, write
-    from ablation.config.schema import parse_overrides
+    from ablation.config.overrides import parse_overrides
 
     console = make_console()
     resolved = resolve_bench(

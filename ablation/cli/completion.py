@@ -14,7 +14,7 @@ def variant_names() -> list[str]:
 
 
 def profile_names() -> list[str]:
-    from ablation.config.schema import PROFILES
+    from ablation.config.overrides import PROFILES
 
     return list(PROFILES)
 

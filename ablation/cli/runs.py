@@ -67,7 +67,7 @@ def run(
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
     from ablation import RunRequest
-    from ablation.config.schema import parse_overrides, parse_seeds
+    from ablation.config.overrides import parse_overrides, parse_seeds
 
     request = RunRequest(
         data=data,
@@ -121,7 +121,7 @@ def plan(
 ) -> None:
     """Show what `run` would train with the same arguments, what it would reuse, and the time."""
     import ablation
-    from ablation.config.schema import parse_overrides, parse_seeds
+    from ablation.config.overrides import parse_overrides, parse_seeds
     from ablation.runs.estimate import estimate_all
 
     planned = ablation.plan(

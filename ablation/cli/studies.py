@@ -106,7 +106,7 @@ def sweep(
     A space of variants (such as `variants`) gives each the same number of trials, and then runs
     every row of the table at its own best.
     """
-    from ablation.config.schema import parse_overrides, parse_seeds
+    from ablation.config.overrides import parse_overrides, parse_seeds
     from ablation.runs.request import mlflow_experiment
     from studies.equal_budget import tunes_variants
     from studies.study import SweepRequest, folder_name
@@ -177,7 +177,7 @@ def curves(
 ) -> None:
     """Train Figures 4 and 5, measure gradients, and test the paper's claims on the curves."""
     from ablation import ReportRequest
-    from ablation.config.schema import parse_overrides, parse_seeds
+    from ablation.config.overrides import parse_overrides, parse_seeds
     from ablation.runs.progress import Progress
     from ablation.runs.request import mlflow_experiment
     from studies.curves import CurvesRequest, resolve_curves, run_curves

@@ -1,1 +1,1 @@
-"""Settings of a run: the typed schema, profiles, and the rows of the comparison table."""
+"""Settings of a run, profiles, and the rows of the comparison."""

@@ -1,17 +1,10 @@
-"""The resolved settings of one training run, and how they are put together.
+"""The settings of a training run, with the paper's Table 4 as defaults.
 
-Defaults are the paper's Table 4. A profile file states its differences, the command line
-overrides single fields (`loss.tau=0.1`), and a variant changes what makes it that variant, in
-this order. All problems are reported together, before anything is trained.
+`ablation.config.overrides` puts them together from profile, command line and variant.
 """
 
-import difflib
 import hashlib
 import json
-import tomllib
-from collections.abc import Iterable, Mapping
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -19,14 +12,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from ablation.config.loss_names import check_regression_loss, regression_losses
-from ablation.config.variants import VARIANTS
-from ablation.core.errors import UsageError
 
 #: The precision of matrix products.
 Precision = Literal["float32", "bfloat16"]
@@ -62,7 +52,7 @@ class ModelConfig(_Section):
         description="bundled, tiny, a Hub id or a folder",
     )
     layers: PositiveInt | None = Field(
-        None, description="keep the lowest n transformer layers; all where not given"
+        None, description="keep the lowest n transformer layers; all if not given"
     )
     prefix: str = Field(
         "",
@@ -78,10 +68,10 @@ class ModelConfig(_Section):
     freeze_layers: int = Field(3, ge=0, description="how many layers FT freezes (Table 4)")
     frozen_dropout: bool = Field(
         False,
-        description="dropout also in the layers that FT freezes; off, they are run once and their outputs kept",
+        description="dropout in frozen layers too; if off, they run once for all epochs",
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="in encoder layers; the encoder's own where not given"
+        None, ge=0, lt=1, description="in encoder layers; the encoder's own if not given"
     )
     trim_vocabulary: bool = Field(
         True, description="train only the embeddings of tokens that occur; exact for them"
@@ -110,7 +100,7 @@ class OptimisationConfig(_Section):
     batch_size: PositiveInt = Field(64, description="Table 4")
     micro_batch: PositiveInt | None = Field(
         None,
-        description="texts of a batch that are in memory at a time; the same batch and loss, for one more forward pass",
+        description="texts in memory at a time; same batch and loss for one more forward pass",
     )
     lr_encoder: PositiveFloat = Field(
         2e-5, description="highest learning rate of the encoder (Table 4)"
@@ -137,7 +127,7 @@ class OptimisationConfig(_Section):
 
 
 class RunConfig(_Section):
-    """Everything that the user can set and that can change a run's numbers."""
+    """All settings that can change a run's results."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -145,7 +135,7 @@ class RunConfig(_Section):
     optimisation: OptimisationConfig = OptimisationConfig()
 
     def flat(self) -> dict[str, Any]:
-        """Dotted field names to plain values, in the order of declaration."""
+        """Return plain values by dotted field name, in the order of declaration."""
         return {
             f"{section}.{name}": value
             for section, fields in self.model_dump().items()
@@ -153,181 +143,10 @@ class RunConfig(_Section):
         }
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: equal settings, equal digest, on every machine."""
+        """Return the SHA-256 of the canonical JSON, equal for equal settings on every machine."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+#: Dotted names of all settings.
 FIELDS: Final[tuple[str, ...]] = tuple(RunConfig().flat())
-#: What `tomllib` raises: its own error (a ValueError), Python's for integers of thousands of digits, and for deep nesting.
-NOT_TOML: Final = (ValueError, RecursionError)
-MOST_SEEDS: Final = 1000
-PROFILES: Final = ("smoke", "demo", "small", "paper")
-#: How the settings of a single variant are named among a profile's differences: `variant.epm+cl`.
-OF_VARIANT: Final = "variant."
-#: The table in which a profile says how its settings were found, see `ablation.config.tuning_record`.
-TUNING: Final = "tuning"
-
-
-def load_profile(name_or_file: str) -> dict[str, Any]:
-    """The differences that a profile states, as dotted field names to values.
-
-    `name_or_file` is one of `PROFILES` or the path of a TOML file with the tables data, model,
-    loss and optimisation. The same tables below `variant."NAME"` hold for that variant alone; they
-    come back under `variant.NAME`. Raises UsageError if it can't be read.
-    """
-    tables = read_profile(name_or_file)
-    differences = {
-        f"{section}.{name}": value
-        for section, fields in tables.items()
-        if section not in (TUNING, "variant")
-        for name, value in fields.items()
-    }
-    for variant, sections in tables.get("variant", {}).items():
-        if not isinstance(sections, dict) or not all(
-            isinstance(fields, dict) for fields in sections.values()
-        ):
-            raise UsageError(
-                f'profile {name_or_file}: variant.{variant}: write [variant."{variant}".optimisation] and so on'
-            )
-        own = {
-            f"{section}.{name}": value
-            for section, fields in sections.items()
-            for name, value in fields.items()
-        }
-        differences[f"{OF_VARIANT}{variant}"] = own
-    return differences
-
-
-def override(differences: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`differences` with `changes`, which win over what is said of single variants too."""
-    kept = {
-        name: {field: v for field, v in value.items() if field not in changes}
-        if name.startswith(OF_VARIANT)
-        else value
-        for name, value in differences.items()
-    }
-    return {**kept, **changes}
-
-
-def read_profile(name_or_file: str) -> dict[str, Any]:
-    """The tables of a profile as they stand in its file. Raises UsageError."""
-    if name_or_file in PROFILES:
-        text = (files("ablation.config.profiles") / f"{name_or_file}.toml").read_text("utf-8")
-    else:
-        try:
-            file = Path(name_or_file).expanduser()
-            found = file.is_file()
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # a name that is too long; a home folder that nobody has
-            raise UsageError(
-                f"profile {name_or_file[:80]}: {getattr(error, 'strerror', None) or error}"
-            ) from error
-        if not found:
-            near = difflib.get_close_matches(name_or_file, PROFILES, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"known are {', '.join(PROFILES)}, or a TOML file"
-            )
-            raise UsageError(f"unknown profile {name_or_file!r}: {hint}")
-        try:
-            text = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"profile {file}: can't be read: {error}") from error
-    try:
-        tables = tomllib.loads(text)
-    except NOT_TOML as error:
-        raise UsageError(f"profile {name_or_file}: not TOML: {error}") from error
-    if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
-        raise UsageError(
-            f"profile {name_or_file}: {', '.join(loose)}: fields stand in tables such as [model]"
-        )
-    return tables
-
-
-def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """Field values from texts such as `loss.tau=0.1`; several may stand in one text, with commas.
-
-    Values are read as TOML where they are TOML (numbers, booleans), else taken as text.
-    """
-    overrides: dict[str, Any] = {}
-    for assignment in (
-        part.strip() for text in assignments for part in text.split(",") if part.strip()
-    ):
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"--set {assignment!r}: write FIELD=VALUE, such as loss.tau=0.1")
-        try:
-            parsed = tomllib.loads(f"value = {value.strip()}")
-        except NOT_TOML:
-            parsed = {}
-        is_plain = len(parsed) == 1 and not (
-            type(parsed["value"]) is int and abs(parsed["value"]) >= 2**63
-        )
-        overrides[name.strip()] = parsed["value"] if is_plain else value.strip()
-    return overrides
-
-
-def resolve_config(differences: Mapping[str, Any], variant: str = "mse") -> RunConfig:
-    """The settings of `variant`: defaults, then `differences`, those for it alone last, then what it changes itself.
-
-    Raises UsageError with a line for each unknown field and each value out of range.
-    """
-    of_variants = {
-        name.removeprefix(OF_VARIANT): own
-        for name, own in differences.items()
-        if name.startswith(OF_VARIANT)
-    }
-    problems = [
-        f"unknown variant {name!r} in the profile" for name in of_variants if name not in VARIANTS
-    ]
-    named = [name for name in differences if not name.startswith(OF_VARIANT)]
-    for name in dict.fromkeys([*named, *(field for own in of_variants.values() for field in own)]):
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.5)
-            problems.append(
-                f"unknown field {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
-            )
-    effective = {**differences, **of_variants.get(variant, {})}
-    known = {name: value for name, value in effective.items() if name in FIELDS}
-    try:
-        RunConfig.model_validate(
-            _by_section(known)
-        )  # on its own: a wrong value counts even where the variant decides
-        config = RunConfig.model_validate(_by_section({**known, **VARIANTS[variant].changes}))
-    except ValidationError as error:
-        problems += [
-            f"{'.'.join(map(str, e['loc']))} = {repr(e['input'])[:80]}: {e['msg'].lower()}"
-            for e in error.errors()
-        ]
-    if problems:
-        raise UsageError(problems)
-    return config
-
-
-def _by_section(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    values: dict[str, dict[str, Any]] = {}
-    for name, value in flat.items():
-        section, field = name.split(".", 1)
-        values.setdefault(section, {})[field] = value
-    return values
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from `0,1,2` or `0-4`. Raises UsageError."""
-    seeds: list[int] = []
-    for part in (part.strip() for part in text.split(",") if part.strip()):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"seeds {part!r}: give whole numbers from 0 on, such as 0,1,2 or 0-4")
-        if max(len(first), len(last)) > 18 or int(last or first) - int(first) >= MOST_SEEDS:
-            raise UsageError(
-                f"seeds {part[:40]!r}: at most {MOST_SEEDS} seeds, each of at most 18 digits"
-            )
-        seeds += range(int(first), int(last or first) + 1)
-    if not seeds:
-        raise UsageError("no seeds given; e.g. --seeds 0,1,2")
-    return tuple(dict.fromkeys(seeds))

@@ -1,7 +1,7 @@
-"""How a profile's settings were found: which fields were searched, and with how many trials for each variant.
+"""The record of how a profile's settings were tuned.
 
-A sweep writes it into the profile that it ends with, the runs made with that profile carry it, and a
-report can say whether every row of its table had the same chance.
+A sweep writes it into the profile that it produces, and runs made with that profile carry it, so
+that a report can say whether all rows of its table had the same number of trials.
 """
 
 import hashlib
@@ -9,15 +9,21 @@ import json
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ablation.config.schema import TUNING, read_profile
+from ablation.config.overrides import TUNING, read_profile
+from ablation.config.tables import validation_problems
 from ablation.core.errors import UsageError
 
 
 class Tuning(BaseModel):
-    """`trials` are each variant's development Pearsons in the order of its trials, NaN for one that was pruned or failed.
+    """The search behind a profile.
 
-    A variant that is not named was not tuned. `fields` are the settings that were searched, and
-    `each_its_own` whether every variant has values of its own for them.
+    Attributes:
+        study: The study's name.
+        splits: The splits whose development rows were the objective.
+        fields: The settings that were searched.
+        trials: Each tuned variant's development Pearsons in the order of its trials; NaN for a
+            trial that was pruned or failed.
+        each_its_own: True if each variant has values of its own for the fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,21 +36,20 @@ class Tuning(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """Return the SHA-256 of the record."""
         return hashlib.sha256(
             json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
         ).hexdigest()
 
 
 def load_tuning(name_or_file: str) -> Tuning | None:
-    """What a profile says of its tuning, None if nothing. Raises UsageError."""
+    """Return a profile's record of its tuning, if it has one. Raises UsageError."""
     table = read_profile(name_or_file).get(TUNING)
     if table is None:
         return None
     try:
         return Tuning.model_validate(table)
     except ValidationError as error:
-        problems = [
-            f"{TUNING}.{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()
-        ]
-        raise UsageError([f"profile {name_or_file}: {problem}" for problem in problems]) from error
+        raise UsageError(
+            [f"profile {name_or_file}: {TUNING}.{line}" for line in validation_problems(error)]
+        ) from error

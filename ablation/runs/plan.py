@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final, Literal
 
-from ablation.config.schema import RunConfig, resolve_config
+from ablation.config.overrides import resolve_config
+from ablation.config.schema import RunConfig
 from ablation.config.variants import VARIANTS
 from ablation.core.identity import Identity, RunKey, code_digest, identify, libraries
 from ablation.data.corpus import Corpus

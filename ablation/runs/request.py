@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from ablation.config.schema import load_profile, override
+from ablation.config.overrides import load_profile, merge_overrides
 from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variants import select_variants
 from ablation.core.errors import UsageError
@@ -65,7 +65,7 @@ class RunRequest:
     def settings(self) -> dict[str, Any]:
         """The profile's fields with the overrides. Raises UsageError for an unusable profile."""
         encoder = {"model.encoder": self.encoder} if self.encoder else {}
-        return override(load_profile(str(self.profile)), encoder | dict(self.overrides))
+        return merge_overrides(load_profile(str(self.profile)), encoder | dict(self.overrides))
 
 
 @dataclass(frozen=True)

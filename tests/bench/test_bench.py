@@ -19,7 +19,8 @@ from ablation.bench.tracking import measure_tracking
 from ablation.bench.training import floating_point_operations, loss_differences, measure_training
 from ablation.bench.workload import Workload, half_frozen, make_workload, our_model
 from ablation.cli.main import app
-from ablation.config.schema import RunConfig, load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
+from ablation.config.schema import RunConfig
 from ablation.core.errors import RunError, UsageError
 from ablation.data.corpus import load_corpus
 from ablation.tracking import names

@@ -12,7 +12,7 @@ import argparse
 import time
 from dataclasses import replace
 
-from ablation.config.schema import load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
 from ablation.core.identity import RunKey
 from ablation.data.corpus import load_corpus
 from ablation.training import train_run

@@ -22,7 +22,7 @@ from transformers import T5Config
 
 from ablation.cli.main import main
 from ablation.cli.parsing import split_list
-from ablation.config.schema import load_profile, parse_overrides, resolve_config
+from ablation.config.overrides import load_profile, parse_overrides, resolve_config
 from ablation.config.tuning_record import load_tuning
 from ablation.config.variants import select_variants
 from ablation.core.errors import LONGEST_LINE, UsageError
@@ -363,7 +363,7 @@ TABLE: dict[str, Bad] = {
         PROFILE, r"mine\.toml: not TOML", files=profile("[loss]\ntau = " + "[" * 5000)
     ),
     "a profile without tables": Bad(
-        PROFILE, r"tau: fields stand in tables such as \[model\]", files=profile("tau = 1")
+        PROFILE, r"tau: put fields into tables such as \[model\]", files=profile("tau = 1")
     ),
     "a profile with an unknown field": Bad(
         PROFILE,

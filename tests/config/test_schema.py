@@ -1,4 +1,4 @@
-"""Settings: Table 4 as the defaults, differences on top, every problem in a line of its own."""
+"""Settings: Table 4 as the defaults, overrides on top, each problem in one line."""
 
 import contextlib
 import hashlib
@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ablation.config.schema import (
-    FIELDS,
+from ablation.config.overrides import (
     PROFILES,
-    RunConfig,
     load_profile,
-    override,
+    merge_overrides,
     parse_overrides,
     parse_seeds,
     resolve_config,
 )
+from ablation.config.schema import FIELDS, RunConfig
 from ablation.config.tuning_record import load_tuning
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
@@ -47,19 +46,16 @@ def test_the_profile_paper_is_table_4() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_profiles_state_differences_only(profile: str) -> None:
+def test_profiles_state_overrides_only(profile: str) -> None:
     defaults = RunConfig().flat()
     for name, value in load_profile(profile).items():
         assert defaults[name] != value, f"{profile}: {name} is the default already"
 
 
 def test_every_profile_file_is_listed() -> None:
-    found = {
-        entry.name
-        for entry in files("ablation.config.profiles").iterdir()
-        if entry.name.endswith(".toml")
-    }
-    assert found == {f"{name}.toml" for name in PROFILES}
+    folder = files("ablation.config") / "profiles"
+    names = {entry.name for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    assert names == {f"{name}.toml" for name in PROFILES}
 
 
 def test_the_command_line_beats_the_profile_and_the_variant_beats_both() -> None:
@@ -129,6 +125,45 @@ def test_an_override_without_a_value_is_explained() -> None:
         parse_overrides(["loss.tau"])
 
 
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [("emp", "unknown variant 'emp': did you mean 'epm'"), ("huber", "known are mse, epm")],
+)
+def test_an_unknown_variant_is_no_other_variant(variant: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve_config({}, variant)
+
+
+def test_later_sources_win_over_earlier_ones(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(
+        "[loss]\ntau = 0.4\n[optimisation]\nepochs = 5\nbatch_size = 32\n"
+        "[variant.epm.optimisation]\nepochs = 6\nbatch_size = 16\n"
+        "[variant.epm.loss]\nregression = 'mse'\n"
+    )
+    overrides = merge_overrides(load_profile(str(file)), {"optimisation.batch_size": 8})
+    config = resolve_config(overrides, "epm")
+    assert config.optimisation.lr_head == RunConfig().optimisation.lr_head  # default
+    assert config.loss.tau == 0.4  # profile
+    assert config.optimisation.epochs == 6  # the profile's, for this variant
+    assert config.optimisation.batch_size == 8  # command line
+    assert config.loss.regression == "epm"  # variant
+
+
+def test_an_integer_of_64_bits_is_a_number_and_a_longer_one_is_text() -> None:
+    texts = [f"data.split_seed={2**63 - 1}", f"model.prefix={2**63}"]
+    assert parse_overrides(texts) == {
+        "data.split_seed": 2**63 - 1,
+        "model.prefix": str(2**63),
+    }
+
+
+def test_the_most_seeds_are_a_thousand_in_a_range() -> None:
+    assert len(parse_seeds("0-999")) == 1000
+    with pytest.raises(UsageError, match="at most 1000 seeds"):
+        parse_seeds("0-1000")
+
+
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(UsageError) as error:
         resolve_config(
@@ -183,20 +218,20 @@ def test_the_digest_is_that_of_the_values_however_they_were_given() -> None:
 
 
 @pytest.mark.parametrize(
-    "differences", [{}, {"loss.tau": 0.3, "model.encoder": "é", "model.layers": 4}]
+    "overrides", [{}, {"loss.tau": 0.3, "model.encoder": "é", "model.layers": 4}]
 )
 def test_the_digest_is_the_sha_256_of_sorted_json_without_spaces(
-    differences: dict[str, object],
+    overrides: dict[str, object],
 ) -> None:
-    config = resolve_config(differences)
+    config = resolve_config(overrides)
     sections: dict[str, dict[str, object]] = {}
     for name, value in sorted(config.flat().items(), reverse=True):
         section, field = name.split(".")
         sections.setdefault(section, {})[field] = value
-    parts = [
-        f'"{section}":{{{",".join(f"{json.dumps(k)}:{json.dumps(fields[k])}" for k in sorted(fields))}}}'
-        for section, fields in sorted(sections.items())
-    ]
+    parts = []
+    for section, fields in sorted(sections.items()):
+        pairs = ",".join(f"{json.dumps(k)}:{json.dumps(fields[k])}" for k in sorted(fields))
+        parts.append(f'"{section}":{{{pairs}}}')
     assert config.digest() == hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()
 
 
@@ -239,7 +274,7 @@ class TestProfileFiles:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"tau = 1", "fields stand in tables"),
+            (b"tau = 1", "put fields into tables"),
             (b"[loss\n", "not TOML"),
             (b"\xff\xfe", "can't be read"),
             (b"[loss]\ntau = " + b"9" * 5000, "not TOML"),
@@ -309,24 +344,26 @@ class TestSettingsOfSingleVariants:
     def profile(self, tmp_path: Path) -> str:
         file = tmp_path / "own.toml"
         file.write_text(
-            '[loss]\ntau = 0.4\n[variant."epm+cl".loss]\ntau = 0.9\n[variant.mse.optimisation]\nepochs = 3'
+            "[loss]\ntau = 0.4\n"
+            '[variant."epm+cl".loss]\ntau = 0.9\n'
+            "[variant.mse.optimisation]\nepochs = 3\n"
         )
         return str(file)
 
     def test_they_hold_for_that_variant_alone(self, profile: str) -> None:
-        differences = load_profile(profile)
-        assert {v: resolve_config(differences, v).loss.tau for v in ("mse", "epm", "epm+cl")} == {
+        overrides = load_profile(profile)
+        assert {v: resolve_config(overrides, v).loss.tau for v in ("mse", "epm", "epm+cl")} == {
             "mse": 0.4,
             "epm": 0.4,
             "epm+cl": 0.9,
         }
-        assert resolve_config(differences, "mse").optimisation.epochs == 3
-        assert resolve_config(differences, "epm").optimisation.epochs == 11
+        assert resolve_config(overrides, "mse").optimisation.epochs == 3
+        assert resolve_config(overrides, "epm").optimisation.epochs == 11
 
     def test_the_command_line_wins_over_them(self, profile: str) -> None:
-        differences = override(load_profile(profile), parse_overrides(["loss.tau=0.1"]))
-        assert resolve_config(differences, "epm+cl").loss.tau == 0.1
-        assert resolve_config(differences, "mse").optimisation.epochs == 3
+        overrides = merge_overrides(load_profile(profile), parse_overrides(["loss.tau=0.1"]))
+        assert resolve_config(overrides, "epm+cl").loss.tau == 0.1
+        assert resolve_config(overrides, "mse").optimisation.epochs == 3
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -336,7 +373,7 @@ class TestSettingsOfSingleVariants:
                 '[variant."epm+cl".loss]\ntua = 1.0',
                 "unknown field 'loss.tua': did you mean 'loss.tau'",
             ),
-            ('[variant."epm+cl"]\ntau = 1.0', "variant.epm.cl: write"),
+            ('[variant."epm+cl"]\ntau = 1.0', "variant.epm.cl: put its fields into tables"),
             ('[variant."epm+cl".loss]\ntau = -1.0', "loss.tau = -1.0"),
         ],
     )
@@ -350,10 +387,10 @@ class TestSettingsOfSingleVariants:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[tuning]\nstudy = 1", "tuning.study: input should be a valid string"),
+        ("[tuning]\nstudy = 1", "tuning.study = 1: input should be a valid string"),
         (
             '[tuning]\nstudy = "s"\nsplits = []\nfields = []\ntrials = {}\nmore = 1',
-            "tuning.more: extra inputs",
+            "tuning.more = 1: extra inputs",
         ),
     ],
 )

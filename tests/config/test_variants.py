@@ -2,7 +2,15 @@
 
 import pytest
 
-from ablation.config.variants import GROUPS, VARIANTS, select_variants
+from ablation.config.schema import FIELDS
+from ablation.config.variants import (
+    GROUPS,
+    VARIANTS,
+    PaperCells,
+    get_variant,
+    parse_variant_table,
+    select_variants,
+)
 from ablation.core.errors import UsageError
 
 TABLE_3 = {
@@ -61,3 +69,86 @@ def test_names_and_groups_are_put_in_the_tables_order(
 def test_what_is_no_variant_is_explained(names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         select_variants(names)
+
+
+def test_every_change_is_a_setting_and_every_trained_row_sets_the_three_components() -> None:
+    for variant in VARIANTS.values():
+        assert set(variant.changes) <= set(FIELDS)
+        assert variant.combines_runs or set(variant.changes) >= {
+            "loss.regression",
+            "loss.contrastive",
+            "model.frozen_tuning",
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "regression", "contrastive", "frozen"),
+    [
+        ("mse", "mse", "none", False),
+        ("epm", "epm", "none", False),
+        ("epm+cl", "epm", "as_printed", False),
+        ("epm+ft", "epm", "none", True),
+        ("epm+cl+ft", "epm", "as_printed", True),
+        ("mse+cl", "mse", "as_printed", False),
+        ("mse+ft", "mse", "none", True),
+        ("mse+cl+ft", "mse", "as_printed", True),
+        ("epm+cl(attract)", "epm", "attract", False),
+        ("mse+cl(attract)", "mse", "attract", False),
+        ("baseline", "mse", "none", False),
+    ],
+)
+def test_a_variants_name_says_what_it_trains(
+    name: str, regression: str, contrastive: str, frozen: bool
+) -> None:
+    changes = get_variant(name).changes
+    assert changes["loss.regression"] == regression
+    assert changes["loss.contrastive"] == contrastive
+    assert changes["model.frozen_tuning"] is frozen
+
+
+def test_all_leaves_out_rows_with_an_encoder_of_their_own() -> None:
+    assert set(VARIANTS) - set(GROUPS["all"]) == {"baseline"}
+
+
+def test_an_unknown_variant_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown variant 'epm\+lc': did you mean 'epm\+cl'"):
+        get_variant("epm+lc")
+
+
+class TestATableOfVariants:
+    def test_settings_are_those_of_its_tables(self) -> None:
+        text = """
+            [cold]
+            title = "Cold"
+            question = "Is a low temperature better?"
+            loss = { tau = 0.01, self_pairs = false }
+            optimisation = { epochs = 3 }
+            paper = { seen = 70.5 }
+        """
+        (variant,) = parse_variant_table(text, "own.toml").values()
+        assert variant.changes == {
+            "loss.tau": 0.01,
+            "loss.self_pairs": False,
+            "optimisation.epochs": 3,
+        }
+        assert variant.paper == PaperCells(seen=70.5)
+        assert not variant.combines_runs
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("[a\n", r"own\.toml: not TOML"),
+            ("[a]\ntitle = 'A'", r"own\.toml: a\.question = .*field required"),
+            ("[a]\ntitle = 1\nquestion = '?'", r"own\.toml: a\.title = 1: .*string"),
+            ("[a]\ntitle = 'A'\nquestion = '?'\nlos = {}", r"own\.toml: a\.los = \{\}: unexpected"),
+            ("a = 1", r"own\.toml: a\."),
+        ],
+    )
+    def test_problems_name_the_file_the_variant_and_the_key(self, text: str, problem: str) -> None:
+        with pytest.raises(UsageError, match=problem):
+            parse_variant_table(text, "own.toml")
+
+    def test_all_problems_are_reported_together(self) -> None:
+        with pytest.raises(UsageError) as error:
+            parse_variant_table("[a]\ntitle = 'A'\n[b]\nquestion = '?'", "own.toml")
+        assert len(error.value.problems) == 2

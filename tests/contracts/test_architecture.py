@@ -13,7 +13,7 @@ import yaml
 from typer.main import get_command
 
 from ablation.cli.main import app
-from ablation.config.schema import PROFILES, load_profile, resolve_config
+from ablation.config.overrides import PROFILES, load_profile, resolve_config
 from ablation.config.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablation.config.schema import resolve_config
+from ablation.config.overrides import resolve_config
 from ablation.config.variants import VARIANTS
 from ablation.runs.results import log_result
 from ablation.tracking import names

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablation.config.schema import resolve_config
+from ablation.config.overrides import resolve_config
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablation.config.schema import RunConfig, load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
+from ablation.config.schema import RunConfig
 from ablation.core.errors import UsageError
 from ablation.data.splits import Split
 from ablation.runs import costs, step_timing

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ablation.config.schema import load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
 from ablation.data.corpus import load_corpus
 from ablation.data.splits import make_split
 from ablation.runs.step_timing import time_steps

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from ablation.cli.main import app
-from ablation.config.schema import load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
 from ablation.config.tuning_record import load_tuning
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablation.config.schema import load_profile
+from ablation.config.overrides import load_profile
 from ablation.core.errors import UsageError
 from studies.space import (
     SHIPPED,

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from safetensors.torch import load_file, save_file
 
-from ablation.config.schema import load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
 from ablation.core.errors import UsageError
 from ablation.core.state import checkpoints_root
 from ablation.encoders.tiny import tiny_encoder

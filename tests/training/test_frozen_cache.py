@@ -9,13 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertModel
 
-from ablation.config.schema import (
-    LossConfig,
-    OptimisationConfig,
-    RunConfig,
-    load_profile,
-    resolve_config,
-)
+from ablation.config.overrides import load_profile, resolve_config
+from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
 from ablation.core.identity import RunKey
 from ablation.data.corpus import load_corpus
 from ablation.encoders.loading import load_encoder

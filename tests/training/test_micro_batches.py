@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablation.config.schema import LossConfig, RunConfig, resolve_config
+from ablation.config.overrides import resolve_config
+from ablation.config.schema import LossConfig, RunConfig
 from ablation.core.errors import RunError, UsageError
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablation.config.schema import load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
 from ablation.data.corpus import load_corpus
 from ablation.encoders.loading import load_encoder
 from ablation.training.train_run import preparation_key, prepare, tokenise

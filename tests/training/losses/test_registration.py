@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ablation.config import loss_names
-from ablation.config.schema import LossConfig, ModelConfig, RunConfig, load_profile, resolve_config
+from ablation.config.overrides import load_profile, resolve_config
+from ablation.config.schema import LossConfig, ModelConfig, RunConfig
 from ablation.config.variants import VARIANTS, Variant
 from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
