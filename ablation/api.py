@@ -148,7 +148,7 @@ def report(
     """
     from reports.build import ReportRequest, build, quiet
 
-    return build(request or ReportRequest(), out, log=log, tell=echo or quiet)
+    return build(request or ReportRequest(), out, log=log, echo=echo or quiet)
 
 
 def _score(name: str) -> tuple[str, str]:

@@ -1,6 +1,5 @@
-"""Reports on tracked runs: tables, figures and statistics, read from the tracking store alone.
+"""Report on tracked runs: tables, figures and statistics, read from the tracking store alone.
 
-`collect` reads the store; `groups`, `measures` and `statistics` compute; `scores`, `comparisons`,
-`curves`, `errors`, `setting` and `origin` make tables of it; `contents` is the order of the pages;
-`figures`, `pdf` and `html` render, `build` writes, `verify` computes everything again.
+`analysis` reads and computes, `rendering` draws and sets pages, `sections` say what stands in them;
+`contents` composes a report, `build` writes it, `verify` recomputes it.
 """

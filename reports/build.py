@@ -1,4 +1,4 @@
-"""Building a report: from an experiment to a folder of pages, tables and figures, and into the store.
+"""Build a report: from an experiment to a folder of pages, tables and figures, and into the store.
 
 report.pdf, report.html
 tables/NAME.{csv,md,tex}
@@ -10,24 +10,28 @@ import itertools
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from ablation.core.errors import UsageError
+from ablation.core.files import write_atomically
+from ablation.core.slugs import slug
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, collect
+from reports.analysis.curve_study import to_json
 from reports.analysis.groups import Group, group_runs, pool
-from reports.contents import ReportInputs, compose
-from reports.rendering import figures
+from reports.analysis.inputs import ReportInputs
+from reports.contents import compose
+from reports.rendering import plotting
 from reports.rendering.blocks import Report
 from reports.rendering.html import write_html
 from reports.rendering.pdf import write_pdf
 from reports.rendering.tables import FORMS
-from reports.sections.curve_study import as_json
 
 ARTIFACT_FOLDER: Final = "report"
 NUMBERS_FILE: Final = "numbers.json"
@@ -35,12 +39,22 @@ Echo = Callable[[str], None]
 
 
 def quiet(line: str) -> None:
-    """For who need not be told what is being done."""
+    """Drop a progress line."""
 
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What was asked for. `group` counts from 1, in the order of `group_runs`; `mixed` forces all groups into one."""
+    """A report as it was asked for.
+
+    Attributes:
+        experiment: An experiment's name or id.
+        tracking_uri: The store; the environment's by default.
+        ui_url: Address of the MLflow UI for links; the server's own by default.
+        group: Number of the group of runs, from 1, in the order of `group_runs`.
+        mixed: Force all groups into one.
+        seed: Seed of all resampling.
+        sections: Names of the sections to show; all by default.
+    """
 
     experiment: str = "ablation"
     tracking_uri: str | None = None
@@ -48,11 +62,16 @@ class ReportRequest:
     group: int = 1
     mixed: bool = False
     seed: int = 0
+    sections: tuple[str, ...] = ()
+
+
+#: What `numbers.json` keeps of a request, so that a report can be recomputed.
+KEPT_OF_REQUEST: Final = ("group", "mixed", "seed", "sections")
 
 
 @dataclass(frozen=True)
 class ReportOutput:
-    """Where the report is, and the suite that it was logged to (None where it was not)."""
+    """A written report: its folder, and the suite it was logged to (None if it was not)."""
 
     folder: Path
     report: Report
@@ -60,104 +79,92 @@ class ReportOutput:
 
 
 def build(
-    choice: ReportRequest,
+    request: ReportRequest,
     folder: Path | None = None,
     *,
     log: bool = True,
-    tell: Echo = quiet,
+    echo: Echo = quiet,
     when: datetime | None = None,
 ) -> ReportOutput:
-    """Write the report to `folder` (default: `report-EXPERIMENT` here) and log it to the group's newest suite.
+    """Write the report and log it to the group's newest suite.
 
-    `when` is the time that the pages state, now by default.
+    Args:
+        request: What to report on.
+        folder: Where to write; `report-EXPERIMENT` in the working folder by default.
+        log: Whether to log the report, and the verdicts of a curve study, to the store.
+        echo: Receives a line for each stage.
+        when: The time that the pages state; now by default.
 
-    Raises UsageError where there is nothing to report on, RunError for an artifact that is lost.
+    Raises:
+        UsageError: There is nothing to report on, or `folder` holds something else.
+        RunError: An artifact of a run is lost.
     """
-    found = find(choice, tell)
-    report = compose(found)
-    folder = (folder or _folder_of(found.experiment)).resolve()
-    tell(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
-    write(found, report, choice, folder, when or datetime.now(UTC))
+    inputs = read_inputs(request, echo)
+    report = compose(inputs, request.sections)
+    folder = (folder or folder_for(inputs.experiment)).resolve()
+    echo(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
+    write(inputs, report, request, folder, when or datetime.now(UTC))
     suite = None
     if log:
-        suite = _newest_suite(found)
+        suite = _newest_suite(inputs)
         if suite is not None:
-            tell(f"logging to suite {suite}")
-            found.experiment.store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
-        log_verdicts(found)
+            echo(f"logging to suite {suite}")
+            inputs.experiment.store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
+        log_verdicts(inputs)
     return ReportOutput(folder, report, suite)
 
 
-def log_verdicts(found: ReportInputs) -> None:
-    """Put what the curves say of the paper's claims on the newest curve study's run: a file, and metrics of means and bounds."""
-    study = found.curve_study
-    if study is None or study.newest is None:
-        return
-    client, run_id = found.experiment.store.client, study.newest.run_id
-    client.log_dict(run_id, {"verdicts": as_json(study)}, names.VERDICTS_FILE)
-    for verdict in study.verdicts:
-        where = f" {verdict.contrast.sign} tau {verdict.contrast.tau:g}" if verdict.contrast else ""
-        figures = {"mean": verdict.mean, "low": verdict.interval.low, "high": verdict.interval.high}
-        for part, value in figures.items():
-            if math.isfinite(value):
-                client.log_metric(run_id, f"verdict/{verdict.claim.id}{where}/{part}", value)
-
-
-def default_folder(choice: ReportRequest) -> Path:
-    """Where `build` writes if no folder is given. Raises UsageError if there is no such experiment."""
-    return _folder_of(collect(choice.tracking_uri, choice.experiment))
-
-
-def find(choice: ReportRequest, tell: Echo = quiet) -> ReportInputs:
-    """Read the experiment, choose the group of runs, and measure it. Raises as `build` does."""
-    experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
-    tell(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
+def read_inputs(request: ReportRequest, echo: Echo = quiet) -> ReportInputs:
+    """Read the experiment and choose the group of runs; raises as `build` does."""
+    experiment = collect(request.tracking_uri, request.experiment, request.ui_url)
+    echo(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
     groups = group_runs(experiment)
     if not groups and not any(run.status == "FINISHED" for run in experiment.curves):
         raise UsageError(
-            f"experiment {experiment.name!r} has no finished run{_reasons(experiment)}"
+            f"experiment {experiment.name!r} has no finished run{_states_text(experiment)}"
         )
-    group = chosen(groups, choice) if groups else Group((), ())
-    tell(f"reading what {len(group.runs or experiment.curves)} of them left")
-    return ReportInputs(experiment, groups, group, choice.seed)
+    group = choose_group(groups, request) if groups else Group((), ())
+    echo(f"reading the artifacts of {len(group.runs or experiment.curves)} of them")
+    return ReportInputs(experiment, groups, group, request.seed)
 
 
 def write(
-    found: ReportInputs, report: Report, choice: ReportRequest, folder: Path, when: datetime
+    inputs: ReportInputs, report: Report, request: ReportRequest, folder: Path, when: datetime
 ) -> None:
-    """All forms of the report. Equal reports give equal bytes but for what states the time."""
+    """Write all forms of the report; equal reports give equal bytes but for the stated time."""
     if folder.exists() and not (folder / NUMBERS_FILE).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("tables", "figures"):
         (folder / part).mkdir(parents=True)
-    printed_form, *other_forms = figures.FORMATS
+    printed_format, *other_formats = plotting.FORMATS
     for picture in report.pictures:
-        figures.lay_out(picture.figure)
-        figures.save(picture.figure, folder / "figures", picture.id, printed_form)
+        plotting.fix_layout(picture.figure)
+        plotting.save(picture.figure, folder / "figures", picture.id, printed_format)
     built = when.strftime("%Y-%m-%d %H:%M UTC")
-    content = {
-        "choice": {"group": choice.group, "mixed": choice.mixed, "seed": choice.seed},
-        "group": [run.run_id for run in found.group.runs],
-        "runs": [run.run_id for run in (*found.experiment.runs, *found.experiment.curves)],
-        "tables": numbers(report),
-    }
+    # typst does not hold the interpreter's lock, so the rest is written beside it.
     with ThreadPoolExecutor(1) as pool:
-        printed = pool.submit(
-            write_pdf, report, folder, built=built
-        )  # typst does not hold the interpreter's lock
-        for picture, form in itertools.product(report.pictures, other_forms):
-            figures.save(picture.figure, folder / "figures", picture.id, form)
+        pdf = pool.submit(write_pdf, report, folder, built=built)
+        for picture, form in itertools.product(report.pictures, other_formats):
+            plotting.save(picture.figure, folder / "figures", picture.id, form)
         for table, (suffix, text) in itertools.product(report.tables, FORMS.items()):
             (folder / "tables" / f"{table.id}.{suffix}").write_text(text(table), "utf-8")
         write_html(report, folder, built=built)
-        counted = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    printed.result()
-    (folder / NUMBERS_FILE).write_text(counted, "utf-8")  # last: it tells that the report is whole
+    pdf.result()
+    all_runs = (*inputs.experiment.runs, *inputs.experiment.curves)
+    content = {
+        "choice": {name: asdict(request)[name] for name in KEPT_OF_REQUEST},
+        "group": [run.run_id for run in inputs.group.runs],
+        "runs": [run.run_id for run in all_runs],
+        "tables": list_numbers(report),
+    }
+    # Last: its presence tells that the report is whole.
+    numbers = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    write_atomically(folder / NUMBERS_FILE, numbers, durable=False)
 
 
-def numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
-    """By table: every cell's text, its value in full, and the runs behind it."""
+def list_numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Return by table every cell's text, its value in full, and the runs behind it."""
     return {
         table.id: [
             {
@@ -174,42 +181,52 @@ def numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def chosen(groups: Sequence[Group], choice: ReportRequest) -> Group:
-    """The group that was asked for. Raises UsageError if there are not so many."""
-    if choice.mixed:
+def log_verdicts(inputs: ReportInputs) -> None:
+    """Log the newest curve study's verdicts to its run: a file, and metrics of mean and bounds."""
+    study = inputs.curve_study
+    if study is None or study.newest is None:
+        return
+    client, run_id = inputs.experiment.store.client, study.newest.run_id
+    client.log_dict(run_id, {"verdicts": to_json(study)}, names.VERDICTS_FILE)
+    for claim, contrast, assessment in study.assessments:
+        condition = f" {contrast.sign} tau {contrast.tau:g}" if contrast else ""
+        mean, interval = assessment.estimate.mean, assessment.estimate.over_seeds
+        for part, value in (("mean", mean), ("low", interval.low), ("high", interval.high)):
+            if math.isfinite(value):
+                client.log_metric(run_id, f"verdict/{claim.id}{condition}/{part}", value)
+
+
+def default_folder(request: ReportRequest) -> Path:
+    """Return the folder that `build` writes to if none is given; UsageError if no experiment."""
+    return folder_for(collect(request.tracking_uri, request.experiment))
+
+
+def choose_group(groups: Sequence[Group], request: ReportRequest) -> Group:
+    """Return the requested group; raise UsageError if there are not so many."""
+    if request.mixed:
         return pool(groups) if len(groups) > 1 else groups[0]
-    if not 1 <= choice.group <= len(groups):
-        raise UsageError(f"--group {choice.group}: there are {len(groups)} groups of runs")
-    return groups[choice.group - 1]
+    if not 1 <= request.group <= len(groups):
+        raise UsageError(f"--group {request.group}: there are {len(groups)} groups of runs")
+    return groups[request.group - 1]
 
 
-def _newest_suite(found: ReportInputs) -> str | None:
-    """The newest suite with a run of the group; reused runs count for the suite that trained them."""
-    suites = {run.suite for run in found.group.runs or found.experiment.curves}
-    all_suites = (*found.experiment.suites, *found.experiment.curve_studies)
+def _newest_suite(inputs: ReportInputs) -> str | None:
+    """Return the newest suite that trained a run of the group."""
+    suites = {run.suite for run in inputs.group.runs or inputs.experiment.curves}
+    all_suites = (*inputs.experiment.suites, *inputs.experiment.curve_studies)
     newest = [suite.run_id for suite in all_suites if suite.run_id in suites]
     return newest[-1] if newest else None
 
 
-def _reasons(experiment: Experiment) -> str:
-    states: dict[str, int] = {}
-    for run in (*experiment.runs, *experiment.curves):
-        states[run.status] = states.get(run.status, 0) + 1
-    told = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
-    reasons = {
-        reason
-        for run in (*experiment.runs, *experiment.curves)
-        if (reason := run.tags.get("ablation.reason"))
-    }
-    return f": {told}" + (f" ({'; '.join(sorted(reasons)[:3])})" if reasons else "")
+def _states_text(experiment: Experiment) -> str:
+    """List the runs' states and up to three reasons of failures."""
+    runs = (*experiment.runs, *experiment.curves)
+    counts = sorted(Counter(run.status for run in runs).items())
+    listed = ", ".join(f"{count} {status}" for status, count in counts)
+    reasons = sorted({reason for run in runs if (reason := run.tags.get(names.REASON))})
+    return f": {listed}" + (f" ({'; '.join(reasons[:3])})" if reasons else "")
 
 
-def _folder_of(experiment: Experiment) -> Path:
-    return Path(f"report-{_slug(experiment.name)}")
-
-
-def _slug(name: str) -> str:
-    return (
-        "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60].strip("-")
-        or "experiment"
-    )
+def folder_for(experiment: Experiment) -> Path:
+    """Return the folder below the working folder that an experiment's report goes to."""
+    return Path(f"report-{slug(experiment.name) or 'experiment'}")

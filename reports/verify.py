@@ -1,4 +1,4 @@
-"""Computing a finished report again: every number from the stored predictions, once more.
+"""Verify a finished report: recompute every number from the stored predictions.
 
 Runs that came after the report are left out, so an old report can be checked against a store that
 has grown.
@@ -6,132 +6,157 @@ has grown.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from ablation.core.errors import RunError, UsageError
+from ablation.core.errors import RunError, UsageError, first_line
 from reports.analysis.collect import Experiment, collect
 from reports.analysis.groups import Group, group_runs
-from reports.analysis.measures import TEST, EvalSubset, Measurements
-from reports.build import NUMBERS_FILE, Echo, ReportRequest, chosen, numbers, quiet
-from reports.contents import ReportInputs, compose
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.measures import TEST, Measurements
+from reports.build import (
+    KEPT_OF_REQUEST,
+    NUMBERS_FILE,
+    Echo,
+    ReportRequest,
+    choose_group,
+    list_numbers,
+    quiet,
+)
+from reports.contents import compose
 
-#: Sums in another order differ in the last digits; a figure that was touched differs in far more.
-TOLERANCE = 1e-9
+#: Sums in another order differ in the last digits; an altered figure differs in far more.
+TOLERANCE: Final = 1e-9
+#: Tables of runs that are in no number.
+_NOT_CHECKED: Final = frozenset({"groups", "unfinished", "test_reads"})
+
+NumberCell = dict[str, Any]
+NumberTables = Mapping[str, list[NumberCell]]
 
 
-def verify(folder: Path, choice: ReportRequest, tell: Echo = quiet) -> int:
-    """Check the report in `folder`; returns how many of its numbers were computed again and found equal.
+@dataclass(frozen=True)
+class _Written:
+    """The content of a report's `numbers.json`."""
 
-    `choice` says where the store is; what was asked of the report stands in the report. Raises
-    RunError at the first number that differs, naming it, and UsageError if there is no report.
+    request: dict[str, Any]
+    group: set[str]
+    runs: set[str]
+    tables: NumberTables
+
+
+def verify(folder: Path, request: ReportRequest, echo: Echo = quiet) -> int:
+    """Recompute the report in `folder`.
+
+    Args:
+        folder: The report's folder.
+        request: The store and the experiment; the rest stands in the report.
+        echo: Receives a line for each stage.
+
+    Returns:
+        The number of values that were recomputed and found equal.
+
+    Raises:
+        RunError: A number differs; the message names the first one.
+        UsageError: There is no report.
     """
-    try:
-        then = json.loads((folder / NUMBERS_FILE).read_text("utf-8"))
-        asked = replace(
-            choice, **{k: v for k, v in then["choice"].items() if k in ("group", "mixed", "seed")}
-        )
-        known, runs_of_group, tables = set(then["runs"]), set(then["group"]), dict(then["tables"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder}: holds no finished report ({NUMBERS_FILE}): {error}") from error
-    experiment = collect(choice.tracking_uri, choice.experiment, choice.ui_url)
-    if lost := known - {run.run_id for run in (*experiment.runs, *experiment.curves)}:
+    written = _read(folder)
+    request = replace(request, **written.request)
+    experiment = collect(request.tracking_uri, request.experiment, request.ui_url)
+    if lost := written.runs - {run.run_id for run in (*experiment.runs, *experiment.curves)}:
         raise RunError(
             f"{len(lost)} runs of the report are no longer in the store, such as {min(lost)}"
         )
-    experiment = _as_it_was(experiment, known)
+    experiment = _restrict(experiment, written.runs)
     groups = group_runs(experiment)
-    # Groups may stand in another order now; the report's own is the one with its runs.
-    group = next((g for g in groups if {r.run_id for r in g.runs} == runs_of_group), None)
-    if group is None:
-        group = chosen(groups, asked) if groups else Group((), ())
-    tell(f"computing the numbers of {len(group.runs or experiment.curves)} runs again")
-    found = ReportInputs(experiment, groups, group, asked.seed)
+    # Groups may have another order now; the report's own is the one with its runs.
+    own = [group for group in groups if {run.run_id for run in group.runs} == written.group]
+    fallback = choose_group(groups, request) if groups else Group((), ())
+    group = own[0] if own else fallback
+    echo(f"recomputing the numbers of {len(group.runs or experiment.curves)} runs")
+    inputs = ReportInputs(experiment, groups, group, request.seed)
     if group.runs:
-        check_records(found.measured)
-    now = numbers(compose(found))
+        check_records(inputs.measurements)
     count = 0
-    for place, was, is_ in _pairs(tables, now):
-        if not _equal(was, is_):
+    recomputed = list_numbers(compose(inputs, request.sections))
+    for location, stored, computed in _pairs(written.tables, recomputed):
+        if not _equal(stored, computed):
             raise RunError(
-                f"{place}: the report says {_shown(was)}, the stored predictions {_shown(is_)}"
+                f"{location}: the report says {_cell_text(stored)}, the stored predictions"
+                f" {_cell_text(computed)}"
             )
-        count += was is not None and was["value"] is not None
+        count += stored is not None and stored["value"] is not None
     return count
 
 
-def check_records(measured: Measurements) -> None:
-    """Raise RunError at the first run whose logged figure is not that of its stored predictions."""
-    for run in measured.group.runs:
-        record = measured.records[run.run_id]
-        for place, figures in ((run.split, record.dev), (TEST, record.test or {})):
-            for (run_id, each), value in measured.values.items():
-                if run_id != run.run_id or each.place != place:
-                    continue
-                logged = figures.get(
-                    "pearson" if each.subset == "all" else f"pearson_{each.subset}"
-                )
-                if logged is not None and not (abs(logged - value) <= TOLERANCE):
-                    raise RunError(
-                        f"run {run.run_id} ({run}): logged {_named(each)} {logged}, its predictions give {value}"
-                    )
+def check_records(measurements: Measurements) -> None:
+    """Raise RunError at the first run whose logged score differs from its stored predictions'."""
+    runs = {run.run_id: run for run in measurements.group.runs}
+    for (run_id, subset), value in measurements.values.items():
+        record = measurements.records[run_id]
+        scores = (record.test or {}) if subset.eval_set == TEST else record.dev
+        name = "pearson" if subset.languages == "all" else f"pearson_{subset.languages}"
+        logged = scores.get(name)
+        if logged is not None and not abs(logged - value) <= TOLERANCE:
+            raise RunError(
+                f"run {run_id} ({runs[run_id]}): logged Pearson on {subset} {logged}, its"
+                f" predictions give {value}"
+            )
 
 
-def _as_it_was(experiment: Experiment, known: set[str]) -> Experiment:
+def _read(folder: Path) -> _Written:
+    try:
+        content = json.loads((folder / NUMBERS_FILE).read_text("utf-8"))
+        request = {k: v for k, v in content["choice"].items() if k in KEPT_OF_REQUEST}
+        request["sections"] = tuple(request.get("sections", ()))
+        tables = dict(content["tables"])
+        return _Written(request, set(content["group"]), set(content["runs"]), tables)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{folder}: holds no finished report ({NUMBERS_FILE}): {first_line(error)}"
+        ) from error
+
+
+def _restrict(experiment: Experiment, known: set[str]) -> Experiment:
+    """Return the experiment with the known runs and their suites only."""
     runs = tuple(run for run in experiment.runs if run.run_id in known)
     suites = {run.suite for run in runs}
-    curves = tuple(run for run in experiment.curves if run.run_id in known)
     return replace(
         experiment,
         runs=runs,
-        suites=tuple(s for s in experiment.suites if s.run_id in suites),
-        curves=curves,
+        suites=tuple(suite for suite in experiment.suites if suite.run_id in suites),
+        curves=tuple(run for run in experiment.curves if run.run_id in known),
     )
 
 
 def _pairs(
-    then: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:
-    """Each cell of both, side by side, under its place in words; None where one has no such cell."""
-    for table in sorted(
-        {*then, *now} - {"groups", "unfinished", "test_reads"}
-    ):  # these tell of runs that are in no number
-        was, is_ = (
-            {(c["row"], c["column"]): c for c in side.get(table, [])} for side in (then, now)
+    stored: NumberTables, computed: NumberTables
+) -> Iterator[tuple[str, NumberCell | None, NumberCell | None]]:
+    """Yield each cell's location in words and both its contents; None if one has no such cell."""
+    for table in sorted({*stored, *computed} - _NOT_CHECKED):
+        a, b = (
+            {(cell["row"], cell["column"]): cell for cell in side.get(table, [])}
+            for side in (stored, computed)
         )
-        for row, column in sorted({*was, *is_}):
-            yield (
-                f"table {table}, row {row + 1}, {column}",
-                was.get((row, column)),
-                is_.get((row, column)),
-            )
+        for key in sorted({*a, *b}):
+            row, column = key
+            yield f"table {table}, row {row + 1}, {column}", a.get(key), b.get(key)
 
 
-def _equal(was: dict[str, Any] | None, is_: dict[str, Any] | None) -> bool:
-    if was is None or is_ is None:
+def _equal(stored: NumberCell | None, computed: NumberCell | None) -> bool:
+    if stored is None or computed is None or stored["text"] != computed["text"]:
         return False
-    a, b = was["value"], is_["value"]
+    a, b = stored["value"], computed["value"]
     if a is None or b is None or isinstance(a, str):
-        return bool(a == b and was["text"] == is_["text"])
-    return bool(
-        np.isclose(a, b, rtol=TOLERANCE, atol=100 * TOLERANCE)
-        and was["runs"] == is_["runs"]
-        and was["text"] == is_["text"]
-    )
+        return bool(a == b)
+    close = np.isclose(a, b, rtol=TOLERANCE, atol=100 * TOLERANCE)
+    return bool(close and stored["runs"] == computed["runs"])
 
 
-def _shown(cell: dict[str, Any] | None) -> str:
-    return (
-        "nothing"
-        if cell is None
-        else f"{cell['text']!r} ({cell['value']})"
-        if cell["value"] is not None
-        else repr(cell["text"])
-    )
-
-
-def _named(measure_: EvalSubset) -> str:
-    return f"Pearson on {measure_}"
+def _cell_text(cell: NumberCell | None) -> str:
+    if cell is None:
+        return "nothing"
+    value = "" if cell["value"] is None else f" ({cell['value']})"
+    return f"{cell['text']!r}{value}"

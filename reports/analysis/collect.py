@@ -1,6 +1,6 @@
-"""What an experiment's tracking store holds, as plain data. Nothing else in `reports` asks the store.
+"""Read an experiment from its tracking store as plain data; only this module reads the store.
 
-Runs are asked for together; a run's predictions and curves are one file each, read when needed.
+Runs are queried together; a run's predictions and curves are one file each, read when needed.
 """
 
 import io
@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ablation.core.errors import RunError, UsageError
+from ablation.core.errors import RunError, UsageError, first_line
+from ablation.core.suggest import did_you_mean
 from ablation.tracking import names
 from ablation.tracking.reading import RunRow, local_artifacts, read_runs
 from ablation.tracking.store import (
@@ -39,7 +40,7 @@ _FETCHED_AT_ONCE: Final = 8
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One training run (or ensemble, or curve of a study) of the experiment, as tracked. `started` is ISO 8601, UTC."""
+    """A training run (or ensemble, or curve of a study) as tracked; `started` is ISO 8601, UTC."""
 
     run_id: str
     variant: str
@@ -63,7 +64,7 @@ class StoredRun:
 
     @property
     def member_runs(self) -> dict[str, str]:
-        """An ensemble's variants and the ids of the runs that it averages; empty for a trained run."""
+        """An ensemble's variants and the ids of their runs; empty for a trained run."""
         return {
             str(k): str(v) for k, v in json.loads(self.tags.get(names.MEMBER_RUNS) or "{}").items()
         }
@@ -73,7 +74,7 @@ class StoredRun:
         return self.tags.get(names.SYNTHETIC) == "true"
 
     def part(self, name: str) -> str:
-        """The digest of one part of the run's identity: config, data, encoder, code, libraries."""
+        """Return a digest of the run's identity: config, data, encoder, code or libraries."""
         return self.tags.get(f"{names.IDENTITY_PART}{name}", "")
 
     def __str__(self) -> str:
@@ -93,9 +94,10 @@ class StoredSuite:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All runs and suites of one experiment, oldest first. `ui_url` is where its pages are, if known.
+    """All runs and suites of one experiment, oldest first.
 
-    `curves` are the runs of its `curve_studies`, which stand in no score.
+    `ui_url` is the address of the MLflow UI, if known; `curves` are the runs of its
+    `curve_studies`, which enter no score.
     """
 
     store: Store
@@ -112,25 +114,25 @@ class Experiment:
         return [run for run in self.runs if run.status == "FINISHED"]
 
     def run_url(self, run_id: str) -> str:
-        """The run's page in the MLflow UI; empty where the UI's address is not known."""
+        """Return the run's page in the MLflow UI; empty if the UI's address is not known."""
         return (
             f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}" if self.ui_url else ""
         )
 
 
 def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> Experiment:
-    """Everything that is tracked under the experiment `name` (or of that id).
+    """Read everything that is tracked under an experiment's name or id.
 
-    Raises UsageError if there is no such store or experiment, or if it has no run of an ablation.
+    Raises:
+        UsageError: There is no such store or experiment, or it has no run of an ablation.
     """
     store = open_store_that_exists(tracking_uri)
     experiment_id = find_experiment(store, name) or _by_id(store, name)
     if experiment_id is None:
         known = sorted(e.name for e in store.client.search_experiments())
-        raise UsageError(
-            f"no experiment {name!r} in {redact_uri(store.uri)}; it has {', '.join(known)}"
-        )
-    called = experiment_name(store, experiment_id) or name
+        hint = did_you_mean(name, known)
+        raise UsageError(f"no experiment {name!r} in {redact_uri(store.uri)}: {hint}")
+    title = experiment_name(store, experiment_id) or name
     runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
     suites: dict[str, list[StoredSuite]] = {names.SUITE: [], names.CURVE_STUDY: []}
     for row in read_runs(store, experiment_id, [*runs, *suites]):
@@ -141,7 +143,7 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
             suites[kind].append(_stored_suite(row))
     if not any(runs.values()):
         raise UsageError(
-            f"experiment {called!r} has no run of an ablation; `ablation run` makes some"
+            f"experiment {title!r} has no run of an ablation; `ablation run` makes some"
         )
     if ui_url is None and store.uri.startswith("http"):
         ui_url = redact_uri(store.uri)
@@ -149,7 +151,7 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
     return Experiment(
         store,
         experiment_id,
-        called,
+        title,
         tuple(runs[names.RUN]),
         tuple(suites[names.SUITE]),
         address,
@@ -159,30 +161,29 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
 
 
 def open_store_that_exists(uri: str | None) -> Store:
-    """The store at `uri`; unlike training, a report makes no new one. Raises UsageError."""
-    place = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if (
-        place.startswith("sqlite:///")
-        and not Path(place.removeprefix("sqlite:///")).expanduser().is_file()
-    ):
+    """Open the store at `uri`; raise UsageError if there is none, since reports create nothing."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    is_file = uri.startswith("sqlite:///")
+    if is_file and not Path(uri.removeprefix("sqlite:///")).expanduser().is_file():
         raise UsageError(
-            f"tracking store {place}: there is no such file; give --tracking-uri, or go where the ablation was run"
+            f"tracking store {uri}: there is no such file; give --tracking-uri, or run this in the"
+            " folder of the ablation"
         )
-    return open_store(place)
+    return open_store(uri)
 
 
 def read_tables(
     experiment: Experiment, runs: Sequence[StoredRun], path: str
 ) -> dict[str, pd.DataFrame | None]:
-    """The Parquet artifact `path` of each run by run id; None where a run has none (it is not in its manifest)."""
+    """Read the Parquet artifact `path` of each run, by run id; None if not in its manifest."""
     having = [run for run in runs if path in json.loads(run.tags.get(names.MANIFEST) or "{}")]
-    frames = _together(having, lambda run: _frame(_bytes(experiment, run, path)))
+    frames = _read_all(having, lambda run: _frame(_bytes(experiment, run, path)))
     return {run.run_id: None for run in runs} | frames
 
 
 def read_records(experiment: Experiment, runs: Sequence[StoredRun]) -> dict[str, RunRecord]:
-    """The typed record of each finished run, by run id."""
-    return _together(
+    """Read the typed record of each finished run, by run id."""
+    return _read_all(
         runs, lambda run: RunRecord.model_validate_json(_bytes(experiment, run, names.RECORD_FILE))
     )
 
@@ -190,7 +191,10 @@ def read_records(experiment: Experiment, runs: Sequence[StoredRun]) -> dict[str,
 def read_corpus(
     experiment: Experiment, runs: Iterable[StoredRun]
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """Training and test rows (columns row, text, label, language) that these runs share, from one of their suites."""
+    """Read the training and test rows of these runs from one of their suites.
+
+    Columns are row, text, label and language; None if no suite kept them.
+    """
     digests = {run.part("data") for run in runs}
     for suite in reversed(experiment.suites):
         if suite.tags.get(f"{names.IDENTITY_PART}data") in digests:
@@ -199,29 +203,27 @@ def read_corpus(
                 for path in (names.TRAIN_CORPUS, names.TEST_CORPUS)
             )
             if train is not None:
-                return pd.read_parquet(
-                    io.BytesIO(train)
-                ), None if test is None else pd.read_parquet(io.BytesIO(test))
+                frame = None if test is None else pd.read_parquet(io.BytesIO(test))
+                return pd.read_parquet(io.BytesIO(train)), frame
     return None, None
 
 
 def read_suite_json(experiment: Experiment, suite: StoredSuite, path: str) -> Any:
-    """A JSON artifact of a suite, None where it has none (it was killed, or is still running)."""
-    found = _optional(experiment, suite, path)
-    return None if found is None else json.loads(found)
+    """Read a JSON artifact of a suite; None if it has none (killed, or still running)."""
+    content = _optional(experiment, suite, path)
+    return None if content is None else json.loads(content)
 
 
-def _together(runs: Sequence[StoredRun], read: Callable[[StoredRun], T]) -> dict[str, T]:
-    if all(
-        local_artifacts(run.artifact_uri) is not None for run in runs
-    ):  # no waiting: threads would only get in each other's way
+def _read_all(runs: Sequence[StoredRun], read: Callable[[StoredRun], T]) -> dict[str, T]:
+    # Local files need no waiting: threads would only get in each other's way.
+    if all(local_artifacts(run.artifact_uri) is not None for run in runs):
         return {run.run_id: read(run) for run in runs}
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(read, runs), strict=True))
 
 
 def _frame(content: bytes) -> pd.DataFrame:
-    # What pandas does, without its looking for many files and an index: half the time for a small one.
+    # pandas looks for several files and an index as well, which takes a small one twice the time.
     table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, use_threads=False)
     return frame
@@ -235,16 +237,15 @@ def _optional(experiment: Experiment, suite: StoredSuite, path: str) -> bytes | 
 
 
 def _bytes(experiment: Experiment, run: StoredRun | StoredSuite, path: str) -> bytes:
-    """The artifact's content. Raises RunError, naming run and artifact, if it can't be had."""
+    """Read an artifact; raise RunError, naming run and artifact, if it can't be read."""
     folder = local_artifacts(run.artifact_uri)
     if folder is not None:
         try:
             return (folder / path).read_bytes()
         except OSError as error:
             raise _unreadable(run, path, error) from error
-    from mlflow.exceptions import (
-        MlflowException,  # takes a second, and is not needed for a local store
-    )
+    # Takes a second to import, and a local store does not need it.
+    from mlflow.exceptions import MlflowException
 
     try:
         scratch = tempfile.mkdtemp()
@@ -259,8 +260,7 @@ def _bytes(experiment: Experiment, run: StoredRun | StoredSuite, path: str) -> b
 
 
 def _unreadable(run: StoredRun | StoredSuite, path: str, error: Exception) -> RunError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return RunError(f"run {run.run_id}: its artifact {path} can't be read: {reason}")
+    return RunError(f"run {run.run_id}: its artifact {path} can't be read: {first_line(error)}")
 
 
 def _by_id(store: Store, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Which runs may be averaged: those that differ in nothing but variant, split and seed.
+"""Group the runs that may be averaged: they differ in nothing but variant, split and seed.
 
 Runs of different data, encoders, epochs, precision, code or other settings stand in groups of
 their own. Libraries are not part of it (their versions are listed with each run's origin).
@@ -25,8 +25,11 @@ Key = tuple[tuple[str, str], ...]
 class Group:
     """Runs that may be compared and averaged, one for each variant, split and seed.
 
-    `repeats` are finished runs that the group's newer ones replace (the same variant, split and
-    seed, trained again). `mixed` names what the runs differ in, where mixing them was forced.
+    Attributes:
+        key: What the runs share.
+        runs: Ordered by variant, split and seed.
+        repeats: Finished runs of the same variant, split and seed that newer ones replace.
+        mixed: What the runs differ in, if mixing them was forced.
     """
 
     key: Key
@@ -53,11 +56,11 @@ class Group:
 
 
 def group_runs(experiment: Experiment) -> list[Group]:
-    """The experiment's finished runs in groups; the group of the newest suite first, then by size."""
+    """Group the experiment's finished runs: the newest suite's group first, then by size."""
     by_key: dict[Key, list[StoredRun]] = {}
     key_of: dict[str, Key] = {}
     trained = [run for run in experiment.finished if not run.member_runs]
-    # A row with an encoder of its own (the baseline) joins every group that it differs from in that alone.
+    # A variant with its own encoder (the baseline) joins every group that differs in that alone.
     for run in sorted(trained, key=_has_own_encoder):
         key = key_of[run.run_id] = _key(run)
         joined = (
@@ -65,8 +68,8 @@ def group_runs(experiment: Experiment) -> list[Group]:
             if _has_own_encoder(run)
             else []
         )
-        for each in joined or [key]:
-            by_key.setdefault(each, []).append(run)
+        for group_key in joined or [key]:
+            by_key.setdefault(group_key, []).append(run)
     for run in (run for run in experiment.finished if run.member_runs):
         keys = {key_of[member] for member in run.member_runs.values() if member in key_of}
         by_key.setdefault(
@@ -80,7 +83,7 @@ def group_runs(experiment: Experiment) -> list[Group]:
 
 
 def pool(groups: Sequence[Group]) -> Group:
-    """All groups as one, with what they differ in; a later run replaces an earlier one of its place."""
+    """Pool all groups into one; of equal variant, split and seed the latest run is kept."""
     runs = sorted((run for group in groups for run in group.runs), key=lambda run: run.started)
     merged = _latest_of((), runs)
     repeats = (*merged.repeats, *(run for group in groups for run in group.repeats))
@@ -88,7 +91,7 @@ def pool(groups: Sequence[Group]) -> Group:
 
 
 def differing(groups: Iterable[Group]) -> list[str]:
-    """In which parts of their keys the groups differ, in words."""
+    """Return the parts of their keys in which the groups differ, in words."""
     keys = [dict(group.key) for group in groups]
     fields = dict.fromkeys(field for key in keys for field in key)
     return [
@@ -99,7 +102,7 @@ def differing(groups: Iterable[Group]) -> list[str]:
 
 
 def describe(group: Group, others: Sequence[Group]) -> str:
-    """What sets `group` apart from the `others`: `encoder tiny, optimisation.epochs 2`."""
+    """Say how `group` differs from the `others`: `encoder tiny, optimisation.epochs 2`."""
     key = dict(group.key)
     different = [f for f in key if any(dict(o.key).get(f) != key[f] for o in others)]
     return (
@@ -119,9 +122,8 @@ def _short(field: str, value: str) -> str:
 
 def _key(run: StoredRun) -> Key:
     parts = ((name, run.part(name)) for name in ("data", "encoder", "code", "tuning"))
-    own = json.loads(
-        run.tags.get(names.OWN_FIELDS) or "[]"
-    )  # what was tuned for each variant makes the row, not the group
+    # Settings tuned for each variant make the row, not the group.
+    own = json.loads(run.tags.get(names.OWN_FIELDS) or "[]")
     return (
         *parts,
         *((field, "" if field in own else run.params.get(field, "")) for field in SHARED_FIELDS),
@@ -129,7 +131,7 @@ def _key(run: StoredRun) -> Key:
 
 
 def study_key(run: StoredRun) -> Key:
-    """What a curve study's runs must share to be compared: all but the variant's own fields, the seed and the temperature."""
+    """Return what a curve study's runs must share: all but variant, seed and temperature."""
     return (
         *((field, value) for field, value in _key(run) if field != "loss.tau"),
         ("split", run.split),
@@ -148,10 +150,10 @@ def _latest_of(key: Key, runs: Sequence[StoredRun]) -> Group:
     latest: dict[tuple[str, str, int], StoredRun] = {}
     repeats = []
     for run in runs:
-        place = (run.variant, run.split, run.seed)
-        if place in latest:
-            repeats.append(latest[place])
-        latest[place] = run
+        cell = (run.variant, run.split, run.seed)
+        if cell in latest:
+            repeats.append(latest[cell])
+        latest[cell] = run
     order = {name: i for i, name in enumerate(VARIANTS)}
     kept = sorted(
         latest.values(),
@@ -161,7 +163,7 @@ def _latest_of(key: Key, runs: Sequence[StoredRun]) -> Group:
 
 
 def _of_the_newest_suite(experiment: Experiment) -> set[str]:
-    """Run ids of the newest suite: those that it trained, and those that it reused."""
+    """Return the run ids of the newest suite: those that it trained, and those it reused."""
     for suite in reversed(experiment.suites):
         listed = read_suite_json(experiment, suite, names.OUTCOMES_FILE) or []
         ids = {str(entry["run_id"]) for entry in listed if entry.get("run_id")}

@@ -1,8 +1,8 @@
 """Intervals, paired tests and power: arrays in, numbers out.
 
-Two units of resampling are kept apart everywhere. *Rows*: would other texts have given another
-correlation, with these trained models? *Seeds*: would another training have? An interval over one
-says nothing about the other.
+Two units of resampling are kept apart everywhere: *rows* (would other texts give another
+correlation, with these trained models?) and *seeds* (would another training?). An interval over
+one says nothing about the other.
 """
 
 import bisect
@@ -24,7 +24,7 @@ RESAMPLES: Final = 2000
 LEVEL: Final = 0.95
 ALPHA: Final = 0.05
 POWER: Final = 0.80
-#: Below this many runs a count ("none of them collapsed") says nothing: with 3 of 3, the rate's 95% bound is still 63%.
+#: Fewest runs whose count is read: with 0 of 3, a rate's one-sided 95% bound is still 63%.
 FEW_RUNS: Final = 3
 #: Bounds the memory of the resampling weights: rows times resamples at a time, 8 bytes each.
 _WEIGHTS_AT_A_TIME: Final = 2_000_000
@@ -49,14 +49,14 @@ NO_INTERVAL: Final = Interval(float("nan"), float("nan"))
 
 
 def pearson(prediction: Floats, label: Floats) -> float:
-    """Pearson's r of two arrays (rows,), in [-1, 1]; NaN where it does not exist (constant, < 2 rows)."""
+    """Return Pearson's r of two arrays (rows,), in [-1, 1]; NaN for constants or < 2 rows."""
     return float(pearsons(prediction[:, None], label)[0])
 
 
 def pearsons(predictions: Floats, label: Floats) -> Floats:
-    """The same for many models at once: (rows, models) and (rows,) to (models,).
+    """Return Pearson's r of many models: (rows, models) and (rows,) to (models,).
 
-    `scipy.stats.pearsonr` gives the same to the last digits and takes a millisecond for each, mostly to test it.
+    `scipy.stats.pearsonr` agrees to the last digits but takes a millisecond for each model.
     """
     if len(label) < 2 or not np.isfinite(label).all() or np.ptp(label) == 0:
         return np.full(predictions.shape[1], np.nan)
@@ -70,7 +70,7 @@ def pearsons(predictions: Floats, label: Floats) -> Floats:
 
 
 def paired_pearsons(x: Floats, y: Floats) -> Floats:
-    """r of each column of `x` with the same column of `y`: (rows, pairs) twice to (pairs,); NaN where it does not exist."""
+    """Return r of each column of `x` with the same of `y`: (rows, pairs) twice to (pairs,)."""
     if len(x) < 2 or not x.shape[1]:
         return np.full(x.shape[1], np.nan)
     with warnings.catch_warnings():
@@ -88,13 +88,21 @@ def bootstrap_pearson(
     strata: NDArray[np.int64] | None = None,
     subsets: Sequence[Sequence[int]] | None = None,
 ) -> Floats:
-    """Pearson's r of each model on resampled rows: (rows, models) and (rows,) to (subsets, resamples, models).
+    """Return Pearson's r of each model on resampled rows, as (subsets, resamples, models).
 
-    All models see the same resampled rows, so a difference of two of them is a paired one. Rows are
-    drawn with replacement within each stratum (`strata`, (rows,), numbers from 0: a language keeps
-    its number of rows), and each of the `subsets` pools the rows of some strata; one subset of
-    everything by default. NaN where r does not exist in a resample. `scipy.stats.bootstrap` draws anew for
-    each statistic; here thousands of them (runs, subsets, differences) share their draws.
+    All models see the same resampled rows, so a difference of two of them is paired.
+    `scipy.stats.bootstrap` draws anew for each statistic; here thousands share their draws.
+
+    Args:
+        predictions: (rows, models).
+        label: (rows,).
+        seed: Seed of the resampling.
+        resamples: Number of bootstrap draws.
+        strata: (rows,), numbers from 0. Rows are drawn within each, so a language keeps its size.
+        subsets: The strata that each subset pools; one subset of everything by default.
+
+    Returns:
+        Correlations; NaN where r does not exist in a resample.
     """
     rows, models = predictions.shape
     strata = np.zeros(rows, dtype=np.int64) if strata is None else strata
@@ -105,7 +113,7 @@ def bootstrap_pearson(
     rng = np.random.default_rng(seed)
     result = np.full((len(subsets), resamples, models), np.nan)
     totals: dict[int, Floats] = {}
-    # One stratum after the other, so that only the pooled subsets' sums are held, whatever the number of strata.
+    # Stratum by stratum, so that only the pooled subsets' sums are held in memory.
     for stratum in sorted({s for subset in subsets for s in subset}):
         sums = _resampled_sums(columns[strata == stratum], rng, resamples)
         for i in (i for i, subset in enumerate(subsets) if stratum in subset):
@@ -117,7 +125,7 @@ def bootstrap_pearson(
 
 
 def _correlations(sums: Floats, models: int) -> Floats:
-    """r from the sums of 1, y, y², and of each model's x, x² and xy: (resamples, 3 + 3 models) to (resamples, models)."""
+    """Return r (resamples, models) from the sums of 1, y, y² and each model's x, x², xy."""
     n = sums[:, :1]
     if n[0, 0] < 2:
         return np.full((len(sums), models), np.nan)
@@ -131,7 +139,7 @@ def _correlations(sums: Floats, models: int) -> Floats:
 
 
 def bootstrap_means(values: Floats, *, seed: int, resamples: int = RESAMPLES) -> Floats:
-    """Means over resampled rows: (rows, columns) to (resamples, columns)."""
+    """Return means over resampled rows: (rows, columns) to (resamples, columns)."""
     rows = len(values)
     rng = np.random.default_rng(seed)
     at_a_time = max(1, _WEIGHTS_AT_A_TIME // max(rows, 1))
@@ -143,7 +151,7 @@ def bootstrap_means(values: Floats, *, seed: int, resamples: int = RESAMPLES) ->
 
 
 def percentile_interval(draws: Floats, level: float = LEVEL) -> Interval:
-    """The central `level` of bootstrap draws (resamples,); no interval if a tenth of them is NaN."""
+    """Return the central `level` of draws (resamples,); none if over a tenth of them is NaN."""
     known = draws[np.isfinite(draws)]
     if len(known) < 0.9 * len(draws) or not len(known):
         return NO_INTERVAL
@@ -152,7 +160,7 @@ def percentile_interval(draws: Floats, level: float = LEVEL) -> Interval:
 
 
 def bootstrap_p(draws: Floats, estimate: float) -> float:
-    """Two-sided p of "the difference is 0", from paired bootstrap draws (resamples,) of it.
+    """Return the two-sided p of "the difference is 0" from paired draws (resamples,) of it.
 
     The draws, moved to a mean difference of 0, stand for the null; p is the share of them at least
     as far from 0 as `estimate`, counting the data themselves once (so p is never 0).
@@ -165,7 +173,7 @@ def bootstrap_p(draws: Floats, estimate: float) -> float:
 
 
 def williams(r12: float, r13: float, r23: float, rows: int) -> tuple[float, float]:
-    """Williams' t and two-sided p for r12 = r13, two correlations with variable 1 on the same rows.
+    """Return Williams' t and two-sided p for r12 = r13, correlations that share variable 1.
 
     Williams (1959), "The comparison of regression variables", JRSS B 21; the form that Steiger
     (1980), "Tests for comparing elements of a correlation matrix", Psychological Bulletin 87,
@@ -183,7 +191,7 @@ def williams(r12: float, r13: float, r23: float, rows: int) -> tuple[float, floa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction over a family; NaN stays NaN and does not count as a test."""
+    """Apply Holm's correction over a family; NaN stays NaN and does not count as a test."""
     p = np.asarray(p_values, dtype=float)
     known = np.isfinite(p)
     adjusted = np.full(len(p), np.nan)
@@ -193,7 +201,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seed_interval(values: Floats, level: float = LEVEL) -> Interval:
-    """Student's t interval of the mean over seeds (seeds,); none below two seeds."""
+    """Return Student's t interval of the mean over seeds (seeds,); none below two seeds."""
     if len(values) < 2:
         return NO_INTERVAL
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
@@ -201,7 +209,7 @@ def seed_interval(values: Floats, level: float = LEVEL) -> Interval:
 
 
 def prediction_interval(values: Floats, level: float = LEVEL) -> Interval:
-    """Where one more training with another seed would fall (seeds,); none below two seeds."""
+    """Return the interval of one more training's value (seeds,); none below two seeds."""
     if len(values) < 2:
         return NO_INTERVAL
     k = len(values)
@@ -211,7 +219,7 @@ def prediction_interval(values: Floats, level: float = LEVEL) -> Interval:
 
 @dataclass(frozen=True)
 class Combined:
-    """A difference's uncertainty over rows and seeds together; all NaN below two seeds."""
+    """Uncertainty over rows and seeds together; all NaN below two seeds."""
 
     interval: Interval
     standard_error: float
@@ -219,7 +227,7 @@ class Combined:
 
 
 def combine(row_draws: Floats, per_seed: Floats, level: float = LEVEL) -> Combined:
-    """Interval and p of a mean over seeds that hold for other rows and other seeds alike.
+    """Return the interval and p of a mean over seeds for other rows and other seeds alike.
 
     `row_draws` (resamples,) are bootstrap draws of the mean over seeds, `per_seed` (seeds,) its
     terms on the rows at hand. The two variances add; the degrees of freedom are Satterthwaite's
@@ -251,7 +259,7 @@ def combine(row_draws: Floats, per_seed: Floats, level: float = LEVEL) -> Combin
 
 
 def probability_of_improvement(better: Floats, worse: Floats) -> float:
-    """P(a run of `better` scores above a run of `worse`), ties half: Mann-Whitney's U over all pairs.
+    """Return P(a run of `better` scores above one of `worse`), ties half, by Mann-Whitney's U.
 
     Arrays (seeds,), which need not be paired. Agarwal et al. (2021), "Deep RL at the edge of the
     statistical precipice". NaN if one of them is empty.
@@ -262,17 +270,17 @@ def probability_of_improvement(better: Floats, worse: Floats) -> float:
 
 
 def wilcoxon_floor(pairs: int) -> float:
-    """The smallest p that an exact two-sided Wilcoxon signed-rank test of `pairs` pairs can give."""
+    """Return the smallest p of an exact two-sided Wilcoxon signed-rank test of `pairs` pairs."""
     return min(1.0, 2.0 ** (1 - pairs))
 
 
 def pairs_for_wilcoxon(alpha: float = ALPHA) -> int:
-    """How many pairs such a test needs before it can fall below `alpha` at all."""
+    """Return the fewest pairs with which that test can fall below `alpha` at all."""
     return next(n for n in range(1, 64) if wilcoxon_floor(n) < alpha)
 
 
 def detectable_over_rows(draws: Floats) -> float:
-    """The difference that 80% of samples of this many rows would show at the 5% level (two-sided).
+    """Return the difference that 80% of such samples of rows would show at the 5% level.
 
     `draws` (resamples,) are bootstrap draws of the difference; their spread is its standard error.
     """
@@ -283,14 +291,14 @@ def detectable_over_rows(draws: Floats) -> float:
 
 
 def detectable_over_seeds(differences: Floats) -> float:
-    """The same for a paired t test over this many seeds, differences (seeds,); NaN below two seeds."""
+    """Return it for a paired t test over seeds, differences (seeds,); NaN below two seeds."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return float("nan")
     return _detectable_effect(len(differences)) * float(differences.std(ddof=1))
 
 
 def seeds_needed(difference: float, sd: float) -> int | None:
-    """Seeds with which a paired t test would show `difference` with 80% power; None where unknown or > 1000."""
+    """Return the seeds for 80% power of a paired t test; None if unknown or over 1000."""
     if not (np.isfinite(difference) and np.isfinite(sd)) or difference == 0 or sd == 0:
         return None
     power = TTestPower()
@@ -308,13 +316,13 @@ def seeds_needed(difference: float, sd: float) -> int | None:
 
 @functools.cache
 def _detectable_effect(pairs: int) -> float:
-    """The standardised difference that a paired t test of this many pairs shows with 80% power."""
+    """Return the standardised difference that this many pairs show with 80% power."""
     effect = TTestPower().solve_power(nobs=pairs, alpha=ALPHA, power=POWER, alternative="two-sided")
     return float(np.squeeze(effect))
 
 
 def _resampled_sums(columns: Floats, rng: np.random.Generator, resamples: int) -> Floats:
-    """Sums over resampled rows: (rows, columns) to (resamples, columns), by matrix products."""
+    """Return sums over resampled rows, (rows, columns) to (resamples, columns)."""
     rows = len(columns)
     if not rows:
         return np.zeros((resamples, columns.shape[1]))
@@ -327,13 +335,13 @@ def _resampled_sums(columns: Floats, rng: np.random.Generator, resamples: int) -
 
 
 def _resample(rng: np.random.Generator, rows: int, count: int) -> Floats:
-    """How often each row was drawn, divided by rows: (count, rows), each line sums to 1."""
+    """Return the share of draws of each row: (count, rows), each line sums to 1."""
     drawn = rng.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
     return np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows) / rows
 
 
 def _are_constant(values: Floats) -> NDArray[np.bool_]:
-    """Which columns of (rows, columns) do not vary; float32 noise of a collapsed model is no variation."""
+    """Tell which columns of (rows, columns) are constant up to float32 noise."""
     if not len(values):
         return np.ones(values.shape[1], dtype=np.bool_)
     low, high = values.min(axis=0), values.max(axis=0)

@@ -1,1 +1,1 @@
-"""Typed tables and blocks, figures, and their rendering as PDF and HTML."""
+"""Turn tables, figures and text into pages; nothing here knows a section or reads a run."""

@@ -1,4 +1,4 @@
-"""The report as one HTML page that asks the network for nothing: figures, style and sorting are in it."""
+"""Write the report as one HTML page that needs no network: figures, style and script are in it."""
 
 import base64
 from importlib.resources import files
@@ -12,18 +12,17 @@ from reports.rendering.tables import group_spans, printable
 
 
 def write_html(report: Report, folder: Path, *, built: str) -> Path:
-    """`report.html` in `folder`, whose `figures/` hold the pictures."""
+    """Write `report.html` to `folder`, whose `figures/` hold the pictures."""
     document = files("reports.rendering") / "document"
 
     def image(picture: Picture) -> str:
-        return base64.b64encode((folder / "figures" / f"{picture.id}.svg").read_bytes()).decode(
-            "ascii"
-        )
+        content = (folder / "figures" / f"{picture.id}.svg").read_bytes()
+        return base64.b64encode(content).decode("ascii")
 
     page = _template(document.joinpath("report.html").read_text("utf-8")).render(
         report=report,
         built=built,
-        # Ours, and the only two things on the page that are not escaped.
+        # The only two things on the page that are not escaped.
         style=Markup(document.joinpath("style.css").read_text("utf-8")),
         script=Markup(document.joinpath("sort.js").read_text("utf-8")),
         anchors={

@@ -1,6 +1,6 @@
-"""The report as PDF, set by typst from `document/report.typ` with fonts that pip brings.
+"""Set the report as PDF with typst, from `document/report.typ` and fonts that pip installs.
 
-All content goes to the template as JSON: a text's typst markup is its characters and no more.
+All content goes to the template as JSON, so that no text is read as typst markup.
 """
 
 import json
@@ -35,7 +35,10 @@ FONTS: Final = (
 
 
 def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
-    """`report.pdf` in `folder`, whose `figures/` hold the pictures. `built` is the time, as printed in each header."""
+    """Write `report.pdf` to `folder`, whose `figures/` hold the pictures.
+
+    `built` is the time, as printed in each header.
+    """
     scratch = folder / ".typst"
     scratch.mkdir(exist_ok=True)
     source, data = scratch / "report.typ", scratch / "report.json"
@@ -54,8 +57,8 @@ def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
             ],
         )
     finally:
-        for each in (source, data):
-            each.unlink(missing_ok=True)
+        for scratch_file in (source, data):
+            scratch_file.unlink(missing_ok=True)
         scratch.rmdir()
     return file
 
@@ -78,21 +81,21 @@ def _document(report: Report, built: str) -> dict[str, Any]:
 
 
 def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
-    """The blocks in order; small pictures that follow each other stand side by side."""
-    found: list[dict[str, Any]] = []
+    """Return the blocks in order; small pictures that follow each other stand side by side."""
+    layout: list[dict[str, Any]] = []
     for block in blocks:
-        made = _block(block)
+        content = _block(block)
         if not isinstance(block, Picture):
-            found.append(made)
-        elif found and found[-1]["kind"] == "pictures" and _fit(found[-1]["pictures"], block):
-            found[-1]["pictures"].append(made)
+            layout.append(content)
+        elif layout and layout[-1]["kind"] == "pictures" and _fit(layout[-1]["pictures"], block):
+            layout[-1]["pictures"].append(content)
         else:
-            found.append({"kind": "pictures", "pictures": [made]})
-    return found
+            layout.append({"kind": "pictures", "pictures": [content]})
+    return layout
 
 
 def _fit(pictures: Sequence[dict[str, Any]], another: Picture) -> bool:
-    """Whether it can stand beside these."""
+    """Tell whether a picture can stand beside these."""
     return len(pictures) == 1 and not pictures[0]["wide"] and not another.wide
 
 

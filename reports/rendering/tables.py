@@ -1,4 +1,4 @@
-"""A table as typed cells, and its forms: LaTeX (booktabs), Markdown and CSV.
+"""Hold a table as typed cells and write it as LaTeX (booktabs), Markdown and CSV.
 
 Texts are data in every form: what is markup there is escaped, and a CSV cell that a spreadsheet
 would take for a formula starts with an apostrophe. HTML and PDF are rendered from the same cells
@@ -48,10 +48,17 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` as it is read, `below` in small print under it, line by line; `value` the number behind it, in full.
+    """A cell of a table.
 
-    `runs` are the ids of the runs it comes from; `language` (ISO 639-1) is set for a quoted text;
-    `anchor` is the run id whose row this is; `link` an address.
+    Attributes:
+        text: As it is read.
+        value: The number behind it, in full.
+        below: Small print under it, line by line.
+        runs: Ids of the runs that it comes from.
+        mark: How to set it off.
+        language: ISO 639-1 code if it is a quoted text.
+        anchor: The run id whose row this is.
+        link: An address.
     """
 
     text: str
@@ -65,17 +72,28 @@ class Cell:
 
     @property
     def whole(self) -> str:
-        """All of it on one line."""
+        """Text and small print on one line."""
         return f"{self.text} ({', '.join(self.below.splitlines())})" if self.below else self.text
+
+
+EMPTY: Final = Cell("–")
 
 
 @dataclass(frozen=True)
 class Column:
-    """`group` is a heading that spans the neighbouring columns with the same one."""
+    """A column of a table.
+
+    Attributes:
+        title: Its heading.
+        numeric: Whether to align it right.
+        group: A heading that spans the neighbouring columns with the same one.
+        width: Its share of the table's width; its content's width if no column has one.
+    """
 
     title: str
     numeric: bool = False
     group: str = ""
+    width: float = 0.0
 
     @property
     def full_title(self) -> str:
@@ -84,8 +102,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`id` is its file name; every row has a cell for each column. `wide` needs the page's whole width;
-    `widths` are the columns' shares of it, their contents' where not given."""
+    """A table; every row has a cell for each column.
+
+    Attributes:
+        id: Its file name.
+        title: Its caption.
+        columns, rows: Its content.
+        notes: Small print under it.
+        wide: Whether it needs the page's whole width.
+    """
 
     id: str
     title: str
@@ -93,19 +118,63 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     wide: bool = False
-    widths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise AssertionError(f"table {self.id}: a row has not one cell for each column")
+            raise AssertionError(f"table {self.id}: each row needs one cell for each column")
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        """Shares of the columns; empty if they are as wide as their contents."""
+        widths = tuple(column.width for column in self.columns)
+        return widths if any(widths) else ()
+
+
+class TableBuilder:
+    """Build a table row by row, its cells named by column.
+
+    For example `TableBuilder("cost", "Cost", method=Column("Method"), runs=number_column("runs"))`,
+    then `add(method="MSE", runs=3)` for each row, then `build("Means over runs.")`.
+    """
+
+    def __init__(self, name: str, title: str, /, **columns: Column) -> None:
+        self.id, self.title, self.columns = name, title, columns
+        self.rows: list[tuple[Cell, ...]] = []
+
+    def add(self, **cells: Cell | str | int) -> None:
+        """Append a row: a text becomes its cell, a count a cell with its value.
+
+        Raises:
+            TypeError: A column has no cell, or a cell no column.
+        """
+        if cells.keys() != self.columns.keys():
+            wrong = ", ".join(sorted(cells.keys() ^ self.columns.keys()))
+            raise TypeError(f"table {self.id}: missing or unknown columns in a row: {wrong}")
+        self.rows.append(tuple(_as_cell(cells[name]) for name in self.columns))
+
+    def build(self, *notes: str, wide: bool = True) -> Table:
+        """Return the table with the rows so far, these notes, and the page's width if `wide`."""
+        columns = tuple(self.columns.values())
+        return Table(self.id, self.title, columns, tuple(self.rows), notes, wide)
+
+
+def _as_cell(content: Cell | str | int) -> Cell:
+    if isinstance(content, Cell):
+        return content
+    return Cell(content) if isinstance(content, str) else Cell(str(content), content)
+
+
+def number_column(title: str, *, group: str = "", width: float = 0.0) -> Column:
+    """Return a column of numbers."""
+    return Column(title, numeric=True, group=group, width=width)
 
 
 def number(
     value: float | None, digits: int = 2, *, signed: bool = False, runs: Iterable[str] = ()
 ) -> Cell:
-    """A number's cell; a dash where there is none."""
+    """Return a number's cell; a dash for None, NaN and infinities."""
     if value is None or not math.isfinite(value):
-        return Cell("–")
+        return EMPTY
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
@@ -113,14 +182,14 @@ def number(
 
 
 def interval_text(low: float, high: float, digits: int = 2) -> str:
-    """`[low, high]`, a dash where there is none."""
+    """Return `[low, high]`; a dash without an interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "–"
     return f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
 
 
 def mark_best(cells: Sequence[Cell]) -> list[Cell]:
-    """The column with its highest value marked best and the next one second, ties alike."""
+    """Return the cells of a column with the highest value marked best, the next second."""
     ranked = sorted({round(c.value, 2) for c in cells if c.value is not None}, reverse=True)
     marks: dict[float, Mark] = {}
     if len(ranked) > 1:
@@ -131,7 +200,7 @@ def mark_best(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without characters that have no glyph: controls become U+FFFD.
+    """Return `text` on one line; characters without a glyph, such as controls, become U+FFFD.
 
     Direction overrides go as well, since they would turn around what stands beside the text.
     """
@@ -146,7 +215,7 @@ def printable(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Numbers in full, texts as they are; a last column names the runs where a row has any."""
+    """Write numbers in full and texts as they are; a last column names the runs, if any."""
     runs = [" ".join(dict.fromkeys(run for cell in row for run in cell.runs)) for row in table.rows]
     with_runs = any(runs)
     out = io.StringIO()
@@ -161,7 +230,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table under its title; best is bold, second in italics."""
+    """Write a pipe table under its title; best is bold, second in italics."""
     heads = [_markdown(c.full_title) for c in table.columns]
     rules = ["---:" if c.numeric else "---" for c in table.columns]
     body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
@@ -174,13 +243,12 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table (package booktabs; XeLaTeX or LuaLaTeX for scripts beyond Latin)."""
-    share = [0.94 * width / sum(table.widths) for width in table.widths] or [0.0] * len(
-        table.columns
-    )
+    """Write a booktabs table (XeLaTeX or LuaLaTeX for scripts beyond Latin)."""
+    total = sum(table.widths)
+    shares = [0.94 * c.width / total if total else 0.0 for c in table.columns]
     alignment = "".join(
         "r" if c.numeric else rf"p{{{part:.3f}\linewidth}}" if part else "l"
-        for c, part in zip(table.columns, share, strict=True)
+        for c, part in zip(table.columns, shares, strict=True)
     )
     lines = [
         r"\begin{table}",
@@ -212,7 +280,7 @@ def to_latex(table: Table) -> str:
 
 
 def group_spans(table: Table) -> list[tuple[str, int]]:
-    """The group headings from left to right, with how many columns each spans."""
+    """Return the group headings from left to right, with the number of columns of each."""
     spans: list[tuple[str, int]] = []
     for column in table.columns:
         if spans and spans[-1][0] == column.group:
@@ -233,7 +301,7 @@ FORMS: Final[dict[str, Callable[[Table], str]]] = {
 def _csv_cell(cell: Cell) -> str | float:
     if cell.value is not None and not cell.language and not cell.below:
         return round(float(cell.value), 6) + 0.0
-    # A variant's own name, `+ EPM`, is shown without its plus rather than with an apostrophe.
+    # A variant's title, `+ EPM`, loses its plus rather than getting an apostrophe.
     text = cell.whole if cell.language else cell.whole.removeprefix("+ ")
     return _no_formula(text) if cell.text != "–" else ""
 
@@ -247,7 +315,7 @@ def _markdown(text: str) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    # A cell without a quoted text holds nothing but figures and our own words.
+    # A cell with a value holds figures only.
     text = _markdown(cell.whole) if cell.value is None else cell.whole
     return f"**{text}**" if cell.mark == "best" else f"*{text}*" if cell.mark == "second" else text
 

@@ -1,1 +1,1 @@
-"""The sections of a report: each turns computed values into tables and figures."""
+"""Hold the report's sections, one file each, found by `registry`; `cells` is what they share."""

@@ -1,331 +1,243 @@
-"""Where everything came from and what it took: costs, readings of the test rows, runs, code, machines."""
+"""Show where everything came from: data, code, machines, runs, and readings of the test rows."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ablation.tracking import names
 from ablation.tracking.uris import redact_uri
-from reports.analysis.collect import Experiment, StoredRun, read_suite_json
+from reports.analysis.collect import Experiment, StoredRun, StoredSuite, read_suite_json
 from reports.analysis.groups import Group, describe
-from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements
-from reports.rendering.tables import Cell, Column, Table, number
-from reports.sections.scores import title
-
-#: Characters of an id or a hash that a page shows.
-SHORT: Final = 8
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Means over a variant's runs; NaN where nothing was measured (an ensemble is not trained)."""
-
-    variant: str
-    runs: int
-    seconds: float
-    tokens_per_second: float
-    memory_gib: float
-    trainable_millions: float
-    pearson: Estimate
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.labels import row_title
+from reports.analysis.measures import NAN, TEST, EvalSubset, Measurements
+from reports.rendering.blocks import Block
+from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number, number_column
+from reports.sections.cells import SHORT, run_cell, time_text
+from reports.sections.registry import section
 
 
-def costs(measured: Measurements) -> list[Cost]:
-    """What each variant took, and its Pearson on the analysed place."""
-    found = []
-    for variant in measured.group.variants:
-        records = [measured.records[r.run_id] for r in measured.group.runs if r.variant == variant]
-        found.append(
-            Cost(
-                title(variant),
-                len(records),
-                _mean(r.seconds for r in records),
-                _mean(r.tokens_per_second for r in records),
-                _mean(r.peak_memory_bytes for r in records) / 2**30,
-                _mean(r.parameters_trainable for r in records) / 1e6,
-                measured.cell(variant, EvalSubset(measured.analysed_place)),
-            )
+@section("Where everything came from", order=100, of_study=True)
+def build(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the provenance, the runs, readings of the test rows, and what was left out."""
+    experiment, group = inputs.experiment, inputs.group
+    if not group.runs:
+        if inputs.curve_study is not None:
+            yield provenance(experiment, Group((), inputs.curve_study.runs))
+        return
+    yield provenance(experiment, group)
+    yield runs_table(experiment, group, inputs.measurements)
+    yield test_reads_text(experiment, group)
+    yield from _non_empty(
+        other_reads(experiment, group),
+        other_groups([] if group.mixed else inputs.groups, group),
+        unfinished(experiment),
+    )
+
+
+def provenance(experiment: Experiment, group: Group) -> Table:
+    """Return digests, code, versions and machines, each with the number of runs it holds for."""
+    table = TableBuilder(
+        "provenance",
+        "Where it came from",
+        subject=Column("what", width=15),
+        value=Column("value", width=85),
+    )
+    parents = {run.suite for run in group.runs}
+    all_suites = (*experiment.suites, *experiment.curve_studies)
+    suites = [suite for suite in all_suites if suite.run_id in parents]
+
+    def tally(of: Callable[[StoredRun], str]) -> str:
+        return _tally(group, of)
+
+    facts = {
+        "tracking store": redact_uri(experiment.store.uri),
+        "experiment": f"{experiment.name} (id {experiment.experiment_id})",
+        "data": tally(lambda r: _with_digest(r.tags.get(names.CORPUS, ""), r.part("data"))),
+        "synthetic data": tally(lambda r: "yes" if r.synthetic else "no"),
+        "encoder": tally(lambda r: _with_digest(r.tags.get(names.ENCODER, ""), r.part("encoder"))),
+        "profile": tally(lambda r: r.tags.get(names.PROFILE, "")),
+        "code digest": tally(lambda r: r.part("code")[:16]),
+        "git commit": tally(_commit),
+        "libraries": tally(lambda r: r.part("libraries")),
+        "machines": _machines(experiment, suites),
+        "suites": ", ".join(suite.run_id for suite in suites),
+    }
+    for subject, value in facts.items():
+        table.add(subject=subject, value=value)
+    return table.build()
+
+
+def runs_table(experiment: Experiment, group: Group, measurements: Measurements) -> Table:
+    """Return the runs behind the numbers: scores, identity, code and machine of each."""
+    table = TableBuilder(
+        "runs",
+        "The runs",
+        run=Column("run", width=9),
+        method=Column("method", width=15),
+        split=Column("split", width=7),
+        seed=number_column("seed", width=5),
+        started=Column("started (UTC)", width=15),
+        epoch=Column("epoch", width=6),
+        dev=number_column("dev", width=7),
+        test=number_column("test", width=7),
+        test_read=Column("test read", width=15),
+        config=Column("config", width=9),
+        commit=Column("commit", width=10),
+        machine=Column("machine", width=10),
+    )
+    for run in group.runs:
+        record = measurements.records[run.run_id]
+        best_epoch = str(record.best_epoch or EMPTY.text)
+        changed = "*" if run.tags.get(names.DIRTY) == "true" else ""
+        table.add(
+            run=run_cell(experiment, run, anchor=True),
+            method=row_title(run.variant),
+            split=str(EvalSubset(run.split)),
+            seed=run.seed,
+            started=time_text(run.started),
+            epoch=Cell("collapsed", mark="bad") if record.collapsed else best_epoch,
+            dev=_score_cell(measurements, run, run.split),
+            test=_score_cell(measurements, run, TEST),
+            test_read=time_text(_read_at(run)),
+            config=run.part("config")[:SHORT] or EMPTY.text,
+            commit=run.tags.get(names.COMMIT, "none")[:SHORT] + changed,
+            machine=run.tags.get(names.PROCESS, EMPTY.text).split(":")[0],
         )
-    return found
-
-
-def cost_table(measured: Measurements) -> Table:
-    """What each variant took, and what it reached."""
-    on = str(EvalSubset(measured.analysed_place))
-    rows = [
-        (
-            Cell(cost.variant),
-            Cell(str(cost.runs), cost.runs),
-            number(cost.seconds, 1),
-            number(cost.tokens_per_second, 0),
-            number(cost.memory_gib, 2),
-            number(cost.trainable_millions, 1),
-            number(100 * cost.pearson.mean, runs=cost.pearson.runs),
-        )
-        for cost in costs(measured)
+    notes = [
+        "Ids and hashes are cut; the CSV's last column has whole ids. Epoch: the best, which was"
+        " kept. *: uncommitted changes."
     ]
-    heads = (
-        Column("Method"),
-        Column("runs", True),
-        Column("seconds a run", True),
-        Column("tokens a second", True),
-        Column("peak memory, GiB", True),
-        Column("trainable, millions", True),
-        Column(f"Pearson × 100, {on}", True),
-    )
-    note = (
-        "Means over runs. Seconds include evaluation; tokens a second are of the training rows and the evaluations between"
-        " epochs. On a CPU the memory is the process's highest so far, so it never falls from one run to the next."
-    )
-    return Table("cost", "What each variant took", heads, tuple(rows), (note,), wide=True)
+    if group.repeats:
+        repeats = ", ".join(f"{run.run_id[:SHORT]} ({run})" for run in group.repeats)
+        notes.append(f"Trained again later, and replaced by the newer run: {repeats}.")
+    return table.build(*notes)
 
 
-def test_reads(experiment: Experiment, group: Group) -> str:
-    """How often the labels of the test rows were read in the whole experiment, by failed and replaced runs too."""
+def test_reads_text(experiment: Experiment, group: Group) -> str:
+    """Say how often the test labels were read in the whole experiment, by any run."""
     days = Counter(when[:10] for run in experiment.runs if (when := _read_at(run)))
     total = sum(days.values())
     if not total:
         return "The labels of the test rows were never read in this experiment."
     listed = ", ".join(f"{count} on {day}" for day, count in sorted(days.items()))
-    return (
-        f"The labels of the test rows were read {total} times in this experiment ({listed}), once at the end of each run, never"
-        " for training, selection or the ensemble. The more often they are read to choose what to do next, the less a test score"
-        " says. The table of runs gives the time of each reading by them"
-        + (
-            ", the table of other readings those by runs that stand in no number here."
-            if other_reads(experiment, group)
-            else "."
-        )
+    text = (
+        f"The labels of the test rows were read {total} times in this experiment ({listed}), once"
+        " at the end of each run, never for training, selection or the ensemble. The more often"
+        " they are read to choose the next experiment, the less a test score means. The table of"
+        " runs gives the time of each reading by them"
     )
+    if other_reads(experiment, group).rows:
+        return f"{text}, the table of other readings those by runs that enter no number here."
+    return f"{text}."
 
 
-def other_reads(experiment: Experiment, group: Group) -> Table | None:
-    """Readings of the test rows by runs outside the group: failed ones, replaced ones, other settings. None if there are none."""
+def other_reads(experiment: Experiment, group: Group) -> Table:
+    """Return readings of the test rows by failed or replaced runs, or with other settings."""
+    table = TableBuilder(
+        "test_reads",
+        "Other readings of the test rows",
+        run=Column("run"),
+        name=Column("which"),
+        status=Column("status"),
+        read=Column("test rows read (UTC)"),
+    )
     shown = {run.run_id for run in group.runs}
-    rows = [
-        (run_cell(experiment, run), Cell(str(run)), Cell(run.status), Cell(when))
-        for run in experiment.runs
-        if run.run_id not in shown and (when := _read_at(run))
-    ]
-    heads = (Column("run"), Column("which"), Column("status"), Column("test rows read (UTC)"))
-    return (
-        Table("test_reads", "Other readings of the test rows", heads, tuple(rows)) if rows else None
-    )
+    for run in experiment.runs:
+        if run.run_id not in shown and (when := _read_at(run)):
+            table.add(run=run_cell(experiment, run), name=str(run), status=run.status, read=when)
+    return table.build(wide=False)
 
 
-def runs_table(experiment: Experiment, group: Group, measured: Measurements) -> Table:
-    """The runs behind the numbers: identity, code and place of each."""
-    rows = []
-    for run in group.runs:
-        record = measured.records[run.run_id]
-        values = [
-            measured.values.get((run.run_id, EvalSubset(place)), float("nan"))
-            for place in (run.split, TEST)
-        ]
-        rows.append(
-            (
-                run_cell(experiment, run, anchor=True),
-                Cell(title(run.variant)),
-                Cell(str(EvalSubset(run.split))),
-                Cell(str(run.seed), run.seed),
-                Cell(run.started[:16].replace("T", " ")),
-                Cell(
-                    "collapsed" if record.collapsed else str(record.best_epoch or "–"),
-                    mark="bad" if record.collapsed else "",
-                ),
-                number(100 * values[0], runs=(run.run_id,)),
-                number(100 * values[1], runs=(run.run_id,)),
-                Cell(_read_at(run)[:16].replace("T", " ") or "–"),
-                Cell(run.part("config")[:SHORT] or "–"),
-                Cell(
-                    run.tags.get(names.COMMIT, "none")[:SHORT]
-                    + ("*" if run.tags.get(names.DIRTY) == "true" else "")
-                ),
-                Cell(_host(run)),
-            )
-        )
-    heads = (
-        Column("run"),
-        Column("method"),
-        Column("split"),
-        Column("seed", True),
-        Column("started (UTC)"),
-        Column("epoch"),
-        Column("dev", True),
-        Column("test", True),
-        Column("test read"),
-        Column("config"),
-        Column("commit"),
-        Column("machine"),
-    )
-    notes = [
-        "Ids and hashes are cut; the CSV's last column has whole ids. Epoch: the best, which was kept. *: uncommitted changes."
-    ]
-    if group.repeats:
-        repeats = ", ".join(f"{run.run_id[:SHORT]} ({run})" for run in group.repeats)
-        notes.append(f"Trained again later, and replaced by the newer run: {repeats}.")
-    widths = (9, 15, 7, 5, 15, 6, 7, 7, 15, 9, 10, 10)
-    return Table("runs", "The runs", heads, tuple(rows), tuple(notes), wide=True, widths=widths)
-
-
-def unfinished(experiment: Experiment) -> Table | None:
-    """Runs that failed, were killed or still run; they stand in no number. None if there are none."""
-    rows = [
-        (
-            run_cell(experiment, run),
-            Cell(str(run)),
-            Cell(run.status),
-            Cell(run.started),
-            Cell(_read_at(run) or "–"),
-            Cell(run.tags.get(names.REASON, "–")),
-        )
-        for run in experiment.runs
-        if run.status != "FINISHED"
-    ]
-    heads = (
-        Column("run"),
-        Column("which"),
-        Column("status"),
-        Column("started (UTC)"),
-        Column("test rows read"),
-        Column("reason"),
-    )
-    return (
-        Table("unfinished", "Runs that did not finish", heads, tuple(rows), wide=True)
-        if rows
-        else None
-    )
-
-
-def provenance(experiment: Experiment, group: Group) -> Table:
-    """Digests, code, versions and machines of the group's runs, each with how many runs it holds for."""
-    rows = [
-        (Cell("tracking store"), Cell(redact_uri(experiment.store.uri))),
-        (Cell("experiment"), Cell(f"{experiment.name} (id {experiment.experiment_id})")),
-        (
-            Cell("data"),
-            Cell(_tally(group, lambda r: _named(r.tags.get(names.CORPUS, ""), r.part("data")))),
-        ),
-        (Cell("synthetic data"), Cell(_tally(group, lambda r: "yes" if r.synthetic else "no"))),
-        (
-            Cell("encoder"),
-            Cell(_tally(group, lambda r: _named(r.tags.get(names.ENCODER, ""), r.part("encoder")))),
-        ),
-        (Cell("profile"), Cell(_tally(group, lambda r: r.tags.get(names.PROFILE, "")))),
-        (Cell("code digest"), Cell(_tally(group, lambda r: r.part("code")[:16]))),
-        (Cell("git commit"), Cell(_tally(group, _commit))),
-        (Cell("libraries"), Cell(_tally(group, lambda r: r.part("libraries")))),
-    ]
-    parents = {run.suite for run in group.runs}
-    suites = [
-        suite
-        for suite in (*experiment.suites, *experiment.curve_studies)
-        if suite.run_id in parents
-    ]
-    machines: Counter[str] = Counter()
-    for suite in suites:
-        environment = read_suite_json(experiment, suite, names.ENVIRONMENT_FILE) or {}
-        machines[_machine(environment)] += 1
-    rows.append(
-        (
-            Cell("machines"),
-            Cell("; ".join(f"{text} ({count} suites)" for text, count in sorted(machines.items()))),
-        )
-    )
-    rows.append((Cell("suites"), Cell(", ".join(suite.run_id for suite in suites))))
-    return Table(
-        "provenance",
-        "Where it came from",
-        (Column("what"), Column("value")),
-        tuple(rows),
-        wide=True,
-        widths=(15, 85),
-    )
-
-
-def other_groups(groups: Sequence[Group], shown: Group) -> Table | None:
-    """Runs that were not averaged with the ones shown, and why. None if there are none."""
-    rest = [group for group in groups if group is not shown]
-    if not rest:
-        return None
-    rows = [
-        (
-            Cell(str(number_), number_),
-            Cell(str(len(group.runs)), len(group.runs)),
-            Cell(", ".join(group.variants)),
-            Cell(", ".join(group.splits)),
-            Cell(", ".join(map(str, group.seeds))),
-            Cell(describe(group, [shown])),
-        )
-        for number_, group in enumerate(groups, start=1)
-        if group is not shown
-    ]
-    heads = (
-        Column("group", True),
-        Column("runs", True),
-        Column("variants"),
-        Column("splits"),
-        Column("seeds"),
-        Column("what sets it apart"),
-    )
-    note = (
-        "Runs that differ in data, encoder, code or settings are never averaged. --group N reports on another group, --mix forces"
-        " all into one, under a watermark."
-    )
-    widths = (6, 6, 24, 12, 10, 42)
-    return Table(
+def other_groups(groups: Sequence[Group], shown: Group) -> Table:
+    """Return the groups that were not averaged with the one shown, and why."""
+    table = TableBuilder(
         "groups",
         "Other groups of runs in this experiment",
-        heads,
-        tuple(rows),
-        (note,),
-        wide=True,
-        widths=widths,
+        group=number_column("group", width=6),
+        runs=number_column("runs", width=6),
+        variants=Column("variants", width=24),
+        splits=Column("splits", width=12),
+        seeds=Column("seeds", width=10),
+        difference=Column("what sets it apart", width=42),
+    )
+    for index, group in enumerate(groups, start=1):
+        if group is not shown:
+            table.add(
+                group=index,
+                runs=len(group.runs),
+                variants=", ".join(group.variants),
+                splits=", ".join(group.splits),
+                seeds=", ".join(map(str, group.seeds)),
+                difference=describe(group, [shown]),
+            )
+    return table.build(
+        "Runs that differ in data, encoder, code or settings are never averaged. --group N reports"
+        " on another group, --pool averages all of them, under a watermark."
     )
 
 
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
+def unfinished(experiment: Experiment) -> Table:
+    """Return the runs that failed, were killed or still run; they enter no number."""
+    table = TableBuilder(
+        "unfinished",
+        "Runs that did not finish",
+        run=Column("run"),
+        name=Column("which"),
+        status=Column("status"),
+        started=Column("started (UTC)"),
+        read=Column("test rows read"),
+        reason=Column("reason"),
+    )
+    for run in experiment.runs:
+        if run.status != "FINISHED":
+            table.add(
+                run=run_cell(experiment, run),
+                name=str(run),
+                status=run.status,
+                started=run.started,
+                read=_read_at(run) or EMPTY.text,
+                reason=run.tags.get(names.REASON, EMPTY.text),
+            )
+    return table.build()
+
+
+def _non_empty(*tables: Table) -> Iterator[Table]:
+    yield from (table for table in tables if table.rows)
+
+
+def _score_cell(measurements: Measurements, run: StoredRun, eval_set: str) -> Cell:
+    value = measurements.values.get((run.run_id, EvalSubset(eval_set)), NAN)
+    return number(100 * value, runs=(run.run_id,))
 
 
 def _read_at(run: StoredRun) -> str:
-    """When the labels of the test rows were read, ISO 8601; empty if they were not."""
+    """Return when the run read the test labels, in ISO 8601; empty if it did not."""
     read = run.tags.get(names.TEST_READ, "")
     return "" if read.startswith("predicted only") else read
 
 
-def run_cell(experiment: Experiment, run: StoredRun, *, anchor: bool = False) -> Cell:
-    """A run's id, cut, with the address of its page; with `anchor`, numbers that come from it lead here."""
-    return Cell(
-        run.run_id[:SHORT],
-        runs=(run.run_id,),
-        anchor=run.run_id if anchor else "",
-        link=experiment.run_url(run.run_id),
-    )
-
-
-def _host(run: StoredRun) -> str:
-    return run.tags.get(names.PROCESS, "–").split(":")[0]
-
-
 def _commit(run: StoredRun) -> str:
-    return run.tags.get(names.COMMIT, "") + (
-        " with changes" if run.tags.get(names.DIRTY) == "true" else ""
-    )
+    changed = " with changes" if run.tags.get(names.DIRTY) == "true" else ""
+    return run.tags.get(names.COMMIT, "") + changed
 
 
-def _named(name: str, digest: str) -> str:
+def _with_digest(name: str, digest: str) -> str:
     return f"{name} ({digest[:16]})" if digest else name
 
 
 def _tally(group: Group, of: Callable[[StoredRun], str]) -> str:
-    counted = Counter(text for run in group.runs if (text := of(run)))
-    if len(counted) == 1:
-        return next(iter(counted))
-    return "; ".join(f"{text}: {count} runs" for text, count in sorted(counted.items())) or "–"
+    """List the different values of the group's runs, with their number if there are several."""
+    counts = Counter(text for run in group.runs if (text := of(run)))
+    if len(counts) == 1:
+        return next(iter(counts))
+    listed = "; ".join(f"{text}: {count} runs" for text, count in sorted(counts.items()))
+    return listed or EMPTY.text
+
+
+def _machines(experiment: Experiment, suites: Sequence[StoredSuite]) -> str:
+    environments = [read_suite_json(experiment, s, names.ENVIRONMENT_FILE) or {} for s in suites]
+    counts = Counter(map(_machine, environments))
+    return "; ".join(f"{machine} ({count} suites)" for machine, count in sorted(counts.items()))
 
 
 def _machine(environment: Mapping[str, object]) -> str:
@@ -333,6 +245,13 @@ def _machine(environment: Mapping[str, object]) -> str:
         return "not recorded"
     memory = float(str(environment.get("memory_bytes", 0))) / 2**30
     device = environment.get("cuda_device")
-    told = f"{environment.get('host')}: {environment.get('processor')}, {environment.get('cores')} cores, {memory:.0f} GiB"
-    told += f", {device}" if device else ""
-    return f"{told}, {environment.get('platform')}, Python {environment.get('python')}, {environment.get('torch_threads')} threads"
+    parts = [
+        f"{environment.get('host')}: {environment.get('processor')}",
+        f"{environment.get('cores')} cores",
+        f"{memory:.0f} GiB",
+        *([str(device)] if device else []),
+        str(environment.get("platform")),
+        f"Python {environment.get('python')}",
+        f"{environment.get('torch_threads')} threads",
+    ]
+    return ", ".join(parts)

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "reports.rendering",
         *(f"ablation.{room}" for room in (*BELOW_RUNS, "runs")),
     },
-    "reports.rendering": {"reports.analysis", "reports.sections", "ablation.core"},
+    "reports.rendering": {"reports.analysis", "ablation.core"},
     "reports": {
         "reports.analysis",
         "reports.sections",

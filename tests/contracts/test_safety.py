@@ -29,7 +29,7 @@ from ablation.runs.runner import run_plan
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training.model import build_model, export, load_exported
 from reports.analysis.collect import Experiment
-from reports.build import _folder_of
+from reports.build import folder_for
 from studies.storage import lock_file
 from studies.study import SweepRequest, folder_name
 
@@ -221,7 +221,7 @@ def test_a_name_leads_to_one_folder_below_the_one_it_belongs_in(
     for folder in (
         Path(folder_name(SweepRequest(study=name))),
         Path(folder_name(SweepRequest(space=name, data=name, profile=name))),
-        _folder_of(Experiment(store, "0", name, (), (), None)),
+        folder_for(Experiment(store, "0", name, (), (), None)),
     ):
         assert len(folder.parts) == 1
         assert folder.parts[0] not in ("..", ".")

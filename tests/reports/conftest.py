@@ -1,4 +1,4 @@
-"""Experiments with results made up on purpose, written to a real store as the ablation writes them."""
+"""Write experiments with made-up results to a real store, as the ablation writes them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +18,8 @@ from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.training.evaluation import scores
 from ablation.training.records import RunRecord
 from ablation.training.train_run import RunResult
-from reports.build import ReportRequest
-from reports.contents import ReportInputs
+from reports.analysis.inputs import ReportInputs
+from reports.build import ReportRequest, read_inputs
 
 SEEN, UNSEEN = ("en", "fr", "it", "zh"), ("ar", "ko")
 HELD_OUT = ("it", "zh")
@@ -33,13 +33,11 @@ class Made:
     name: str
     store: Store
 
-    def choice(self, **more: Any) -> ReportRequest:
+    def request(self, **more: Any) -> ReportRequest:
         return ReportRequest(experiment=self.name, tracking_uri=self.uri, **more)
 
-    def find(self, **more: Any) -> ReportInputs:
-        from reports.build import find
-
-        return find(self.choice(**more))
+    def inputs(self, **more: Any) -> ReportInputs:
+        return read_inputs(self.request(**more))
 
 
 def corpus(
@@ -289,6 +287,6 @@ def table_3(empty_store: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is said of a report's numbers: neither figures nor pages are made."""
-    for name in ("figures.lay_out", "figures.save", "write_pdf", "write_html"):
+    """Skip figures and pages, for tests of a report's numbers."""
+    for name in ("plotting.fix_layout", "plotting.save", "write_pdf", "write_html"):
         monkeypatch.setattr(f"reports.build.{name}", lambda *_, **__: None)

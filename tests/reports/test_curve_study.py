@@ -14,15 +14,10 @@ from ablation.config.overrides import resolve_config
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store
-from reports.build import build, find
-from reports.sections.curve_study import (
-    Condition,
-    Contrast,
-    CurveStudy,
-    Verdict,
-    collapses,
-    find_study,
-)
+from reports.analysis.claims import COLLAPSE, CURVE_CLAIMS
+from reports.analysis.curve_study import Condition, Contrast, CurveStudy, find_study
+from reports.analysis.verdicts import Assessment, Verdict
+from reports.build import build, read_inputs
 from reports.verify import verify
 from tests.reports.conftest import Made
 
@@ -98,14 +93,19 @@ def write_study(
 
 
 def study_of(made: Made) -> CurveStudy:
-    study = find(made.choice()).curve_study
+    study = read_inputs(made.request()).curve_study
     assert study is not None
     return study
 
 
-def verdict(study: CurveStudy, claim: str) -> Verdict:
-    (found,) = [v for v in study.verdicts if v.claim.id == claim]
-    return found
+def assess(study: CurveStudy, claim_id: str) -> Assessment:
+    """Return the study's only assessment of a claim."""
+    (assessment,) = [a for claim, _, a in study.assessments if claim.id == claim_id]
+    return assessment
+
+
+def verdicts(study: CurveStudy) -> dict[str, Verdict]:
+    return {claim.id: assessment.verdict for claim, _, assessment in study.assessments}
 
 
 @pytest.fixture(scope="module")
@@ -118,67 +118,66 @@ def claimed(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Curv
     )
 
 
-CLAIM_IDS = ("faster", "smoother", "slower", "cancelling", "vanishing", "amplified")
+CLAIM_IDS = (*(claim.id for claim in CURVE_CLAIMS), COLLAPSE.id)
 
 
 def test_curves_that_are_as_section_42_has_them_support_it(claimed: CurveStudy) -> None:
-    assert {v.claim.id: v.outcome for v in claimed.verdicts} == dict.fromkeys(
-        CLAIM_IDS, "supported"
-    )
-    assert collapses(claimed, PRINTED)[:2] == ("supported", "MSE + CL 4 of 4, EPM + CL 0 of 4")
+    assert verdicts(claimed) == dict.fromkeys(CLAIM_IDS, Verdict.REPRODUCED)
+    assert "MSE + CL 4 of 4, EPM + CL 0 of 4" in assess(claimed, "collapse").reason
 
 
 def test_numbers_by_hand(claimed: CurveStudy) -> None:
     study = claimed
     shares = RATIOS  # the sum's norm as a share of the regression's
     for claim in ("cancelling", "vanishing"):
-        found = verdict(study, claim)
-        assert found.mean == pytest.approx(shares.mean())
-        assert found.p == pytest.approx(stats.ttest_1samp(shares, -np.log10(2)).pvalue)
+        assessment = assess(study, claim)
+        interval = assessment.estimate.over_seeds
+        assert assessment.estimate.mean == pytest.approx(shares.mean())
+        assert assessment.p == pytest.approx(stats.ttest_1samp(shares, -np.log10(2)).pvalue)
         low, high = stats.t.interval(0.95, 3, shares.mean(), stats.sem(shares))
-        assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+        assert (interval.low, interval.high) == pytest.approx((low, high))
     first = study.curves[Condition("mse", PRINTED)][0]
     assert first.gradient_cosine == pytest.approx(-0.95)
     assert first.gradient_sum == pytest.approx(np.sqrt(1 + 0.81 - 2 * 0.9 * 0.95))
     assert first.gradient_magnitude == pytest.approx(np.log10(first.gradient_sum))
 
 
-def test_the_opposite_is_not_supported_and_noise_is_not_decidable(store_uri: str) -> None:
+def test_the_opposite_of_a_claim_is_not_reproduced(store_uri: str) -> None:
     def swapped(variant: str, seed: int) -> tuple[np.ndarray, float, float, float]:
         other = variant.replace("mse", "x").replace("epm", "mse").replace("x", "epm")
         pearson, a, b, _ = as_claimed(other, seed)
         return pearson, a, b, 0.1 * (-1) ** seed
 
     study = study_of(write_study(store_uri, swapped))
-    assert verdict(study, "faster").outcome == "not supported"
-    assert verdict(study, "faster").why == "the opposite holds"
-    assert verdict(study, "cancelling").outcome == "not supported"
-    assert verdict(study, "cancelling").why == "by less than a factor of two, if at all"
-    assert collapses(study, PRINTED)[:2] == ("not supported", "MSE + CL 0 of 4, EPM + CL 4 of 4")
+    for claim in ("faster", "cancelling", "collapse"):
+        assert assess(study, claim).verdict == Verdict.NOT_REPRODUCED
+    assert "MSE + CL 0 of 4, EPM + CL 4 of 4" in assess(study, "collapse").reason
 
 
 def test_few_seeds_and_synthetic_data_decide_nothing(store_uri: str) -> None:
     few = study_of(write_study(store_uri, seeds=(0, 1)))
-    assert {v.outcome for v in few.verdicts} == {"not decidable"}
-    assert collapses(few, PRINTED)[0] == "not decidable"
+    assert set(verdicts(few).values()) == {Verdict.UNDECIDED}
     made_up = study_of(write_study(store_uri, synthetic=True, name="synthetic"))
-    assert {v.why for v in made_up.verdicts} == {"the data are synthetic"}
+    assert set(verdicts(made_up).values()) == {Verdict.NOT_COMPARABLE}
 
 
 def test_p_values_are_corrected_over_a_claims_conditions(store_uri: str) -> None:
     study = study_of(write_study(store_uri, taus=(0.02, 0.2, 2.0)))
-    cancelling = [v for v in study.verdicts if v.claim.id == "cancelling"]
-    assert [v.contrast and v.contrast.tau for v in cancelling] == [0.02, 0.2, 2.0]
+    cancelling = [a for a in study.assessments if a.claim.id == "cancelling"]
+    assert [a.contrast and a.contrast.tau for a in cancelling] == [0.02, 0.2, 2.0]
     alone = stats.ttest_1samp(RATIOS, -np.log10(2)).pvalue
-    assert [v.p for v in cancelling] == pytest.approx([3 * alone] * 3)
-    assert len([v for v in study.verdicts if v.claim.id == "faster"]) == 1
+    assert [a.assessment.p for a in cancelling] == pytest.approx([3 * alone] * 3)
+    assert len([a for a in study.assessments if a.claim.id == "faster"]) == 1
 
 
 def test_a_missing_side_leaves_a_claim_open(store_uri: str) -> None:
     study = study_of(write_study(store_uri, variants=("mse", "epm")))
-    assert {v.claim.id for v in study.verdicts} == {"faster", "smoother"}
+    assert verdicts(study).keys() == {"faster", "smoother"}
     alone = study_of(write_study(store_uri, variants=("mse+cl",), name="alone"))
-    assert verdict(alone, "faster").why == "not both sides have curves that can be measured"
+    assert verdicts(alone) | {"cancelling": None} == dict.fromkeys(CLAIM_IDS, Verdict.MISSING) | {
+        "cancelling": None
+    }
+    assert verdicts(alone)["cancelling"] == Verdict.REPRODUCED
 
 
 def test_other_settings_stand_apart_and_a_newer_run_replaces_an_older(store_uri: str) -> None:
@@ -195,7 +194,7 @@ def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(
     store_uri: str, tmp_path: Path
 ) -> None:
     made = write_study(store_uri, taus=(0.02, 2.0), seeds=(0, 1, 2))
-    built = build(made.choice(), tmp_path / "report")
+    built = build(made.request(), tmp_path / "report")
     assert [section.title for section in built.report.sections] == [
         "The study of training curves",
         "Where everything came from",
@@ -209,7 +208,7 @@ def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(
         "study_gradients",
         "study_cosines",
     }
-    assert verify(tmp_path / "report", made.choice()) > 50
+    assert verify(tmp_path / "report", made.request()) > 50
     runs = made.store.client.search_runs(
         [made.store.client.get_experiment_by_name("ablation").experiment_id]
     )
@@ -219,7 +218,7 @@ def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(
             made.store.client.download_artifacts(study.info.run_id, names.VERDICTS_FILE)
         ).read_text("utf-8")
     )
-    assert {v["outcome"] for v in kept["verdicts"]} == {"supported"}
+    assert {v["verdict"] for v in kept["verdicts"]} == {"reproduced"}
     assert study.data.metrics["verdict/cancelling as_printed tau 2/mean"] == pytest.approx(
         RATIOS[:3].mean()
     )
@@ -230,16 +229,16 @@ def test_beside_an_ablation_it_is_a_section_and_in_no_score(
     experiment: Callable[..., Made], store_uri: str, tmp_path: Path
 ) -> None:
     made = experiment(seeds=(0,), splits=("dev1",))
-    alone = build(made.choice(), tmp_path / "alone", log=False)
+    alone = build(made.request(), tmp_path / "alone", log=False)
     write_study(store_uri, variants=("mse+cl", "epm+cl"), seeds=(0,))
-    both = build(made.choice(), tmp_path / "both", log=False)
+    both = build(made.request(), tmp_path / "both", log=False)
     assert [s.title for s in both.report.sections if s not in alone.report.sections].count(
         "The study of training curves"
     ) == 1
     tables = {t.id: t for t in both.report.tables}
     assert all(tables[t.id] == t for t in alone.report.tables if t.id != "provenance")
-    assert verify(tmp_path / "both", made.choice()) > 50
+    assert verify(tmp_path / "both", made.request()) > 50
 
 
 def test_no_curves_no_study(experiment: Callable[..., Made]) -> None:
-    assert find_study(experiment(seeds=(0,)).find().experiment) is None
+    assert find_study(experiment(seeds=(0,)).inputs().experiment) is None

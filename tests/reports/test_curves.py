@@ -3,22 +3,37 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from reports.analysis.claim_verdicts import assess_curve_claims
 from reports.analysis.collect import StoredRun
-from reports.sections import curves
-from reports.sections.curves import CLAIMS, Curve, compare, mean_curve, rule, rule_on_collapse
+from reports.analysis.curves import Curve, mean_curve
+from reports.analysis.verdicts import Verdict
 from tests.reports.conftest import Made
 
+RISING, FALLING = [0.4, 0.5, 0.6], [0.4, 0.5, -0.1]
 
-def curve(pearson: list[float], variant: str = "mse", seed: int = 0) -> Curve:
-    run = StoredRun("id", variant, "dev1", seed, "FINISHED", "", "", {}, {}, "")
-    return Curve(run, 10 * np.arange(1, len(pearson) + 1), np.array(pearson))
+
+def curve(pearson: list[float], seed: int = 0, **gradients: list[float]) -> Curve:
+    run = StoredRun(f"run {seed}", "mse", "dev1", seed, "FINISHED", "", "", {}, {}, "")
+    steps = 10 * np.arange(1, len(pearson) + 1)
+    return Curve(run, steps, np.array(pearson), pd.DataFrame(gradients))
+
+
+def by_seed(*pearsons: list[float]) -> dict[int, Curve]:
+    return {seed: curve(pearson, seed) for seed, pearson in enumerate(pearsons)}
+
+
+def test_the_final_pearson_is_the_mean_of_the_last_tenth() -> None:
+    assert curve([*[0.1] * 18, 0.6, 0.8]).final == pytest.approx(0.7)
+    assert curve([0.1, 0.8]).final == 0.8
+    assert np.isnan(curve([]).final)
 
 
 def test_convergence_is_the_first_step_at_90_percent_of_the_end() -> None:
-    assert curve([0.1, 0.5, 0.71, 0.6, 0.75, 0.8]).final == 0.8
     assert curve([0.1, 0.5, 0.71, 0.6, 0.75, 0.8]).steps_to_converge == 50
+    assert curve([0.1, 0.72, 0.8]).steps_to_converge == 20  # 0.72 is exactly 90%
     assert curve([0.9, 0.2, 0.8]).steps_to_converge == 10
     assert np.isnan(curve([0.3, -0.2]).steps_to_converge)
 
@@ -26,6 +41,7 @@ def test_convergence_is_the_first_step_at_90_percent_of_the_end() -> None:
 def test_roughness_is_the_mean_absolute_second_difference() -> None:
     assert curve([0.1, 0.2, 0.3, 0.4]).roughness == pytest.approx(0)
     assert curve([0.0, 1.0, 0.0]).roughness == 2
+    assert curve([0.0, 1.0, 0.0, 0.0]).roughness == 1.5
     assert np.isnan(curve([0.0, 1.0]).roughness)
 
 
@@ -33,16 +49,28 @@ def test_roughness_is_the_mean_absolute_second_difference() -> None:
     ("points", "step"),
     [
         ([0.2, 0.4, -0.1, 0.3], 30),
+        ([0.2, 0.4, 0.1, -0.1, -0.2], 40),
+        ([0.2, 0.4, 0.0], None),
         ([0.2, -0.4, 0.4], None),
         ([0.4, 0.1], None),
         ([0.3, -0.1], None),
         ([], None),
     ],
 )
-def test_a_collapse_is_below_zero_after_having_learned(
+def test_a_collapse_is_below_zero_after_having_exceeded_three_tenths(
     points: list[float], step: int | None
 ) -> None:
     assert curve(points).collapse == step
+
+
+def test_gradients_are_averaged_by_norm_and_by_power_of_ten() -> None:
+    found = curve([], regression=[1.0, 100.0], sum=[0.1, 1.0], cosine=[-1.0, 0.0])
+    assert found.gradient_regression == pytest.approx(50.5)
+    assert found.gradient_sum == pytest.approx(0.55)
+    assert found.gradient_cosine == pytest.approx(-0.5)
+    assert found.gradient_magnitude == pytest.approx(-0.5)
+    assert found.gradient_cancelling == pytest.approx((-1 - 2) / 2)
+    assert np.isnan(found.gradient_contrastive)
 
 
 def test_the_mean_is_over_the_steps_that_all_have() -> None:
@@ -50,49 +78,77 @@ def test_the_mean_is_over_the_steps_that_all_have() -> None:
     assert mean.to_dict() == pytest.approx({10: 0.1, 20: 0.3})
 
 
-def test_claims_are_ruled_on_by_the_interval_over_seeds() -> None:
-    faster = CLAIMS[0]
-    slow, fast = [0.1] * 8 + [0.8, 0.8], [0.8] * 10
-    both = {
-        "mse": {s: curve(slow[: 10 - s] + [0.8] * s, "mse", s) for s in range(3)},
-        "epm": {s: curve(fast, "epm", s) for s in range(3)},
-    }
-    difference = compare(both, faster)
-    assert difference.seeds == 3
-    assert difference.mean < 0
-    assert rule(faster, difference, comparable=True, why_not="")[0] == "supported"
-    assert rule(faster, difference, comparable=False, why_not="synthetic")[0] == "not decidable"
-    one = {v: {0: by_seed[0]} for v, by_seed in both.items()}
-    assert "one seed" in rule(faster, compare(one, faster), comparable=True, why_not="")[1]
-    swapped = {"mse": both["epm"], "epm": both["mse"]}
-    assert rule(faster, compare(swapped, faster), comparable=True, why_not="")[0] == "not supported"
-    assert rule(faster, compare({}, faster), comparable=True, why_not="")[0] == "not decidable"
+class TestClaims:
+    """Claims about the ablation's own curves, compared seed by seed."""
 
+    slow = by_seed(*([0.1] * (8 - s) + [0.8] * (2 + s) for s in range(3)))
+    fast = by_seed(*([0.8] * 10 for _ in range(3)))
 
-def test_figure_5s_collapse() -> None:
-    falls, stays = [0.4, 0.5, -0.1], [0.4, 0.5, 0.6]
-    as_printed = {
-        "mse+cl": {s: curve(falls) for s in range(3)},
-        "epm+cl": {s: curve(stays) for s in range(3)},
-    }
-    assert rule_on_collapse(as_printed, comparable=True, why_not="")[0] == "supported"
-    neither = {
-        "mse+cl": {s: curve(stays) for s in range(3)},
-        "epm+cl": {s: curve(stays) for s in range(3)},
-    }
-    assert rule_on_collapse(neither, comparable=True, why_not="")[0] == "not supported"
-    one = {"mse+cl": {0: curve(stays)}, "epm+cl": {0: curve(stays)}}
-    assert rule_on_collapse(one, comparable=True, why_not="")[0] == "not decidable"
+    def verdict(
+        self, claim: str, mse: dict[int, Curve], epm: dict[int, Curve], *, comparable: bool = True
+    ) -> Verdict:
+        return assess_curve_claims({"mse": mse, "epm": epm}, comparable=comparable)[claim].verdict
+
+    def test_faster_is_decided_by_the_interval_over_seeds(self) -> None:
+        assert self.verdict("faster", self.slow, self.fast) == Verdict.REPRODUCED
+        assert self.verdict("faster", self.fast, self.slow) == Verdict.NOT_REPRODUCED
+        assert self.verdict("faster", self.fast, self.fast) == Verdict.UNDECIDED
+
+    def test_differences_are_paired_by_seed(self) -> None:
+        mse = by_seed(*([0.1] * n + [0.8] * (50 - n) for n in (10, 20, 30)))
+        epm = by_seed(*([0.1] * (n - 2) + [0.8] * (52 - n) for n in (10, 20, 30)))
+        assert self.verdict("faster", mse, epm) == Verdict.REPRODUCED
+        shuffled = {0: epm[2], 1: epm[0], 2: epm[1]}
+        assert self.verdict("faster", mse, shuffled) == Verdict.UNDECIDED
+
+    def test_one_seed_synthetic_data_and_a_missing_side_decide_nothing(self) -> None:
+        one = {0: self.slow[0]}, {0: self.fast[0]}
+        assert self.verdict("faster", *one) == Verdict.UNDECIDED
+        assert (
+            self.verdict("faster", self.slow, self.fast, comparable=False) == Verdict.NOT_COMPARABLE
+        )
+        assert self.verdict("faster", self.slow, {}) == Verdict.MISSING
+        assert self.verdict("faster", {}, {}) == Verdict.MISSING
+
+    def test_claims_about_gradients_are_left_to_curve_studies(self) -> None:
+        assert assess_curve_claims({}, comparable=True).keys() == {
+            "faster",
+            "smoother",
+            "slower",
+            "collapse",
+        }
+
+    @pytest.mark.parametrize(
+        ("mse", "epm", "verdict"),
+        [
+            ([FALLING] * 3, [RISING] * 3, Verdict.REPRODUCED),
+            ([FALLING, RISING, RISING], [RISING] * 3, Verdict.REPRODUCED),
+            ([RISING] * 3, [RISING] * 3, Verdict.NOT_REPRODUCED),
+            ([FALLING] * 3, [RISING, FALLING, RISING], Verdict.NOT_REPRODUCED),
+            ([FALLING] * 3, [RISING] * 2, Verdict.UNDECIDED),
+            ([FALLING] * 2, [RISING] * 3, Verdict.UNDECIDED),
+            ([FALLING] * 3, [], Verdict.MISSING),
+        ],
+    )
+    def test_collapses_are_counted(
+        self, mse: list[list[float]], epm: list[list[float]], verdict: Verdict
+    ) -> None:
+        curves = {"mse+cl": by_seed(*mse), "epm+cl": by_seed(*epm)}
+        assert assess_curve_claims(curves, comparable=True)["collapse"].verdict == verdict
 
 
 def test_stored_curves_are_read_unsmoothed(experiment: Callable[..., Made]) -> None:
     points = np.array([0.1, 0.9, -0.3, 0.7])
-    found = experiment(
-        noise={"mse": 0.5},
-        splits=("dev1",),
-        seeds=(0,),
-        rows=10,
-        curves=lambda variant, seed: points,
-    ).find()
-    assert found.curves["mse"][0].pearson == pytest.approx(points)
-    assert curves.table(found.curves).rows[0][-1].text == "seed 0 at step 3"
+    curves = (
+        experiment(
+            noise={"mse": 0.5},
+            splits=("dev1",),
+            seeds=(0,),
+            rows=10,
+            curves=lambda variant, seed: points,
+        )
+        .inputs()
+        .curves
+    )
+    assert curves["mse"][0].pearson == pytest.approx(points)
+    assert curves["mse"][0].collapse == 3

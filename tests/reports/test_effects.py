@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from reports.sections.effects import CELLS, effects
+from reports.analysis.effects import CELLS, find_effects
 
 TABLE_3 = ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
 
 
 def test_of_table_3_some_effects_can_be_estimated_and_the_rest_name_their_runs() -> None:
-    found = {e.name: e for e in effects(TABLE_3)}
+    found = {e.name: e for e in find_effects(TABLE_3)}
     assert found["EPM"].weights == {"epm": 1.0, "mse": -1.0}
     assert found["EPM"].missing == ("mse+cl", "mse+ft", "mse+cl+ft")
     # CL: with EPM, without and with FT; half of each.
@@ -44,7 +44,7 @@ def test_known_effects_are_recovered(present: tuple[str, ...]) -> None:
     )
     if present == TABLE_3:
         expected["CL × FT"] = pair
-    for effect in effects(present):
+    for effect in find_effects(present):
         if effect.name in expected:
             assert sum(w * score[v] for v, w in effect.weights.items()) == pytest.approx(
                 expected[effect.name]

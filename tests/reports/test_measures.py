@@ -8,14 +8,15 @@ from scipy import stats
 
 from ablation.tracking import names
 from reports.analysis.collect import read_tables
-from reports.analysis.measures import TEST, EvalSubset, paper_cell, paper_step
-from reports.contents import ReportInputs
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.measures import TEST, EvalSubset
+from reports.analysis.printed import printed_score, printed_step
 from tests.reports.conftest import HELD_OUT, SEEN, UNSEEN, Made
 
 
 @pytest.fixture(scope="module")
 def found(table_3: Made) -> ReportInputs:
-    return table_3.find()
+    return table_3.inputs()
 
 
 @pytest.mark.parametrize(
@@ -33,18 +34,19 @@ def found(table_3: Made) -> ReportInputs:
 def test_a_cell_is_the_mean_over_seeds_of_scipys_pearson(
     found: ReportInputs, measure: EvalSubset, languages: tuple[str, ...]
 ) -> None:
-    path = names.TEST_PREDICTIONS if measure.place == TEST else names.DEV_PREDICTIONS
+    path = names.TEST_PREDICTIONS if measure.eval_set == TEST else names.DEV_PREDICTIONS
     runs = [
         r
         for r in found.group.runs
-        if r.variant == "epm" and r.split == ("dev1" if measure.place == TEST else measure.place)
+        if r.variant == "epm"
+        and r.split == ("dev1" if measure.eval_set == TEST else measure.eval_set)
     ]
     expected = []
     for frame in read_tables(found.experiment, runs, path).values():
         assert frame is not None
         rows = frame[frame["language"].isin(languages)]
         expected.append(stats.pearsonr(rows["prediction"], rows["label"]).statistic)
-    cell = found.measured.cell("epm", measure)
+    cell = found.measurements.cell("epm", measure)
     assert cell.seeds == (0, 1, 2)
     assert cell.per_seed == pytest.approx(expected)
     assert cell.mean == pytest.approx(np.mean(expected))
@@ -55,21 +57,21 @@ def test_a_cell_is_the_mean_over_seeds_of_scipys_pearson(
 def test_a_step_is_paired_by_seed_and_row(found: ReportInputs) -> None:
     measure = EvalSubset(TEST)
     a, b, step = (
-        found.measured.cell("mse", measure),
-        found.measured.cell("epm", measure),
-        found.measured.step("mse", "epm", measure),
+        found.measurements.cell("mse", measure),
+        found.measurements.cell("epm", measure),
+        found.measurements.step("mse", "epm", measure),
     )
     assert step.per_seed == pytest.approx(b.per_seed - a.per_seed)
     # Rows share their hardness among runs: paired, the difference is surer than two cells apart.
     assert step.over_rows.half_width < np.hypot(a.over_rows.half_width, b.over_rows.half_width)
     assert step.p < 0.05
-    assert all(p < 0.05 for p in found.measured.williams("mse", "epm", measure).values())
-    nothing = found.measured.step("epm", "epm+cl", measure)
+    assert all(p < 0.05 for p in found.measurements.williams("mse", "epm", measure).values())
+    nothing = found.measurements.step("epm", "epm+cl", measure)
     assert 0.0 in nothing.interval
 
 
 def test_the_widest_interval_is_over_rows_and_seeds(found: ReportInputs) -> None:
-    cell = found.measured.cell("epm", EvalSubset(TEST))
+    cell = found.measurements.cell("epm", EvalSubset(TEST))
     assert cell.interval == cell.both.interval
     assert cell.interval.half_width > cell.over_rows.half_width
 
@@ -77,17 +79,19 @@ def test_the_widest_interval_is_over_rows_and_seeds(found: ReportInputs) -> None
 def test_resamples_do_not_depend_on_which_runs_are_compared(
     experiment: Callable[..., Made], found: ReportInputs
 ) -> None:
-    alone = experiment(noise={"mse": 1.2}, seeds=(0, 1, 2), rows=40).find().measured
+    alone = experiment(noise={"mse": 1.2}, seeds=(0, 1, 2), rows=40).inputs().measurements
     for measure in (EvalSubset("dev1"), EvalSubset(TEST, "unseen")):
         interval, other = (
             alone.cell("mse", measure).over_rows,
-            found.measured.cell("mse", measure).over_rows,
+            found.measurements.cell("mse", measure).over_rows,
         )
         assert (interval.low, interval.high) == pytest.approx((other.low, other.high))
 
 
 def test_one_seed_has_no_interval_over_seeds(experiment: Callable[..., Made]) -> None:
-    step = experiment(seeds=(4,), rows=20).find().measured.step("mse", "epm", EvalSubset("dev1"))
+    step = (
+        experiment(seeds=(4,), rows=20).inputs().measurements.step("mse", "epm", EvalSubset("dev1"))
+    )
     assert step.seeds == (4,)
     assert np.isnan([step.sd, step.over_seeds.low, step.both.p]).all()
     assert step.interval == step.over_rows
@@ -95,9 +99,9 @@ def test_one_seed_has_no_interval_over_seeds(experiment: Callable[..., Made]) ->
 
 
 def test_without_test_labels_nothing_is_scored_on_them(experiment: Callable[..., Made]) -> None:
-    measured = experiment(labelled=False, rows=20, seeds=(0,)).find().measured
+    measured = experiment(labelled=False, rows=20, seeds=(0,)).inputs().measurements
     assert not measured.has_test
-    assert measured.analysed_place == "dev1"
+    assert measured.analysed_set == "dev1"
     assert not measured.cell("mse", EvalSubset(TEST, "unseen")).exists
     assert EvalSubset(TEST, "unseen") in measured.columns  # the column stands, empty
 
@@ -107,8 +111,8 @@ def test_a_collapsed_run_has_no_pearson_and_is_left_out_of_no_mean_in_silence(
 ) -> None:
     measured = (
         experiment(noise={"mse": 0.5, "mse+cl": 0.5}, collapsed=("mse+cl",), rows=20, seeds=(0, 1))
-        .find()
-        .measured
+        .inputs()
+        .measurements
     )
     assert not measured.cell("mse+cl", EvalSubset("dev1")).exists
     assert measured.cell("mse", EvalSubset("dev1")).exists
@@ -118,14 +122,14 @@ def test_a_collapsed_run_has_no_pearson_and_is_left_out_of_no_mean_in_silence(
 def test_runs_on_other_rows_share_no_interval(experiment: Callable[..., Made]) -> None:
     experiment(noise={"mse": 0.5}, rows=20, seeds=(0,), splits=("dev1",))
     made = experiment(noise={"mse": 0.5}, rows=30, seeds=(1,), splits=("dev1",), data="x" * 40)
-    cell = made.find(mixed=True).measured.cell("mse", EvalSubset("dev1"))
+    cell = made.inputs(mixed=True).measurements.cell("mse", EvalSubset("dev1"))
     assert cell.seeds == (0, 1)
     assert np.isnan(cell.over_rows.low)
 
 
 def test_the_papers_cells_are_those_of_table_3() -> None:
-    assert paper_cell("epm", EvalSubset("dev1")) == pytest.approx(0.6886)
-    assert paper_cell("epm", EvalSubset("dev2:fr+it")) == pytest.approx(0.7047)
-    assert paper_cell("ensemble", EvalSubset(TEST)) == pytest.approx(0.567)
-    assert np.isnan(paper_cell("mse", EvalSubset(TEST)))
-    assert paper_step("mse", "epm", EvalSubset(TEST, "unseen")) == pytest.approx(0.0746)
+    assert printed_score("epm", EvalSubset("dev1")) == pytest.approx(0.6886)
+    assert printed_score("epm", EvalSubset("dev2:fr+it")) == pytest.approx(0.7047)
+    assert printed_score("ensemble", EvalSubset(TEST)) == pytest.approx(0.567)
+    assert np.isnan(printed_score("mse", EvalSubset(TEST)))
+    assert printed_step("mse", "epm", EvalSubset(TEST, "unseen")) == pytest.approx(0.0746)

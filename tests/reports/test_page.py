@@ -12,7 +12,7 @@ from tests.reports.conftest import Made
 @pytest.fixture(scope="module")
 def report(table_3: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = build(
-        table_3.choice(ui_url="http://ui.example:5000"),
+        table_3.request(ui_url="http://ui.example:5000"),
         tmp_path_factory.mktemp("page") / "report",
         log=False,
     )

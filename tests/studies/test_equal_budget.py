@@ -14,7 +14,7 @@ from ablation.config.overrides import load_profile, resolve_config
 from ablation.config.tuning_record import load_tuning
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
-from reports.build import ReportRequest, find
+from reports.build import ReportRequest, read_inputs
 from studies.equal_budget import (
     EqualBudgetResult,
     conclude_equal_budget,
@@ -206,13 +206,13 @@ def test_the_command_tunes_then_runs_every_row_at_its_best_and_reports_on_equal_
         own = profile["variant"][variant]["optimisation"]["lr_head"]
         assert float(runs[variant].data.params["optimisation.lr_head"]) == own
         assert json.loads(runs[variant].data.tags[names.OWN_FIELDS]) == ["optimisation.lr_head"]
-    found = find(ReportRequest(tracking_uri=store_uri))
-    assert len(found.groups) == 1, (
+    inputs = read_inputs(ReportRequest(tracking_uri=store_uri))
+    assert len(inputs.groups) == 1, (
         "rows of one table although their settings differ: each has its own"
     )
-    assert found.budgets is not None
-    assert found.budgets.counts == {"mse": 2, "epm+ft": 2}
-    assert not found.budgets.warning
+    assert inputs.budgets is not None
+    assert inputs.budgets.counts == {"mse": 2, "epm+ft": 2}
+    assert not inputs.budgets.warning
     assert "How the settings were tuned" in (
         tmp_path / "report-ablation" / "report.html"
     ).read_text("utf-8")

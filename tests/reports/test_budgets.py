@@ -8,8 +8,9 @@ import pytest
 
 from ablation.config.tuning_record import Tuning
 from ablation.tracking import names
+from reports.analysis.budgets import Budgets
 from reports.contents import compose
-from reports.sections.tuning import Budgets, table
+from reports.sections.settings import tuning_table
 from tests.reports.conftest import Made
 
 NAN = math.nan
@@ -40,24 +41,24 @@ def test_equal_budgets_need_no_warning() -> None:
 def test_unequal_budgets_are_marked(trials: dict[str, tuple[float, ...]], told: str) -> None:
     found = budgets(**trials)
     assert told in found.warning
-    marks = {row[0].text: row[1].mark for row in table(found).rows}
+    marks = {row[0].text: row[1].mark for row in tuning_table(found).rows}
     assert marks == {"MSE": "differs", "+ EPM": ""}
 
 
 def test_the_table_names_the_best_and_its_trial() -> None:
-    (mse, epm) = table(budgets(mse=(NAN, 0.5, 0.4), epm=(NAN, NAN))).rows
+    (mse, epm) = tuning_table(budgets(mse=(NAN, 0.5, 0.4), epm=(NAN, NAN))).rows
     assert [cell.text for cell in mse] == ["MSE", "3", "2", "50.00", "2"]
     assert [cell.text for cell in epm] == ["+ EPM", "2", "0", "–", "–"]
 
 
 def test_a_report_on_tuned_runs_warns_on_its_first_page(experiment: Callable[..., Made]) -> None:
     made = experiment(seeds=(0,))
-    plain = compose(made.find())
+    plain = compose(made.inputs())
     assert not [t for t in plain.tables if t.id == "tuning"]
-    (suite,) = made.find().experiment.suites
+    (suite,) = made.inputs().experiment.suites
     tuning = Tuning(study="s", splits=("dev1",), fields=("loss.tau",), trials={"epm": (0.3, 0.4)})
     made.store.client.log_dict(suite.run_id, tuning.model_dump(), names.TUNING_FILE)
-    report = compose(made.find())
+    report = compose(made.inputs())
     assert [w for w in report.warnings if "MSE none, + EPM 2" in w]
     assert [t for t in report.tables if t.id == "tuning"]
     assert [p for p in report.pictures if p.id == "tuning"]

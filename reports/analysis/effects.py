@@ -1,8 +1,8 @@
-"""Main effects and interactions of EPM, CL and FT, as far as the runs at hand carry them.
+"""Compute main effects and interactions of EPM, CL and FT from the variants at hand.
 
 Table 3 is five cells of a 2 x 2 x 2 factorial. An effect is the mean over all pairs (for an
-interaction: quadruples) of cells that differ in nothing but its factors; which cells it was taken
-from is always said, and which are missing.
+interaction: quadruples) of cells that differ in nothing but its factors; it names the cells that
+it is taken from and those that are missing.
 """
 
 import itertools
@@ -28,10 +28,13 @@ _NAME: Final = {levels: name for name, levels in CELLS.items()}
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A contrast of variants. `weights` is empty where no complete set of cells is there.
+class FactorialEffect:
+    """A contrast of variants.
 
-    `missing` are the variants whose runs would complete it; `complete` says that none is missing.
+    Attributes:
+        name: Its factors, such as `EPM × CL`.
+        weights: A weight for each variant; empty if no complete set of cells is there.
+        missing: Variants whose runs would complete it.
     """
 
     name: str
@@ -40,16 +43,17 @@ class Effect:
 
     @property
     def complete(self) -> bool:
+        """Whether no set of cells is missing."""
         return not self.missing
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The variants that it is taken from, in the order of the factorial."""
+        """Variants that it is taken from, in the order of the factorial."""
         return tuple(name for name in CELLS if self.weights.get(name))
 
 
-def effects(present: Collection[str]) -> list[Effect]:
-    """All main effects and interactions, estimated from the variants that are `present`."""
+def find_effects(present: Collection[str]) -> list[FactorialEffect]:
+    """Return all main effects and interactions, taken from the variants that are `present`."""
     sets = (
         factors
         for size in (1, 2, 3)
@@ -58,8 +62,8 @@ def effects(present: Collection[str]) -> list[Effect]:
     return [_effect(factors, present) for factors in sets]
 
 
-def _effect(factors: tuple[int, ...], present: Collection[str]) -> Effect:
-    """Mean over the settings of the other factors of the signed sum over the 2^k cells of these."""
+def _effect(factors: tuple[int, ...], present: Collection[str]) -> FactorialEffect:
+    """Average, over the other factors' settings, the signed sum over the 2^k cells of these."""
     others = [f for f in range(len(FACTORS)) if f not in factors]
     sets: list[dict[str, float]] = []
     missing: set[str] = set()
@@ -78,4 +82,4 @@ def _effect(factors: tuple[int, ...], present: Collection[str]) -> Effect:
         for name, sign in cells.items():
             weights[name] = weights.get(name, 0.0) + sign / len(sets)
     name = " × ".join(FACTORS[f] for f in factors)
-    return Effect(name, weights, tuple(cell for cell in CELLS if cell in missing))
+    return FactorialEffect(name, weights, tuple(cell for cell in CELLS if cell in missing))

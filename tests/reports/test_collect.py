@@ -43,7 +43,7 @@ class TestCollect:
 
     def test_unknown_experiments_are_answered_with_the_known_ones(self, table_3: Made) -> None:
         with pytest.raises(
-            UsageError, match=r"no experiment 'ablatoin' .* it has Default, ablation"
+            UsageError, match=r"no experiment 'ablatoin' .* did you mean 'ablation'"
         ):
             collect(table_3.uri, "ablatoin")
 
@@ -117,7 +117,7 @@ class TestCollect:
                 seeds=(0,),
                 rows=10,
             )
-            built = build(made.choice(), tmp_path / "report")
+            built = build(made.request(), tmp_path / "report")
             assert (built.folder / "report.pdf").read_bytes().startswith(b"%PDF")
             assert f"http://127.0.0.1:{port}/#/experiments/" in (
                 built.folder / "report.html"

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.analysis import residuals
 from reports.analysis.measures import AlignedPredictions
-from reports.sections import errors
-from reports.sections.errors import Residuals
+from reports.analysis.residuals import Residuals
+from reports.sections.errors import gain_text
 
 
 def made(label: list[float], **of: list[list[float]]) -> Residuals:
@@ -31,10 +32,10 @@ def test_labels_fall_into_half_points_and_5_into_the_last() -> None:
 
 def test_bias_and_rmse_are_means_over_seeds() -> None:
     found = made([1.0, 1.2], mse=[[1.0, -1.0], [2.0, 2.0]])
-    row = errors.by_label(found).iloc[0]
+    row = residuals.by_label(found).iloc[0]
     assert row["bias"] == pytest.approx(1.0)
     assert row["rmse"] == pytest.approx((1.0 + 2.0) / 2)
-    by_language = errors.by_language(found).set_index("language")
+    by_language = residuals.by_language(found).set_index("language")
     assert by_language.loc["en", "bias"] == pytest.approx(1.5)
     assert by_language.loc["fr", "bias"] == pytest.approx(0.5)
 
@@ -42,21 +43,21 @@ def test_bias_and_rmse_are_means_over_seeds() -> None:
 def test_the_gain_is_the_fall_of_the_squared_error_by_label() -> None:
     label = [1.0] * 20 + [4.6] * 20
     found = made(label, mse=[[0.5] * 20 + [2.0] * 20], epm=[[0.6] * 20 + [1.0] * 20])
-    gain = errors.gain_by_label(found, "mse", "epm").set_index("bin")
+    gain = residuals.gain_by_label(found, "mse", "epm").set_index("bin")
     assert gain.loc[1.0, "gain"] == pytest.approx(0.25 - 0.36)
     assert gain.loc[4.5, "gain"] == pytest.approx(3.0)
     assert gain.loc[4.5, "low"] == pytest.approx(3.0)
     assert np.isnan(gain.loc[2.0, "gain"])
-    told = errors.gain_in_words(gain.reset_index())
-    assert "+3.000 on labels from 3 on and by −0.110 below" in told
-    assert "Better for sure (95%, rows) in the bins from 4.5." in told
-    assert "Worse for sure in those from 1." in told
-    assert errors.gain_by_label(found, "mse", "epm+cl").empty
+    told = gain_text(gain.reset_index())
+    assert "+3.000 on labels of 3 and above and by −0.110 below" in told
+    assert "above zero in the bins from 4.5." in told
+    assert "below zero in those from 1." in told
+    assert residuals.gain_by_label(found, "mse", "epm+cl").empty
 
 
 def test_calibration_compares_tenths_of_the_predictions_with_their_labels() -> None:
     label = list(np.linspace(1, 5, 100))
-    frame = errors.calibration(made(label, mse=[[0.5] * 100]))
+    frame = residuals.calibration(made(label, mse=[[0.5] * 100]))
     assert len(frame) == 10
     assert (frame["predicted"] - frame["label"]).to_numpy() == pytest.approx(0.5)
 
@@ -64,6 +65,6 @@ def test_calibration_compares_tenths_of_the_predictions_with_their_labels() -> N
 def test_the_worst_of_each_language_come_with_their_texts() -> None:
     found = made([1.0, 1.0, 2.0, 2.0, 3.0], mse=[[0.1, 0.2, -3.0, 0.4, 0.5]])
     texts = pd.DataFrame({"row": range(5), "text": list("abcde")})
-    worst = errors.worst(found, "mse", texts, each=1)
+    worst = residuals.worst_predictions(found, "mse", texts, per_language=1)
     assert worst[["language", "text"]].to_numpy().tolist() == [["en", "c"], ["fr", "d"]]
     assert worst["prediction"].tolist() == pytest.approx([-1.0, 2.4])

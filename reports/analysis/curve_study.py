@@ -1,0 +1,190 @@
+"""Assess Section 4.2's claims on a curve study: losses, signs of Eq. 9 and temperatures.
+
+All conditions of a study are trained on the same batches; two are compared over the seeds that both
+have. Intervals are Student's over seeds; p values are corrected by Holm over a claim's conditions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ablation.config.variants import VARIANTS
+from reports.analysis.claim_verdicts import (
+    assess_collapse,
+    assess_curve_claim,
+    curve_differences,
+    t_test_p,
+)
+from reports.analysis.claims import COLLAPSE, CURVE_CLAIMS, CollapseClaim, CurveClaim
+from reports.analysis.collect import Experiment, StoredRun, StoredSuite
+from reports.analysis.curves import Curve, read_curves
+from reports.analysis.groups import study_key
+from reports.analysis.inference import FEW_RUNS, holm
+from reports.analysis.verdicts import Assessment
+
+_SIGNS: Final = {"as_printed": "as printed", "attract": "attract"}
+
+
+@dataclass(frozen=True, order=True)
+class Contrast:
+    """A reading of Eq. 9: its sign and temperature."""
+
+    sign: str
+    tau: float
+
+    def __str__(self) -> str:
+        return f"Eq. 9 {_SIGNS[self.sign]}, τ = {self.tau:g}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A trained combination: a loss (mse or epm), with Eq. 9 or without."""
+
+    regression: str
+    contrast: Contrast | None = None
+
+    def __str__(self) -> str:
+        name = self.regression.upper()
+        return f"{name} + CL ({self.contrast})" if self.contrast else name
+
+
+class StudyAssessment(NamedTuple):
+    """A claim under one contrast; None for claims that are not about Eq. 9."""
+
+    claim: CurveClaim | CollapseClaim
+    contrast: Contrast | None
+    assessment: Assessment
+
+
+@dataclass(frozen=True)
+class CurveStudy:
+    """The newest study of an experiment with the runs that may be compared.
+
+    Attributes:
+        curves: By condition, then by seed.
+        newest: The study's own run, if known.
+        others: Number of finished runs that differ in their settings and are left out.
+        synthetic: Whether the data are.
+    """
+
+    curves: Mapping[Condition, Mapping[int, Curve]]
+    newest: StoredSuite | None
+    others: int
+    synthetic: bool
+
+    @property
+    def runs(self) -> tuple[StoredRun, ...]:
+        return tuple(curve.run for by_seed in self.curves.values() for curve in by_seed.values())
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        contrasts = {c.contrast for c in self.curves if c.contrast}
+        return sorted(contrasts, key=lambda c: (list(_SIGNS).index(c.sign), c.tau))
+
+    def side(self, variant: str, contrast: Contrast | None) -> Mapping[int, Curve]:
+        """Return the curves by seed of a variant such as `mse+cl` under a contrast."""
+        regression, plus, _ = variant.partition("+")
+        return self.curves.get(Condition(regression, contrast if plus else None), {})
+
+    @cached_property
+    def assessments(self) -> list[StudyAssessment]:
+        """Every claim under every contrast that it speaks of, the collapse last."""
+        collapses = [
+            StudyAssessment(COLLAPSE, contrast, _assess_collapse(self, contrast))
+            for contrast in self.contrasts
+        ]
+        return [*(a for claim in CURVE_CLAIMS for a in _assess(claim, self)), *collapses]
+
+
+def find_study(experiment: Experiment) -> CurveStudy | None:
+    """Read the curves with the newest study's settings; None if there are none.
+
+    Of runs with the same condition and seed the latest is kept.
+    """
+    finished = [run for run in experiment.curves if run.status == "FINISHED"]
+    if not finished:
+        return None
+    newest = experiment.curve_studies[-1] if experiment.curve_studies else None
+    key = study_key(finished[-1])
+    runs = [run for run in finished if study_key(run) == key]
+    curves: dict[Condition, dict[int, Curve]] = {}
+    for curve in read_curves(experiment, runs):
+        curves.setdefault(_condition(curve.run), {})[curve.run.seed] = curve
+    synthetic = any(run.synthetic for run in runs)
+    return CurveStudy(curves, newest, len(finished) - len(runs), synthetic)
+
+
+def to_json(study: CurveStudy) -> list[dict[str, Any]]:
+    """Return the verdicts as the tracking store keeps them."""
+    return [
+        {
+            "claim": claim.text,
+            "where": claim.where,
+            "id": claim.id,
+            "measured": result.subject,
+            "condition": str(contrast) if contrast else None,
+            "mean": _finite(result.estimate.mean),
+            "low": _finite(result.estimate.over_seeds.low),
+            "high": _finite(result.estimate.over_seeds.high),
+            "p_holm": _finite(result.p),
+            "seeds": len(result.estimate.seeds),
+            "verdict": result.verdict.value,
+            "reason": result.reason,
+            "runs": list(result.runs),
+        }
+        for claim, contrast, result in study.assessments
+    ]
+
+
+def _assess(claim: CurveClaim, study: CurveStudy) -> list[StudyAssessment]:
+    with_contrast = any("+cl" in variant for variant in claim.variants)
+    contrasts: list[Contrast | None] = [*study.contrasts] if with_contrast else [None]
+    values = [
+        curve_differences(claim, [study.side(variant, c) for variant in claim.variants])
+        for c in contrasts
+    ]
+    adjusted = holm([t_test_p(differences + claim.margin) for differences in values])
+    return [
+        StudyAssessment(
+            claim,
+            contrast,
+            assess_curve_claim(
+                claim,
+                differences,
+                p,
+                comparable=not study.synthetic,
+                fewest_seeds=FEW_RUNS,
+                runs=_runs_under(study, contrast),
+            ),
+        )
+        for contrast, differences, p in zip(contrasts, values, adjusted, strict=True)
+    ]
+
+
+def _assess_collapse(study: CurveStudy, contrast: Contrast) -> Assessment:
+    collapsing, stable = (list(study.side(v, contrast).values()) for v in COLLAPSE.variants)
+    return assess_collapse(COLLAPSE, collapsing, stable, comparable=not study.synthetic)
+
+
+def _runs_under(study: CurveStudy, contrast: Contrast | None) -> tuple[str, ...]:
+    """Return the ids of the runs with this contrast, and of those without any."""
+    return tuple(
+        curve.run.run_id
+        for condition, by_seed in study.curves.items()
+        if condition.contrast in (contrast, None)
+        for curve in by_seed.values()
+    )
+
+
+def _condition(run: StoredRun) -> Condition:
+    changes = VARIANTS[run.variant].changes
+    sign = str(changes["loss.contrastive"])
+    contrast = None if sign == "none" else Contrast(sign, float(run.params["loss.tau"]))
+    return Condition(str(changes["loss.regression"]), contrast)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,162 @@
+"""Read training curves and compute their speed, smoothness and collapse (Figures 4 and 5).
+
+A curve is the training Pearson at each logging point, pooled over the rows since the point before.
+Nothing is smoothed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from ablation.tracking import names
+from reports.analysis.collect import Experiment, StoredRun, read_tables
+
+METRIC: Final = "train/pearson"
+#: "Converged" is this share of the final Pearson.
+CONVERGED: Final = 0.9
+#: Section 4.2's collapse: below zero after having been above this.
+HAD_LEARNED: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's training Pearson.
+
+    Attributes:
+        run: The run.
+        step: (points,), rising optimizer steps.
+        pearson: (points,).
+        gradients: A row for each step at which they were measured, a column for each of
+            `names.GRADIENTS` without its prefix; empty but for the runs of a curve study.
+    """
+
+    run: StoredRun
+    step: np.ndarray
+    pearson: np.ndarray
+    gradients: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def final(self) -> float:
+        """Mean of the last tenth of the points; NaN without any."""
+        if not len(self.pearson):
+            return float("nan")
+        return float(self.pearson[-max(1, len(self.pearson) // 10) :].mean())
+
+    @property
+    def steps_to_converge(self) -> float:
+        """First step at 90% of the final Pearson or above; NaN if that is not above zero."""
+        if not self.final > 0:
+            return float("nan")
+        return float(self.step[np.argmax(self.pearson >= CONVERGED * self.final)])
+
+    @property
+    def roughness(self) -> float:
+        """Mean absolute second difference of the points; NaN below three points."""
+        if len(self.pearson) < 3:
+            return float("nan")
+        return float(np.abs(np.diff(self.pearson, 2)).mean())
+
+    @property
+    def collapse(self) -> int | None:
+        """Step at which it fell below zero after having exceeded 0.3; None if it never did."""
+        if not len(self.pearson):
+            return None
+        learned = np.maximum.accumulate(self.pearson) > HAD_LEARNED
+        fell = np.flatnonzero(learned & (self.pearson < 0))
+        return int(self.step[fell[0]]) if len(fell) else None
+
+    @property
+    def gradient_regression(self) -> float:
+        """Mean norm of the regression term's gradient; NaN if not measured, like the others."""
+        return self._mean("regression")
+
+    @property
+    def gradient_contrastive(self) -> float:
+        """Mean norm of the contrastive term's gradient, with its weight in Eq. 10."""
+        return self._mean("contrastive")
+
+    @property
+    def gradient_cosine(self) -> float:
+        """Mean cosine between the two terms' gradients, in [-1, 1]."""
+        return self._mean("cosine")
+
+    @property
+    def gradient_sum(self) -> float:
+        """Mean norm of the sum of the two terms' gradients."""
+        return self._mean("sum")
+
+    @property
+    def gradient_magnitude(self) -> float:
+        """Mean of log10 of the norm of the terms' sum: a mean of norms sees only the largest."""
+        if "sum" not in self.gradients:
+            return float("nan")
+        return _mean_log10(self.gradients["sum"])
+
+    @property
+    def gradient_cancelling(self) -> float:
+        """Mean of log10 of the sum's norm by the regression term's: below 0 where CL cancels it."""
+        if not {"sum", "regression"} <= set(self.gradients):
+            return float("nan")
+        return _mean_log10(self.gradients["sum"] / self.gradients["regression"])
+
+    def _mean(self, name: str) -> float:
+        values = self.gradients[name].dropna() if name in self.gradients else pd.Series(dtype=float)
+        return float(values.mean()) if len(values) else float("nan")
+
+
+def _mean_log10(values: pd.Series) -> float:
+    positive = values[values > 0].to_numpy(float)
+    return float(np.log10(positive).mean()) if len(positive) else float("nan")
+
+
+def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve]:
+    """Return the curves of the runs that tracked one."""
+    frames = read_tables(experiment, runs, names.CURVES)
+    curves = []
+    for run in runs:
+        frame = frames[run.run_id]
+        if frame is not None:
+            name = frame["name"].to_numpy(dtype=object)
+            step, value = (frame[column].to_numpy()[name == METRIC] for column in ("step", "value"))
+            order = np.argsort(step, kind="stable")
+            curves.append(
+                Curve(run, step[order], value[order].astype(np.float64), _gradients(frame, name))
+            )
+    return curves
+
+
+def _gradients(frame: pd.DataFrame, name: np.ndarray) -> pd.DataFrame:
+    """Return the gradients' points of `frame`, whose names are `name`, by step and norm."""
+    is_gradient = np.isin(name, names.GRADIENTS)
+    if not is_gradient.any():
+        return pd.DataFrame()
+    wide = frame[is_gradient].pivot(index="step", columns="name", values="value")
+    return wide.rename(columns=_without_prefix)
+
+
+def _without_prefix(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def curves_by_variant(curves: Sequence[Curve], split: str) -> dict[str, dict[int, Curve]]:
+    """Return the curves of one split by variant, then by seed."""
+    by_variant: dict[str, dict[int, Curve]] = {}
+    for curve in curves:
+        if curve.run.split == split:
+            by_variant.setdefault(curve.run.variant, {})[curve.run.seed] = curve
+    return by_variant
+
+
+def mean_curve(curves: Sequence[Curve]) -> pd.Series:
+    """Return the mean over runs at the steps that all of them logged."""
+    return mean_of([pd.Series(curve.pearson, index=curve.step) for curve in curves])
+
+
+def mean_of(series: Sequence[pd.Series]) -> pd.Series:
+    """Return the mean of several series at the steps that all of them have."""
+    if not series:
+        return pd.Series(dtype=float)
+    return pd.concat(series, axis=1, join="inner").mean(axis=1)

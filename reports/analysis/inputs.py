@@ -1,0 +1,98 @@
+"""Hold everything that a report's sections show, each part computed once, when it is needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from reports.analysis import claim_verdicts
+from reports.analysis.budgets import Budgets, find_budgets
+from reports.analysis.collect import Experiment, read_corpus
+from reports.analysis.costs import Cost, compute_costs
+from reports.analysis.curve_study import CurveStudy, find_study
+from reports.analysis.curves import Curve, curves_by_variant, read_curves
+from reports.analysis.groups import Group
+from reports.analysis.measures import EvalSubset, Measurements, compute_measurements
+from reports.analysis.residuals import Residuals, compute_residuals
+from reports.analysis.steps import Step, compute_steps
+from reports.analysis.verdicts import Assessment
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """The group of runs that a report shows, and everything computed from it.
+
+    Attributes:
+        experiment: The whole experiment.
+        groups: Its groups of runs.
+        group: The one to show; empty if the experiment holds a curve study and nothing else.
+        seed: Seed of all resampling.
+    """
+
+    experiment: Experiment
+    groups: Sequence[Group]
+    group: Group
+    seed: int = 0
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        return compute_measurements(self.experiment, self.group, seed=self.seed)
+
+    @cached_property
+    def comparable(self) -> bool:
+        """Whether the paper's figures are of the same kind of data."""
+        return not self.group.synthetic
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        return compute_steps(self.measurements, comparable=self.comparable)
+
+    @cached_property
+    def claims(self) -> dict[str, Assessment]:
+        """The paper's claims on the group's scores and curves, by id."""
+        scores = claim_verdicts.assess_score_claims(self.measurements, comparable=self.comparable)
+        curves = claim_verdicts.assess_curve_claims(self.curves, comparable=self.comparable)
+        return scores | curves
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, Curve]]:
+        """Training curves of the test columns' split, by variant and seed."""
+        curves = read_curves(self.experiment, self.group.runs)
+        return curves_by_variant(curves, self.measurements.test_from)
+
+    @cached_property
+    def curve_study(self) -> CurveStudy | None:
+        return find_study(self.experiment)
+
+    @cached_property
+    def residuals(self) -> Residuals | None:
+        return compute_residuals(self.measurements)
+
+    @cached_property
+    def costs(self) -> list[Cost]:
+        return compute_costs(self.measurements)
+
+    @cached_property
+    def budgets(self) -> Budgets | None:
+        return find_budgets(self.experiment, self.group)
+
+    @cached_property
+    def corpus(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Training and test rows with their texts; None if no suite kept them."""
+        return read_corpus(self.experiment, self.group.runs)
+
+    @cached_property
+    def best_variant(self) -> str | None:
+        """The variant with the highest development Pearson on the test columns' split."""
+        subset = EvalSubset(self.measurements.test_from)
+        means = {v: self.measurements.cell(v, subset).mean for v in self.group.variants}
+        known = {v: mean for v, mean in means.items() if np.isfinite(mean)}
+        return max(known, key=lambda v: known[v]) if known else None
+
+    @property
+    def analysed_rows(self) -> str:
+        """The rows that languages and errors are looked at on, in words."""
+        subset = EvalSubset(self.measurements.analysed_set)
+        return "test rows" if subset.is_test else f"development rows of {subset}"

@@ -1,0 +1,168 @@
+"""Compute errors by label, by language and by predicted score, and find the worst predictions.
+
+Rows are the test rows if they have labels, else the development rows of the test columns' split.
+Figures are means over seeds of each run's own figure; only where texts and calibration are shown is
+a row's prediction averaged over seeds first.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from reports.analysis import inference
+from reports.analysis.measures import AlignedPredictions, Measurements
+
+#: Half a point wide; the last holds 5.0 as well.
+LABEL_BINS: Final = tuple(np.arange(1.0, 5.0, 0.5))
+BIN_WIDTH: Final = 0.5
+CALIBRATION_BINS: Final = 10
+#: Fewer rows than this make no interval.
+FEWEST_ROWS: Final = 5
+#: Labels from here on are rare and called hard samples.
+HIGH_LABEL: Final = 3.0
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Prediction minus label on the rows of one eval set.
+
+    Attributes:
+        sample: The rows.
+        of: By variant, (seeds, rows).
+        runs: Run ids by variant, in the order of seeds.
+    """
+
+    sample: AlignedPredictions
+    of: dict[str, np.ndarray]
+    runs: dict[str, tuple[str, ...]]
+
+    @property
+    def bin(self) -> np.ndarray:
+        """The index of each row's label in `LABEL_BINS`, (rows,)."""
+        index = np.searchsorted(LABEL_BINS, self.sample.label + 1e-9, side="right") - 1
+        return np.clip(index, 0, len(LABEL_BINS) - 1)
+
+    def mean_prediction(self, variant: str) -> np.ndarray:
+        """Return a variant's predictions, averaged over seeds, (rows,)."""
+        return np.asarray((self.sample.label + self.of[variant]).mean(axis=0))
+
+
+def compute_residuals(measurements: Measurements) -> Residuals | None:
+    """Return the residuals on the eval set that the report analyses; None without any."""
+    samples = [s for s in measurements.samples if s.eval_set == measurements.analysed_set]
+    if not samples:
+        return None
+    sample = max(samples, key=lambda s: len(s.runs))
+    of, runs = {}, {}
+    for variant in measurements.group.variants:
+        by_seed = measurements.runs(variant, sample.eval_set)
+        ids = [run.run_id for run in by_seed.values() if run.run_id in sample.column]
+        if ids:
+            columns = sample.predictions[:, [sample.column[run] for run in ids]]
+            of[variant] = (columns - sample.label[:, None]).T
+            runs[variant] = tuple(ids)
+    return Residuals(sample, of, runs)
+
+
+def by_label(residuals: Residuals) -> pd.DataFrame:
+    """Return bias (mean residual) and rmse by label bin, on the labels' scale.
+
+    Columns: variant, bin (its lower label), rows, bias, rmse.
+    """
+    bins = [float(low) for low in LABEL_BINS]
+    return _errors_by(residuals, residuals.bin, "bin", bins)
+
+
+def by_language(residuals: Residuals) -> pd.DataFrame:
+    """Return bias and rmse by language; columns variant, language, rows, bias, rmse."""
+    codes = residuals.sample.languages
+    return _errors_by(residuals, residuals.sample.strata, "language", codes)
+
+
+def gain_by_label(residuals: Residuals, worse: str, better: str, *, seed: int = 0) -> pd.DataFrame:
+    """Return how much smaller `better`'s squared error is than `worse`'s, by label bin.
+
+    Bins are of the label, not of `worse`'s error: rows chosen for a large error regress to the mean
+    under any model.
+
+    Returns:
+        Columns bin, rows, gain (squared label points, positive is better), low and high (95% over
+        rows); empty if one of the variants has no predictions.
+    """
+    if worse not in residuals.of or better not in residuals.of:
+        return pd.DataFrame(columns=["bin", "rows", "gain", "low", "high"])
+    squared = {v: (residuals.of[v] ** 2).mean(axis=0) for v in (worse, better)}
+    gain = squared[worse] - squared[better]
+    rows = []
+    for i, low in enumerate(LABEL_BINS):
+        in_bin = gain[residuals.bin == i]
+        interval = inference.NO_INTERVAL
+        if len(in_bin) >= FEWEST_ROWS:
+            draws = inference.bootstrap_means(in_bin[:, None], seed=seed + i)
+            interval = inference.percentile_interval(draws[:, 0])
+        mean = float(in_bin.mean()) if len(in_bin) else float("nan")
+        rows.append((float(low), len(in_bin), mean, interval.low, interval.high))
+    return pd.DataFrame(rows, columns=["bin", "rows", "gain", "low", "high"])
+
+
+def mean_gain(gain: pd.DataFrame) -> float:
+    """Return the mean gain over the rows of some bins of `gain_by_label`; NaN without rows."""
+    rows = gain["rows"].sum()
+    return float((gain["gain"].fillna(0) * gain["rows"]).sum() / rows) if rows else float("nan")
+
+
+def calibration(residuals: Residuals) -> pd.DataFrame:
+    """Return the mean label against the mean prediction, in tenths of the predictions.
+
+    Columns: variant, predicted, label, rows.
+    """
+    rows = []
+    for variant in residuals.of:
+        prediction = residuals.mean_prediction(variant)
+        for part in np.array_split(np.argsort(prediction, kind="stable"), CALIBRATION_BINS):
+            if len(part):
+                label = residuals.sample.label[part].mean()
+                rows.append((variant, prediction[part].mean(), label, len(part)))
+    return pd.DataFrame(rows, columns=["variant", "predicted", "label", "rows"])
+
+
+def worst_predictions(
+    residuals: Residuals, variant: str, texts: pd.DataFrame, per_language: int = 2
+) -> pd.DataFrame:
+    """Return the rows of each language that the variant's mean prediction misses most.
+
+    Args:
+        residuals: The residuals.
+        variant: The variant.
+        texts: Columns row and text.
+        per_language: Number of rows of each language.
+
+    Returns:
+        Columns language, row, text, label, prediction.
+    """
+    sample = residuals.sample
+    frame = pd.DataFrame({"row": sample.row, "language": sample.language, "label": sample.label})
+    frame["prediction"] = residuals.mean_prediction(variant)
+    frame = frame.merge(texts[["row", "text"]], on="row", how="left")
+    frame["miss"] = (frame["prediction"] - frame["label"]).abs()
+    frame = frame.sort_values(["miss", "row"], ascending=[False, True], kind="stable")
+    top = frame.groupby("language", sort=False).head(per_language)
+    order = {language: i for i, language in enumerate(sample.languages)}
+    top = top.sort_values("language", key=lambda s: s.map(order), kind="stable")
+    return top.drop(columns="miss").reset_index(drop=True)
+
+
+def _errors_by(
+    residuals: Residuals, index: np.ndarray, name: str, values: list[float] | list[str]
+) -> pd.DataFrame:
+    """Return bias and rmse of each of `values`, whose index each row has in `index` (rows,)."""
+    rows = []
+    for variant, residual in residuals.of.items():
+        for i, value in enumerate(values):
+            part = residual[:, index == i]
+            if part.shape[1]:
+                rmse = float(np.sqrt((part**2).mean(axis=1)).mean())
+                rows.append((variant, value, part.shape[1], float(part.mean()), rmse))
+    return pd.DataFrame(rows, columns=["variant", name, "rows", "bias", "rmse"])

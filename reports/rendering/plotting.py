@@ -1,0 +1,124 @@
+"""Set up figures in one style and write them: sizes, colours, axes, files.
+
+Figures take computed data and return a matplotlib Figure; `save` gives equal bytes for equal data.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.analysis.inference import Interval
+from reports.rendering.style import style
+
+#: Inches: one column of a two-column page, and the whole width.
+NARROW: Final = 3.4
+WIDE: Final = 7.0
+Format = Literal["pdf", "svg", "png"]
+#: The first is the one that the PDF takes.
+FORMATS: Final[tuple[Format, ...]] = ("pdf", "svg", "png")
+#: Okabe and Ito's colours, told apart without colour vision too; a marker each for print.
+COLOURS: Final = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C8C00",
+)
+MARKERS: Final = "osD^vPX*"
+GREY: Final = "#999999"
+#: No date goes into a file, so that equal data give equal bytes.
+_METADATA: Final[dict[Format, dict[str, None]]] = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lay the figure out once for all formats; call it before `save`."""
+    with style():
+        figure.draw_without_rendering()
+        # With a layout engine, even one that does nothing, each format would be drawn twice.
+        figure.set_layout_engine(None)
+
+
+def save(figure: Figure, folder: Path, name: str, form: Format) -> None:
+    """Write `name`.`form` to `folder`."""
+    with style():
+        figure.savefig(folder / f"{name}.{form}", dpi=200, metadata=_METADATA[form])
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of this size in inches with one pair of axes."""
+    figure, grid = new_grid(1, 1, (width, height))
+    return figure, grid[0][0]
+
+
+def new_grid(
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    *,
+    shared: bool = False,
+    width_ratios: Sequence[float] | None = None,
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure with (rows, columns) axes.
+
+    Args:
+        rows, columns: The grid.
+        size: Width and height in inches.
+        shared: Whether all axes have the same ranges.
+        width_ratios: Relative widths of the columns.
+    """
+    # Not pyplot's figure: nothing is kept open, and threads can draw.
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharex=shared,
+        sharey=shared,
+        width_ratios=width_ratios,
+    )
+    return figure, grid
+
+
+def colour(number: int) -> str:
+    """Return the colour of the series with this number, from 0."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """Return the marker of the series with this number, from 0."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def exists(interval: Interval) -> bool:
+    """Tell whether an interval has ends to draw."""
+    return bool(np.isfinite(interval.low))
+
+
+def label_cells(
+    axes: Axes, values: np.ndarray, texts: np.ndarray, *, fontsize: float, dark: np.ndarray
+) -> None:
+    """Write `texts` into the cells of an image, white where `dark`; cells that are NaN stay empty.
+
+    All arrays are (rows, columns).
+    """
+    for i, j in np.ndindex(*values.shape):
+        if np.isfinite(values[i, j]):
+            ink = "white" if dark[i, j] else "black"
+            text_style: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": fontsize,
+                "color": ink,
+            }
+            axes.text(j, i, str(texts[i, j]), **text_style)

@@ -1,0 +1,54 @@
+"""Show what each variant took, and what it reached."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from reports.analysis.costs import Cost
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.measures import EvalSubset
+from reports.rendering import figures
+from reports.rendering.blocks import Block, Picture
+from reports.rendering.tables import Column, Table, TableBuilder, number, number_column
+from reports.sections.cells import percent_cell
+from reports.sections.registry import section
+
+
+@section("Cost", order=80)
+def build(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the costs as a table and a figure."""
+    yield cost_table(inputs.costs, str(EvalSubset(inputs.measurements.analysed_set)))
+    known = [c for c in inputs.costs if np.isfinite(c.seconds) and c.pearson.exists]
+    if known:
+        caption = f"Pearson ({inputs.analysed_rows}) against training time."
+        yield Picture("cost", caption, figures.cost(known))
+
+
+def cost_table(costs: Sequence[Cost], subset: str) -> Table:
+    """Return each variant's costs and its score on `subset`."""
+    table = TableBuilder(
+        "cost",
+        "What each variant took",
+        method=Column("Method"),
+        runs=number_column("runs"),
+        seconds=number_column("seconds a run"),
+        tokens=number_column("tokens a second"),
+        memory=number_column("peak memory, GiB"),
+        trainable=number_column("trainable, millions"),
+        pearson=number_column(f"Pearson × 100, {subset}"),
+    )
+    for cost in costs:
+        table.add(
+            method=cost.variant,
+            runs=cost.runs,
+            seconds=number(cost.seconds, 1),
+            tokens=number(cost.tokens_per_second, 0),
+            memory=number(cost.memory_gib, 2),
+            trainable=number(cost.trainable_millions, 1),
+            pearson=percent_cell(cost.pearson.mean, cost.pearson),
+        )
+    return table.build(
+        "Means over runs. Seconds include evaluation; tokens a second are of the training rows and"
+        " the evaluations between epochs. On a CPU the memory is the process's highest so far, so"
+        " it never falls from one run to the next."
+    )

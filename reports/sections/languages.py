@@ -1,0 +1,102 @@
+"""Show the scores of each language."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from ablation.data.languages import language_name
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.labels import row_title
+from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements
+from reports.rendering import figures
+from reports.rendering.blocks import Block, Picture
+from reports.rendering.tables import (
+    EMPTY,
+    Cell,
+    Column,
+    Table,
+    TableBuilder,
+    mark_best,
+    number,
+    number_column,
+)
+from reports.sections.registry import section
+
+
+@section("Languages", order=40)
+def build(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield a table for each eval set, the analysed one with a figure."""
+    measurements = inputs.measurements
+    eval_sets = [TEST] if measurements.has_test else []
+    for eval_set in [*eval_sets, *inputs.group.splits]:
+        if not measurements.languages_of(eval_set):
+            continue
+        if eval_set == measurements.analysed_set:
+            rows = inputs.analysed_rows
+            caption = f"Pearson × 100 by variant and language ({rows}), mean over seeds."
+            drawn = figures.heat(scores_by_language(measurements, eval_set))
+            yield Picture("languages", caption, drawn, wide=True)
+        yield language_table(measurements, eval_set)
+
+
+def scores_by_language(measurements: Measurements, eval_set: str) -> pd.DataFrame:
+    """Return the mean Pearson by variant title (index) and language (columns)."""
+    scores = {
+        language: {
+            row_title(v): measurements.cell(v, EvalSubset(eval_set, language)).mean
+            for v in _variants(measurements, eval_set)
+        }
+        for language in measurements.languages_of(eval_set)
+    }
+    return pd.DataFrame(scores)
+
+
+def language_table(measurements: Measurements, eval_set: str) -> Table:
+    """Return variants by languages: mean over seeds, under it 95% over rows and over seeds."""
+    languages = measurements.languages_of(eval_set)
+    variants = _variants(measurements, eval_set)
+    estimates = {
+        x: [measurements.cell(v, EvalSubset(eval_set, x)) for v in variants] for x in languages
+    }
+    columns = {x: mark_best([_score_cell(e) for e in column]) for x, column in estimates.items()}
+    table = TableBuilder(
+        f"languages_{eval_set.replace(':', '_').replace('+', '_')}",
+        f"Pearson × 100 by language, {_rows_text(measurements, eval_set)}",
+        method=Column("Method"),
+        **{x: number_column(x) for x in languages},
+        mean=number_column("mean"),
+    )
+    for i, variant in enumerate(variants):
+        cells = {x: columns[x][i] for x in languages}
+        mean = _mean_cell([estimates[x][i] for x in languages])
+        table.add(method=row_title(variant), **cells, mean=mean)
+    names = ", ".join(f"{x} {language_name(x)}" for x in languages)
+    return table.build(
+        "Small print: 95% over rows (percentile bootstrap, rows drawn within each language), then"
+        f" over seeds (Student's t). {names}."
+    )
+
+
+def _variants(measurements: Measurements, eval_set: str) -> list[str]:
+    return [v for v in measurements.group.variants if measurements.runs(v, eval_set)]
+
+
+def _score_cell(estimate: Estimate) -> Cell:
+    if not estimate.exists:
+        return EMPTY
+    intervals = [i for i in (estimate.over_rows, estimate.over_seeds) if np.isfinite(i.low)]
+    lines = [f"[{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in intervals]
+    text, below = (t.replace("-", "−") for t in (f"{100 * estimate.mean:.2f}", "\n".join(lines)))
+    return Cell(text, 100 * estimate.mean, below, estimate.runs)
+
+
+def _mean_cell(estimates: list[Estimate]) -> Cell:
+    runs = tuple(dict.fromkeys(run for estimate in estimates for run in estimate.runs))
+    return number(100 * float(np.mean([estimate.mean for estimate in estimates])), runs=runs)
+
+
+def _rows_text(measurements: Measurements, eval_set: str) -> str:
+    if eval_set == TEST:
+        return f"test rows, models of {EvalSubset(measurements.test_from)}"
+    return f"development rows of {EvalSubset(eval_set)}"
