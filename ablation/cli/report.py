@@ -8,6 +8,7 @@ import typer
 
 from ablation.cli.console import make_console, writable_folder
 from ablation.cli.options import TrackingUri
+from ablation.cli.parsing import split_list
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,10 @@ def report(
     pool: Annotated[
         bool, typer.Option("--pool", help="Average all groups of runs, under a watermark.")
     ] = False,
+    sections: Annotated[
+        str,
+        typer.Option(help="Sections to show, such as results,errors.", show_default="all"),
+    ] = "",
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Compute a finished report's numbers again, and compare."),
@@ -54,6 +59,7 @@ def report(
         ui_url=ui_url or None,
         group=group,
         mixed=pool,
+        sections=split_list(sections),
     )
     console = make_console()
     if verify:

@@ -78,7 +78,7 @@ def write_experiment(
     collapsed: Sequence[str] = (),
     seed: int = 0,
 ) -> Made:
-    """A suite with a run of each variant, split and seed whose predictions are the labels plus `noise`.
+    """Write a suite whose runs predict the labels plus their variant's `noise`.
 
     Rows share their hardness among runs, so that comparisons are paired as real ones are. An
     ensemble averages the other variants' runs of its split and seed.
@@ -251,7 +251,7 @@ def _write_run(
 
 @pytest.fixture
 def experiment(store_uri: str) -> Callable[..., Made]:
-    """`write_experiment` into a fresh store of the test's own; call it again for another suite in it."""
+    """Return `write_experiment` into a fresh store; call it again for another suite in it."""
 
     def make(**wanted: Any) -> Made:
         return write_experiment(store_uri, **wanted)
@@ -261,7 +261,7 @@ def experiment(store_uri: str) -> Callable[..., Made]:
 
 @pytest.fixture(scope="session")
 def table_3(empty_store: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A finished Table 3 with curves, on which EPM is better and CL + FT do nothing; not to be written to."""
+    """Write a Table 3 with curves on which EPM is better, CL and FT do nothing; read-only."""
     import shutil
 
     uri = f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('table3') / 'mlflow.db')}"

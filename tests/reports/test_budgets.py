@@ -1,4 +1,4 @@
-"""Budgets: trials by row, the best so far, and what stands on the first page where they are unequal."""
+"""Tuning budgets: trials by row, the best so far, and the warning if they are unequal."""
 
 import math
 from collections.abc import Callable

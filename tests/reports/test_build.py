@@ -1,11 +1,9 @@
-"""A whole report: its files, its honesty about what it can't show, and that it can be computed again."""
+"""A whole report: its files, its warnings about what it can't show, and its verification."""
 
 import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,7 +157,7 @@ SCRIPTS = "مرحبا नमस्ते 안녕 你好 😂"
 
 @pytest.fixture(scope="module")
 def hostile(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> ReportOutput:
-    """Every row has a hostile text, so Table 1 and the worst predictions are full of them; Chinese ones have all scripts."""
+    """Give every row a hostile text, and Chinese ones all scripts: Table 1 is full of them."""
     folder = tmp_path_factory.mktemp("hostile")
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     made = write_experiment(
@@ -402,12 +400,3 @@ class TestOddExperiments:
         table_3 = next(t for t in report.tables if t.id == "table3")
         assert table_3.columns[1].title == "Dev2:it+zh"
         assert "Dev2:it+zh held out Italian and Chinese" in table_3.notes[-1]
-
-
-def test_reports_need_nothing_of_training(tmp_path: Path) -> None:
-    """No torch, no transformers: a report is built where nothing can be trained."""
-    script = "import sys, reports.build, reports.verify; print({'torch', 'transformers', 'studies'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.stdout.strip() == "set()", done.stderr

@@ -1,4 +1,4 @@
-"""What a curve study says of Section 4.2: by hand, on curves made up to hold or to break each claim."""
+"""Verdicts of a curve study on Section 4.2, on curves made up to hold or break each claim."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ Shape = Callable[[str, int], tuple[np.ndarray, float, float, float]]
 
 
 def as_claimed(variant: str, seed: int) -> tuple[np.ndarray, float, float, float]:
-    """EPM fast and smooth; CL slows it; MSE + CL collapses with opposed gradients whose sum is small."""
+    """EPM is fast and smooth, CL slows it; MSE + CL collapses with gradients that cancel."""
     slow = 3.0 + seed if "mse" in variant else 2.0 if "cl" in variant else 1.0
     pearson = 0.9 - np.exp(-STEPS / slow)
     if variant.startswith("mse"):
@@ -52,7 +52,7 @@ def write_study(
     synthetic: bool = False,
     name: str = "ablation",
 ) -> Made:
-    """A curve study whose runs have the curves and gradients that `shape` gives a variant and seed."""
+    """Write a curve study whose runs have the curves and gradients that `shape` gives."""
     store = open_store(uri)
     experiment = experiment_id(store, name)
     tags: dict[str, object] = {
@@ -110,12 +110,9 @@ def verdicts(study: CurveStudy) -> dict[str, Verdict]:
 
 @pytest.fixture(scope="module")
 def claimed(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> CurveStudy:
-    """A study that is as Section 4.2 has it."""
-    return study_of(
-        write_study(
-            f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('claimed') / 'mlflow.db')}"
-        )
-    )
+    """Write a study that is as Section 4.2 has it."""
+    store = shutil.copy(empty_store, tmp_path_factory.mktemp("claimed") / "mlflow.db")
+    return study_of(write_study(f"sqlite:///{store}"))
 
 
 CLAIM_IDS = (*(claim.id for claim in CURVE_CLAIMS), COLLAPSE.id)

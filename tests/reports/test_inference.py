@@ -88,7 +88,7 @@ def test_strata_keep_their_rows_and_subsets_pool_them() -> None:
 
 
 def test_rows_and_seeds_together_cover_in_1000_cases() -> None:
-    """Four seeds of a method whose true mean difference is 0.02: rows and seeds vary from case to case."""
+    """Cover a true mean difference of 0.02 with four seeds: rows and seeds vary by case."""
     rng = np.random.default_rng(11)
     covered = rejected = 0
     for _ in range(1000):
@@ -149,7 +149,7 @@ def test_paired_test_rejects_five_percent_under_no_difference() -> None:
 
 
 def test_williams_on_steigers_example() -> None:
-    # Steiger (1980): r12 = .5, r13 = .4, r23 = .1, N = 103; R's psych::r.test prints t = 0.89, p = 0.37.
+    # Steiger (1980), N = 103; R's psych::r.test prints t = 0.89, p = 0.37.
     t, p = inference.williams(0.5, 0.4, 0.1, 103)
     assert t == pytest.approx(0.89, abs=0.005)
     assert p == pytest.approx(0.37, abs=0.005)

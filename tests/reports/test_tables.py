@@ -13,9 +13,11 @@ from reports.rendering.tables import (
     Cell,
     Column,
     Table,
+    TableBuilder,
     interval_text,
     mark_best,
     number,
+    number_column,
     printable,
     to_csv,
     to_latex,
@@ -114,10 +116,8 @@ class TestLatex:
                 ((Cell("1.00", 1.0, below="paper 2.00\n[0, 3]", mark="second"),),),
             )
         )
-        assert (
-            r"\begin{tabular}[t]{@{}r@{}}\underline{1.00}\\\tiny paper 2.00\\\tiny {[}0, 3{]}\end{tabular} \\"
-            in latex
-        )
+        lines = [r"\underline{1.00}", r"\tiny paper 2.00", r"\tiny {[}0, 3{]}"]
+        assert rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{r'\\'.join(lines)}\end{{tabular}} \\" in latex
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_character_of_a_text_is_markup(self, text: str) -> None:
@@ -174,3 +174,27 @@ def test_what_is_printed_has_a_glyph_and_one_line(text: str) -> None:
 def test_a_row_has_a_cell_for_each_column() -> None:
     with pytest.raises(AssertionError, match="table t"):
         Table("t", "T", (Column("a"), Column("b")), ((Cell("x"),),))
+
+
+class TestBuilder:
+    def test_rows_are_packed_by_the_names_of_the_columns(self) -> None:
+        table = TableBuilder("t", "T", name=Column("Name"), runs=number_column("runs", width=3))
+        table.add(runs=2, name="MSE")
+        table.add(name=Cell("EPM", mark="best"), runs=number(1.5, runs=("a",)))
+        built = table.build("a note", wide=False)
+        assert [[cell.text for cell in row] for row in built.rows] == [
+            ["MSE", "2"],
+            ["EPM", "1.50"],
+        ]
+        assert built.rows[0][1].value == 2
+        assert built.rows[1][0].mark == "best"
+        assert built.widths == (0, 3)
+        assert built.notes == ("a note",)
+
+    @pytest.mark.parametrize("cells", [{"name": "a"}, {"name": "a", "runs": 1, "rnus": 1}])
+    def test_a_row_that_lacks_a_column_or_has_an_unknown_one_is_refused(
+        self, cells: dict[str, str | int]
+    ) -> None:
+        table = TableBuilder("t", "T", name=Column("Name"), runs=number_column("runs"))
+        with pytest.raises(TypeError, match="table t: .*(runs|rnus)"):
+            table.add(**cells)
