@@ -117,7 +117,8 @@ class TestLatex:
             )
         )
         lines = [r"\underline{1.00}", r"\tiny paper 2.00", r"\tiny {[}0, 3{]}"]
-        assert rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{r'\\'.join(lines)}\end{{tabular}} \\" in latex
+        start, end = r"\begin{tabular}[t]{@{}r@{}}", r"\end{tabular} \\"
+        assert start + r"\\".join(lines) + end in latex
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_character_of_a_text_is_markup(self, text: str) -> None:
@@ -196,5 +197,5 @@ class TestBuilder:
         self, cells: dict[str, str | int]
     ) -> None:
         table = TableBuilder("t", "T", name=Column("Name"), runs=number_column("runs"))
-        with pytest.raises(TypeError, match="table t: .*(runs|rnus)"):
+        with pytest.raises(TypeError, match=r"table t: .*(runs|rnus)"):
             table.add(**cells)
