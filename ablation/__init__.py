@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from ablation.api import load_results, plan, report, run
     from ablation.core.errors import RunError, UsageError
     from ablation.runs.request import ResolvedRun, RunRequest
+    from ablation.training.predictor import Predictor, load_model
     from reports.build import ReportRequest
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "Predictor",
     "ReportRequest",
     "ResolvedRun",
     "RunError",
     "RunRequest",
     "UsageError",
+    "load_model",
     "load_results",
     "plan",
     "report",
@@ -30,11 +33,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Predictor": "ablation.training.predictor",
     "ReportRequest": "reports.build",
     "ResolvedRun": "ablation.runs.request",
     "RunError": "ablation.core.errors",
     "RunRequest": "ablation.runs.request",
     "UsageError": "ablation.core.errors",
+    "load_model": "ablation.training.predictor",
 }
 
 # Set before torch is imported. By default its threads spin while they wait for each other; if

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablation.cli.checks import check_encoder
 from ablation.cli.console import (
     interruptible,
     make_console,
@@ -66,8 +67,11 @@ def run(
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
-    from ablation import RunRequest
     from ablation.config.overrides import parse_overrides, parse_seeds
+
+    overrides = parse_overrides(set_ or ())
+    check_encoder(profile, overrides, encoder)
+    from ablation import RunRequest
 
     request = RunRequest(
         data=data,
@@ -76,7 +80,7 @@ def run(
         splits=split_list(splits),
         seeds=parse_seeds(seeds),
         encoder=encoder or None,
-        overrides=parse_overrides(set_ or ()),
+        overrides=overrides,
         experiment=experiment or None,
         tracking_uri=tracking_uri,
         fresh=fresh,
@@ -120,8 +124,11 @@ def plan(
     measure: Measure = None,
 ) -> None:
     """Show what `run` would train with the same arguments, what it would reuse, and the time."""
-    import ablation
     from ablation.config.overrides import parse_overrides, parse_seeds
+
+    overrides = parse_overrides(set_ or ())
+    check_encoder(profile, overrides, encoder)
+    import ablation
     from ablation.runs.estimate import estimate_all
 
     planned = ablation.plan(
@@ -132,7 +139,7 @@ def plan(
             splits=split_list(splits),
             seeds=parse_seeds(seeds),
             encoder=encoder or None,
-            overrides=parse_overrides(set_ or ()),
+            overrides=overrides,
             experiment=experiment or None,
             tracking_uri=tracking_uri,
             fresh=fresh,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ablation.cli import completion
+from ablation.cli.checks import check_encoder
 from ablation.cli.console import (
     interruptible,
     make_console,
@@ -107,6 +108,9 @@ def sweep(
     every row of the table at its own best.
     """
     from ablation.config.overrides import parse_overrides, parse_seeds
+
+    overrides = parse_overrides(set_ or ())
+    check_encoder(profile, overrides)
     from ablation.runs.request import mlflow_experiment
     from studies.equal_budget import tunes_variants
     from studies.study import SweepRequest, folder_name
@@ -126,7 +130,7 @@ def sweep(
         pruner=cast(Any, pruner),
         objective=cast(Any, objective),
         seed=seed,
-        overrides=parse_overrides(set_ or ()),
+        overrides=overrides,
         storage=storage,
         experiment=experiment or mlflow_experiment(tracking_uri),
         tracking_uri=tracking_uri,
@@ -176,14 +180,17 @@ def curves(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Train Figures 4 and 5, measure gradients, and test the paper's claims on the curves."""
-    from ablation import ReportRequest
     from ablation.config.overrides import parse_overrides, parse_seeds
+
+    overrides = parse_overrides(set_ or ())
+    check_encoder(profile, overrides)
+    from ablation import ReportRequest
     from ablation.runs.progress import Progress
     from ablation.runs.request import mlflow_experiment
     from studies.curves import CurvesRequest, resolve_curves, run_curves
 
     console = make_console()
-    resolved = resolve_curves(
+    laid = resolve_curves(
         CurvesRequest(
             figures=split_list(figures),
             signs=split_list(signs),
@@ -192,22 +199,21 @@ def curves(
             data=data,
             profile=profile,
             split=split,
-            overrides=parse_overrides(set_ or ()),
+            overrides=overrides,
             experiment=experiment or mlflow_experiment(tracking_uri),
             fresh=fresh,
             tracking_uri=tracking_uri,
         )
     )
-    print_run_header(console, resolved.corpus, len(resolved.curves))
+    print_run_header(console, laid.corpus, len(laid.curves))
     with interruptible("finished runs are kept and will be reused"):
-        outcomes = run_curves(resolved, Progress(console))
-    print_store(console, resolved.store)
+        outcomes = run_curves(laid, Progress(console))
+    print_store(console, laid.store)
     if report and any(outcome.record for outcome in outcomes) and not unsynced_summary():
         build_report(
             console,
             ReportRequest(
-                experiment=resolved.request.experiment or "ablation",
-                tracking_uri=resolved.store.uri,
+                experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri
             ),
         )
     raise_for_failures(console, outcomes)

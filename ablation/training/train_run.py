@@ -321,7 +321,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _longest_input(encoder: Encoder) -> int:
+def longest_input(encoder: Encoder) -> int:
     """Return the number of tokens that the encoder has positions for."""
     config = encoder.model.config
     positions = int(getattr(config, "max_position_embeddings", 10**9))
@@ -333,7 +333,7 @@ def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[
 
     Texts are cut to `data.max_tokens` or the encoder's positions, whichever is less.
     """
-    longest = min(config.data.max_tokens, _longest_input(encoder))
+    longest = min(config.data.max_tokens, longest_input(encoder))
     encoded = encoder.tokenizer(
         [config.model.prefix + text for text in texts], truncation=True, max_length=longest
     )["input_ids"]
