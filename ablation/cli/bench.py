@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablation.cli import completion
 from ablation.cli.console import make_console, writable_folder
 from ablation.cli.options import Data, EncoderName, Set, TrackingUri
 from ablation.cli.parsing import split_list
@@ -21,14 +22,17 @@ def bench(
         str,
         typer.Option(
             help="Sections, with commas: training, frozen, memory, prediction, tracking, "
-            "startup, growth, suite. [default: all]"
+            "startup, growth, suite.",
+            show_default="all",
         ),
     ] = "",
     data: Data = "demo",
     profile: Annotated[
         str,
         typer.Option(
-            help="A profile, as of `ablation run`. [default: small; on a GPU paper, in bfloat16]"
+            help="A profile, as of `ablation run`.",
+            show_default="small; on a GPU paper, in bfloat16",
+            autocompletion=completion.PROFILE,
         ),
     ] = "",
     encoder: EncoderName = "",

@@ -10,7 +10,7 @@ from ablation.core.errors import UsageError
 from ablation.encoders.loading import Encoder
 from ablation.training.batching import Texts
 from ablation.training.evaluation import predict
-from ablation.training.model import Exported, load_exported
+from ablation.training.model import ExportedModel, load_exported
 from ablation.training.train_run import choose_device, longest_input
 
 
@@ -18,7 +18,7 @@ from ablation.training.train_run import choose_device, longest_input
 class Predictor:
     """A fine-tuned model that scores texts; made by `load_model`."""
 
-    exported: Exported
+    exported: ExportedModel
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """Predict the intimacy of texts in any of the encoder's languages.

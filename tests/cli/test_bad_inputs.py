@@ -1,7 +1,7 @@
-"""Wrong inputs, by the table below: one clear line for each, the exit code, and nothing written or tracked.
+"""Invalid inputs, in a table: each gives clear lines and its exit code, and writes nothing.
 
-Python's own parser of the command line ends in the same form. What looks odd and is right (CRLF, quoted
-newlines, a byte-order mark) is at the end, and is read as it is meant.
+Errors of the command line's parser have the same form. Valid input that looks odd (CRLF, quoted
+newlines, a byte-order mark) is at the end.
 """
 
 import contextlib
@@ -41,10 +41,10 @@ GOOD = HEADER + "".join(
 
 @dataclass(frozen=True)
 class Bad:
-    """A wrong input: `arguments` of the command, the files that it is given, and what is to be said of it.
+    """An invalid input: `arguments` of the command, its files, and the message it must give.
 
-    Names in braces stand for paths: {here} the working folder, {corpus} a good corpus, {store} a good store; {encoder}
-    is a copy of the tiny encoder that `build` has spoilt.
+    Names in braces stand for paths: {here} the working folder, {corpus} a valid corpus, {store} a
+    valid store. `build` makes further files, such as a damaged copy of the tiny encoder.
     """
 
     arguments: str
@@ -163,7 +163,10 @@ def an_experiment_without_runs(folder: Path) -> None:
 
 DATA = "data {here}/bad"
 RUN = "run --data {corpus} --profile smoke --splits dev1 --variants mse"
-SWEEP = "sweep --data {corpus} --profile smoke --trials 1 --storage sqlite:///{here}/studies.db --out {here}/out"
+SWEEP = (
+    "sweep --data {corpus} --profile smoke --trials 1 "
+    "--storage sqlite:///{here}/studies.db --out {here}/out"
+)
 CURVES = "curves --data {corpus} --profile smoke --taus 0.2 --seeds 0"
 PROFILE = "run --data {corpus} --profile {here}/mine.toml"
 SPACE = "sweep --data {corpus} --profile smoke --trials 1 --space {here}/space.toml --storage sqlite:///{here}/studies.db"
@@ -313,7 +316,7 @@ TABLE: dict[str, Bad] = {
     ),
     "no value": Bad(f"{RUN} --set loss.tau", r"--set 'loss\.tau': write FIELD=VALUE"),
     "a freeze depth over the encoder's": Bad(
-        "run --data {corpus} --profile smoke --splits dev1 --variants epm+ft --set model.freeze_layers=9",
+        f"{RUN.replace('mse', 'epm+ft')} --set model.freeze_layers=9",
         r"model\.freeze_layers = 9: the encoder has 4 layers",
     ),
     "more layers than there are": Bad(
@@ -687,7 +690,7 @@ def answer(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line in this process, in a folder and with a store of the test's own: exit code, output, errors."""
+    """Run the command line in a folder and with a store of its own: exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

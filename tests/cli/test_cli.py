@@ -54,8 +54,9 @@ def ablation(
 def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: Path) -> None:
     script = (
         "import sys; from typer.testing import CliRunner; from ablation.cli.main import app;"
-        "r = CliRunner().invoke(app, ['--help']); print(r.output);"
-        "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules); print('heavy:', heavy)"
+        "print(CliRunner().invoke(app, ['--help']).output);"
+        "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'numpy', 'matplotlib'};"
+        "print('heavy:', heavy & set(sys.modules))"
     )
     output = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
@@ -133,10 +134,8 @@ def test_errors_are_lines_on_standard_error_without_a_traceback(tmp_path: Path) 
     done = process("data", "nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert (
-        done.stderr
-        == "ablation: nowhere: does not exist; data is 'demo' or a folder with train.csv and test.csv\n"
-    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ablation: nowhere: does not exist; data is 'demo' or a folder with ")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert json.loads(suite.data.tags[names.MANIFEST])
-    # The report entry point, started the same way, reports on the same experiment, to the suite's artifacts.
+    # The report entry point reports on the same experiment, and logs to the suite's artifacts.
     command = [*launch, "report", "-P", f"out={tmp_path / 'report'}"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180
