@@ -147,12 +147,12 @@ def test_errors_are_described_in_one_line(error: Exception, line: str) -> None:
 
 
 @pytest.mark.parametrize("describe", [describe_error, redacted_line])
-@pytest.mark.parametrize("padding", [0, 170, 180, 190, 195, 300])
+@pytest.mark.parametrize("padding", [0, 170, 182, 185, 190, 300])
 def test_credentials_stay_out_of_lines_wherever_they_are_cut(
     describe: Callable[[Exception], str], padding: int
 ) -> None:
     line = describe(ValueError(f"{'x' * padding} {SERVER}/api"))
-    assert "secret" not in line
+    assert "me:" not in line
     assert len(line) <= 200
 
 
