@@ -16,6 +16,12 @@ from ablation.encoders.tiny import tiny_encoder
 #: The names of the two encoders that need neither a folder nor a network.
 BUNDLED: Final = "bundled"
 TINY: Final = "tiny"
+#: Endings of files that are never read: pickles, weights of other frameworks, code, and prose. All
+#: other files, such as vocabularies, are part of the encoder's digest.
+UNREAD_ENDINGS: Final = (
+    *(".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".pkl", ".pt", ".pth"),
+    *(".py", ".pyc", ".md", ".png", ".jpg", ".pdf", "LICENSE", "LICENSE.txt", "NOTICE"),
+)
 
 
 def encoder_digest(name: str) -> str:
@@ -109,9 +115,17 @@ def _require_safe_index(name: str, index: Path) -> None:
 
 
 def _files_digest(folder: Path) -> str:
+    """Return the SHA-256 over names and contents of all files in `folder` that loading may read."""
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for file in sorted(file for file in folder.rglob("*") if _is_part(file.relative_to(folder))):
+        if file.is_file():
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def _is_part(file: Path) -> bool:
+    """Tell if a file of an encoder's folder can change the encoder: new kinds of files count."""
+    hidden = any(part.startswith(".") for part in file.parts)
+    return not hidden and not file.name.endswith(UNREAD_ENDINGS)

@@ -49,6 +49,41 @@ def test_a_changed_weight_changes_the_digest(tmp_path: Path) -> None:
     assert encoder_digest(str(folder)) != encoder_digest("tiny")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vocab.txt",
+        "merges.txt",
+        "spm.model",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tokenizer.model",
+        "chat_template.jinja",
+        "1_Pooling/config.json",
+        "vocabulary.of-a-new-kind",
+    ],
+)
+def test_every_file_that_loading_may_read_changes_the_digest(tmp_path: Path, name: str) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"one")
+    before = encoder_digest(str(folder))
+    assert before != encoder_digest("tiny")
+    file.write_bytes(b"two")
+    assert encoder_digest(str(folder)) != before
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "pytorch_model.bin", ".gitattributes", ".cache/huggingface/x.metadata"]
+)
+def test_files_that_are_never_read_leave_the_digest(tmp_path: Path, name: str) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"anything")
+    assert encoder_digest(str(folder)) == encoder_digest("tiny")
+
+
 def test_the_lowest_layers_are_kept() -> None:
     whole, cut = load_encoder("tiny"), load_encoder("tiny", layers=2)
     layers = transformer_layers(cut.model)
