@@ -22,6 +22,7 @@ from ablation.tracking.reading import read_json
 from ablation.tracking.store import open_store
 from studies.outcome import best_trials, conclude
 from studies.profile import scores_of
+from studies.space import SHIPPED
 from studies.study import SweepRequest, resolve_sweep
 from studies.sweep import sweep
 from tests.studies.conftest import FinishedSweep
@@ -90,6 +91,21 @@ def test_the_best_settings_are_a_profile(finished: FinishedSweep) -> None:
     config = resolve_config(load_profile(str(file)), "epm+ft")
     assert config.model.freeze_layers == best
     assert config.optimisation.epochs == 2
+
+
+@pytest.mark.parametrize("space", SHIPPED)
+def test_every_shipped_space_is_searched(small_study: SweepRequest, space: str) -> None:
+    request = replace(
+        small_study,
+        space=space,
+        study=space,
+        sampler="tpe",
+        trials=1,
+        overrides={"optimisation.epochs": 1},
+        experiment="spaces",
+    )
+    (trial,) = sweep(resolve_sweep(request), ignore_line).study.trials
+    assert trial.state == TrialState.COMPLETE
 
 
 def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: SweepRequest) -> None:
