@@ -227,8 +227,8 @@ def spool_folders(location: Path | None = None) -> list[Path]:
 def pending_uploads() -> list[PendingUploads]:
     """Return the spools of this command and its workers that still hold writes."""
     command = this_command()
-    found = (pending_in(folder, command) for folder in spool_folders())
-    return [pending for pending in found if pending is not None]
+    spools = (pending_in(folder, command) for folder in spool_folders())
+    return [pending for pending in spools if pending is not None]
 
 
 def pending_in(folder: Path, command: str | None = None) -> PendingUploads | None:
