@@ -1,4 +1,4 @@
-"""Where a study is stored: an SQL database, or a journal file for network folders."""
+"""Open the storage of a study: an SQL database, or a journal file for network folders."""
 
 import hashlib
 import tempfile

@@ -82,7 +82,7 @@ class _Limits:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a process needs to take trials of a study; `layers` is the encoder's number."""
+    """All that a process needs to take trials of a study; `layers` are the encoder's."""
 
     resolved: ResolvedSweep
     study: Study

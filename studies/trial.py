@@ -29,7 +29,7 @@ Echo = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What the trials of a study share.
+    """Shared by the trials of a study.
 
     Attributes:
         store: The MLflow store.
@@ -50,7 +50,7 @@ class TrialContext:
 
 @dataclass(frozen=True)
 class TrialJobs:
-    """What a trial trains: the settings with `params`, once for each key (one a split)."""
+    """The runs of a trial: the settings with `params`, one for each split's key."""
 
     params: Mapping[str, Any]
     config: RunConfig

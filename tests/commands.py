@@ -1,7 +1,7 @@
 """`ablation` commands in processes of their own, forked from one that has the libraries loaded.
 
-Loading torch, transformers and MLflow takes ten seconds of a core, and what is tested comes after it.
-Everything else is as it is for any process: its signals, its files and locks, its exit code. The command
+Loading torch, transformers and MLflow takes ten seconds of a core before anything is tested.
+Everything else is that of any process: signals, files and locks, exit code. The command
 as a user starts it is in `tests/cli/test_cli.py`.
 """
 
@@ -39,7 +39,7 @@ LOADED: Final = (
 
 
 class Command:
-    """A command that runs, as `subprocess.Popen` has it; `terminal` is the path of one to write to instead of a pipe."""
+    """A running command, like `subprocess.Popen`; it writes to `terminal` (a path) if given."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Command:
         return self._process.exitcode
 
     def lines(self) -> Iterator[str]:
-        """What it prints from here on, line by line as it comes, until it has ended."""
+        """Yield the lines that it prints from here on, until it has ended."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             line, newline, rest = self._text.partition(b"\n")
@@ -118,7 +118,7 @@ class Command:
         return output, self._errors.read_text("utf-8")
 
     def _read(self, deadline: float) -> bool:
-        """Whether there was more."""
+        """Read more output; return False once there is no more."""
         assert self._fd is not None
         while True:
             # Until it has opened its end the pipe looks as if it had ended.
@@ -146,7 +146,7 @@ def completed(
 def run(
     command: Sequence[str], *, cwd: Path, env: Mapping[str, str], check: bool = False, **_: object
 ) -> subprocess.CompletedProcess[str]:
-    """In the place of `subprocess.run`, for code that starts `python -m ablation` with output captured."""
+    """Stand in for `subprocess.run` in code that starts `python -m ablation`."""
     assert list(command[:3]) == [sys.executable, "-m", "ablation"]
     done = subprocess.CompletedProcess(command, *completed(command[3:], cwd, env))
     if check:
@@ -160,7 +160,7 @@ def fork_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LOADED))
     with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # read when torch is loaded
-        # A process that a signal or its end takes away keeps no coverage: measuring it would only take time.
+        # A killed process keeps no coverage: measuring it would only take time.
         for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
             del os.environ[name]
         ensure_running()

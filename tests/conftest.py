@@ -1,4 +1,4 @@
-"""What all tests share: no network, small corpora, nothing written but temporary folders and the encoder cache."""
+"""Shared fixtures: no network, small corpora, nothing written outside temporary folders."""
 
 import csv
 import os
@@ -40,7 +40,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The test runs with one thread of torch's, and with two, where a batch's halves are run side by side."""
+    """Run the test with one thread of torch, and with two, which share a batch."""
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(1)
@@ -101,7 +101,7 @@ def small_corpus(corpus_folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store with all its tables and no runs; making one takes seconds, copying it does not."""
+    """Copy an empty SQLite store: creating its tables takes seconds."""
     from ablation.tracking.store import open_store
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"

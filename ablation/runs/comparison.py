@@ -1,4 +1,4 @@
-"""The comparison table: the paper's Table 3 with what was measured beside what is printed.
+"""The comparison table: the paper's Table 3 with measured scores beside the printed ones.
 
 The paper does not say which split's models its test columns belong to. Here they come from one
 split, Dev1 where it was run (its models saw all training languages), and the table names it.
@@ -26,16 +26,21 @@ _PAPER_COLUMNS: Final = {
 
 
 def test_split(splits: Sequence[str]) -> str:
-    """The split whose models give the test columns: Dev1 where it was run, else the first."""
+    """Return the split whose models give the test columns: Dev1 if it was run, else the first."""
     return "dev1" if "dev1" in splits else splits[0]
 
 
 def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.DataFrame:
-    """One row for each variant and column, in the table's order.
+    """Average the records over seeds: a row for each variant and column, in the table's order.
 
-    Columns: `variant`, `column` (a split's name, or test seen, unseen, overall), `mean` and `sd`
-    over seeds (Pearson times 100; sd with n - 1, NaN for one seed), `seeds`, and `paper`. A cell
-    whose runs have no Pearson has `mean` NaN. `test_from` is the split behind the test columns.
+    Args:
+        records: Records of finished runs.
+        test_from: The split whose models give the test columns; chosen by `test_split` if None.
+
+    Returns:
+        Columns: `variant`, `column` (a split's name, or test seen, unseen, overall), `mean` and
+        `sd` over seeds (Pearson times 100; sd with n - 1, NaN for one seed), `seeds`, and `paper`.
+        A cell whose runs have no Pearson has `mean` NaN.
     """
     records = list(records)
     splits = list(dict.fromkeys(record.split for record in records))
@@ -69,9 +74,9 @@ def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.Da
 
 
 def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
-    """The table as it is read: variants by columns, `68.86 ± 0.31 [68.86]` with the paper's in brackets.
+    """Pivot the table to variants by columns, with cells such as `68.86 ± 0.31 [68.86]`.
 
-    The paper's figures are of MINT: `with_paper` is for that, not for another corpus.
+    The paper's figures stand in brackets if `with_paper`: they hold for MINT alone.
     """
     if table.empty:
         return pd.DataFrame()
@@ -87,15 +92,15 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
 
 
 def caption(records: Iterable[RunRecord], *, synthetic: bool) -> str:
-    """What has to be known to read the table's figures."""
+    """Say in a line how the table's figures were made."""
     splits = list(dict.fromkeys(record.split for record in records))
-    told = "Pearson × 100, pooled over rows, mean ± sd over seeds"
-    told += "; synthetic data, no benchmark" if synthetic else "; in brackets the paper's Table 3"
-    return f"{told}. Test columns: models chosen on {test_split(splits)}." if splits else f"{told}."
+    text = "Pearson × 100, pooled over rows, mean ± sd over seeds"
+    text += "; synthetic data, no benchmark" if synthetic else "; in brackets the paper's Table 3"
+    return f"{text}. Test columns: models chosen on {test_split(splits)}." if splits else f"{text}."
 
 
 def as_markdown(table: pd.DataFrame, *, with_paper: bool = True) -> str:
-    """The same as a Markdown table."""
+    """Format the table as Markdown."""
     text = as_text(table, with_paper=with_paper)
     lines = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"

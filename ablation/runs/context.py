@@ -35,7 +35,7 @@ class Preparations:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What the runs of one suite or study share.
+    """Shared by the runs of one suite or study.
 
     Attributes:
         store: The tracking store that the runs are written to.

@@ -1,7 +1,7 @@
-"""What runs would take, from costs that were measured on this machine: now, or for an earlier plan.
+"""Keep measured costs of training in the state folder, one file for all that a cost depends on.
 
-A cost is kept in the state folder under everything that it depends on. Another machine, number of threads, library,
-encoder, corpus, setting or version of the code measures anew. torch is imported only where something is measured.
+Another machine, number of threads, library, encoder, corpus, setting or version of the code has
+another file and is measured anew. Nothing here imports torch.
 """
 
 import contextlib
@@ -16,46 +16,54 @@ from typing import Final
 import numpy as np
 
 from ablation.config.schema import RunConfig
+from ablation.core.files import write_atomically
 from ablation.core.state import state_folder
 from ablation.runs.plan import PlannedRun
 from ablation.tracking.provenance import processor
 
-#: What decides how many cores and cards torch uses, beside the machine.
+#: Variables that decide how many cores and cards torch uses on a machine.
 _VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds for one token trained and one predicted, and the peak memory of a large batch in bytes.
+    """The cost of training on this machine.
 
-    `keep_token_s`: seconds for one token's frozen outputs, which the first run of a kind computes for the others.
+    Attributes:
+        train_token_s: Seconds for training on one token.
+        predict_token_s: Seconds for predicting one token.
+        memory_bytes: Peak memory of a step with the largest batch.
+        cache_token_s: Seconds for one token's frozen layers, which the first run with the same
+            encoder and depth computes for all of them.
     """
 
     train_token_s: float
     predict_token_s: float
     memory_bytes: int
-    keep_token_s: float = 0.0
+    cache_token_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of each row: `train` (rows,) of the labelled file, `test` (rows,) where there is one."""
+    """Tokens of each row: `train` (rows,) of the labelled file, `test` (rows,) if there is one."""
 
     train: np.ndarray
     test: np.ndarray | None
 
     @property
-    def of_all(self) -> int:
-        return int(self.train.sum()) + self.of_test
+    def total(self) -> int:
+        """Number of tokens in both files."""
+        return int(self.train.sum()) + self.test_total
 
     @property
-    def of_test(self) -> int:
+    def test_total(self) -> int:
+        """Number of tokens in the test file."""
         return 0 if self.test is None else int(self.test.sum())
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A cost with the tokens of the corpus that it was measured on. `when` is ISO 8601, UTC."""
+class MeasuredCost:
+    """A cost and the corpus's tokens that it was measured with; `when` is ISO 8601, in UTC."""
 
     cost: Cost
     lengths: Lengths
@@ -63,7 +71,7 @@ class Measured:
 
 
 def cost_class(config: RunConfig) -> tuple[object, ...]:
-    """Runs with equal classes cost the same for each token."""
+    """Return the settings that a token's cost depends on: equal for runs that cost the same."""
     frozen = config.model.freeze_layers if config.model.frozen_tuning else None
     optimisation = config.optimisation
     return (
@@ -76,10 +84,10 @@ def cost_class(config: RunConfig) -> tuple[object, ...]:
 
 
 def cost_key(run: PlannedRun, config: RunConfig) -> str:
-    """The name of a cost's file: a digest of all that it depends on."""
+    """Return the name of a cost's file: a digest of all that the cost depends on."""
     parts = {name: run.identity.parts[name] for name in ("data", "encoder", "code", "libraries")}
-    told = [parts, cost_class(config), config.data.max_tokens, _machine()]
-    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:32]
+    content = [parts, cost_class(config), config.data.max_tokens, _machine()]
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
 
 
 def _machine() -> list[object]:
@@ -98,20 +106,20 @@ def _file(key: str) -> Path:
     return state_folder() / "costs" / f"{key}.json"
 
 
-def load_cost(key: str) -> Measured | None:
-    """A kept cost; None where there is none, or none that can be read."""
+def load_cost(key: str) -> MeasuredCost | None:
+    """Return the cost that was kept under `key`; None if there is none, or it can't be read."""
     try:
-        kept = json.loads(_file(key).read_text("utf-8"))
-        test = None if kept["test"] is None else np.array(kept["test"])
-        return Measured(
-            Cost(**kept["cost"]), Lengths(np.array(kept["train"]), test), str(kept["when"])
+        stored = json.loads(_file(key).read_text("utf-8"))
+        test = None if stored["test"] is None else np.array(stored["test"])
+        return MeasuredCost(
+            Cost(**stored["cost"]), Lengths(np.array(stored["train"]), test), str(stored["when"])
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def save_cost(key: str, measured: Measured) -> None:
-    """Keep it, whole or not at all. A plan that can't is as good: the next one measures again."""
+def save_cost(key: str, measured: MeasuredCost) -> None:
+    """Keep a cost under `key`. Ignore a folder that can't be written: the next plan measures."""
     lengths = measured.lengths
     content = {
         "when": measured.when,
@@ -120,8 +128,6 @@ def save_cost(key: str, measured: Measured) -> None:
         "test": None if lengths.test is None else lengths.test.tolist(),
     }
     file = _file(key)
-    draft = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content), "utf-8")
-        draft.replace(file)
+        write_atomically(file, json.dumps(content), durable=False)

@@ -1,6 +1,6 @@
-"""What the runs still to do would take, from costs that were measured now or for an earlier plan.
+"""Estimate how long planned runs take, from costs measured now or for an earlier plan.
 
-torch is imported only where something is measured.
+torch is imported only if something has to be measured.
 """
 
 from collections.abc import Sequence
@@ -11,68 +11,85 @@ from ablation.config.schema import RunConfig
 from ablation.core.identity import RunKey
 from ablation.data.splits import Split, make_split
 from ablation.runs.context import Preparations
-from ablation.runs.costs import Cost, Lengths, Measured, cost_key, load_cost, save_cost
+from ablation.runs.costs import Cost, Lengths, MeasuredCost, cost_key, load_cost, save_cost
 from ablation.runs.plan import PlannedRun
 from ablation.runs.request import ResolvedRun
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Seconds for each run that would be trained; the costs behind them, and how many of those an earlier plan had measured."""
+    """How long the runs to train take.
+
+    Attributes:
+        seconds: Estimated seconds of each run.
+        costs: The measured costs behind them.
+        from_earlier: How many of the costs were measured for an earlier plan.
+    """
 
     seconds: dict[RunKey, float]
-    costs: Sequence[Measured]
+    costs: Sequence[MeasuredCost]
     from_earlier: int
 
     @property
     def memory_bytes(self) -> int:
-        return max((each.cost.memory_bytes for each in self.costs), default=0)
+        """Peak memory of the largest run; 0 if there is nothing to train."""
+        return max((measured.cost.memory_bytes for measured in self.costs), default=0)
 
     @property
     def oldest(self) -> str:
-        """When the oldest of the costs was measured, as it is read."""
-        return min(each.when for each in self.costs).replace("T", " ").replace("+00:00", " UTC")
+        """Return when the oldest of the costs was measured, for a reader."""
+        return (
+            min(measured.when for measured in self.costs)
+            .replace("T", " ")
+            .replace("+00:00", " UTC")
+        )
 
 
 def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
-    """What the runs still to do would take; with `anew`, kept costs are not used. Raises UsageError as `prepare_all` does.
+    """Estimate the runs that are still to train.
 
-    A kept cost says too that the encoder could be loaded, and had the layers asked for. The run that a cost belongs
-    to first also bears what it leaves to the later ones: frozen layers' outputs.
+    The first run of a cost also computes the frozen layers' outputs that later ones share. A kept
+    cost implies that the encoder could be loaded and has the requested layers.
+
+    Args:
+        planned: The resolved plan.
+        anew: Measure although an earlier plan's costs are kept.
+
+    Raises:
+        UsageError: An encoder can't be loaded, or not be trained as the settings say.
     """
     preparations = Preparations(planned.corpus)
-    found: dict[str, Measured] = {}
+    costs: dict[str, MeasuredCost] = {}
     seconds: dict[RunKey, float] = {}
     from_earlier = 0
     for run in planned.runs:
         if run.config is None or run.is_reused:
             continue
-        key, once = cost_key(run, run.config), 0.0
-        if key not in found:
-            kept = None if anew else load_cost(key)
-            from_earlier += kept is not None
-            found[key] = kept or _measure(planned, run, run.config, preparations)
-            if kept is None:
-                save_cost(key, found[key])
-            once = found[key].cost.keep_token_s * found[key].lengths.of_all
+        key, caching_s = cost_key(run, run.config), 0.0
+        if key not in costs:
+            stored = None if anew else load_cost(key)
+            from_earlier += stored is not None
+            costs[key] = stored or _measure(planned, run, run.config, preparations)
+            if stored is None:
+                save_cost(key, costs[key])
+            caching_s = costs[key].cost.cache_token_s * costs[key].lengths.total
         split = make_split(planned.corpus, run.key.split, run.config.data.split_seed)
-        seconds[run.key] = once + run_seconds(
-            found[key].lengths, run.config, split, found[key].cost
-        )
-    return Estimates(seconds, list(found.values()), from_earlier)
+        training_s = run_seconds(costs[key].lengths, run.config, split, costs[key].cost)
+        seconds[run.key] = caching_s + training_s
+    return Estimates(seconds, list(costs.values()), from_earlier)
 
 
 def run_seconds(lengths: Lengths, config: RunConfig, split: Split, cost: Cost) -> float:
-    """What one run takes: all epochs with their development rows, and the test rows once."""
+    """Return the seconds of one run: all epochs with their development rows, test rows once."""
     epochs = config.optimisation.epochs
     trained = epochs * lengths.train[split.train].sum()
-    predicted = epochs * lengths.train[split.dev].sum() + lengths.of_test
+    predicted = epochs * lengths.train[split.dev].sum() + lengths.test_total
     return float(trained * cost.train_token_s + predicted * cost.predict_token_s)
 
 
 def _measure(
     planned: ResolvedRun, run: PlannedRun, config: RunConfig, preparations: Preparations
-) -> Measured:
+) -> MeasuredCost:
     from ablation.runs.step_timing import time_steps
     from ablation.training.train_run import check_trainable
 
@@ -81,6 +98,6 @@ def _measure(
     split = make_split(planned.corpus, run.key.split, config.data.split_seed)
     when = datetime.now(UTC).isoformat(timespec="minutes")
     test = None if prepared.test is None else prepared.test.lengths
-    return Measured(
+    return MeasuredCost(
         time_steps(prepared, config, split), Lengths(prepared.train.lengths, test), when
     )

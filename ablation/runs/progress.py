@@ -81,7 +81,7 @@ class Progress:
             self._line(key, "another process is training it")
 
     def resumed(self, key: RunKey, epoch: int) -> None:
-        """Show that the run continues after `epoch`, the last one that a killed process completed."""
+        """Show that the run continues after `epoch`, the last that a killed process completed."""
         row = self.rows[key]
         row.epoch = epoch
         self._line(key, f"resumed after epoch {epoch}/{row.epochs}")

@@ -1,12 +1,12 @@
-"""The step at which a run's numbers went bad, kept so that it can be repeated without the corpus.
+"""Save the step whose loss or gradient was not finite, and repeat it without the corpus.
 
     from pathlib import Path
     from ablation.runs.reproducer import repeat
     print(repeat(Path("reproducer")))  # the artifact folder of the failed run, downloaded
 
-The folder holds `batch.json` (step, rows, token ids, labels, languages, settings), `weights.safetensors`
-(the trained parameters before the step) and `state.safetensors` (the vocabulary that the encoder was cut
-to, and dropout's random state). The encoder itself is loaded by its name, for what does not train.
+The folder holds `batch.json` (step, rows, token ids, labels, languages, settings),
+`weights.safetensors` (the trained parameters before the step) and `state.safetensors` (the trimmed
+vocabulary and dropout's random state). The encoder is loaded by its name for all that is frozen.
 """
 
 import json
@@ -41,7 +41,7 @@ BATCH, WEIGHTS, STATE = "batch.json", "weights.safetensors", "state.safetensors"
 def save_reproducer_on_error(
     tracked: TrackedRun, config: RunConfig, prepared: Prepared
 ) -> Iterator[None]:
-    """Around training: a step whose numbers went bad becomes the artifact folder `reproducer` of the run."""
+    """Log a failed step as the artifact folder `reproducer` of the run, and raise its error."""
     try:
         yield
     except NotFiniteError as error:
@@ -51,7 +51,7 @@ def save_reproducer_on_error(
                 for name in (BATCH, WEIGHTS, STATE):
                     tracked.log_file(f"{FOLDER}/{name}", Path(scratch) / name)
         except Exception as lost:  # the reason why the run failed must not be hidden by this one
-            error.add_note(f"its reproducer could not be kept: {type(lost).__name__}: {lost}")
+            error.add_note(f"its reproducer could not be saved: {type(lost).__name__}: {lost}")
         raise
 
 
@@ -65,7 +65,7 @@ def save(folder: Path, failed: FailedStep, config: RunConfig, prepared: Prepared
         "step": failed.step,
         "values": {name: repr(value) for name, value in failed.metrics.items()},
         "rows": batch.row.tolist(),
-        "ids": [each.tolist() for each in ids],
+        "ids": [text.tolist() for text in ids],
         "labels": batch.label.tolist(),
         "languages": [prepared.languages[i] for i in batch.language.tolist()],
         "config": config.model_dump(mode="json"),
@@ -84,7 +84,7 @@ def save(folder: Path, failed: FailedStep, config: RunConfig, prepared: Prepared
 
 
 def repeat(folder: Path) -> dict[str, float]:
-    """Do the step in `folder` again; its loss, terms and gradient norm by name, as the run had them.
+    """Repeat the step in `folder`; return its loss, terms and gradient norm by name.
 
     On another machine, or on a GPU instead of the CPU, dropout and rounding may differ. Raises
     UsageError if the folder holds no reproducer, or its encoder can't be had.

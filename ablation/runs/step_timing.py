@@ -1,4 +1,4 @@
-"""What steps of training cost, in time and memory: a few real ones on this machine. `ablation.runs.costs` makes estimates of it."""
+"""Measure the time and memory of a few real training steps on this machine."""
 
 import time
 from typing import Final
@@ -21,7 +21,16 @@ MEASURED_ROWS: Final = 64
 
 
 def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
-    """Train a throw-away model for a few steps, the largest batch first, and predict some rows."""
+    """Train a throw-away model for a few steps, the largest batch first, and predict some rows.
+
+    Args:
+        prepared: The tokenised corpus with its encoder.
+        config: The settings of the run whose cost is asked for.
+        split: Its split; only training rows are used.
+
+    Returns:
+        Seconds a token and the peak memory of this process.
+    """
     texts = prepared.train.take(split.train)
     model = fresh_model(prepared, config, split, seed=0)
     optimizer = make_optimizer(model, config.optimisation)
@@ -29,7 +38,7 @@ def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
     batches = epoch_batches(texts, config.optimisation.batch_size, seed_for("order", 0, 0))
     tokens = np.array([texts.lengths[indices].sum() for indices in batches])
 
-    def kept(rows: np.ndarray) -> Texts:
+    def with_cached_hidden(rows: np.ndarray) -> Texts:
         return attach_cached_hidden(
             FrozenLayerCache(), "sample", model, texts.take(rows), config.optimisation.precision
         )
@@ -43,12 +52,12 @@ def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
             number,
         )
 
-    largest = kept(batches[int(tokens.argmax())])
-    measured = list(range(min(MEASURED_STEPS, len(batches))))
-    steps = [kept(batches[number]) for number in measured]
+    largest = with_cached_hidden(batches[int(tokens.argmax())])
+    timed = list(range(min(MEASURED_STEPS, len(batches))))
+    steps = [with_cached_hidden(batches[number]) for number in timed]
     began = time.perf_counter()
-    sample = kept(np.arange(min(MEASURED_ROWS, len(texts))))
-    keep_s = (
+    sample = with_cached_hidden(np.arange(min(MEASURED_ROWS, len(texts))))
+    cache_s = (
         (time.perf_counter() - began) / int(sample.lengths.sum())
         if sample.hidden is not None
         else 0.0
@@ -56,14 +65,14 @@ def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
     model.train()
     step(largest, 0)  # not timed: the first step also allocates
     began = time.perf_counter()
-    for number, rows in zip(measured, steps, strict=True):
+    for number, rows in zip(timed, steps, strict=True):
         step(rows, number)
-    train_s = (time.perf_counter() - began) / tokens[measured].sum()
+    train_s = (time.perf_counter() - began) / tokens[timed].sum()
     began = time.perf_counter()
     predict(model, sample, config.optimisation.precision)
     return Cost(
         float(train_s),
         (time.perf_counter() - began) / int(sample.lengths.sum()),
         peak_memory(),
-        keep_s,
+        cache_s,
     )

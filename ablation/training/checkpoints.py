@@ -28,7 +28,7 @@ MAX_UNFINISHED_RUNS: Final = 20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after `epoch` epochs: tensors by name, on the CPU, and values that JSON can hold."""
+    """The state after `epoch` epochs: tensors by name, on the CPU, and values for JSON."""
 
     epoch: int
     tensors: dict[str, Tensor]

@@ -128,7 +128,7 @@ def _compute(
 
 
 def _evict(cache: FrozenLayerCache, file: str, keep: CacheKey | None) -> None:
-    """Remove the least recently used depths of `file`, but not `keep`, to make room for one more."""
+    """Remove the least recently used depths of `file` except `keep`, to make room for one."""
     keys = [key for key in cache.outputs if key.file == file]
     surplus = max(0, len(keys) - MAX_DEPTHS_PER_FILE + 1)
     for key in [key for key in keys if key != keep][:surplus]:

@@ -30,7 +30,7 @@ from ablation.training.training_state import (
     trained_weights,
 )
 
-#: Receives metrics and the step (training points) or epoch (development points) that they belong to.
+#: Receives metrics and their step (training points) or epoch (development points).
 OnPoint = Callable[[Mapping[str, float], int], None]
 #: Computes metrics from development predictions (rows,), with `pearson` among them if it exists.
 DevScores = Callable[[np.ndarray], Mapping[str, float]]

@@ -170,7 +170,7 @@ def export(
     max_tokens: int,
     prefix: str = "",
 ) -> None:
-    """Write `model` to `folder`: the encoder in the Hub's layout, with its full vocabulary, and the head.
+    """Write `model` to `folder`: the encoder in the Hub's layout, all tokens, and the head.
 
     Args:
         folder: The folder to write to; created if necessary.

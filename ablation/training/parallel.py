@@ -1,4 +1,4 @@
-"""Data parallelism inside one process: two threads of a CPU, each with half of a batch and the cores.
+"""Data parallelism in one process: two threads of a CPU, each with half a batch and half the cores.
 
 A step has over a thousand operations, most of them short. If all cores share each operation, every
 one wakes threads and waits for the slowest. If each half of the batch has its own cores, the

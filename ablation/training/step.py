@@ -107,7 +107,8 @@ def train_step(
         more = " ..." if len(batch.row) > _ROWS_IN_MESSAGE else ""
         weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         raise NotFiniteError(
-            f"{not_finite[0]} is not a finite number at step {step + 1} (training rows {rows}{more})",
+            f"{not_finite[0]} is not a finite number at step {step + 1}"
+            f" (training rows {rows}{more})",
             FailedStep(step + 1, batch, metrics, weights, random_state),
         )
     optimizer.step()

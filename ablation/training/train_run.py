@@ -82,7 +82,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class RunFolders:
-    """Folders that a run writes to, if given: its exported model, and checkpoints while it trains."""
+    """Folders that a run writes to if given: its exported model, and its checkpoints."""
 
     export: Path | None = None
     checkpoints: Path | None = None
@@ -284,7 +284,7 @@ def train_run(
 
 @contextmanager
 def explain_out_of_memory(config: RunConfig) -> Iterator[None]:
-    """Turn an out-of-memory error of the GPU into a RunError that proposes smaller micro-batches."""
+    """Turn a GPU's out-of-memory error into a RunError that proposes smaller micro-batches."""
     try:
         yield
     except torch.OutOfMemoryError as error:

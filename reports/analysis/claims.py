@@ -70,7 +70,7 @@ class CurveClaim:
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether only the runs of a curve study, which measure gradients, can answer it."""
+        """True if only a curve study, which measures gradients, can answer it."""
         return self.quantity.startswith("gradient")
 
 

@@ -43,7 +43,7 @@ class FactorialEffect:
 
     @property
     def complete(self) -> bool:
-        """Whether no set of cells is missing."""
+        """True if no set of cells is missing."""
         return not self.missing
 
     @property

@@ -33,7 +33,7 @@ from reports.analysis.variance_components import (
 
 
 class Replication(StrEnum):
-    """What can be said of a printed figure."""
+    """A verdict on a printed figure."""
 
     REPLICATED = "replicated"
     SMALLER = "smaller than printed"
@@ -131,7 +131,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What counts as an effect, stated before the runs; in Pearson, not times 100.
+    """The smallest effects of interest, stated before the runs; in Pearson, not times 100.
 
     Attributes:
         smallest_effect: The smallest effect of interest: half a point of Pearson times 100.

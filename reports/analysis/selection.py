@@ -41,7 +41,7 @@ class NestedScore:
 
     @property
     def optimism(self) -> float:
-        """How much the apparent score exceeds the nested one."""
+        """The apparent score minus the nested one."""
         return self.apparent - self.nested
 
 

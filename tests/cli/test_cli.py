@@ -38,7 +38,7 @@ def process(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.Comp
 def ablation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """The same in this process, which has the libraries loaded: exit code, output, errors."""
+    """Run a command in this process: exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[object, str, str]:

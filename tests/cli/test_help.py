@@ -61,7 +61,7 @@ def test_the_version_is_shown() -> None:
 
 
 def completions(line: str) -> set[str]:
-    """What bash offers after `line`, asked for as bash does."""
+    """Return the completions that bash offers after `line`."""
     environment = {
         **os.environ,
         "_ABLATION_COMPLETE": "complete_bash",

@@ -1,4 +1,4 @@
-"""What `pyproject.toml` declares: its lower bounds are those that CI installs and runs with."""
+"""The lower bounds of `pyproject.toml` are the versions that CI installs and runs with."""
 
 import re
 import tomllib

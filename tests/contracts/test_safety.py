@@ -1,4 +1,4 @@
-"""Nothing that an encoder, a checkpoint or a name brings is executed, and no name leads out of its folder."""
+"""Nothing from an encoder, checkpoint or name is executed; no name leads out of its folder."""
 
 import json
 import pickle
@@ -46,7 +46,7 @@ class Bomb:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """What malicious files would leave behind."""
+    """The file that malicious code would leave behind."""
     return tmp_path / "executed"
 
 

@@ -1,4 +1,4 @@
-"""What is part of a run's identity, and what is not."""
+"""A run's identity: its parts, and what is no part of it."""
 
 import ast
 from importlib.resources import files

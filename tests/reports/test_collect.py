@@ -1,4 +1,4 @@
-"""What is read from a store, and which of its runs may be averaged."""
+"""Reading a store, and grouping the runs that may be averaged."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""Estimates grow with the work, rest on measurements, and those are kept under all that they depend on."""
+"""Estimates grow with the work; costs are measured, and kept under all they depend on."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from ablation.runs.costs import Cost, Lengths, cost_class
 from ablation.runs.estimate import Estimates, estimate_all, run_seconds
 from ablation.runs.request import RunRequest, resolve_run
 
-MEASURED = Cost(train_token_s=2.0, predict_token_s=0.5, memory_bytes=2**30, keep_token_s=0.25)
+MEASURED = Cost(train_token_s=2.0, predict_token_s=0.5, memory_bytes=2**30, cache_token_s=0.25)
 
 
 def config(variant: str = "mse", **optimisation: int) -> RunConfig:
@@ -29,7 +29,7 @@ def config(variant: str = "mse", **optimisation: int) -> RunConfig:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunConfig]:
-    """The settings that were measured, as `MEASURED`; costs are kept in a folder of the test's own."""
+    """Collect the settings that are measured; costs are kept in a folder of the test."""
     asked: list[RunConfig] = []
 
     def measure(prepared: object, config: RunConfig, split: object) -> Cost:
@@ -85,7 +85,7 @@ def test_the_first_of_the_runs_with_frozen_layers_bears_computing_their_outputs(
 ) -> None:
     found = plan("mse+ft,epm+ft")
     first, second = found.seconds.values()
-    assert first - second == pytest.approx(MEASURED.keep_token_s * found.costs[0].lengths.of_all)
+    assert first - second == pytest.approx(MEASURED.cache_token_s * found.costs[0].lengths.total)
     assert first > second
 
 

@@ -1,4 +1,4 @@
-"""What dead processes leave behind is named and mended: runs, checkpoints, artifacts."""
+"""Remains of dead processes are named and fixed: runs, checkpoints, artifacts."""
 
 import subprocess
 import sys

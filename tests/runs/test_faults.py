@@ -1,4 +1,4 @@
-"""A disk that is really full and a folder that really can't be written: one clear line, and earlier results intact."""
+"""A full disk and a read-only folder: one clear line, and earlier results intact."""
 
 import shutil
 import subprocess

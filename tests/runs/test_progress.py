@@ -1,4 +1,4 @@
-"""What is shown while runs go on, without any terminal: lines, figures, and the time that is left."""
+"""Progress without a terminal: lines, figures, and the time that is left."""
 
 import io
 

@@ -101,7 +101,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(
     corpus: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Store, Path]:
-    """What `command` leaves when nothing happens to it: its store and its models."""
+    """Return the store and models of `command` when nothing happens to it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
@@ -118,7 +118,7 @@ def test_the_same_command_twice_gives_the_same_numbers(
     undisturbed: tuple[Store, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """To the bit, in two processes that share nothing: neither store nor state, nor the order of sets."""
+    """Equal to the bit in two processes without a common store, state or order of sets."""
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(sys, "argv", ["ablation", *command(corpus, store_uri, tmp_path / "out")])
     with pytest.raises(SystemExit) as ended:
@@ -188,7 +188,10 @@ def each_once(corpus: Path, uri: str, folder: Path, count: int) -> None:
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     slot = run_slot("store", "0", tmp_path.name)
-    script = f"from ablation.core.locks import try_lock\nwith try_lock({slot!r}) as mine:\n    print(mine, flush=True)\n    input()"
+    script = (
+        "from ablation.core.locks import try_lock\n"
+        f"with try_lock({slot!r}) as acquired:\n    print(acquired, flush=True)\n    input()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""The whole of an ablation with the tiny encoder: what is run, tracked, reused, and told of failures."""
+"""An ablation with the tiny encoder: runs, tracking, reuse, and failures."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def finished(
 
 
 class TestTracking:
-    """What a person finds in MLflow after one command."""
+    """A command's runs in MLflow."""
 
     def test_table_3_on_two_splits_with_two_seeds_is_24_runs(
         self, finished: tuple[Store, list[RunOutcome]]

@@ -351,7 +351,7 @@ def test_workers_share_a_study(request_: SweepRequest, tmp_path: Path) -> None:
 
 
 class TestAtOnce:
-    """The same command in several processes that start together, before store and study exist."""
+    """Several processes of one command that start together, before store and study exist."""
 
     def test_two(self, request_: SweepRequest, tmp_path: Path) -> None:
         self.each_trial_once(request_, tmp_path, 2)

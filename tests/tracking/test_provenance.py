@@ -1,4 +1,4 @@
-"""Where results come from: commit, uncommitted changes, versions and machine."""
+"""Provenance of results: commit, uncommitted changes, versions and machine."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, checked when read, bounded; and runs that go on from them to the same bit."""
+"""Checkpoints: whole or absent, checked, bounded; runs continue from them to the same bit."""
 
 import errno
 import json
@@ -135,7 +135,7 @@ VARIANTS = {
 
 
 class TestGoingOn:
-    """Training is broken off at a step and begun again; everything is compared with training that was left alone."""
+    """Training that was interrupted at a step, compared with uninterrupted training."""
 
     def train(
         self,

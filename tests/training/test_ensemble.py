@@ -1,4 +1,4 @@
-"""The ensemble: Caruana's selection against a search written out by hand, and the run that is made of it."""
+"""The ensemble: Caruana's selection against a search written out, and its run."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ def library(seed: int, models: int, rows: int = 24) -> tuple[dict[str, np.ndarra
 def by_hand(
     predictions: Mapping[str, np.ndarray], label: np.ndarray, rounds: int
 ) -> list[tuple[list[str], float]]:
-    """Every prefix of the greedy selection with its correlation, each average computed from scratch."""
+    """List every prefix of the greedy selection with its correlation, computed from scratch."""
     prefixes: list[tuple[list[str], float]] = []
     chosen: list[str] = []
     for _ in range(rounds):
@@ -119,7 +119,7 @@ def table(frame: pd.DataFrame, error: np.ndarray) -> pd.DataFrame:
 
 
 def tables(corpus: Corpus, split: Split) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Two models whose errors cancel on the development rows; on the test rows "a" alone is perfect."""
+    """Two models whose errors cancel on development rows; on test rows "a" is perfect."""
     assert corpus.test is not None
     dev = corpus.train.iloc[split.dev]
     error = np.where(np.arange(len(dev)) % 2, 1.0, -1.0)
@@ -168,7 +168,7 @@ class TestRun:
         )
         assert record.best_epoch is None
         assert set(record.unseen_in_training) == {"fr", "zh"}
-        # On development rows "unseen" are the languages held out, on test rows those without labelled rows.
+        # Unseen: on development rows the held-out languages, on test rows those without labels.
         assert record.test is not None
         assert record.dev.keys() >= {"pearson_seen", "pearson_unseen"}
         assert record.test["pearson_unseen"] == pytest.approx(record.test["pearson_ko"])

@@ -1,4 +1,4 @@
-"""Kept outputs of frozen layers change nothing but the time: losses, weights and predictions are those of the whole encoder."""
+"""Cached outputs of frozen layers give the losses, weights and predictions of the encoder."""
 
 import gc
 from dataclasses import replace
@@ -92,7 +92,7 @@ def count_computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def test_training_on_kept_outputs_is_step_by_step_training_without(
     depth: int, dropout: float | None
 ) -> None:
-    """With dropout in the trained layers too: what is frozen draws no random numbers, so the others draw the same."""
+    """Frozen layers draw no random numbers, so dropout in the others is the same."""
     texts = some_texts()
     plain, quick = frozen_model(depth, dropout=dropout), frozen_model(depth, dropout=dropout)
     kept = attach_cached_hidden(FrozenLayerCache(), "train", quick, texts, "float32")

@@ -1,4 +1,4 @@
-"""Batches taken in pieces: the same loss and gradients with less in memory, and what is said where memory ends."""
+"""Micro-batches: the same loss and gradients with less memory, and too little memory."""
 
 from pathlib import Path
 
@@ -92,7 +92,8 @@ def test_a_gpu_that_is_too_small_fails_the_run_and_says_what_to_do(
     (outcome,) = run_plan(resolve_run(asked), quiet())
     assert outcome.state == "failed"
     assert outcome.reason == (
-        "RunError: the GPU has too little memory for 64 texts at a time: try --set optimisation.micro_batch=32, which gives"
+        "RunError: the GPU has too little memory for 64 texts at a time: "
+        "try --set optimisation.micro_batch=32, which gives"
         " the same batches and losses"
     )
 

@@ -1,4 +1,4 @@
-"""A batch's halves on a thread each: what is learned and predicted is what the whole batch gives, and the same each time."""
+"""A batch's halves on a thread each learn and predict what the whole batch does."""
 
 import os
 import subprocess
@@ -111,7 +111,7 @@ class TestWhoTakesPart:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
     def test_a_forked_process_makes_threads_of_its_own(self) -> None:
-        """In a fresh interpreter, since this one has threads that a fork could catch holding a lock."""
+        """In a fresh interpreter: a fork of this one could catch a thread that holds a lock."""
         program = """
 import os, signal, torch
 from ablation.training.parallel import map_threads
@@ -144,7 +144,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def learned(
     loss: LossConfig, frozen: int | None, dropout: float, threads: int
 ) -> tuple[IntimacyRegressor, list[dict[str, float]]]:
-    """What was trained with this many threads, and its points."""
+    """Train with this many threads; return the weights and the points."""
     torch.set_num_threads(threads)
     data, points, regressor = texts(32), list[dict[str, float]](), model(dropout=dropout)
     if frozen is not None:

@@ -1,4 +1,4 @@
-"""What a run is made of before it trains: texts as the encoder reads them."""
+"""Preparation of a run: texts as the encoder reads them."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from ablation.training.model import Output
 class LossTerms(NamedTuple):
     """Eq. 10 and its terms.
 
-    `contrastive` is None if the variant has no contrastive term or Eq. 9 has no value for the batch.
+    `contrastive` is None if the variant has no such term or Eq. 9 has no value for the batch.
     """
 
     total: Float32[Tensor, ""]

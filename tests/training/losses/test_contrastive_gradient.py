@@ -1,4 +1,4 @@
-"""Eq. 9's gradient against central differences of the printed formula, its temperature, and its symmetries."""
+"""Eq. 9's gradient against central differences, its temperature, and its symmetries."""
 
 from typing import Literal
 
@@ -65,7 +65,7 @@ def test_the_gradient_by_every_vector_is_that_of_central_differences(
 
 
 def test_a_lower_temperature_is_a_larger_gradient() -> None:
-    """Why tau matters for Figure 5: at the paper's 0.2 Eq. 9 pulls several times harder than at 1."""
+    """At the paper's tau of 0.2, Eq. 9 pulls several times harder than at 1 (Figure 5)."""
     norms = [
         float(np.linalg.norm(value_and_gradient(vectors(), tau, "as_printed", True)[1]))
         for tau in (5.0, 1.0, 0.2)

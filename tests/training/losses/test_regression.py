@@ -1,4 +1,4 @@
-"""MSE and EPM against the paper's own derivatives (Eqs. 4 to 8 and the appendix), written out by hand."""
+"""MSE and EPM against the paper's derivatives (Eqs. 4 to 8 and the appendix)."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_eqs_5_and_7_are_the_gradient_of_epm(
 
 
 def test_eqs_6_and_8_hold_for_each_sample() -> None:
-    """The paper writes them for sums; they hold term by term, which is what the sum of them needs."""
+    """The paper writes them for sums; they hold for each term."""
     for label, predicted in ((2.0, 3.5), (3.5, 2.0)):
         p, y = torch.tensor([predicted], requires_grad=True), torch.tensor([label])
         (d_epm,) = torch.autograd.grad(epm(p, y), p)
