@@ -5,7 +5,6 @@ the step of CI that `RUN_ELSEWHERE` names. Files that a page shows with a title,
 `my-profile.toml`, are written as they stand there.
 """
 
-import json
 import re
 import shlex
 import shutil
@@ -26,7 +25,6 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "docs").rglob("*.ipynb")),
 ]
 LOSS_EXAMPLE = "ablation/training/losses/regression/huber.py"
 VARIANT_EXAMPLE = "an entry of VARIANTS"
@@ -92,11 +90,6 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    if page.suffix == ".ipynb":
-        cells = json.loads(page.read_text("utf-8"))["cells"]
-        return [
-            Block("python", "", "".join(c["source"])) for c in cells if c["cell_type"] == "code"
-        ]
     fences = re.finditer(
         r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', page.read_text("utf-8"), re.M | re.S
     )
