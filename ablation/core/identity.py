@@ -62,7 +62,7 @@ def code_digest() -> str:
     package = files("ablation")
     for name in RESULT_ROOMS:
         for path, source in _modules(package / name, name):
-            digest.update(path.encode() + b"\0" + _without_docstrings(source).encode() + b"\0")
+            digest.update(path.encode() + b"\0" + without_docstrings(source).encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -88,7 +88,8 @@ def _modules(entry: Traversable, path: str) -> list[tuple[str, str]]:
     ]
 
 
-def _without_docstrings(source: str) -> str:
+def without_docstrings(source: str) -> str:
+    """Return the syntax tree of a module as text, without comments and docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if (

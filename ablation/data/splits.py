@@ -24,7 +24,6 @@ DEV_SHARE: Final = 0.2
 #: Languages that Dev2 keeps out of training.
 HELD_OUT_LANGUAGES: Final = 2
 FEWEST_TRAINING_ROWS: Final = 10
-FEWEST_DEV_ROWS: Final = 5
 #: Names that a user can give; any two languages of the corpus can stand for French and Italian.
 NAMES: Final = ("dev1", "dev2", "dev2:fr+it", "dev2:all")
 
@@ -141,10 +140,10 @@ def _require_enough(languages: list[str]) -> None:
 
 def _check(frame: pd.DataFrame, split: Split) -> None:
     train, dev = frame.iloc[split.train], frame.iloc[split.dev]
-    if len(train) < FEWEST_TRAINING_ROWS or len(dev) < FEWEST_DEV_ROWS:
+    if len(train) < FEWEST_TRAINING_ROWS:
         raise UsageError(
-            f"split {split.name!r}: {len(train)} training and {len(dev)} development rows"
-            f" are too few; at least {FEWEST_TRAINING_ROWS} and {FEWEST_DEV_ROWS} are needed"
+            f"split {split.name!r}: {len(train)} training rows are too few;"
+            f" at least {FEWEST_TRAINING_ROWS} are needed"
         )
     if set(train["text"]) & set(dev["text"]):
         raise AssertionError(f"split {split.name!r} leaks: a text is on both sides")

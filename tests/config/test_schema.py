@@ -20,7 +20,7 @@ from ablation.config.overrides import (
     resolve_config,
 )
 from ablation.config.schema import FIELDS, RunConfig
-from ablation.config.tuning_record import load_tuning
+from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
 
@@ -382,6 +382,13 @@ class TestSettingsOfSingleVariants:
         file.write_text(text)
         with pytest.raises(UsageError, match=message):
             resolve_config(load_profile(str(file)), "epm+cl")
+
+
+def test_the_digest_of_the_tuning_depends_on_its_content_and_not_on_its_order() -> None:
+    record = {"study": "s", "splits": ("dev2",), "fields": ("loss.tau",)}
+    first = Tuning(**record, trials={"mse": (0.5, 0.6), "epm": (0.4,)})
+    assert first.digest == Tuning(**record, trials={"epm": (0.4,), "mse": (0.5, 0.6)}).digest
+    assert first.digest != Tuning(**record, trials={"mse": (0.6, 0.5), "epm": (0.4,)}).digest
 
 
 @pytest.mark.parametrize(

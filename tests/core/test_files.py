@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablation.core import files
-from ablation.core.errors import first_line
+from ablation.core.errors import first_line, one_line
 from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
@@ -54,3 +54,12 @@ def test_a_hint_names_the_nearest_or_all() -> None:
 def test_an_error_without_a_message_is_named_by_its_type() -> None:
     assert first_line(ValueError("\n a\nb")) == "a"
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_a_message_is_one_printable_line_of_bounded_length() -> None:
+    assert first_line(ValueError("x" * 500)) == "x" * 200
+    assert one_line("a\nb\x1b[31m\u202e") == r"a\nb\x1b[31m\u202e"
+    long = one_line("a" * 300 + "z" * 300)
+    assert len(long) <= 280
+    assert long.startswith("aaa")
+    assert long.endswith("zzz")

@@ -8,10 +8,10 @@ import pytest
 from ablation.core.identity import (
     RESULT_ROOMS,
     RunKey,
-    _without_docstrings,
     code_digest,
     identify,
     libraries,
+    without_docstrings,
 )
 
 KEY = RunKey("mse", "dev1", 0)
@@ -36,10 +36,10 @@ def test_each_part_counts(part: str) -> None:
 
 def test_comments_and_docstrings_are_no_part_of_the_code() -> None:
     plain = 'def f(x):\n    "doc"\n    return x + 1\n'
-    assert _without_docstrings(plain) == _without_docstrings(
+    assert without_docstrings(plain) == without_docstrings(
         "# why\ndef f(x):\n    '''Another.'''\n    return x + 1  # how\n"
     )
-    assert _without_docstrings(plain) != _without_docstrings("def f(x):\n    return x + 2\n")
+    assert without_docstrings(plain) != without_docstrings("def f(x):\n    return x + 2\n")
 
 
 def test_the_code_digest_is_stable() -> None:

@@ -1,5 +1,6 @@
 """Reading corpora: what is accepted, and one clear line for everything that is not."""
 
+import csv
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -117,14 +118,14 @@ def test_a_wrong_training_file_is_named_with_line_and_value(
 def test_what_the_folder_is_called_does_not_decide_how_its_files_are_read(
     name: str, tmp_path: Path
 ) -> None:
-    place = tmp_path / name
-    place.mkdir()
-    (place / "train.csv").write_text(GOOD + "a,,en\n")
+    folder_path = tmp_path / name
+    folder_path.mkdir()
+    (folder_path / "train.csv").write_text(GOOD + "a,,en\n")
     with pytest.raises(UsageError, match="line 42: the label is empty"):
-        load_corpus(str(place))
-    (place / "train.csv").write_text(GOOD)
-    (place / "test.csv").write_text(HEADER + "a,,en\n")
-    assert not load_corpus(str(place)).has_test_labels
+        load_corpus(str(folder_path))
+    (folder_path / "train.csv").write_text(GOOD)
+    (folder_path / "test.csv").write_text(HEADER + "a,,en\n")
+    assert not load_corpus(str(folder_path)).has_test_labels
 
 
 @pytest.mark.parametrize(
@@ -148,12 +149,12 @@ def test_what_the_folder_is_called_does_not_decide_how_its_files_are_read(
 def test_a_problem_is_one_short_printable_line_whatever_the_file_holds(
     content: str, folder: Callable[..., Path]
 ) -> None:
-    place = folder(content)
+    folder_path = folder(content)
     with pytest.raises(UsageError) as error:
-        load_corpus(str(place))
+        load_corpus(str(folder_path))
     for problem in error.value.problems:
         assert problem.isprintable()
-        assert len(problem) < len(str(place)) + 250
+        assert len(problem) < len(str(folder_path)) + 250
 
 
 @pytest.mark.parametrize(
@@ -308,6 +309,17 @@ def test_the_digest_is_that_of_the_bytes_and_not_of_the_place(
     (elsewhere / "train.csv").write_text(GOOD.replace("en words 3,", "en words 3!,", 1))
     assert load_corpus(str(elsewhere)).digest != first.digest
     assert len(first.digest) == len(hashlib.sha256().hexdigest())
+
+
+def test_a_text_too_long_is_named_even_if_another_library_raised_the_field_limit(
+    folder: Callable[..., Path],
+) -> None:
+    limit = csv.field_size_limit(10**9)
+    try:
+        with pytest.raises(UsageError, match="a text of 200000 characters; is a quotation mark"):
+            load_corpus(str(folder(GOOD + "a" * 200_000 + ",2,en\n")))
+    finally:
+        csv.field_size_limit(limit)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

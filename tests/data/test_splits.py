@@ -45,6 +45,13 @@ def test_named_languages_are_held_out(corpus: Corpus) -> None:
     assert set(corpus.train["language"].iloc[split.train]) == {"zh", "en", "pt", "es"}
 
 
+def test_a_pair_that_was_drawn_and_one_that_was_named_give_the_same_split(corpus: Corpus) -> None:
+    drawn = make_split(corpus, "dev2", 3)
+    named = make_split(corpus, f"dev2:{'+'.join(drawn.unseen)}", 3)
+    assert np.array_equal(drawn.train, named.train)
+    assert np.array_equal(drawn.dev, named.dev)
+
+
 def test_all_pairs_of_six_languages_are_fifteen(corpus: Corpus) -> None:
     names = select_splits(["dev2:all"], corpus, 0)
     assert len(set(names)) == 15

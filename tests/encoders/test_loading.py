@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel, DistilBertConfig, DistilBertModel, T5Config
 
 from ablation.core.errors import UsageError
+from ablation.encoders.cache import build_once
 from ablation.encoders.loading import load_encoder, pooling_of, transformer_layers
 from ablation.encoders.sources import encoder_digest
 from ablation.encoders.tiny import tiny_encoder
@@ -186,3 +187,62 @@ def test_other_families_find_their_layers() -> None:
     )
     assert len(transformer_layers(model)) == 2
     assert isinstance(model, AutoModel.from_config(model.config).__class__)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_every_file_that_can_change_a_result_counts_in_the_digest(
+    file: str, tmp_path: Path
+) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    content = json.loads((folder / file).read_text("utf-8"))
+    (folder / file).write_text(json.dumps(content | {"changed": 1}), "utf-8")
+    assert encoder_digest(str(folder)) != encoder_digest("tiny")
+
+
+def test_a_renamed_file_changes_the_digest(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    (folder / "model.safetensors").rename(folder / "model2.safetensors")
+    assert encoder_digest(str(folder)) != encoder_digest("tiny")
+
+
+@pytest.mark.parametrize("part", ["../outside.safetensors", "weights.bin"])
+def test_an_index_of_weights_names_safetensors_beside_it_only(part: str, tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    index = json.dumps({"weight_map": {"a": "model.safetensors", "b": part}})
+    (folder / "model.safetensors.index.json").write_text(index, "utf-8")
+    with pytest.raises(UsageError, match=r"only \.safetensors files beside it"):
+        encoder_digest(str(folder))
+
+
+def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(UsageError, match=r"tokenizer|can't be loaded"):
+        load_encoder(str(folder))
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path: Path) -> None:
+    folder = copy_of_tiny(tmp_path / "copy")
+    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    config["pad_token"] = None
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(UsageError, match="its tokenizer has no padding token"):
+        load_encoder(str(folder))
+
+
+def test_a_build_that_fails_leaves_nothing_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        build_once("encoder", fail)
+    assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
+    folder = build_once("encoder", lambda draft: (draft / "whole").touch())
+    assert [entry.name for entry in folder.iterdir()] == ["whole"]
+    assert build_once("encoder", fail) == folder

@@ -10,7 +10,12 @@ from transformers import DistilBertConfig, DistilBertModel
 
 from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
 from ablation.encoders.loading import Encoder, load_encoder
-from ablation.encoders.packing import attend_on_grid, make_packing, packed_attention
+from ablation.encoders.packing import (
+    attend_on_grid,
+    make_packing,
+    packed_attention,
+    position_offset,
+)
 from ablation.encoders.trimming import (
     Vocabulary,
     embedding_of,
@@ -76,6 +81,33 @@ def test_a_text_is_not_influenced_by_its_neighbours_in_the_pack(tiny: Encoder) -
         torch.testing.assert_close(
             model(together.ids, together.lengths).prediction, torch.cat(alone), atol=1e-5, rtol=1e-4
         )
+
+
+def test_transformers_options_reach_the_attention(tiny: Encoder) -> None:
+    packing = make_packing(torch.tensor([5, 3]), tiny.model)
+    q, k, v = (torch.randn(1, packing.heads, 8, 16) for _ in range(3))
+
+    def attended(**options: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        return packed_attention(tiny.model, q, k, v, None, packing=packing, **options)[0]
+
+    torch.testing.assert_close(attended(scaling=16**-0.5), attended())
+    assert not torch.allclose(attended(scaling=1.0), attended())
+    assert not torch.allclose(attended(dropout=0.5), attended())
+    on_grid = attend_on_grid(*(x[0].transpose(0, 1) for x in (q, k, v)), packing, 0.0, 1.0)
+    torch.testing.assert_close(on_grid, attended(scaling=1.0))
+
+
+@pytest.mark.parametrize(
+    ("family", "offset"), [("bert", 0), ("xlm-roberta", 2), ("camembert", 2), ("roberta", 2)]
+)
+def test_positions_start_behind_the_padding_in_robertas_families(
+    tiny: Encoder, family: str, offset: int
+) -> None:
+    model = copy.deepcopy(tiny.model)
+    model.config.model_type = family
+    assert model.config.pad_token_id == 1
+    assert position_offset(model) == offset
 
 
 def test_attention_on_a_padded_grid_gives_what_attention_by_blocks_gives(tiny: Encoder) -> None:
@@ -148,6 +180,39 @@ def test_the_padding_token_keeps_its_number(tiny: Encoder) -> None:
         tiny.tokenizer.pad_token_id
     ]
     assert len(vocabulary.kept) < full_vocabulary(tiny.model).original_size
+
+
+def test_special_tokens_and_all_up_to_the_padding_are_kept(tiny: Encoder) -> None:
+    kept = set(vocabulary_of([np.array([40, 41])], tiny.tokenizer, tiny.model).kept.tolist())
+    assert kept == {
+        40,
+        41,
+        *range(tiny.tokenizer.pad_token_id + 1),
+        *tiny.tokenizer.all_special_ids,
+    }
+
+
+def test_ids_up_to_the_padding_are_kept_even_if_they_are_not_special(tiny: Encoder) -> None:
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(50)
+    vocabulary = vocabulary_of([np.array([60])], tokenizer, tiny.model)
+    assert vocabulary.translate(np.array([50])).tolist() == [50]
+
+
+def test_trimming_keeps_what_belongs_to_the_embeddings(tiny: Encoder) -> None:
+    model = copy.deepcopy(tiny.model)
+    whole = embedding_of(model)
+    whole.weight.requires_grad_(False)
+    vocabulary = vocabulary_of([np.array([40, 41])], tiny.tokenizer, model)
+    trim(model, vocabulary)
+    trimmed = embedding_of(model)
+    assert trimmed.padding_idx == whole.padding_idx is not None
+    assert not trimmed.weight.requires_grad
+    assert torch.equal(trimmed.weight, whole.weight[torch.from_numpy(vocabulary.kept)])
+    assert model.config.vocab_size == len(vocabulary.kept) == trimmed.num_embeddings
+    restore(model, vocabulary, whole.weight)
+    assert model.config.vocab_size == vocabulary.original_size
+    assert torch.equal(embedding_of(model).weight, whole.weight)
 
 
 def test_training_with_a_trimmed_vocabulary_is_step_by_step_the_untrimmed_training(

@@ -1,0 +1,68 @@
+"""Locks between processes, and the folder of a machine's state."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablation.core.errors import RunError
+from ablation.core.locks import lock, try_lock
+from ablation.core.state import checkpoints_root, run_slot, state_folder
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def is_free_elsewhere(slot: str) -> bool:
+    """Try the lock in another process."""
+    script = (
+        f"from ablation.core.locks import try_lock\nwith try_lock({slot!r}) as held: print(held)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    return done.stdout.strip() == "True"
+
+
+def test_a_lock_keeps_other_processes_out_until_its_block_ends() -> None:
+    with try_lock("run") as held:
+        assert held
+        assert not is_free_elsewhere("run")
+        assert is_free_elsewhere("another run")
+    assert is_free_elsewhere("run")
+    with lock("run"):
+        assert not is_free_elsewhere("run")
+
+
+def test_a_lock_is_released_by_an_error() -> None:
+    with pytest.raises(ValueError, match="boom"), try_lock("run"):
+        raise ValueError("boom")
+    assert is_free_elsewhere("run")
+
+
+def test_a_state_folder_that_can_not_be_written_is_named(state: Path) -> None:
+    state.write_text("a file")
+    with pytest.raises(RunError, match=r"can't be written: .*set ABLATION_STATE"), try_lock("run"):
+        pass
+
+
+def test_the_state_folder_is_that_of_the_environment(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert state_folder() == state
+    assert checkpoints_root().parent == state
+    monkeypatch.setenv("ABLATION_STATE", "~/state")
+    assert state_folder() == Path.home() / "state"
+    monkeypatch.delenv("ABLATION_STATE")
+    assert state_folder().name == "ablation-suite"
+
+
+def test_every_part_counts_in_a_runs_slot() -> None:
+    parts = ("store", "1", "identity")
+    others = [("stor", "e1", "identity"), ("store", "2", "identity"), ("store", "1", "x")]
+    slots = {run_slot(*parts), *(run_slot(*other) for other in others)}
+    assert len(slots) == 4
+    assert run_slot(*parts) == run_slot(*parts)
+    assert all(slot.isalnum() for slot in slots)
