@@ -91,10 +91,11 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # this suite pools by itself; unused weights need no training
     if layers is not None:
-        stack = transformer_layers(model)
-        if layers > len(stack):
-            raise UsageError(f"model.layers = {layers}: encoder {name!r} has {len(stack)} layers")
-        del stack[layers:]
+        stacks = layer_stacks(model)
+        if layers > (available := len(stacks[0])):
+            raise UsageError(f"model.layers = {layers}: encoder {name!r} has {available} layers")
+        for stack in stacks:
+            del stack[layers:]
         model.config.num_hidden_layers = layers
     return Encoder(name, model.eval(), tokenizer)
 
@@ -113,12 +114,35 @@ def pooling_of(encoder: Encoder, pooling: str) -> Literal["cls", "mean"]:
     raise UsageError(f"unknown pooling {pooling!r}: {did_you_mean(pooling, POOLINGS)}")
 
 
+def padding_id(model: PreTrainedModel) -> int:
+    """Return the padding token's id; 0 for families without one, whose padding is masked anyway."""
+    return int(getattr(model.config, "pad_token_id", None) or 0)
+
+
 def transformer_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """Return the transformer layers, lowest first. Raises UsageError if the model has none."""
+    """Return the transformer layers, lowest first. Raises UsageError if the model has none.
+
+    If a family keeps the parts of its layers in several lists, return the one that is declared
+    first; see `layer_stacks`.
+    """
+    return layer_stacks(model)[0]
+
+
+def layer_stacks(model: PreTrainedModel) -> list[torch.nn.ModuleList]:
+    """Return the outermost lists with one module a layer, in the order of their declaration.
+
+    Most families have one. XLM and FlauBERT have one each for attention, feed-forward and norms.
+    Raises UsageError if there is none.
+    """
     count = model.config.num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return module
-    raise UsageError(
-        f"encoder family {model.config.model_type}: no stack of {count} transformer layers found"
-    )
+    stacks: dict[str, torch.nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        nested = any(name.startswith(f"{outer}.") for outer in stacks)
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count and not nested:
+            stacks[name] = module
+    if not stacks:
+        raise UsageError(
+            f"encoder family {model.config.model_type}: no stack of {count} transformer layers"
+            " found; use another encoder"
+        )
+    return list(stacks.values())

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from ablation.encoders.attention import Layout, attend
-from ablation.encoders.loading import transformer_layers
+from ablation.encoders.loading import padding_id, transformer_layers
 
 #: Families (`model_type`) whose attention transformers lets us replace. The value is
 #: True if positions start behind the padding token's id. Other families are padded.
@@ -145,7 +145,7 @@ def is_packable(model: PreTrainedModel) -> bool:
 
 def position_offset(model: PreTrainedModel) -> int:
     """Return the index of the first position in the encoder's position embeddings."""
-    return int(model.config.pad_token_id) + 1 if PACKABLE.get(model.config.model_type, False) else 0
+    return padding_id(model) + 1 if PACKABLE.get(model.config.model_type, False) else 0
 
 
 def use_packing(model: PreTrainedModel) -> None:

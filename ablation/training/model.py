@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.encoders.dropout import use_fast_dropout
-from ablation.encoders.loading import Encoder, load_encoder, pooling_of
+from ablation.encoders.loading import Encoder, load_encoder, padding_id, pooling_of
 from ablation.encoders.packing import (
     encode_packed,
     is_packable,
@@ -45,8 +45,8 @@ class Output(NamedTuple):
 class IntimacyRegressor(nn.Module):
     """y = w v + b (Eq. 1), with the sentence vector v of an encoder.
 
-    `frozen_layers` and `frozen_dropout` are set by `ablation.training.freezing.freeze`; a model
-    that is not frozen has None and False.
+    `frozen_layers`, `frozen_dropout` and `frozen_modules` are set by
+    `ablation.training.freezing.freeze`; a model that is not frozen has None, False and none.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class IntimacyRegressor(nn.Module):
         self.pooling = pooling
         self.frozen_layers: int | None = None
         self.frozen_dropout = False
+        self.frozen_modules: list[nn.Module] = []
         use_fast_dropout(encoder)
         if is_packable(encoder):
             use_packing(encoder)
@@ -88,6 +89,8 @@ class IntimacyRegressor(nn.Module):
                 requires_grad = [p.requires_grad for p in module.parameters()]
                 if requires_grad and not any(requires_grad):
                     module.eval()
+            for module in self.frozen_modules:  # those without parameters count as well
+                module.eval()
         return self
 
     def forward(
@@ -122,7 +125,7 @@ class IntimacyRegressor(nn.Module):
     ) -> tuple[Float[Tensor, "tokens hidden"], Int64[Tensor, " tokens"]]:
         """Return what `encode_packed` does, for encoder families that have no packed attention."""
         packing = make_packing(lengths, self.encoder)
-        grid = ids.new_full((len(lengths) * packing.width,), int(self.encoder.config.pad_token_id))
+        grid = ids.new_full((len(lengths) * packing.width,), padding_id(self.encoder))
         grid = grid.index_copy(0, packing.slot, ids).view(len(lengths), packing.width)
         output = self.encoder(input_ids=grid, attention_mask=packing.mask[:, 0, 0].long())
         return output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot), packing.text

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from ablation.config.schema import OptimisationConfig
-from ablation.encoders.loading import transformer_layers
+from ablation.encoders.loading import layer_stacks
 from ablation.training.model import IntimacyRegressor
 
 
@@ -19,14 +19,18 @@ def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -
     `lr_layer_decay` to the power of the number of layers above it; the embeddings count as the
     lowest layer.
     """
-    layers = transformer_layers(model.encoder)
+    stacks = layer_stacks(model.encoder)
+    lowest = len(stacks[0])
     depth_of = {
-        id(p): depth for depth, layer in enumerate(reversed(layers)) for p in layer.parameters()
+        id(p): depth
+        for stack in stacks
+        for depth, layer in enumerate(reversed(stack))
+        for p in layer.parameters()
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.encoder.named_parameters():
         if parameter.requires_grad:
-            depth = depth_of.get(id(parameter), len(layers) if "embedding" in name.lower() else 0)
+            depth = depth_of.get(id(parameter), lowest if "embed" in name.lower() else 0)
             groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
     settings = [
         {
