@@ -193,7 +193,9 @@ class TestGroups:
         made = experiment(**small)
         (group,) = group_runs(collect(made.uri, made.name))
         assert len(group.runs) == len(group.repeats) == 1
-        assert group.repeats[0].started <= group.runs[0].started
+        replaced, newest = collect(made.uri, made.name).runs
+        assert (group.repeats, group.runs) == ((replaced,), (newest,))
+        assert newest.suite == collect(made.uri, made.name).suites[-1].run_id
 
     def test_the_baseline_stands_with_the_runs_of_another_encoder(
         self, experiment: Callable[..., Made]

@@ -118,6 +118,25 @@ def test_bootstrap_without_a_correlation() -> None:
     assert np.isnan(inference.bootstrap_p(np.full(10, np.nan), 0.1))
 
 
+def test_an_interval_needs_nine_tenths_of_its_draws() -> None:
+    draws = np.linspace(0, 1, 101)
+    interval = inference.percentile_interval(draws)
+    assert (interval.low, interval.high) == pytest.approx((0.025, 0.975))
+    few, many = (np.concatenate([draws, np.full(n, np.nan)]) for n in (11, 12))
+    assert np.isfinite(inference.percentile_interval(few).low)
+    assert np.isnan(inference.percentile_interval(many).low)
+    per_seed = np.array([0.4, 0.6])
+    assert np.isfinite(inference.combine(few, per_seed).p)
+    assert np.isnan(inference.combine(many, per_seed).p)
+
+
+def test_bootstrap_p_counts_the_data_once_and_is_two_sided() -> None:
+    draws = np.array([1.0, 2.0, 3.0, 4.0, 5.0])  # around their mean: -2 to 2
+    assert inference.bootstrap_p(draws, 3.0) == pytest.approx(1 / 6)
+    assert inference.bootstrap_p(draws, 2.0) == pytest.approx(3 / 6)
+    assert inference.bootstrap_p(draws, -2.0) == pytest.approx(3 / 6)
+
+
 def test_row_interval_covers_in_1000_cases() -> None:
     rng = np.random.default_rng(3)
     x, y = correlated(rng, 200, 0.6, size=1000)
@@ -154,6 +173,9 @@ def test_williams_on_steigers_example() -> None:
     assert t == pytest.approx(0.89, abs=0.005)
     assert p == pytest.approx(0.37, abs=0.005)
     assert inference.williams(0.4, 0.5, 0.1, 103)[0] == -t
+    # Three degrees of freedom fewer than rows: with 5 rows Student's t has 2, whose tail is known.
+    t, p = inference.williams(0.5, 0.4, 0.1, 5)
+    assert p == pytest.approx(1 - t / np.sqrt(2 + t * t))
 
 
 def test_williams_without_an_answer() -> None:

@@ -68,3 +68,28 @@ def test_the_worst_of_each_language_come_with_their_texts() -> None:
     worst = residuals.worst_predictions(found, "mse", texts, per_language=1)
     assert worst[["language", "text"]].to_numpy().tolist() == [["en", "c"], ["fr", "d"]]
     assert worst["prediction"].tolist() == pytest.approx([-1.0, 2.4])
+
+
+def test_the_gain_is_a_mean_over_rows_and_over_seeds() -> None:
+    """A few large errors count as much as they are large; seeds are averaged after squaring."""
+    mse = [[1.0] * 9 + [11.0], [3.0] * 9 + [1.0]]
+    found = made([1.0] * 10, mse=mse, epm=[[0.0] * 10, [2.0] * 10])
+    gain = residuals.gain_by_label(found, "mse", "epm").set_index("bin")
+    by_row = np.array([(1 + 9) / 2] * 9 + [(121 + 1) / 2]) - 2
+    assert gain.loc[1.0, "gain"] == pytest.approx(by_row.mean())
+    assert gain.loc[1.0, "low"] == pytest.approx(3.0)
+    assert gain.loc[1.0, "low"] < gain.loc[1.0, "gain"] < gain.loc[1.0, "high"]
+
+
+def test_the_mean_gain_of_several_bins_weighs_them_by_their_rows() -> None:
+    frame = pd.DataFrame({"bin": [1.0, 1.5, 2.0], "rows": [30, 10, 0], "gain": [1.0, 5.0, np.nan]})
+    assert residuals.mean_gain(frame) == pytest.approx(2.0)
+    assert np.isnan(residuals.mean_gain(frame[frame["rows"] == 0]))
+
+
+def test_bins_with_few_rows_have_no_interval() -> None:
+    found = made([1.0] * 4 + [2.0] * 5, mse=[[1.0] * 9], epm=[[0.5] * 9])
+    gain = residuals.gain_by_label(found, "mse", "epm").set_index("bin")
+    assert np.isfinite(gain.loc[1.0, "gain"])
+    assert np.isnan(gain.loc[1.0, "low"])
+    assert np.isfinite(gain.loc[2.0, "low"])
