@@ -76,9 +76,9 @@ def group_runs(experiment: Experiment) -> list[Group]:
             keys.pop() if len(keys) == 1 else (("members", "of several groups, or lost"),), []
         ).append(run)
     groups = [_latest_of(key, runs) for key, runs in by_key.items()]
-    wanted = _of_the_newest_suite(experiment)
+    newest = _of_the_newest_suite(experiment)
     return sorted(
-        groups, key=lambda g: (-len({r.run_id for r in g.runs} & wanted), -len(g.runs), g.key)
+        groups, key=lambda g: (-len({r.run_id for r in g.runs} & newest), -len(g.runs), g.key)
     )
 
 

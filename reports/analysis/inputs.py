@@ -42,7 +42,7 @@ class ReportInputs:
 
     @cached_property
     def comparable(self) -> bool:
-        """Whether the paper's figures are of the same kind of data."""
+        """True if the paper's figures are of the same kind of data."""
         return not self.group.synthetic
 
     @cached_property

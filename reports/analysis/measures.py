@@ -158,7 +158,7 @@ class Estimate:
 
     @property
     def unit(self) -> str:
-        """What `interval` ranges over, in words; empty without one."""
+        """The units that `interval` ranges over, in words; empty without one."""
         if not self.exists or not np.isfinite(self.interval.low):
             return ""
         return "rows and seeds" if np.isfinite(self.both.p) else "rows"

@@ -71,29 +71,29 @@ def assess_cell(estimate: Estimate, printed: float, *, comparable: bool) -> Asse
         comparable: Whether the paper's figures apply to these data.
     """
 
-    def verdict(verdict: Verdict, reason: str) -> Assessment:
+    def conclude(verdict: Verdict, reason: str) -> Assessment:
         return Assessment(verdict, reason, estimate, printed)
 
     if not estimate.exists:
-        return verdict(Verdict.MISSING, "no runs with a Pearson on these rows")
+        return conclude(Verdict.MISSING, "no runs with a Pearson on these rows")
     if not comparable:
-        return verdict(Verdict.NOT_COMPARABLE, SYNTHETIC)
+        return conclude(Verdict.NOT_COMPARABLE, SYNTHETIC)
     if not np.isfinite(printed):
-        return verdict(Verdict.NOT_COMPARABLE, NOT_PRINTED)
+        return conclude(Verdict.NOT_COMPARABLE, NOT_PRINTED)
     interval = estimate.interval
     if not np.isfinite(interval.low):
-        return verdict(Verdict.UNDECIDED, "no interval")
+        return conclude(Verdict.UNDECIDED, "no interval")
     if printed not in interval:
         off = points(min(abs(printed - interval.low), abs(printed - interval.high)))
-        return verdict(
+        return conclude(
             Verdict.NOT_REPRODUCED, f"the paper's figure lies {off} outside the interval"
         )
     if len(estimate.seeds) < 2:
-        return verdict(Verdict.UNDECIDED, ONE_SEED)
+        return conclude(Verdict.UNDECIDED, ONE_SEED)
     if interval.half_width > CELL_TOLERANCE:
         reach = points(interval.half_width)
-        return verdict(Verdict.UNDECIDED, f"the interval reaches {reach} to either side")
-    return verdict(Verdict.REPRODUCED, "the interval holds the paper's figure")
+        return conclude(Verdict.UNDECIDED, f"the interval reaches {reach} to either side")
+    return conclude(Verdict.REPRODUCED, "the interval holds the paper's figure")
 
 
 def assess_effect(estimate: Estimate, printed: float, p: float, *, comparable: bool) -> Assessment:
@@ -106,32 +106,32 @@ def assess_effect(estimate: Estimate, printed: float, p: float, *, comparable: b
         comparable: Whether the paper's figures apply to these data.
     """
 
-    def verdict(verdict: Verdict, reason: str) -> Assessment:
+    def conclude(verdict: Verdict, reason: str) -> Assessment:
         return Assessment(verdict, reason, estimate, printed, p)
 
     if not estimate.exists:
-        return verdict(Verdict.MISSING, "not all of the runs are there")
+        return conclude(Verdict.MISSING, "not all of the runs are there")
     if not comparable:
-        return verdict(Verdict.NOT_COMPARABLE, SYNTHETIC)
+        return conclude(Verdict.NOT_COMPARABLE, SYNTHETIC)
     if not np.isfinite(printed):
-        return verdict(Verdict.NOT_COMPARABLE, NOT_PRINTED)
+        return conclude(Verdict.NOT_COMPARABLE, NOT_PRINTED)
     if len(estimate.seeds) < 2:
-        return verdict(Verdict.UNDECIDED, ONE_SEED)
+        return conclude(Verdict.UNDECIDED, ONE_SEED)
     side = 1.0 if printed >= 0 else -1.0
     low, high = sorted((side * estimate.interval.low, side * estimate.interval.high))
     paper = f"the paper's {points(printed, signed=True)}"
     if p < ALPHA:
         if side * estimate.mean < 0:
-            return verdict(Verdict.NOT_REPRODUCED, "the effect goes the other way")
+            return conclude(Verdict.NOT_REPRODUCED, "the effect goes the other way")
         smaller = f", though smaller than {paper}" if high < abs(printed) else ""
-        return verdict(Verdict.REPRODUCED, f"the interval is on the paper's side of zero{smaller}")
+        return conclude(Verdict.REPRODUCED, f"the interval is on the paper's side of zero{smaller}")
     if high < abs(printed):
-        return verdict(Verdict.NOT_REPRODUCED, f"the interval excludes {paper}")
+        return conclude(Verdict.NOT_REPRODUCED, f"the interval excludes {paper}")
     if low > 0:
-        return verdict(
+        return conclude(
             Verdict.UNDECIDED, "on the paper's side of zero, but not after Holm's correction"
         )
-    return verdict(Verdict.UNDECIDED, f"the interval holds both no effect and {paper}")
+    return conclude(Verdict.UNDECIDED, f"the interval holds both no effect and {paper}")
 
 
 def combine_verdicts(parts: Sequence[Assessment], all_hold: str) -> tuple[Verdict, str]:

@@ -102,14 +102,14 @@ def _add_order(
     printed: dict[str, float],
 ) -> None:
     means = {name: estimate.mean for name, estimate in estimates.items()}
-    ours, papers = (sorted(v, key=lambda name: -v[name]) for v in (means, printed))
+    measured, papers = (sorted(v, key=lambda name: -v[name]) for v in (means, printed))
     signs = [name for name in means if (means[name] > 0) != (printed[name] > 0)]
     runs = tuple(dict.fromkeys(run for e in estimates.values() for run in e.runs))
     table.add(
         rows=str(subset),
         printed=" > ".join(papers),
-        measured=Cell(" > ".join(ours), runs=runs),
-        orders=_agreement([] if ours == papers else ours, names=False),
+        measured=Cell(" > ".join(measured), runs=runs),
+        orders=_agreement([] if measured == papers else measured, names=False),
         signs=_agreement(signs),
         share=number(_share_in_order([estimates[name].draws for name in papers])),
     )

@@ -121,9 +121,9 @@ def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
     for code, row in [*counts.iterrows(), ("All", counts.sum())]:
         cells = {}
         for name in ("train", "test"):
-            ours, papers = row[name], row[f"paper {name}"]
-            mark: Mark = "differs" if ours != papers else ""
-            cells[name] = Cell(f"{ours:,}", float(ours), mark=mark)
+            count, papers = row[name], row[f"paper {name}"]
+            mark: Mark = "differs" if count != papers else ""
+            cells[name] = Cell(f"{count:,}", float(count), mark=mark)
             cells[f"paper_{name}"] = Cell(f"{papers:,}", float(papers))
         name = "All" if code == "All" else f"{language_name(str(code))} ({code})"
         table.add(language=name, **cells)

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,193 +60,210 @@ def predictions(frame: pd.DataFrame, noise: float, rng: np.random.Generator) -> 
     return table
 
 
-def write_experiment(
-    uri: str,
-    *,
-    name: str = "ablation",
-    noise: Mapping[str, float] = {"mse": 0.6, "epm": 0.5},
-    splits: Sequence[str] = ("dev1", "dev2"),
-    seeds: Sequence[int] = (0, 1, 2),
-    rows: int = 60,
-    labelled: bool = True,
-    synthetic: bool = False,
-    settings: Mapping[str, Any] | None = None,
-    data: str = "d" * 40,
-    code: str = "c" * 40,
-    curves: Callable[[str, int], np.ndarray] | None = None,
-    text: Callable[[str, int], str] | None = None,
-    collapsed: Sequence[str] = (),
-    seed: int = 0,
-) -> Made:
-    """Write a suite whose runs predict the labels plus their variant's `noise`.
+@dataclass(frozen=True)
+class Plan:
+    """A made-up experiment.
+
+    Attributes:
+        noise: By variant: the smaller, the higher its Pearson.
+        splits, seeds: As in the ablation.
+        rows: Rows of each language.
+        labelled: Whether the test rows are.
+        synthetic: Whether the corpus calls itself so.
+        settings: Settings that differ from the defaults.
+        data, code: Digests.
+        curves: Training Pearson of a variant and seed at each step.
+        text: Text of a row, by its language and number.
+        collapsed: Variants that predict a constant.
+        seed: Of all noise.
+    """
+
+    noise: Mapping[str, float] = field(default_factory=lambda: {"mse": 0.6, "epm": 0.5})
+    splits: Sequence[str] = ("dev1", "dev2")
+    seeds: Sequence[int] = (0, 1, 2)
+    rows: int = 60
+    labelled: bool = True
+    synthetic: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: str = "d" * 40
+    code: str = "c" * 40
+    curves: Callable[[str, int], np.ndarray] | None = None
+    text: Callable[[str, int], str] | None = None
+    collapsed: Sequence[str] = ()
+    seed: int = 0
+
+    @property
+    def variants(self) -> list[str]:
+        """Trained variants, then the ensemble of them."""
+        return sorted(self.noise, key=lambda v: VARIANTS[v].combines_runs)
+
+
+class Suite(NamedTuple):
+    """An open suite: its store, experiment and run, and the tags of its runs."""
+
+    store: Store
+    experiment: str
+    run: TrackedRun
+    tags: Mapping[str, object]
+
+
+class Tables(NamedTuple):
+    """A run's predictions on development and test rows, and its id."""
+
+    dev: pd.DataFrame
+    test: pd.DataFrame
+    run_id: str = ""
+
+
+def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made:
+    """Write a suite whose runs predict the labels plus their variant's noise.
 
     Rows share their hardness among runs, so that comparisons are paired as real ones are. An
     ensemble averages the other variants' runs of its split and seed.
+
+    Args:
+        uri: The store.
+        name: The experiment's name.
+        wanted: Fields of `Plan`.
     """
-    store = open_store(uri)
-    experiment = experiment_id(store, name)
-    train, test = (
-        corpus(rows, SEEN, seed=1, text=text),
-        corpus(rows, (*SEEN, *UNSEEN), seed=2, text=text),
-    )
+    plan, store = Plan(**wanted), open_store(uri)
+    train = corpus(plan.rows, SEEN, seed=1, text=plan.text)
+    test = corpus(plan.rows, (*SEEN, *UNSEEN), seed=2, text=plan.text)
     tags: dict[str, object] = {
         names.PROFILE: "smoke",
         names.CORPUS: "made-up",
-        names.SYNTHETIC: str(synthetic).lower(),
-        f"{names.IDENTITY_PART}data": data,
+        names.SYNTHETIC: str(plan.synthetic).lower(),
+        f"{names.IDENTITY_PART}data": plan.data,
         names.COMMIT: "f" * 40,
         names.DIRTY: "false",
     }
-    suite = start_run(store, experiment, "suite", {names.KIND: names.SUITE, **tags})
-    suite.log_json(
-        names.ENVIRONMENT_FILE,
-        {"host": "here", "processor": "a processor", "cores": 2, "memory_bytes": 2**34},
-    )
+    suite_tags = {names.KIND: names.SUITE, **tags}
+    experiment = experiment_id(store, name)
+    suite = start_run(store, experiment, "suite", suite_tags)
+    machine = {"host": "here", "processor": "a processor", "cores": 2, "memory_bytes": 2**34}
+    suite.log_json(names.ENVIRONMENT_FILE, machine)
     suite.log_table(names.TRAIN_CORPUS, train)
-    suite.log_table(names.TEST_CORPUS, test if labelled else test.assign(label=np.nan))
-    shared = np.random.default_rng(seed)
+    suite.log_table(names.TEST_CORPUS, test if plan.labelled else test.assign(label=np.nan))
+    shared = np.random.default_rng(plan.seed)
     outcomes = []
-    for split in splits:
-        dev = train if split.startswith("dev2") else train.iloc[::2]
-        hard = {"dev": shared.normal(0, 0.5, len(dev)), "test": shared.normal(0, 0.5, len(test))}
-        for each in seeds:
-            tables: dict[str, tuple[pd.DataFrame, pd.DataFrame, str]] = {}
-            for variant in (
-                *[v for v in noise if not VARIANTS[v].combines_runs],
-                *[v for v in noise if VARIANTS[v].combines_runs],
-            ):
-                rng = np.random.default_rng([seed, each, *variant.encode(), *split.encode()])
-                members: dict[str, str] = {}
-                if VARIANTS[variant].combines_runs:
-                    members = {v: run_id for v, (_, _, run_id) in tables.items()}
-                    mean = [
-                        pd.concat([t[k]["prediction"] for t in tables.values()], axis=1).mean(
-                            axis=1
+    for split in plan.splits:
+        rows = Tables(train if split.startswith("dev2") else train.iloc[::2], test)
+        hardness = [shared.normal(0, 0.5, len(frame)) for frame in (rows.dev, rows.test)]
+        for seed in plan.seeds:
+            written: dict[str, Tables] = {}
+            for variant in plan.variants:
+                is_ensemble = VARIANTS[variant].combines_runs
+                members = dict(written) if is_ensemble else {}
+                numbers = [plan.seed, seed, *variant.encode(), *split.encode()]
+                rng = np.random.default_rng(numbers)
+                tables = (
+                    _average(members)
+                    if members
+                    else Tables(
+                        *(
+                            _add(predictions(frame, plan.noise[variant], rng), hard)
+                            for frame, hard in zip(rows[:2], hardness, strict=True)
                         )
-                        for k in (0, 1)
-                    ]
-                    first = next(iter(tables.values()))
-                    pair = first[0].assign(prediction=mean[0]), first[1].assign(prediction=mean[1])
-                else:
-                    pair = tuple(
-                        predictions(f, noise[variant], rng).assign(
-                            prediction=lambda t, h=hard[k]: t["prediction"] + h
-                        )
-                        for k, f in (("dev", dev), ("test", test))
                     )
-                if variant in collapsed:
-                    pair = tuple(frame.assign(prediction=2.0) for frame in pair)
+                )
+                if variant in plan.collapsed:
+                    tables = Tables(*(frame.assign(prediction=2.0) for frame in tables[:2]))
                 run = _write_run(
-                    store,
-                    experiment,
-                    suite,
-                    tags,
-                    variant,
-                    split,
-                    each,
-                    pair,
+                    plan,
+                    Suite(store, experiment, suite, tags),
+                    (variant, split, seed),
+                    tables,
                     members,
-                    labelled,
-                    settings,
-                    code,
                 )
-                if curves is not None and not members:
-                    points = curves(variant, each)
-                    frame = pd.DataFrame(
-                        {
-                            "step": np.arange(1, len(points) + 1),
-                            "name": "train/pearson",
-                            "value": points,
-                        }
-                    )
-                    run.log_table(names.CURVES, frame)
-                run.end("FINISHED")
-                tables[variant] = (*pair, run.run_id)
-                outcomes.append(
-                    {
-                        "run": f"{variant} {split} seed {each}",
-                        "state": "finished",
-                        "run_id": run.run_id,
-                    }
-                )
+                written[variant] = tables._replace(run_id=run.run_id)
+                title = f"{variant} {split} seed {seed}"
+                outcomes.append({"run": title, "state": "finished", "run_id": run.run_id})
     suite.log_json(names.OUTCOMES_FILE, outcomes)
     suite.end("FINISHED")
     return Made(uri, name, store)
 
 
+def _add(frame: pd.DataFrame, hardness: np.ndarray) -> pd.DataFrame:
+    return frame.assign(prediction=frame["prediction"] + hardness)
+
+
+def _average(members: Mapping[str, Tables]) -> Tables:
+    """Return the mean predictions of several runs."""
+    first = next(iter(members.values()))
+    means = [
+        pd.concat([tables[i]["prediction"] for tables in members.values()], axis=1).mean(axis=1)
+        for i in (0, 1)
+    ]
+    return Tables(*(first[i].assign(prediction=means[i]) for i in (0, 1)))
+
+
 def _write_run(
-    store: Store,
-    experiment: str,
-    suite: TrackedRun,
-    tags: Mapping[str, object],
-    variant: str,
-    split: str,
-    seed: int,
-    pair: tuple[pd.DataFrame, ...],
-    members: Mapping[str, str],
-    labelled: bool,
-    settings: Mapping[str, Any] | None,
-    code: str,
+    plan: Plan,
+    suite: Suite,
+    cell: tuple[str, str, int],
+    tables: Tables,
+    members: Mapping[str, Tables],
 ) -> TrackedRun:
-    dev, test = pair
-    unseen = HELD_OUT if split.startswith("dev2") else ()
-    parts = {
-        "code": code,
-        "encoder": "e" * 40,
-        "config": variant.encode().hex(),
-        "libraries": "numpy=1",
-    }
+    """Write a run with its record, predictions, distances and curve; `cell` is its variant, ..."""
+    variant, split, seed = cell
+    is_trained = not members
+    own = {names.KIND: names.RUN, names.VARIANT: variant, names.SPLIT: split, names.SEED: seed}
     run = start_run(
-        store,
-        experiment,
+        suite.store,
+        suite.experiment,
         f"{variant} {split} {seed}",
-        {
-            names.KIND: names.RUN,
-            names.VARIANT: variant,
-            names.SPLIT: split,
-            names.SEED: seed,
-            names.IDENTITY: "i",
-            names.ENCODER: "tiny",
-            **tags,
-            **({} if members else {f"{names.IDENTITY_PART}{k}": v for k, v in parts.items()}),
-        },
-        parent=suite,
+        {**own, names.IDENTITY: "i", names.ENCODER: "tiny", **suite.tags},
+        parent=suite.run,
     )
-    if members:
-        run.set_tags(
-            {names.MEMBER_RUNS: json.dumps(dict(members)), f"{names.IDENTITY_PART}members": "m"}
-        )
+    if is_trained:
+        config = variant.encode().hex()
+        parts = {"code": plan.code, "encoder": "e" * 40, "config": config, "libraries": "numpy=1"}
+        run.set_tags({f"{names.IDENTITY_PART}{k}": v for k, v in parts.items()})
+        settings = {"model.encoder": "tiny", **plan.settings}
+        run.log_params(resolve_config(settings, variant).flat())
     else:
-        run.log_params(
-            resolve_config({"model.encoder": "tiny", **(settings or {})}, variant).flat()
-        )
+        ids = {name: tables.run_id for name, tables in members.items()}
+        run.set_tags({names.MEMBER_RUNS: json.dumps(ids), f"{names.IDENTITY_PART}members": "m"})
+    unseen = HELD_OUT if split.startswith("dev2") else ()
+    frozen = "ft" in variant
+    trained = {
+        "best_epoch": 2,
+        "seconds": 10.0 + seed,
+        "tokens_per_second": 1000.0,
+        "layers_total": 4,
+        "layers_frozen": 2 if frozen else 0,
+    }
     record = RunRecord(
         variant=variant,
         split=split,
         seed=seed,
         identity="i",
-        best_epoch=None if members else 2,
-        collapsed=bool(dev["prediction"].nunique() == 1),
+        collapsed=bool(tables.dev["prediction"].nunique() == 1),
         unseen_in_training=unseen,
-        dev=scores(dev, [x for x in SEEN if x not in unseen]),
-        test=scores(test, SEEN) if labelled else None,
+        dev=scores(tables.dev, [x for x in SEEN if x not in unseen]),
+        test=scores(tables.test, SEEN) if plan.labelled else None,
         members=dict.fromkeys(members, 1) or None,
-        seconds=None if members else 10.0 + seed,
-        tokens_per_second=None if members else 1000.0,
         parameters_total=100,
-        parameters_trainable=50 if "ft" in variant else 100,
-        layers_total=None if members else 4,
-        layers_frozen=None if members else (2 if "ft" in variant else 0),
+        parameters_trainable=50 if frozen else 100,
+        **(trained if is_trained else dict.fromkeys(trained)),
     )
-    kl = pd.DataFrame(
-        {"row": range(8), "language": ["en", "en", "fr", "fr", "it", "it", "zh", "zh"]}
-    )
-    distances = kl.join(
-        pd.DataFrame(np.abs(np.subtract.outer(range(8), range(8))) / 10.0).add_prefix("kl_")
-    )
-    shown_test = test if labelled else test.assign(label=np.nan)
-    log_result(run, RunResult(record, dev, shown_test, distances=None if members else distances))
+    test = tables.test if plan.labelled else tables.test.assign(label=np.nan)
+    distances = _distances() if is_trained else None
+    log_result(run, RunResult(record, tables.dev, test, distances=distances))
+    if plan.curves is not None and is_trained:
+        points = plan.curves(variant, seed)
+        steps = np.arange(1, len(points) + 1)
+        frame = pd.DataFrame({"step": steps, "name": "train/pearson", "value": points})
+        run.log_table(names.CURVES, frame)
+    run.end("FINISHED")
     return run
+
+
+def _distances() -> pd.DataFrame:
+    """Return the KL matrix of a batch of eight rows in four languages."""
+    batch = pd.DataFrame({"row": range(8), "language": np.repeat(["en", "fr", "it", "zh"], 2)})
+    kl = np.abs(np.subtract.outer(range(8), range(8))) / 10.0
+    return batch.join(pd.DataFrame(kl).add_prefix("kl_"))
 
 
 @pytest.fixture
