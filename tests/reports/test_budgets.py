@@ -11,7 +11,6 @@ from ablation.tracking import names
 from reports.analysis.budgets import Budgets
 from reports.contents import compose
 from reports.sections.settings import tuning_table
-from reports.sections.settings import tuning_table
 from tests.reports.conftest import Made
 
 NAN = math.nan
