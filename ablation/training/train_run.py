@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from ablation.config.schema import RunConfig
-from ablation.core.errors import RunError
+from ablation.core.errors import RunError, UsageError
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered
@@ -99,6 +99,8 @@ class PreparationKey(NamedTuple):
 
 
 NO_FOLDERS: Final = RunFolders()
+#: Rows that an error names.
+_ROWS_NAMED: Final = 20
 
 
 def choose_device() -> torch.device:
@@ -118,7 +120,7 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     """Load the encoder, tokenise `corpus`, and trim the encoder's vocabulary to it if asked.
 
     Raises:
-        UsageError: The encoder can't be loaded.
+        UsageError: The encoder can't be loaded, or its tokenizer makes no token of a text.
     """
     encoder = load_encoder(config.model.encoder, config.model.layers)
     languages = ordered(
@@ -127,6 +129,7 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     )
     train = _tokenised(corpus.train, encoder, config, languages)
     test = None if corpus.test is None else _tokenised(corpus.test, encoder, config, languages)
+    _require_tokens(corpus, train, test, config.model.encoder)
     ids = train.ids + ([] if test is None else test.ids)
     if not config.model.trim_vocabulary:
         return Prepared(
@@ -350,6 +353,26 @@ def _tokenised(
         rows["language"].map(number).to_numpy(dtype=np.int64),
         np.arange(len(rows)),
     )
+
+
+def _require_tokens(corpus: Corpus, train: Texts, test: Texts | None, encoder: str) -> None:
+    """Raise UsageError that names every row without a token: its prediction would not be finite."""
+    problems = []
+    for file, rows, texts in (
+        ("train.csv", corpus.train, train),
+        ("test.csv", corpus.test, test),
+    ):
+        if texts is None or rows is None:
+            continue
+        problems += [
+            f"{corpus.name}/{file}, row {row + 1} below the header: encoder {encoder!r} makes no"
+            f" token of the text {rows['text'].iloc[row][:40]!a}; change or remove the row"
+            for row in np.flatnonzero(texts.lengths == 0)
+        ]
+    if problems:
+        hidden = len(problems) - _ROWS_NAMED
+        more = [f"... and {hidden} more rows"] if hidden > 0 else []
+        raise UsageError([*problems[:_ROWS_NAMED], *more])
 
 
 def _translate(texts: Texts, vocabulary: Vocabulary) -> Texts:

@@ -1,13 +1,18 @@
 """Preparation of a run: texts as the encoder reads them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ablation.config.overrides import load_profile, resolve_config
+from ablation.core.errors import UsageError
 from ablation.data.corpus import load_corpus
 from ablation.encoders.loading import load_encoder
+from ablation.encoders.tiny import tiny_encoder
 from ablation.training.train_run import preparation_key, prepare, tokenise
+from tests.conftest import some_rows, write_corpus
 
 SMOKE = load_profile("smoke")
 PREFIXED = resolve_config(SMOKE | {"model.prefix": "query: "}, "mse")
@@ -43,3 +48,26 @@ def test_a_text_may_not_be_longer_than_the_encoder_reads() -> None:
     (ids,) = tokenise(["word " * 3 * most], encoder, long)
     assert most - 2 <= len(ids) <= most
     assert np.issubdtype(ids.dtype, np.int64)
+
+
+def test_a_text_without_a_token_is_refused_with_its_file_and_row(tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    for file in tiny_encoder().iterdir():
+        (encoder / file.name).write_bytes(file.read_bytes())
+    tokenizer = json.loads((encoder / "tokenizer.json").read_text("utf-8"))
+    tokenizer["post_processor"] = None
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    (encoder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    rows = some_rows(20, ("en", "fr"))
+    train = [*rows[:3], ("\u200b", 2.0, "en"), *rows[3:]]
+    corpus = load_corpus(
+        str(write_corpus(tmp_path / "data", train, [*rows, ("\u200b\u200b", 2.0, "fr")]))
+    )
+    config = resolve_config(SMOKE | {"model.encoder": str(encoder)}, "mse")
+    with pytest.raises(UsageError) as error:
+        prepare(corpus, config)
+    assert [problem.split(" below")[0] for problem in error.value.problems] == [
+        "data/train.csv, row 4",
+        "data/test.csv, row 41",
+    ]
