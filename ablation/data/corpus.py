@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import math
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -100,8 +101,23 @@ def load_corpus(source: str) -> Corpus:
 
 
 def repeated_texts(frame: pd.DataFrame) -> int:
-    """Return the number of rows whose text occurs in an earlier row."""
-    return int(frame["text"].duplicated().sum())
+    """Return the number of rows whose text equals that of an earlier row, see `text_key`."""
+    return int(frame["text"].map(text_key).duplicated().sum())
+
+
+def text_key(text: str) -> str:
+    """Return a key that is equal for texts that tokenizers read alike.
+
+    Unicode's compatibility forms (NFKC), white space, and characters without a width make no
+    difference; case does.
+    """
+    visible = "".join(
+        character
+        for character in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(character) != "Cf"
+    )
+    # Without any visible character, a text equals only itself.
+    return " ".join(unicodedata.normalize("NFKC", visible).split()) or text
 
 
 def _existing_folder(source: str) -> Path:

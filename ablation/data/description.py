@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
-from ablation.data.corpus import HIGHEST, LOWEST, Corpus, repeated_texts
+from ablation.data.corpus import HIGHEST, LOWEST, Corpus, repeated_texts, text_key
 from ablation.data.languages import language_name, ordered
 
 #: Width of the histogram's bins, in label units.
@@ -96,7 +96,9 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
             f"{repeats} training rows repeat a text; equal texts stay on one side of every split."
         )
     if corpus.test is not None and (
-        shared := int(corpus.test["text"].isin(set(corpus.train["text"])).sum())
+        shared := int(
+            corpus.test["text"].map(text_key).isin(set(corpus.train["text"].map(text_key))).sum()
+        )
     ):
         sentences.append(f"{shared} test rows have a text that is also in the training file.")
     differing = counts[

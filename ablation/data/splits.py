@@ -1,7 +1,7 @@
 """The paper's development splits Dev1 and Dev2 (Section 4.1): training rows and development rows.
 
 A split depends only on the corpus and on `split_seed`. All variants and seeds share it, so that
-every comparison between them is paired. Rows with exactly the same text (MINT has 36 that repeat
+every comparison between them is paired. Rows with equal texts (`text_key`; MINT has 36 that repeat
 another) stay on one side.
 """
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
-from ablation.data.corpus import Corpus
+from ablation.data.corpus import Corpus, text_key
 from ablation.data.languages import ordered, require_language
 from ablation.data.seeding import seed_for
 
@@ -82,29 +82,30 @@ def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
     if name != "dev1":
         unseen = _named_pair(name, corpus) if ":" in name else _drawn_pair(corpus, split_seed)
     frame = corpus.train
+    keys = frame["text"].map(text_key)
     held_out = frame["language"].isin(unseen).to_numpy()
     # A text that also occurs in a held-out language must not train: a development row would leak.
-    held_out = held_out | frame["text"].isin(set(frame["text"][held_out])).to_numpy()
+    held_out = held_out | keys.isin(set(keys[held_out])).to_numpy()
     dev = held_out | _seeded_share(
-        frame, ~held_out, seed_for("split", split_seed, name.split(":")[0])
+        keys, ~held_out, seed_for("split", split_seed, name.split(":")[0])
     )
     split = Split(name, np.flatnonzero(~dev), np.flatnonzero(dev), unseen)
     _check(frame, split)
     return split
 
 
-def _seeded_share(frame: pd.DataFrame, eligible: np.ndarray, seed: int) -> np.ndarray:
+def _seeded_share(keys: pd.Series, eligible: np.ndarray, seed: int) -> np.ndarray:
     """Draw about `DEV_SHARE` of the `eligible` rows, whole groups of equal texts at a time.
 
-    `eligible` and the result are masks over the frame's rows, bool (rows,).
+    `eligible` and the result are masks over the rows, bool (rows,); `keys` are their `text_key`.
     """
-    groups = pd.factorize(frame["text"])[0]
+    groups = pd.factorize(keys)[0]
     rank = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
     order = np.flatnonzero(eligible)
     order = order[np.argsort(rank[order], kind="stable")]
     count = round(DEV_SHARE * len(order))
     if count == 0:
-        return np.zeros(len(frame), dtype=bool)
+        return np.zeros(len(keys), dtype=bool)
     last_rank = rank[order[count - 1]]  # the last group is taken whole
     return np.asarray(eligible & (rank <= last_rank))
 
@@ -145,7 +146,7 @@ def _check(frame: pd.DataFrame, split: Split) -> None:
             f"split {split.name!r}: {len(train)} training rows are too few;"
             f" at least {FEWEST_TRAINING_ROWS} are needed"
         )
-    if set(train["text"]) & set(dev["text"]):
+    if set(train["text"].map(text_key)) & set(dev["text"].map(text_key)):
         raise AssertionError(f"split {split.name!r} leaks: a text is on both sides")
     if set(train["language"]) & set(split.unseen):
         raise AssertionError(f"split {split.name!r} leaks: a held-out language is in training")

@@ -1,6 +1,7 @@
 """Dev1 and Dev2 as the paper describes them, and nothing that leaks."""
 
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablation.core.errors import UsageError
-from ablation.data.corpus import Corpus, load_corpus
+from ablation.data.corpus import Corpus, load_corpus, repeated_texts, text_key
 from ablation.data.splits import make_split, select_splits
 from tests.conftest import Row, some_rows, write_corpus
 
@@ -158,3 +159,35 @@ def test_mints_splits_have_the_papers_sizes(mint: Path) -> None:
     dev2 = make_split(corpus, "dev2", 0)
     held_out = corpus.train["language"].isin(dev2.unseen).sum()
     assert abs(len(dev2.dev) - (held_out + (9491 - held_out) / 5)) < 5
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        lambda text: unicodedata.normalize("NFD", text),
+        lambda text: unicodedata.normalize("NFKC", text),
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: text.replace(" ", "  "),
+        lambda text: f"{text}\u200b",
+        lambda text: f"\u2060{text}",
+    ],
+    ids=["NFD", "NFKC", "no-break space", "two spaces", "zero-width space", "word joiner"],
+)
+def test_texts_that_a_tokenizer_reads_alike_stay_on_one_side(
+    tmp_path: Path, twin: Callable[[str], str]
+) -> None:
+    texts = [f"caf\u00e9 \ufb01n {i}" for i in range(60)]
+    rows = [
+        (text, 1.0 + i % 5, ("en", "fr", "it", "es")[i % 4])
+        for side in (texts, [twin(text) for text in texts])
+        for i, text in enumerate(side)
+    ]
+    corpus = load_corpus(str(write_corpus(tmp_path, rows)))
+    assert repeated_texts(corpus.train) == 60
+    for name in ("dev1", "dev2"):
+        dev = set(make_split(corpus, name, 0).dev.tolist())
+        assert {row + 60 for row in dev if row < 60} == {row for row in dev if row >= 60}
+
+
+def test_texts_that_differ_in_a_letter_or_in_case_are_not_equal() -> None:
+    assert len({text_key(text) for text in ("cafe", "caf\u00e9", "Cafe", "\u200b", "\u2060")}) == 5
