@@ -31,8 +31,11 @@ def compose(inputs: ReportInputs, sections: Sequence[str] = ()) -> Report:
     built = [Section(entry.title, tuple(entry.build(inputs))) for entry in entries]
     runs = group.runs or inputs.experiment.curves
     data = ", ".join(sorted({run.tags.get(names.CORPUS, "") for run in runs}))
+    comparability = inputs.comparability
     synthetic = any(run.synthetic for run in runs)
     kind = "synthetic data: no benchmark" if synthetic else "own data"
+    if comparability.applies:
+        kind = "the paper's data"
     warnings = _warnings(inputs) if group.runs else (SYNTHETIC_WARNING,) * synthetic
     return Report(
         title=f"Ablation report: {inputs.experiment.name}",
@@ -67,6 +70,11 @@ def _warnings(inputs: ReportInputs) -> Iterator[str]:
     group = inputs.group
     if group.synthetic:
         yield SYNTHETIC_WARNING
+    elif inputs.comparability.obstacle:
+        yield (
+            f"{inputs.comparability.obstacle.capitalize()}: its figures do not apply, and none of"
+            " its claims is judged."
+        )
     if group.mixed:
         yield (
             f"Mixed by force: the runs differ in {', '.join(group.mixed)}. Their means are not"

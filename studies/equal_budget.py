@@ -136,6 +136,7 @@ def _open_run(resolved: ResolvedSweep, name: str, request: SweepRequest) -> str:
         names.CORPUS: resolved.corpus.name,
         names.PROFILE: request.profile,
         names.SYNTHETIC: str(resolved.corpus.synthetic).lower(),
+        names.REFERENCE: resolved.corpus.reference or "none",
     }
     created = start_run(resolved.store, experiment, f"study {name}", tags)
     created.log_params(

@@ -38,6 +38,7 @@ def study_tags(resolved: ResolvedSweep) -> Mapping[str, object]:
         names.CORPUS: resolved.corpus.name,
         names.SPLIT: ",".join(resolved.splits),
         names.SYNTHETIC: str(resolved.corpus.synthetic).lower(),
+        names.REFERENCE: resolved.corpus.reference or "none",
         names.COMMIT: source.commit or "none",
         names.DIRTY: str(source.dirty).lower(),
         f"{names.IDENTITY_PART}data": resolved.corpus.digest,

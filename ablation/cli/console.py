@@ -55,30 +55,30 @@ def print_store(console: "Console", store: "Store") -> None:
     )
 
 
-def print_comparison(console: "Console", records: "list[RunRecord]", synthetic: bool) -> None:
-    """Print Table 3 of these runs, with the paper's figures unless the data are synthetic."""
+def print_comparison(console: "Console", records: "list[RunRecord]", corpus: "Corpus") -> None:
+    """Print Table 3 of these runs, with the paper's figures if they apply to the data."""
     from rich.table import Table
     from rich.text import Text
 
-    from ablation.runs.comparison import as_text, caption, compare
+    from ablation.runs.comparison import TEST_COLUMNS, as_text, caption, compare
 
     table = compare(records)
     if table.empty:
         console.print("No run finished, so there is nothing to compare.", markup=False)
         return
-    text = as_text(table, with_paper=not synthetic)
+    text = as_text(table, with_paper=corpus.reference is not None)
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
     means = dict(
         zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True)
     )
-    console.print(caption(records, synthetic=synthetic), markup=False, highlight=False)
-    printed = Table(caption="bold: best of these runs", caption_justify="left")
+    console.print(caption(records, corpus), markup=False, highlight=False)
+    printed = Table(caption="bold: best of these runs on test rows", caption_justify="left")
     for column in text.columns:
         printed.add_column(column, no_wrap=True)
     for variant, row in text.iterrows():
         cells = [Text(str(row["Method"]))]
         for column in text.columns[1:]:
-            is_best = means[(str(variant), column)] == best[column]
+            is_best = column in TEST_COLUMNS and means[(str(variant), column)] == best[column]
             cells.append(Text(str(row[column]), "bold" if is_best else ""))
         printed.add_row(*cells)
     console.print(printed)

@@ -98,7 +98,7 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
     records = [outcome.record for outcome in outcomes if outcome.record]
-    print_comparison(console, records, planned.corpus.synthetic)
+    print_comparison(console, records, planned.corpus)
     print_store(console, planned.store)
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
     if with_report and run_id and not unsynced_summary():  # a report reads what the store holds

@@ -17,5 +17,7 @@ TRAIN_ROWS: Final[Mapping[str, int]] = {
 TEST_ROWS: Final[Mapping[str, int]] = {
     code: int(rows["test"]) for code, rows in _FIGURES["rows"].items()
 }
+#: Digest of the training rows that the figures are about, see `ablation.data.reference`.
+TRAIN_DIGEST: Final[str] = str(_FIGURES["train_digest"])
 #: The submitted system's Pearson over all ten languages, times 100 (abstract).
 OVERALL: Final[float] = float(_FIGURES["overall"])

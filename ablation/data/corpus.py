@@ -13,6 +13,7 @@ import math
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ import pandas as pd
 
 from ablation.core.errors import UsageError, one_line
 from ablation.data.languages import ordered, parse_language
+from ablation.data.reference import find_reference
 
 #: The range of labels.
 LOWEST, HIGHEST = 1.0, 5.0
@@ -55,6 +57,11 @@ class Corpus:
     test: pd.DataFrame | None
     digest: str
     synthetic: bool
+
+    @cached_property
+    def reference(self) -> str | None:
+        """The corpus, such as "MINT", whose printed figures apply to these rows; None if none."""
+        return find_reference(self.train, self.test)
 
     @property
     def has_test_labels(self) -> bool:

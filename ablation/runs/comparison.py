@@ -10,9 +10,11 @@ from typing import Final
 import pandas as pd
 
 from ablation.config.variants import VARIANTS, PaperCells
+from ablation.data.corpus import Corpus
 from ablation.training.records import RunRecord
 
-_TEST: Final = {
+#: The test columns and the figures of `RunRecord.test` that they show.
+TEST_COLUMNS: Final = {
     "test seen": "pearson_seen",
     "test unseen": "pearson_unseen",
     "test overall": "pearson",
@@ -56,7 +58,7 @@ def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.Da
             for split in splits
         }
         tested = [r for r in records if (r.variant, r.split) == (variant, test_from)]
-        for column, figure in _TEST.items():
+        for column, figure in TEST_COLUMNS.items():
             cells[column] = [None if r.test is None else r.test.get(figure) for r in tested]
         for column, values in cells.items():
             known = pd.Series([100 * v for v in values if v is not None], dtype=float)
@@ -91,12 +93,22 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
     return wide.rename_axis(None)
 
 
-def caption(records: Iterable[RunRecord], *, synthetic: bool) -> str:
-    """Say in a line how the table's figures were made."""
+def caption(records: Iterable[RunRecord], corpus: Corpus) -> str:
+    """Say what has to be known to read the table's figures."""
     splits = list(dict.fromkeys(record.split for record in records))
     text = "Pearson × 100, pooled over rows, mean ± sd over seeds"
-    text += "; synthetic data, no benchmark" if synthetic else "; in brackets the paper's Table 3"
-    return f"{text}. Test columns: models chosen on {test_split(splits)}." if splits else f"{text}."
+    if corpus.synthetic:
+        text += "; synthetic data, no benchmark"
+    elif corpus.reference:
+        text += f"; in brackets the paper's Table 3, on {corpus.reference}"
+    else:
+        text += "; not the paper's data, so its figures do not apply"
+    if not splits:
+        return f"{text}."
+    return (
+        f"{text}. Development columns: the rows on which epochs and ensemble members were chosen,"
+        f" so they are flattered. Test columns: models chosen on {test_split(splits)}."
+    )
 
 
 def as_markdown(table: pd.DataFrame, *, with_paper: bool = True) -> str:

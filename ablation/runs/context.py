@@ -67,6 +67,7 @@ def origin_tags(corpus: Corpus, profile: str) -> dict[str, object]:
         names.PROFILE: profile,
         names.CORPUS: corpus.name,
         names.SYNTHETIC: str(corpus.synthetic).lower(),
+        names.REFERENCE: corpus.reference or "none",
         f"{names.IDENTITY_PART}data": corpus.digest,
         names.COMMIT: source.commit or "none",
         names.DIRTY: str(source.dirty).lower(),

@@ -75,9 +75,8 @@ def log_comparison(suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutc
     """Log the comparison table and the list of outcomes, and the table's means as metrics."""
     records = [outcome.record for outcome in outcomes if outcome.record]
     table = comparison.compare(records)
-    synthetic = corpus.synthetic
-    caption = comparison.caption(records, synthetic=synthetic)
-    markdown = comparison.as_markdown(table, with_paper=not synthetic)
+    caption = comparison.caption(records, corpus)
+    markdown = comparison.as_markdown(table, with_paper=corpus.reference is not None)
     suite.log_text(f"{names.COMPARISON}.md", f"{caption}\n\n{markdown}")
     suite.log_text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
     suite.log_json(names.OUTCOMES_FILE, as_json(outcomes))

@@ -27,6 +27,8 @@ IDENTITY_PART: Final = "ablation.identity."
 ENCODER: Final = "ablation.encoder"
 PROFILE: Final = "ablation.profile"
 SYNTHETIC: Final = "ablation.synthetic_data"
+#: The corpus whose printed figures apply to the rows, or "none".
+REFERENCE: Final = "ablation.reference"
 CORPUS: Final = "ablation.corpus"
 COMMIT: Final = "ablation.git_commit"
 DIRTY: Final = "ablation.git_dirty"

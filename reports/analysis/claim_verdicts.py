@@ -1,74 +1,81 @@
 """Assess the paper's claims on the runs at hand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from reports.analysis.claims import (
     COLLAPSE,
     CURVE_CLAIMS,
+    CURVE_FAMILY,
     SCORE_CLAIMS,
+    SCORE_FAMILY,
     CollapseClaim,
     CurveClaim,
     Effect,
     ScoreClaim,
 )
 from reports.analysis.curves import Curve
-from reports.analysis.inference import ALPHA, FEW_RUNS, holm, seed_interval
+from reports.analysis.few_runs import (
+    clopper_pearson,
+    decide,
+    decide_rates,
+    fisher,
+    paired_runs_for_rates,
+    runs_to_decide,
+    sign_flip,
+    subset_mean_interval,
+)
+from reports.analysis.inference import Interval
 from reports.analysis.measures import NAN, Estimate, EvalSubset, Measurements
 from reports.analysis.printed import printed_effect
-from reports.analysis.verdicts import (
-    SYNTHETIC,
-    Assessment,
-    Verdict,
-    assess_effect,
-    combine_verdicts,
-)
-
-#: Fewest seeds for a verdict on the ablation's own curves.
-FEWEST_SEEDS: Final = 2
+from reports.analysis.replication import Verdict
+from reports.analysis.verdicts import Assessment, assess_effect, combine_assessments
 
 
-def assess_score_claims(measurements: Measurements, *, comparable: bool) -> dict[str, Assessment]:
-    """Assess each claim about Table 3, by id; Holm's correction runs over all effects of all."""
-    pairs = [
-        (effect, _subset_with_scores(measurements, effect))
-        for claim in SCORE_CLAIMS
-        for effect in claim.effects
-    ]
-    estimates = [measurements.contrast(effect.weights, subset) for effect, subset in pairs]
-    adjusted = holm([estimate.p for estimate in estimates])
-    parts = iter(
-        _assess_part(effect, subset, estimate, p, comparable=comparable)
-        for (effect, subset), estimate, p in zip(pairs, estimates, adjusted, strict=True)
-    )
+@dataclass(frozen=True)
+class CurveEstimate(Estimate):
+    """A mean difference of training curves, whose interval is exact for a handful of seeds."""
+
+    @property
+    def over_seeds(self) -> Interval:
+        """95% for the centre of the differences; none below six seeds."""
+        return subset_mean_interval(self.per_seed)
+
+    @property
+    def interval(self) -> Interval:
+        return self.over_seeds
+
+
+def assess_score_claims(measurements: Measurements, obstacle: str) -> dict[str, Assessment]:
+    """Assess each claim about Table 3, by id.
+
+    Args:
+        measurements: What was measured.
+        obstacle: Why the paper's figures do not apply to these data; empty if they do.
+    """
     return {
-        claim.id: _assess_score_claim(claim, [next(parts) for _ in claim.effects])
+        claim.id: _assess_score_claim(
+            claim, [_assess_part(claim, e, measurements, obstacle) for e in claim.effects]
+        )
         for claim in SCORE_CLAIMS
     }
 
 
 def assess_curve_claims(
-    curves: Mapping[str, Mapping[int, Curve]], *, comparable: bool
+    curves: Mapping[str, Mapping[int, Curve]], obstacle: str
 ) -> dict[str, Assessment]:
     """Assess by id each claim that the ablation's own curves (by variant and seed) can answer."""
     assessments = {}
     for claim in CURVE_CLAIMS:
         if not claim.needs_gradients:
             sides = [curves.get(v, {}) for v in claim.variants]
+            runs = tuple(c.run.run_id for side in sides for c in side.values())
             values = curve_differences(claim, sides)
-            assessments[claim.id] = assess_curve_claim(
-                claim,
-                values,
-                t_test_p(values + claim.margin),
-                comparable=comparable,
-                runs=tuple(c.run.run_id for side in sides for c in side.values()),
-            )
+            assessments[claim.id] = assess_curve_claim(claim, values, obstacle, runs)
     falling, stable = (list(curves.get(v, {}).values()) for v in COLLAPSE.variants)
-    assessments[COLLAPSE.id] = assess_collapse(COLLAPSE, falling, stable, comparable=comparable)
+    assessments[COLLAPSE.id] = assess_collapse(COLLAPSE, falling, stable, obstacle)
     return assessments
 
 
@@ -86,107 +93,122 @@ def curve_differences(claim: CurveClaim, sides: Sequence[Mapping[int, Curve]]) -
     return np.asarray(differences[np.isfinite(differences)])
 
 
-def t_test_p(values: np.ndarray) -> float:
-    """Return Student's p that the mean of (seeds,) is 0; NaN below two values.
-
-    Values that are all alike, to rounding, have no spread: p is 0, or 1 if they are 0.
-    """
-    if len(values) < 2:
-        return NAN
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():
-        return 1.0 if values[0] == 0 else 0.0
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
-
-
 def assess_curve_claim(
-    claim: CurveClaim,
-    values: np.ndarray,
-    p: float,
-    *,
-    comparable: bool,
-    fewest_seeds: int = FEWEST_SEEDS,
-    runs: tuple[str, ...] = (),
+    claim: CurveClaim, values: np.ndarray, obstacle: str, runs: tuple[str, ...] = ()
 ) -> Assessment:
     """Compare a quantity's differences with the claim that they are below -`claim.margin`.
+
+    The test flips the differences' signs, which is exact for few seeds and holds with ties.
 
     Args:
         claim: The claim.
         values: (seeds,), paired differences.
-        p: That the mean is -`claim.margin`, adjusted for its family.
-        comparable: Whether the paper's figures apply to these data.
-        fewest_seeds: Seeds that a verdict needs.
+        obstacle: Why the paper's claims are not decided by these data; empty if they are.
         runs: Ids of the runs behind the values.
     """
-    mean = float(values.mean()) if len(values) else NAN
-    estimate = Estimate(
-        mean,
+    estimate = CurveEstimate(
+        float(values.mean()) if len(values) else NAN,
         seeds=tuple(range(len(values))),
         per_seed=values,
-        over_seeds=seed_interval(values),
         runs=runs if len(values) else (),
     )
-    bound = "a factor of two" if claim.margin else "zero"
-    seeds = f"{len(values)} seed{'s' * (len(values) != 1)}"
-    verdict, reason = Verdict.UNDECIDED, f"{seeds} cannot distinguish it from {bound}"
+    p = CURVE_FAMILY.adjusted(sign_flip(values, null=-claim.margin).p)
+    found = Assessment(Verdict.MISSING, "", estimate, p=p, subject=claim.unit)
     if not len(values):
-        verdict, reason = Verdict.MISSING, "not both sides have curves that can be measured"
-    elif not comparable:
-        verdict, reason = Verdict.NOT_COMPARABLE, SYNTHETIC
-    elif len(values) < fewest_seeds:
-        reason = f"{seeds}: too few"
-    elif p < ALPHA and mean < -claim.margin:
-        verdict = Verdict.REPRODUCED
+        return replace(found, reason="not both sides have curves that can be measured")
+    if obstacle:
+        return replace(found, verdict=Verdict.NOT_COMPARABLE, reason=obstacle)
+    direction = decide(values, margin=claim.margin, alpha=CURVE_FAMILY.per_claim)
+    if direction == "below":
         reason = "by more than a factor of two" if claim.margin else "below zero"
-    elif p < ALPHA:
-        verdict = Verdict.NOT_REPRODUCED
-        opposite = "the opposite holds"
-        reason = "by less than a factor of two, if at all" if claim.margin else opposite
-    return Assessment(verdict, reason, estimate, p=p, subject=claim.unit)
+        return replace(found, verdict=Verdict.REPLICATED, reason=reason)
+    if direction == "above":
+        if claim.margin:
+            reason = "by less than a factor of two, if at all"
+            return replace(found, verdict=Verdict.SMALLER, reason=reason)
+        return replace(found, verdict=Verdict.OPPOSITE, reason="the opposite holds")
+    bound = "a factor of two" if claim.margin else "zero"
+    needed = runs_to_decide(CURVE_FAMILY.per_claim)
+    seeds = f"{len(values)} seed{'s' * (len(values) != 1)}"
+    return replace(
+        found,
+        verdict=Verdict.UNDECIDED,
+        reason=f"{seeds} cannot distinguish it from {bound}",
+        need=f"at least {needed} seeds that agree" if len(values) < needed else "",
+    )
 
 
 def assess_collapse(
-    claim: CollapseClaim,
-    collapsing: Sequence[Curve],
-    stable: Sequence[Curve],
-    *,
-    comparable: bool,
+    claim: CollapseClaim, collapsing: Sequence[Curve], stable: Sequence[Curve], obstacle: str
 ) -> Assessment:
-    """Compare how many runs collapsed with the claim; fewer than three runs a side say nothing."""
-    counts = [sum(c.collapse is not None for c in side) for side in (collapsing, stable)]
-    fell, others = counts
-    tally = f"MSE + CL {fell} of {len(collapsing)}, EPM + CL {others} of {len(stable)}"
-    estimate = Estimate(runs=tuple(c.run.run_id for c in (*collapsing, *stable)))
-    verdict, reason = Verdict.REPRODUCED, tally
+    """Compare how many runs collapsed with the claim, by Fisher's exact test."""
+    sides = collapsing, stable
+    fell, others = ((sum(c.collapse is not None for c in side), len(side)) for side in sides)
+    tally = f"MSE + CL {fell[0]} of {fell[1]}, EPM + CL {others[0]} of {others[1]}"
+    runs = tuple(c.run.run_id for side in sides for c in side)
+    p = CURVE_FAMILY.adjusted(fisher(fell, others).p)
+    found = Assessment(
+        Verdict.MISSING, tally, Estimate(runs=runs), p=p, subject="runs that collapsed"
+    )
     if not collapsing or not stable:
-        verdict, reason = Verdict.MISSING, f"{tally}; not both sides have curves"
-    elif not comparable:
-        verdict, reason = Verdict.NOT_COMPARABLE, f"{tally}; {SYNTHETIC}"
-    elif min(len(collapsing), len(stable)) < FEW_RUNS:
-        verdict, reason = Verdict.UNDECIDED, f"{tally}; too few runs"
-    elif not fell or others:
-        verdict = Verdict.NOT_REPRODUCED
-    return Assessment(verdict, reason, estimate, subject="runs that collapsed")
+        return replace(found, reason=f"{tally}; not both sides have curves")
+    if obstacle:
+        return replace(found, verdict=Verdict.NOT_COMPARABLE, reason=f"{tally}; {obstacle}")
+    direction = decide_rates(fell, others, CURVE_FAMILY.per_claim)
+    if direction == "above":
+        return replace(found, verdict=Verdict.REPLICATED)
+    if direction == "below":
+        return replace(found, verdict=Verdict.OPPOSITE)
+    needed = paired_runs_for_rates(CURVE_FAMILY.per_claim)
+    rates = " against ".join(_rate_text(*side) for side in (fell, others))
+    return replace(
+        found,
+        verdict=Verdict.UNDECIDED,
+        reason=f"{tally}; rates of {rates} remain possible",
+        need=f"at least {needed} runs a side" if min(fell[1], others[1]) < needed else "",
+    )
+
+
+def _rate_text(count: int, runs: int) -> str:
+    interval = clopper_pearson(count, runs)
+    return f"{interval.low:.0%} to {interval.high:.0%}"
 
 
 def _assess_part(
-    effect: Effect, subset: EvalSubset, estimate: Estimate, p: float, *, comparable: bool
+    claim: ScoreClaim, effect: Effect, measurements: Measurements, obstacle: str
 ) -> Assessment:
     """Assess an effect; development rows that stand in for the test rows refute nothing."""
-    claimed = effect.subsets[0]
-    printed = printed_effect(effect.weights, claimed)
-    assessment = assess_effect(estimate, printed, p, comparable=comparable)
-    if assessment.verdict == Verdict.NOT_REPRODUCED and claimed.is_test and not subset.is_test:
+    claimed, subset = effect.subsets[0], _subset_with_scores(measurements, effect)
+    assessment = assess_effect(
+        measurements.contrast(effect.weights, subset),
+        printed_effect(effect.weights, claimed),
+        SCORE_FAMILY,
+        kind=claim.kind,
+        parts=len(claim.effects),
+        obstacle=obstacle,
+    )
+    assessment = replace(assessment, subject=str(subset))
+    if claimed.is_test and not subset.is_test and assessment.verdict in _DECIDED:
         reason = f"{subset} only stands in for {claimed}, on which nothing was scored"
-        assessment = replace(assessment, verdict=Verdict.UNDECIDED, reason=reason)
-    return replace(assessment, subject=str(subset))
+        if assessment.verdict != Verdict.REPLICATED:
+            return replace(assessment, verdict=Verdict.UNDECIDED, reason=reason)
+        return replace(assessment, reason=f"{assessment.reason} ({reason})")
+    return assessment
+
+
+_DECIDED = frozenset(Verdict) - {Verdict.UNDECIDED, Verdict.MISSING, Verdict.NOT_COMPARABLE}
 
 
 def _assess_score_claim(claim: ScoreClaim, parts: Sequence[Assessment]) -> Assessment:
-    verdict, reason = combine_verdicts(parts, "every effect is on the paper's side of zero")
+    what = "size" if claim.kind == "size" else "sign"
+    stand_ins = [part.reason for part in parts if "stands in" in part.reason]
+    all_hold = stand_ins[0] if stand_ins else f"every effect has the printed {what}"
+    assessment = replace(combine_assessments(parts, all_hold), subject=claim.text)
     missing = dict.fromkeys(p.subject for p in parts if p.verdict == Verdict.MISSING)
-    if missing and verdict != Verdict.NOT_COMPARABLE:
-        reason += f" (nothing on {' and '.join(missing)})"
-    return Assessment(verdict, reason, subject=claim.text, parts=tuple(parts))
+    if missing and assessment.verdict != Verdict.NOT_COMPARABLE:
+        listed = " and ".join(missing)
+        assessment = replace(assessment, reason=f"{assessment.reason} (nothing on {listed})")
+    return assessment
 
 
 def _subset_with_scores(measurements: Measurements, effect: Effect) -> EvalSubset:

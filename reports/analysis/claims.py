@@ -12,6 +12,7 @@ from typing import Final, Literal
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from reports.analysis.measures import TEST, EvalSubset
+from reports.analysis.replication import ClaimKind, Family
 
 #: Attributes of `reports.analysis.curves.Curve` that claims are about.
 Quantity = Literal["steps_to_converge", "roughness", "gradient_magnitude", "gradient_cancelling"]
@@ -32,15 +33,21 @@ class Effect:
 
 @dataclass(frozen=True)
 class ScoreClaim:
-    """A claim about Table 3: each of `effects` has the printed effect's sign.
+    """A claim about Table 3, all of whose `effects` have to hold.
 
-    `where` is the section, table or figure of the paper.
+    Attributes:
+        id: For the command line.
+        text: What the paper says.
+        where: Its section, table or figure.
+        effects: What it rests on.
+        kind: Whether the effects' signs are claimed, or their sizes ("about two points").
     """
 
     id: str
     text: str
     where: str
     effects: tuple[Effect, ...]
+    kind: ClaimKind = "sign"
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,9 @@ def _step(worse: str, better: str, *rows: tuple[EvalSubset, ...]) -> tuple[Effec
     return tuple(Effect({better: 1.0, worse: -1.0}, subsets) for subsets in rows)
 
 
+#: The variants of Table 3 that are one model.
+SINGLE_MODELS: Final = ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
+
 SCORE_CLAIMS: Final = (
     ScoreClaim(
         id="epm-beats-mse",
@@ -117,12 +127,14 @@ SCORE_CLAIMS: Final = (
         text="EPM gains about two points on seen and seven on unseen languages.",
         where="4.2",
         effects=_step("mse", "epm", _SEEN, _UNSEEN),
+        kind="size",
     ),
     ScoreClaim(
         id="cl-on-unseen",
         text="CL on top of EPM gains about two points on unseen languages.",
         where="4.2",
         effects=_step("epm", "epm+cl", _UNSEEN),
+        kind="size",
     ),
     ScoreClaim(
         id="cl-best-on-unseen",
@@ -135,6 +147,7 @@ SCORE_CLAIMS: Final = (
         text="FT on top of EPM gains about a point on unseen languages.",
         where="4.2",
         effects=_step("epm", "epm+ft", _UNSEEN),
+        kind="size",
     ),
     ScoreClaim(
         id="cl-against-ft",
@@ -146,13 +159,16 @@ SCORE_CLAIMS: Final = (
         id="ensemble-best",
         text="The ensemble is above the best single models.",
         where="4.2",
-        effects=(*_step("epm+ft", "ensemble", _SEEN), *_step("epm+cl", "ensemble", _UNSEEN)),
+        effects=tuple(
+            effect for model in SINGLE_MODELS for effect in _step(model, "ensemble", _SEEN, _UNSEEN)
+        ),
     ),
     ScoreClaim(
         id="ensemble-over-baseline",
         text="The ensemble is about seven points (seen) and five (unseen) above the baseline.",
         where="4.2",
         effects=_step("baseline", "ensemble", _SEEN, _UNSEEN),
+        kind="size",
     ),
 )
 
@@ -222,6 +238,10 @@ COLLAPSE: Final = CollapseClaim(
     collapsing="mse+cl",
     stable="epm+cl",
 )
+
+#: The claims that share an error rate: all that could be made, with or without runs.
+SCORE_FAMILY: Final = Family("the paper's claims about scores", len(SCORE_CLAIMS))
+CURVE_FAMILY: Final = Family("the paper's claims about training curves", len(CURVE_CLAIMS) + 1)
 
 #: Every claim by its id.
 CLAIMS: Final[Mapping[str, Claim]] = {

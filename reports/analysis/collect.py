@@ -73,6 +73,11 @@ class StoredRun:
     def synthetic(self) -> bool:
         return self.tags.get(names.SYNTHETIC) == "true"
 
+    @property
+    def reference(self) -> str:
+        """The corpus whose printed figures apply to its rows; "none", or empty if not recorded."""
+        return self.tags.get(names.REFERENCE, "")
+
     def part(self, name: str) -> str:
         """Return a digest of the run's identity: config, data, encoder, code or libraries."""
         return self.tags.get(f"{names.IDENTITY_PART}{name}", "")

@@ -10,6 +10,7 @@ import pandas as pd
 from reports.analysis import claim_verdicts
 from reports.analysis.budgets import Budgets, find_budgets
 from reports.analysis.collect import Experiment, read_corpus
+from reports.analysis.comparability import Comparability, compare_with_paper
 from reports.analysis.costs import Cost, compute_costs
 from reports.analysis.curve_study import CurveStudy, find_study
 from reports.analysis.curves import Curve, curves_by_variant, read_curves
@@ -38,22 +39,23 @@ class ReportInputs:
 
     @cached_property
     def measurements(self) -> Measurements:
-        return compute_measurements(self.experiment, self.group, seed=self.seed)
+        return compute_measurements(self.experiment, self.group)
 
     @cached_property
-    def comparable(self) -> bool:
-        """True if the paper's figures are of the same kind of data."""
-        return not self.group.synthetic
+    def comparability(self) -> Comparability:
+        """What of the paper's figures applies to the group's runs."""
+        return compare_with_paper(self.group.runs or self.experiment.curves)
 
     @cached_property
     def steps(self) -> list[Step]:
-        return compute_steps(self.measurements, comparable=self.comparable)
+        return compute_steps(self.measurements, self.comparability.obstacle)
 
     @cached_property
     def claims(self) -> dict[str, Assessment]:
         """The paper's claims on the group's scores and curves, by id."""
-        scores = claim_verdicts.assess_score_claims(self.measurements, comparable=self.comparable)
-        curves = claim_verdicts.assess_curve_claims(self.curves, comparable=self.comparable)
+        obstacle = self.comparability.obstacle
+        scores = claim_verdicts.assess_score_claims(self.measurements, obstacle)
+        curves = claim_verdicts.assess_curve_claims(self.curves, obstacle)
         return scores | curves
 
     @cached_property

@@ -1,14 +1,12 @@
-"""Compute the Pearson of every run on every subset of rows, with paired resamples.
+"""Compute the Pearson of every run on every subset of rows, and the uncertainty of contrasts.
 
 An *eval set* is the development rows of a split, or the test rows; a subset of it is all of its
 languages, those seen in training, the unseen ones, or a single one. Test columns come from the
 models of one split, as in `ablation.runs.comparison`.
 """
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -22,11 +20,22 @@ from ablation.training.records import RunRecord
 from reports.analysis import inference
 from reports.analysis.collect import Experiment, StoredRun, read_records, read_tables
 from reports.analysis.groups import Group
+from reports.analysis.replication import Evidence
+from reports.analysis.variance_components import (
+    SEEDS_AND_ROWS,
+    Design,
+    Uncertainty,
+    analyse,
+    contrast_interval,
+    correlation_interval,
+    pearson_influence,
+    too_few_rows,
+)
 
 TEST: Final = "test"
 NAN: Final = float("nan")
-#: Models that are resampled together: bounds the memory of the sums.
-_MODELS_AT_A_TIME: Final = 512
+#: With one seed, what is said holds for other rows only.
+_ROWS_ONLY: Final = Design(("seeds",), frozenset({"rows"}))
 
 
 @dataclass(frozen=True, order=True)
@@ -89,9 +98,14 @@ class AlignedPredictions:
 
     @property
     def subsets(self) -> list[str]:
-        """Names of the subsets that have rows; seen and unseen only if both have."""
-        both = ["seen", "unseen"] if self.members("seen") and self.members("unseen") else []
-        return ["all", *both, *self.languages]
+        """Names of the subsets that have rows; of development rows, seen and unseen only if both.
+
+        Test columns stand for seen and unseen languages, so either is scored on its own.
+        """
+        pooled = [name for name in ("seen", "unseen") if self.members(name)]
+        if self.eval_set != TEST and len(pooled) < 2:
+            pooled = []
+        return ["all", *pooled, *self.languages]
 
     def members(self, subset: str) -> list[str]:
         """Return a subset's languages; none if it has no rows."""
@@ -110,12 +124,9 @@ class AlignedPredictions:
         return np.isin(self.strata, self.strata_of(subset))
 
 
-_NO_COMBINED: Final = inference.Combined(inference.NO_INTERVAL, NAN, NAN)
-
-
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, or a difference of such means, with its uncertainty.
+    """A mean over seeds, or a contrast of such means, with its uncertainty.
 
     Scores and their differences are Pearson correlations (not times 100). NaN and no interval stand
     where the runs can't tell.
@@ -124,48 +135,94 @@ class Estimate:
         mean, sd: Over seeds; the sd with n - 1.
         seeds: Seeds that all the runs share.
         per_seed: (seeds,), the value with each.
-        over_rows: 95% for other rows, with these models.
-        over_seeds: 95% for other trainings, on these rows.
-        both: Interval, standard error and p for other rows and other trainings.
-        p_rows: The p that belongs to `over_rows`.
-        detectable_rows, detectable_seeds: Smallest difference shown with 80% power.
+        rows: Distinct rows that it was scored on.
+        labels: Distinct labels among them.
+        weights: Of the contrast; (1,) for a score.
+        uncertainty: Over rows and seeds, over rows alone for one seed; None if there is none.
+        of_rows: Over rows alone, with these models; None if there is none.
+        obstacle: Why there is no interval; empty if there is one.
         runs: Ids of the runs behind it.
-        draws: (resamples,), means on resampled rows.
     """
 
     mean: float = NAN
     sd: float = NAN
     seeds: tuple[int, ...] = ()
     per_seed: np.ndarray = field(default_factory=lambda: np.empty(0))
-    over_rows: inference.Interval = inference.NO_INTERVAL
-    over_seeds: inference.Interval = inference.NO_INTERVAL
-    both: inference.Combined = _NO_COMBINED
-    p_rows: float = NAN
-    detectable_rows: float = NAN
-    detectable_seeds: float = NAN
+    rows: int = 0
+    labels: int = 0
+    weights: tuple[float, ...] = (1.0, -1.0)
+    uncertainty: Uncertainty | None = None
+    of_rows: Uncertainty | None = None
+    obstacle: str = ""
     runs: tuple[str, ...] = ()
-    draws: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What a verdict rests on; None without any uncertainty."""
+        if self.uncertainty is None:
+            return None
+        return Evidence(
+            self.mean, self.uncertainty, len(self.seeds), self.rows, self.labels, 1, self.weights
+        )
 
     @property
     def interval(self) -> inference.Interval:
-        """Over rows and seeds if there are seeds for that, else over rows alone."""
-        return self.both.interval if np.isfinite(self.both.p) else self.over_rows
+        """95% over rows and seeds, or over rows alone for one seed."""
+        return self._interval(self.uncertainty)
+
+    @property
+    def over_rows(self) -> inference.Interval:
+        """95% for other rows, with these models."""
+        return self._interval(self.of_rows)
+
+    @property
+    def over_seeds(self) -> inference.Interval:
+        """95% for other trainings on these rows, Student's; none below two seeds."""
+        half_width = inference.seed_interval(self.per_seed).half_width
+        return self._bounded(half_width) if len(self.seeds) > 1 else inference.NO_INTERVAL
 
     @property
     def p(self) -> float:
-        """The p that belongs to `interval`."""
-        return self.both.p if np.isfinite(self.both.p) else self.p_rows
+        """The two-sided p of "it is 0" that belongs to `interval`."""
+        return NAN if self.uncertainty is None else float(self.uncertainty.p(self.mean))
+
+    @property
+    def p_rows(self) -> float:
+        """The two-sided p of "it is 0" that belongs to `over_rows`."""
+        return NAN if self.of_rows is None else float(self.of_rows.p(self.mean))
+
+    @property
+    def detectable_over_rows(self) -> float:
+        """The smallest difference that such a sample of rows shows with 80% power."""
+        if self.of_rows is None:
+            return NAN
+        return inference.detectable_over_rows(float(self.of_rows.standard_error))
+
+    @property
+    def detectable_over_seeds(self) -> float:
+        """The smallest difference that as many seeds show with 80% power; NaN below two."""
+        return inference.detectable_over_seeds(self.per_seed)
 
     @property
     def unit(self) -> str:
-        """The units that `interval` ranges over, in words; empty without one."""
-        if not self.exists or not np.isfinite(self.interval.low):
+        """What `interval` ranges over, in words; empty without one."""
+        if not np.isfinite(self.interval.low):
             return ""
-        return "rows and seeds" if np.isfinite(self.both.p) else "rows"
+        return "rows and seeds" if len(self.seeds) > 1 else "rows"
 
     @property
     def exists(self) -> bool:
         return bool(np.isfinite(self.mean))
+
+    def _interval(self, uncertainty: Uncertainty | None) -> inference.Interval:
+        if uncertainty is None:
+            return inference.NO_INTERVAL
+        return self._bounded(float(uncertainty.half_width()))
+
+    def _bounded(self, half_width: float) -> inference.Interval:
+        if self.weights == (1.0,):
+            return correlation_interval(self.mean, half_width)
+        return contrast_interval(self.mean, half_width, self.weights)
 
 
 MISSING: Final = Estimate()
@@ -173,7 +230,7 @@ MISSING: Final = Estimate()
 
 @dataclass(frozen=True)
 class Measurements:
-    """Every run's Pearson on every subset, with paired resamples.
+    """Every run's Pearson on every subset.
 
     Attributes:
         group: The runs.
@@ -181,7 +238,6 @@ class Measurements:
         samples: Their predictions, aligned by rows.
         test_from: The split whose models give the test columns.
         values: Pearson by run id and subset; NaN where it does not exist.
-        draws: Resampled Pearsons (resamples,), by run id and subset.
     """
 
     group: Group
@@ -189,8 +245,10 @@ class Measurements:
     samples: tuple[AlignedPredictions, ...]
     test_from: str
     values: Mapping[tuple[str, EvalSubset], float]
-    draws: Mapping[tuple[str, EvalSubset], np.ndarray]
     _estimates: dict[tuple[object, ...], Estimate] = field(default_factory=dict, compare=False)
+    _influences: dict[tuple[str, EvalSubset], np.ndarray] = field(
+        default_factory=dict, compare=False
+    )
 
     @cached_property
     def subsets(self) -> list[EvalSubset]:
@@ -263,60 +321,116 @@ class Measurements:
     def _contrast(self, weights: Mapping[str, float], subset: EvalSubset) -> Estimate:
         by_variant = {variant: self.runs(variant, subset.eval_set) for variant in weights}
         shared = sorted(set.intersection(*(set(runs) for runs in by_variant.values())))
-        seeds, per_seed, ids, samples = [], [], [], []
-        draws: list[np.ndarray] = []
-        for seed in shared:
-            terms = [(w, (by_variant[v][seed].run_id, subset)) for v, w in weights.items()]
-            if not all(np.isfinite(self.values.get(key, NAN)) for _, key in terms):
-                continue
-            seeds.append(seed)
-            per_seed.append(sum(w * self.values[key] for w, key in terms))
-            draws.append(np.sum([w * self.draws[key] for w, key in terms], axis=0))
-            ids += [run for _, (run, _) in terms]
-            samples += [id(self._sample_of[run, subset.eval_set]) for _, (run, _) in terms]
+        terms = {
+            seed: [(w, by_variant[v][seed].run_id) for v, w in weights.items()] for seed in shared
+        }
+        seeds = [
+            seed
+            for seed in shared
+            if all(np.isfinite(self.values.get((run, subset), NAN)) for _, run in terms[seed])
+        ]
         if not seeds:
             return MISSING
-        values = np.array(per_seed)
-        # Runs on other rows (mixed data) share no resamples: nothing is said over rows.
-        same_rows = len(set(samples)) == 1
-        mean_draws = np.mean(draws, axis=0) if same_rows else np.full(len(draws[0]), np.nan)
-        return Estimate(
+        values = np.array([sum(w * self.values[run, subset] for w, run in terms[s]) for s in seeds])
+        runs = tuple(run for seed in seeds for _, run in terms[seed])
+        samples = {id(sample): sample for sample in self._samples_of(runs, subset.eval_set)}
+        estimate = Estimate(
             mean=float(values.mean()),
             sd=float(values.std(ddof=1)) if len(values) > 1 else NAN,
             seeds=tuple(seeds),
             per_seed=values,
-            over_rows=inference.percentile_interval(mean_draws),
-            over_seeds=inference.seed_interval(values),
-            both=inference.combine(mean_draws, values),
-            p_rows=inference.bootstrap_p(mean_draws, float(values.mean())),
-            detectable_rows=inference.detectable_over_rows(mean_draws),
-            detectable_seeds=inference.detectable_over_seeds(values),
-            runs=tuple(ids),
-            draws=mean_draws,
+            weights=tuple(weights.values()),
+            runs=runs,
         )
+        # Runs on other rows (mixed data) are not paired: nothing is said over rows.
+        if len(samples) > 1:
+            return replace(estimate, obstacle="the runs predicted different rows")
+        (sample,) = samples.values()
+        influence = np.array(
+            [sum(w * self._influence(run, subset) for w, run in terms[s]) for s in seeds]
+        )
+        return _with_uncertainty(estimate, influence, sample, subset)
 
-    def williams(self, worse: str, better: str, subset: EvalSubset) -> dict[int, float]:
-        """Return Williams' p by shared seed; NaN where the two runs predicted other rows."""
-        a, b = self.runs(worse, subset.eval_set), self.runs(better, subset.eval_set)
-        p = dict.fromkeys(sorted(a.keys() & b.keys()), NAN)
-        for sample in (s for s in self.samples if s.eval_set == subset.eval_set):
-            column = sample.column
-            seeds = [s for s in p if a[s].run_id in column and b[s].run_id in column]
-            predictions = sample.predictions[sample.rows_of(subset.languages)]
-            x, y = (
-                predictions[:, np.array([column[runs[s].run_id] for s in seeds], np.int64)]
-                for runs in (b, a)
-            )
-            between = inference.paired_pearsons(x, y)
-            for seed, r23 in zip(seeds, between, strict=True):
-                r12, r13 = (self.values.get((runs[seed].run_id, subset), NAN) for runs in (b, a))
-                p[seed] = inference.williams(r12, r13, float(r23), len(predictions))[1]
-        return p
+    def _samples_of(self, runs: Sequence[str], eval_set: str) -> list[AlignedPredictions]:
+        return [self._sample_of[run, eval_set] for run in runs]
+
+    def _influence(self, run: str, subset: EvalSubset) -> np.ndarray:
+        """Return the influence (rows,) of the subset's rows on a run's Pearson."""
+        key = (run, subset)
+        if key not in self._influences:
+            sample = self._sample_of[run, subset.eval_set]
+            mask = sample.rows_of(subset.languages)
+            predictions = sample.predictions[mask, sample.column[run]]
+            self._influences[key] = pearson_influence(predictions, sample.label[mask])[1]
+        return self._influences[key]
+
+    def language_mean(self, variant: str, eval_set: str) -> Estimate:
+        """Return a variant's mean over the single languages, each of which counts alike.
+
+        The interval is for other rows of these languages and other seeds: languages are fixed.
+        """
+        subsets = [EvalSubset(eval_set, x) for x in self.languages_of(eval_set)]
+        cells = [self.cell(variant, subset) for subset in subsets]
+        seeds = sorted(set.intersection(*(set(cell.seeds) for cell in cells)))
+        runs = [self.runs(variant, eval_set)[seed].run_id for seed in seeds]
+        if not seeds:
+            return MISSING
+        values = np.array([[self.values[run, subset] for subset in subsets] for run in runs])
+        per_seed = values.mean(axis=1)
+        estimate = Estimate(
+            mean=float(per_seed.mean()),
+            sd=float(per_seed.std(ddof=1)) if len(seeds) > 1 else NAN,
+            seeds=tuple(seeds),
+            per_seed=per_seed,
+            weights=(1.0,),
+            runs=tuple(runs),
+        )
+        obstacles = [cell.obstacle for cell in cells if cell.obstacle]
+        if obstacles:
+            return replace(estimate, obstacle=obstacles[0])
+        sample = self._sample_of[runs[0], eval_set]
+        influence = np.zeros((len(runs), len(sample.label)))
+        for subset in subsets:
+            mask = sample.rows_of(subset.languages)
+            scale = len(mask) / (mask.sum() * len(subsets))
+            influence[:, mask] = [scale * self._influence(run, subset) for run in runs]
+        return _with_uncertainty(estimate, influence, sample, EvalSubset(eval_set))
 
 
-def compute_measurements(
-    experiment: Experiment, group: Group, *, seed: int = 0, resamples: int = inference.RESAMPLES
-) -> Measurements:
+def _with_uncertainty(
+    estimate: Estimate, influence: np.ndarray, sample: AlignedPredictions, subset: EvalSubset
+) -> Estimate:
+    """Add the uncertainty to an estimate.
+
+    Args:
+        estimate: The estimate.
+        influence: (seeds, rows), of the subset's rows on its value with each seed.
+        sample: The predictions behind it.
+        subset: The rows that it is about.
+    """
+    mask = sample.rows_of(subset.languages)
+    label = sample.label[mask]
+    estimate = replace(estimate, rows=len(label), labels=len(np.unique(label)))
+    obstacle = too_few_rows(label)
+    if obstacle is None and not np.isfinite(influence).all():
+        obstacle = "a single row decides the correlation"
+    if obstacle:
+        return replace(estimate, obstacle=obstacle)
+    strata = _without_single_rows(sample.strata[mask])
+    of_rows = analyse(_ROWS_ONLY, estimate.per_seed, influence, strata=strata)
+    both = of_rows
+    if len(estimate.seeds) > 1:
+        both = analyse(SEEDS_AND_ROWS, estimate.per_seed, influence, strata=strata)
+    return replace(estimate, uncertainty=both, of_rows=of_rows)
+
+
+def _without_single_rows(strata: np.ndarray) -> np.ndarray:
+    """Merge strata (rows,) of a single row, which have no variance, with the largest one."""
+    names, counts = np.unique(strata, return_counts=True)
+    return np.where(np.isin(strata, names[counts == 1]), names[np.argmax(counts)], strata)
+
+
+def compute_measurements(experiment: Experiment, group: Group) -> Measurements:
     """Read the group's predictions and compute everything from them.
 
     Raises:
@@ -325,29 +439,26 @@ def compute_measurements(
     records = read_records(experiment, group.runs)
     test_from = test_split(group.splits)
     tested = [run for run in group.runs if run.split == test_from]
-    values = dict[tuple[str, EvalSubset], float]()
-    draws = dict[tuple[str, EvalSubset], np.ndarray]()
-    samples, resampled = list[AlignedPredictions](), list[Future[None]]()
-    # Resampling is NumPy's work, reading is Python's: one goes on beside the other.
-    with ThreadPoolExecutor(1) as pool:
+    samples: list[AlignedPredictions] = []
+    for split in group.splits:
+        runs = [run for run in group.runs if run.split == split]
+        dev = read_tables(experiment, runs, names.DEV_PREDICTIONS)
+        samples += _align(split, runs, dev, lambda run, _: records[run.run_id].unseen_in_training)
+    # Development rows are drawn from every language that has training rows, held out or not.
+    labelled = {language for sample in samples for language in sample.languages}
+    test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
+    samples += _align(TEST, tested, test, lambda _, all_: [x for x in all_ if x not in labelled])
+    values = {key: value for sample in samples for key, value in _pearsons(sample)}
+    return Measurements(group, records, tuple(samples), test_from, values)
 
-        def add(aligned: Sequence[AlignedPredictions]) -> None:
-            samples.extend(aligned)
-            resampled.extend(
-                pool.submit(_resample, sample, seed, resamples, values, draws) for sample in aligned
-            )
 
-        for split in group.splits:
-            runs = [run for run in group.runs if run.split == split]
-            dev = read_tables(experiment, runs, names.DEV_PREDICTIONS)
-            add(_align(split, runs, dev, lambda run, _: records[run.run_id].unseen_in_training))
-        # Development rows are drawn from every language that has training rows, held out or not.
-        labelled = {language for sample in samples for language in sample.languages}
-        test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
-        add(_align(TEST, tested, test, lambda _, all_: [x for x in all_ if x not in labelled]))
-    for future in resampled:
-        future.result()
-    return Measurements(group, records, tuple(samples), test_from, values, draws)
+def _pearsons(sample: AlignedPredictions) -> Iterator[tuple[tuple[str, EvalSubset], float]]:
+    """Yield the Pearson of each of the sample's runs on each of its subsets."""
+    for name in sample.subsets:
+        subset, rows = EvalSubset(sample.eval_set, name), sample.rows_of(name)
+        pearsons = inference.pearsons(sample.predictions[rows], sample.label[rows])
+        for run, value in zip(sample.runs, pearsons, strict=True):
+            yield (run, subset), float(value)
 
 
 def _align(
@@ -389,32 +500,3 @@ def _align(
             )
         )
     return samples
-
-
-def _resample(
-    sample: AlignedPredictions,
-    seed: int,
-    resamples: int,
-    values: dict[tuple[str, EvalSubset], float],
-    draws: dict[tuple[str, EvalSubset], np.ndarray],
-) -> None:
-    """Fill in Pearsons and resampled Pearsons of a sample's runs."""
-    # The eval set's own seed: the same resamples whichever runs are compared on it.
-    own_seed = zlib.crc32(f"{seed} {sample.eval_set}".encode())
-    # Each part of the models draws the same rows anew.
-    for start in range(0, len(sample.runs), _MODELS_AT_A_TIME):
-        part = slice(start, start + _MODELS_AT_A_TIME)
-        drawn = inference.bootstrap_pearson(
-            sample.predictions[:, part],
-            sample.label,
-            seed=own_seed,
-            resamples=resamples,
-            strata=sample.strata,
-            subsets=[sample.strata_of(subset) for subset in sample.subsets],
-        )
-        for name, of_subset in zip(sample.subsets, drawn, strict=True):
-            subset, rows = EvalSubset(sample.eval_set, name), sample.rows_of(name)
-            pearsons = inference.pearsons(sample.predictions[rows, part], sample.label[rows])
-            by_run = np.ascontiguousarray(of_subset.T, dtype=np.float32)
-            for run, value, of_run in zip(sample.runs[part], pearsons, by_run, strict=True):
-                values[(run, subset)], draws[(run, subset)] = float(value), of_run

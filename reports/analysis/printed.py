@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
+
 from ablation.config import paper_figures
 from ablation.config.variants import VARIANTS
 from reports.analysis.measures import TEST, EvalSubset
@@ -24,6 +26,13 @@ def printed_score(variant: str, subset: EvalSubset) -> float:
     name = _CELLS.get((subset.eval_set.split(":")[0], subset.languages))
     value = None if cells is None or name is None else getattr(cells, name)
     return float("nan") if value is None else value / 100
+
+
+def printed_cells() -> list[tuple[str, EvalSubset]]:
+    """Return the cells of Table 3, and the abstract's overall score, that the paper prints."""
+    subsets = [EvalSubset(eval_set, languages) for eval_set, languages in _CELLS]
+    cells = [(variant, s) for variant in VARIANTS for s in (*subsets, EvalSubset(TEST))]
+    return [cell for cell in cells if np.isfinite(printed_score(*cell))]
 
 
 def printed_effect(weights: Mapping[str, float], subset: EvalSubset) -> float:

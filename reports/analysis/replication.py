@@ -14,7 +14,7 @@ and Biopharmaceutics 15), never by a large p.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -32,8 +32,8 @@ from reports.analysis.variance_components import (
 )
 
 
-class Replication(StrEnum):
-    """A verdict on a printed figure."""
+class Verdict(StrEnum):
+    """The report's answer on a cell, an effect or a claim of the paper."""
 
     REPLICATED = "replicated"
     SMALLER = "smaller than printed"
@@ -41,6 +41,21 @@ class Replication(StrEnum):
     NO_EFFECT = "no effect"
     OPPOSITE = "opposite"
     UNDECIDED = "undecided"
+    MISSING = "missing"
+    NOT_COMPARABLE = "not comparable"
+
+
+#: Of the parts of a claim all of which have to hold, the first of these is the claim's verdict.
+_LEADING: Final = (
+    Verdict.OPPOSITE,
+    Verdict.NO_EFFECT,
+    Verdict.SMALLER,
+    Verdict.NOT_COMPARABLE,
+    Verdict.UNDECIDED,
+    Verdict.MISSING,
+    Verdict.LARGER,
+    Verdict.REPLICATED,
+)
 
 
 ClaimKind = Literal["sign", "size"]
@@ -161,10 +176,9 @@ class Judged:
         p: Of "no effect", two-sided and of this estimate alone; NaN for a score.
         p_family: p times the family's size.
         family: The family whose size set the level.
-        parts: The verdicts on a claim's parts.
     """
 
-    verdict: Replication
+    verdict: Verdict
     why: str
     interval: Interval
     decisive: Interval
@@ -172,7 +186,6 @@ class Judged:
     p: float
     p_family: float
     family: Family
-    parts: tuple["Judged", ...] = field(default=(), repr=False)
 
 
 def judge_claim(
@@ -211,7 +224,7 @@ def judge_claim(
     p = float(evidence.uncertainty.p(evidence.estimate))
     least = thresholds.smallest_effect
 
-    def judged(verdict: Replication, why: str) -> Judged:
+    def judged(verdict: Verdict, why: str) -> Judged:
         return Judged(
             verdict,
             why,
@@ -224,21 +237,21 @@ def judge_claim(
         )
 
     if -least < equivalence.low and equivalence.high < least:
-        return judged(Replication.NO_EFFECT, f"any effect is smaller than {_points(least)}")
+        return judged(Verdict.NO_EFFECT, f"any effect is smaller than {_points(least)}")
     if refuted.high < 0:
-        return judged(Replication.OPPOSITE, "the effect goes the other way")
+        return judged(Verdict.OPPOSITE, "the effect goes the other way")
     if kind == "sign" and shown.low > 0:
         smaller = ", smaller than printed" if reach.high < size else ""
-        return judged(Replication.REPLICATED, f"the effect has the printed sign{smaller}")
+        return judged(Verdict.REPLICATED, f"the effect has the printed sign{smaller}")
     if kind == "size" and reach.high < size:
         seen = "" if shown.low > 0 else "; whether there is one at all is open"
-        return judged(Replication.SMALLER, f"the effect is smaller than the printed one{seen}")
+        return judged(Verdict.SMALLER, f"the effect is smaller than the printed one{seen}")
     if kind == "size" and shown.low > 0 and reach.low > size:
-        return judged(Replication.LARGER, "the effect is larger than the printed one")
+        return judged(Verdict.LARGER, "the effect is larger than the printed one")
     share = thresholds.least_share
     if kind == "size" and shown.low > share * size:
         return judged(
-            Replication.REPLICATED,
+            Verdict.REPLICATED,
             f"the effect agrees with the printed one and is at least {share:.0%} of it",
         )
     if kind == "size" and shown.low > 0:
@@ -249,7 +262,7 @@ def judge_claim(
         why = "both no effect and the printed one remain possible"
         if reach.high < size:
             why = "no effect remains possible, the printed size does not"
-    return judged(Replication.UNDECIDED, why)
+    return judged(Verdict.UNDECIDED, why)
 
 
 def judge_cell(
@@ -269,14 +282,14 @@ def judge_cell(
     interval = evidence.interval()
     least = thresholds.cell_half_width
     if printed.figure > prediction.high:
-        verdict, why = Replication.SMALLER, "the printed figure lies above the prediction interval"
+        verdict, why = Verdict.SMALLER, "the printed figure lies above the prediction interval"
     elif printed.figure < prediction.low:
-        verdict, why = Replication.LARGER, "the printed figure lies below the prediction interval"
+        verdict, why = Verdict.LARGER, "the printed figure lies below the prediction interval"
     elif interval.half_width > least:
-        verdict = Replication.UNDECIDED
+        verdict = Verdict.UNDECIDED
         why = f"the interval reaches {_points(interval.half_width)} to either side"
     else:
-        verdict, why = Replication.REPLICATED, "the prediction interval holds the printed figure"
+        verdict, why = Verdict.REPLICATED, "the prediction interval holds the printed figure"
     return Judged(
         verdict,
         why,
@@ -289,31 +302,9 @@ def judge_cell(
     )
 
 
-def judge_all(parts: Sequence[Judged]) -> Judged:
-    """Return the verdict on a claim all of whose parts have to hold.
-
-    Each part is judged with `parts=len(parts)`. A refuted part refutes the claim, the strongest
-    refutation first; otherwise the claim is replicated if every part is, and undecided if not.
-    The p is the largest of the parts' (an intersection-union test, Berger, 1982, Technometrics 24).
-    """
-    if not parts:
-        raise ValueError("A claim has at least one part.")
-    order = (
-        Replication.OPPOSITE,
-        Replication.NO_EFFECT,
-        Replication.SMALLER,
-        Replication.UNDECIDED,
-        Replication.LARGER,
-        Replication.REPLICATED,
-    )
-    leading = min(parts, key=lambda part: order.index(part.verdict))
-    p = float(np.max([part.p for part in parts]))
-    return replace(
-        leading,
-        p=p,
-        p_family=leading.family.adjusted(p) if np.isfinite(p) else p,
-        parts=tuple(parts),
-    )
+def find_leading(verdicts: Sequence[Verdict]) -> int:
+    """Return the index of the part that gives a claim its verdict: the strongest refutation."""
+    return min(range(len(verdicts)), key=lambda i: _LEADING.index(verdicts[i]))
 
 
 def would_decide(
@@ -384,9 +375,7 @@ def _turned(interval: Interval, side: float) -> Interval:
 
 def _no_verdict(why: str, family: Family) -> Judged:
     nan = float("nan")
-    return Judged(
-        Replication.UNDECIDED, why, NO_INTERVAL, NO_INTERVAL, NO_INTERVAL, nan, nan, family
-    )
+    return Judged(Verdict.UNDECIDED, why, NO_INTERVAL, NO_INTERVAL, NO_INTERVAL, nan, nan, family)
 
 
 def _points(value: float) -> str:

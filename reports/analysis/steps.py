@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 
 from ablation.config.variants import VARIANTS
-from reports.analysis.inference import holm
 from reports.analysis.labels import short_title
 from reports.analysis.measures import Estimate, EvalSubset, Measurements
-from reports.analysis.printed import printed_step
-from reports.analysis.verdicts import Assessment, Verdict, assess_effect
+from reports.analysis.printed import printed_cells, printed_step
+from reports.analysis.replication import Family, Verdict
+from reports.analysis.verdicts import Assessment, assess_effect
 
 #: Worse and better, as the paper has it; a step without its runs is left out.
 STEPS: Final = (
@@ -27,9 +27,17 @@ STEPS: Final = (
 )
 
 
+_PRINTED_SUBSETS: Final = tuple(dict.fromkeys(subset for _, subset in printed_cells()))
+#: The steps that the paper prints both ends of, on every column: as many whatever was run.
+STEP_FAMILY: Final = Family(
+    "the paper's steps",
+    sum(np.isfinite(printed_step(*step, s)) for step in STEPS for s in _PRINTED_SUBSETS),
+)
+
+
 @dataclass(frozen=True)
 class Step:
-    """A step on one subset; its p is adjusted over all steps and subsets of the table."""
+    """A step on one subset."""
 
     worse: str
     better: str
@@ -44,25 +52,27 @@ class Step:
         return f"{short_title(self.worse)} → {short_title(self.better)}"
 
 
-def compute_steps(measurements: Measurements, *, comparable: bool) -> list[Step]:
-    """Return every step on every column for which there are runs, or a printed figure."""
+def compute_steps(measurements: Measurements, obstacle: str) -> list[Step]:
+    """Return every step on every column for which there are runs, or a printed figure.
+
+    Args:
+        measurements: What was measured.
+        obstacle: Why the paper's figures do not apply to these data; empty if they do.
+    """
     steps = []
     for worse, better in STEPS:
         in_table_3 = all(VARIANTS[v].paper for v in (worse, better))
         for subset in measurements.columns:
             estimate = measurements.step(worse, better, subset)
             printed = printed_step(worse, better, subset)
-            if estimate.exists or (in_table_3 and np.isfinite(printed)):
-                steps.append((worse, better, subset, estimate, printed))
-    adjusted = holm([estimate.p for *_, estimate, _ in steps])
-    assessed = []
-    for (worse, better, subset, estimate, printed), p in zip(steps, adjusted, strict=True):
-        assessment = assess_effect(estimate, printed, p, comparable=comparable)
-        if assessment.verdict == Verdict.MISSING:
-            reason = _why_missing(measurements, worse, better, subset)
-            assessment = replace(assessment, reason=reason)
-        assessed.append(Step(worse, better, subset, assessment))
-    return assessed
+            if not (estimate.exists or (in_table_3 and np.isfinite(printed))):
+                continue
+            assessment = assess_effect(estimate, printed, STEP_FAMILY, obstacle=obstacle)
+            if assessment.verdict == Verdict.MISSING:
+                reason = _why_missing(measurements, worse, better, subset)
+                assessment = replace(assessment, reason=reason)
+            steps.append(Step(worse, better, subset, assessment))
+    return steps
 
 
 def why_empty(measurements: Measurements, variant: str, subset: EvalSubset) -> str:

@@ -1,36 +1,28 @@
-"""Compare an estimate with the figure that the paper prints, and say what follows.
-
-An effect is *reproduced* if its interval lies on the paper's side of zero, *not reproduced* if it
-excludes an effect as large as the paper's (or lies on the other side), and *undecided* if it holds
-both zero and the paper's effect. A cell's score is *reproduced* if its interval holds the paper's
-figure and is narrow enough to mean something. Verdicts need at least two seeds and real data.
-"""
+"""Hold estimates against the figures that the paper prints; `replication` has the rules."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from reports.analysis.inference import ALPHA
 from reports.analysis.measures import MISSING, NAN, Estimate
+from reports.analysis.replication import (
+    ClaimKind,
+    Evidence,
+    Family,
+    Judged,
+    Printed,
+    Verdict,
+    find_leading,
+    judge_cell,
+    judge_claim,
+    rows_for_cell,
+    would_decide,
+)
 
-#: A cell's interval may reach this far to either side: 2 points of Pearson.
-CELL_TOLERANCE: Final = 0.02
-ONE_SEED: Final = "one seed: the spread between trainings is unknown"
-SYNTHETIC: Final = "the data are synthetic"
 NOT_PRINTED: Final = "the paper prints no figure"
-
-
-class Verdict(StrEnum):
-    """The report's answer on a cell, an effect or a claim of the paper."""
-
-    REPRODUCED = "reproduced"
-    NOT_REPRODUCED = "not reproduced"
-    UNDECIDED = "undecided"
-    MISSING = "missing"
-    NOT_COMPARABLE = "not comparable"
+NO_RUNS: Final = "no runs with a Pearson on these rows"
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,8 @@ class Assessment:
         reason: Why, as a clause without a full stop.
         estimate: The measured value; without a mean for a claim of several parts.
         printed: The paper's figure, as a correlation; NaN if it prints none.
-        p: The estimate's p, adjusted for its family; NaN for a cell.
+        p: The estimate's p times the size of its family; NaN for a cell.
+        need: What would decide it, in a few words; empty unless undecided.
         subject: The thing measured: rows such as "test unseen", or a unit such as "steps".
         parts: For a claim, the assessments that all have to hold.
     """
@@ -52,6 +45,7 @@ class Assessment:
     estimate: Estimate = MISSING
     printed: float = NAN
     p: float = NAN
+    need: str = ""
     subject: str = ""
     parts: tuple["Assessment", ...] = ()
 
@@ -62,96 +56,94 @@ class Assessment:
         return tuple(dict.fromkeys(ids))
 
 
-def assess_cell(estimate: Estimate, printed: float, *, comparable: bool) -> Assessment:
+def assess_cell(estimate: Estimate, printed: float, family: Family, obstacle: str) -> Assessment:
     """Compare a cell of Table 3 with the paper's.
 
     Args:
         estimate: The cell's mean over seeds.
         printed: The paper's figure as a correlation, NaN if the cell is empty.
-        comparable: Whether the paper's figures apply to these data.
+        family: The cells that share an error rate.
+        obstacle: Why the paper's cells can't be reproduced by these runs; empty if they can.
     """
-
-    def conclude(verdict: Verdict, reason: str) -> Assessment:
-        return Assessment(verdict, reason, estimate, printed)
-
-    if not estimate.exists:
-        return conclude(Verdict.MISSING, "no runs with a Pearson on these rows")
-    if not comparable:
-        return conclude(Verdict.NOT_COMPARABLE, SYNTHETIC)
-    if not np.isfinite(printed):
-        return conclude(Verdict.NOT_COMPARABLE, NOT_PRINTED)
-    interval = estimate.interval
-    if not np.isfinite(interval.low):
-        return conclude(Verdict.UNDECIDED, "no interval")
-    if printed not in interval:
-        off = points(min(abs(printed - interval.low), abs(printed - interval.high)))
-        return conclude(
-            Verdict.NOT_REPRODUCED, f"the paper's figure lies {off} outside the interval"
-        )
-    if len(estimate.seeds) < 2:
-        return conclude(Verdict.UNDECIDED, ONE_SEED)
-    if interval.half_width > CELL_TOLERANCE:
-        reach = points(interval.half_width)
-        return conclude(Verdict.UNDECIDED, f"the interval reaches {reach} to either side")
-    return conclude(Verdict.REPRODUCED, "the interval holds the paper's figure")
+    found = Assessment(Verdict.MISSING, NO_RUNS, estimate, printed)
+    evidence, found = _evidence(found, obstacle)
+    if evidence is None:
+        return found
+    judged = judge_cell(evidence, Printed(printed), family)
+    rows = rows_for_cell(evidence) if judged.verdict == Verdict.UNDECIDED else None
+    need = "" if rows is None else f"about {rows:,} rows, whatever the number of seeds"
+    return replace(found, verdict=judged.verdict, reason=judged.why, need=need)
 
 
-def assess_effect(estimate: Estimate, printed: float, p: float, *, comparable: bool) -> Assessment:
+def assess_effect(
+    estimate: Estimate,
+    printed: float,
+    family: Family,
+    *,
+    kind: ClaimKind = "sign",
+    parts: int = 1,
+    obstacle: str = "",
+) -> Assessment:
     """Compare an effect (a contrast of cells) with the paper's.
 
     Args:
         estimate: The measured effect.
         printed: The paper's effect as a difference of correlations, NaN if not printed.
-        p: The estimate's p, adjusted for its family of tests.
-        comparable: Whether the paper's figures apply to these data.
+        family: The claims that share an error rate, counted before any run.
+        kind: Whether its sign or its size is claimed.
+        parts: How many effects the claim rests on.
+        obstacle: Why the paper's figures do not apply to these data; empty if they do.
     """
-
-    def conclude(verdict: Verdict, reason: str) -> Assessment:
-        return Assessment(verdict, reason, estimate, printed, p)
-
-    if not estimate.exists:
-        return conclude(Verdict.MISSING, "not all of the runs are there")
-    if not comparable:
-        return conclude(Verdict.NOT_COMPARABLE, SYNTHETIC)
-    if not np.isfinite(printed):
-        return conclude(Verdict.NOT_COMPARABLE, NOT_PRINTED)
-    if len(estimate.seeds) < 2:
-        return conclude(Verdict.UNDECIDED, ONE_SEED)
-    side = 1.0 if printed >= 0 else -1.0
-    low, high = sorted((side * estimate.interval.low, side * estimate.interval.high))
-    paper = f"the paper's {points(printed, signed=True)}"
-    if p < ALPHA:
-        if side * estimate.mean < 0:
-            return conclude(Verdict.NOT_REPRODUCED, "the effect goes the other way")
-        smaller = f", though smaller than {paper}" if high < abs(printed) else ""
-        return conclude(Verdict.REPRODUCED, f"the interval is on the paper's side of zero{smaller}")
-    if high < abs(printed):
-        return conclude(Verdict.NOT_REPRODUCED, f"the interval excludes {paper}")
-    if low > 0:
-        return conclude(
-            Verdict.UNDECIDED, "on the paper's side of zero, but not after Holm's correction"
-        )
-    return conclude(Verdict.UNDECIDED, f"the interval holds both no effect and {paper}")
+    missing = "not all of the runs are there"
+    evidence, found = _evidence(
+        Assessment(Verdict.MISSING, missing, estimate, printed, family.adjusted(estimate.p)),
+        obstacle,
+    )
+    if evidence is None:
+        return found
+    judged = judge_claim(evidence, Printed(printed), kind, family, parts=parts)
+    need = _need(evidence, judged, printed, kind)
+    return replace(found, verdict=judged.verdict, reason=judged.why, need=need)
 
 
-def combine_verdicts(parts: Sequence[Assessment], all_hold: str) -> tuple[Verdict, str]:
-    """Return the verdict of a claim whose parts all have to hold, and its reason.
+def combine_assessments(parts: Sequence[Assessment], all_hold: str) -> Assessment:
+    """Return the assessment of a claim whose parts all have to hold.
 
-    One part that is not reproduced refutes the claim; it is reproduced if every part is. Otherwise
-    the first part without an answer gives the reason.
+    The strongest refutation refutes the claim. It is replicated if every part is, with the largest
+    of the parts' p values (an intersection-union test, Berger, 1982, Technometrics 24).
     """
-    for decisive in (Verdict.NOT_REPRODUCED, Verdict.NOT_COMPARABLE):
-        reasons = [part.reason for part in parts if part.verdict == decisive]
-        if reasons:
-            return decisive, reasons[0]
-    open_parts = [part for part in parts if part.verdict != Verdict.REPRODUCED]
-    if not open_parts:
-        return Verdict.REPRODUCED, all_hold
-    all_missing = all(part.verdict == Verdict.MISSING for part in parts)
-    return (Verdict.MISSING if all_missing else Verdict.UNDECIDED), open_parts[0].reason
+    leading = parts[find_leading([part.verdict for part in parts])]
+    verdict, reason = leading.verdict, leading.reason
+    if verdict == Verdict.REPLICATED:
+        reason = all_hold
+    if verdict == Verdict.MISSING and any(part.verdict != Verdict.MISSING for part in parts):
+        verdict = Verdict.UNDECIDED
+    p = float(np.max([part.p for part in parts]))
+    return Assessment(verdict, reason, p=p, need=leading.need, parts=tuple(parts))
 
 
 def points(value: float, *, signed: bool = False) -> str:
     """Write a difference of correlations in points of Pearson times 100."""
     text = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
     return f"{text} points".replace("-", "−")
+
+
+def _evidence(missing: Assessment, obstacle: str) -> tuple[Evidence | None, Assessment]:
+    """Return what can be judged, or None and the assessment that says why nothing can."""
+    estimate = missing.estimate
+    if not estimate.exists:
+        return None, missing
+    if obstacle:
+        return None, replace(missing, verdict=Verdict.NOT_COMPARABLE, reason=obstacle)
+    if not np.isfinite(missing.printed) or missing.printed == 0:
+        return None, replace(missing, verdict=Verdict.NOT_COMPARABLE, reason=NOT_PRINTED)
+    evidence = estimate.evidence
+    if evidence is None:
+        return None, replace(missing, verdict=Verdict.UNDECIDED, reason=estimate.obstacle)
+    return evidence, missing
+
+
+def _need(evidence: Evidence, judged: Judged, printed: float, kind: ClaimKind) -> str:
+    if judged.verdict != Verdict.UNDECIDED or evidence.obstacle:
+        return ""
+    return str(would_decide(evidence, Printed(printed), kind, judged.family))

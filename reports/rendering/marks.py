@@ -2,12 +2,15 @@
 
 from typing import Final
 
-from reports.analysis.verdicts import Verdict
+from reports.analysis.replication import Verdict
 from reports.rendering.tables import Cell, Mark
 
 MARKS: Final[dict[Verdict, Mark]] = {
-    Verdict.REPRODUCED: "good",
-    Verdict.NOT_REPRODUCED: "bad",
+    Verdict.REPLICATED: "good",
+    Verdict.LARGER: "good",
+    Verdict.SMALLER: "bad",
+    Verdict.NO_EFFECT: "bad",
+    Verdict.OPPOSITE: "bad",
     Verdict.UNDECIDED: "unsure",
     Verdict.MISSING: "",
     Verdict.NOT_COMPARABLE: "",

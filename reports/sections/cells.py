@@ -9,6 +9,7 @@ from reports.analysis.collect import Experiment, StoredRun
 from reports.analysis.curves import Curve
 from reports.analysis.inference import Interval
 from reports.analysis.measures import Estimate
+from reports.analysis.verdicts import Assessment
 from reports.rendering.tables import EMPTY, Cell, interval_text, number
 
 #: Characters of an id or a hash that a page shows.
@@ -55,6 +56,13 @@ def collapses_text(by_seed: Mapping[int, Curve]) -> str:
     collapses = {seed: curve.collapse for seed, curve in by_seed.items()}
     listed = [f"seed {seed} at step {c}" for seed, c in collapses.items() if c is not None]
     return ", ".join(listed) or "none"
+
+
+def why(assessment: Assessment) -> str:
+    """Return a verdict's reason and, if it is undecided, what would decide it."""
+    if not assessment.need:
+        return assessment.reason
+    return f"{assessment.reason}; to decide: {assessment.need}"
 
 
 def time_text(moment: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from reports.analysis.claims import CURVE_FAMILY
 from reports.analysis.collect import Experiment
 from reports.analysis.curve_study import CurveStudy
 from reports.analysis.inputs import ReportInputs
@@ -18,7 +19,7 @@ from reports.rendering.tables import (
     number,
     number_column,
 )
-from reports.sections.cells import collapses_text, finite_mean, run_cell, time_text
+from reports.sections.cells import collapses_text, finite_mean, run_cell, time_text, why
 from reports.sections.registry import section
 
 #: Quantities of a condition in numbers: the column, the attribute of `Curve`, and its digits.
@@ -57,7 +58,7 @@ def verdicts_table(study: CurveStudy) -> Table:
         subject=Column("measured", width=12),
         mean=number_column("mean", width=7),
         interval=Column("95% over seeds", width=11),
-        p=number_column("p (Holm)", width=6),
+        p=number_column("p × family", width=6),
         verdict=Column("these runs", width=10),
         reason=Column("why", width=15),
     )
@@ -74,13 +75,14 @@ def verdicts_table(study: CurveStudy) -> Table:
             interval=interval_text(estimate.over_seeds.low, estimate.over_seeds.high, 3),
             p=number(assessment.p, 3),
             verdict=verdict_cell(assessment.verdict),
-            reason=Cell(assessment.reason, runs=runs if is_count else ()),
+            reason=Cell(why(assessment), runs=runs if is_count else ()),
         )
     return table.build(
         "Claimed: that the measured quantity is below zero; for gradients, which are given as"
         " powers of ten, below −0.301, a factor of two. Paired by seed; same batches, same initial"
-        " weights. p: t test over seeds against that bound, corrected over a claim's conditions;"
-        " intervals are not. Gradients: with respect to the encoder's trained parameters, before"
+        " weights. p: exact test over seeds against that bound (signs flipped; Fisher's for"
+        f" counts), times the {CURVE_FAMILY.size} claims about curves, under each condition."
+        " Intervals are exact, of one claim alone, and take six seeds. Gradients: with respect to the encoder's trained parameters, before"
         " clipping, mean over the logging points."
     )
 

@@ -18,7 +18,6 @@ from reports.rendering.tables import (
     Table,
     TableBuilder,
     mark_best,
-    number,
     number_column,
 )
 from reports.sections.registry import section
@@ -59,7 +58,9 @@ def language_table(measurements: Measurements, eval_set: str) -> Table:
     estimates = {
         x: [measurements.cell(v, EvalSubset(eval_set, x)) for v in variants] for x in languages
     }
-    columns = {x: mark_best([_score_cell(e) for e in column]) for x, column in estimates.items()}
+    columns = {x: [_score_cell(e) for e in column] for x, column in estimates.items()}
+    if eval_set == TEST:
+        columns = {x: mark_best(column) for x, column in columns.items()}
     table = TableBuilder(
         f"languages_{eval_set.replace(':', '_').replace('+', '_')}",
         f"Pearson × 100 by language, {_rows_text(measurements, eval_set)}",
@@ -69,12 +70,15 @@ def language_table(measurements: Measurements, eval_set: str) -> Table:
     )
     for i, variant in enumerate(variants):
         cells = {x: columns[x][i] for x in languages}
-        mean = _mean_cell([estimates[x][i] for x in languages])
+        mean = _score_cell(measurements.language_mean(variant, eval_set))
         table.add(method=row_title(variant), **cells, mean=mean)
-    names = ", ".join(f"{x} {language_name(x)}" for x in languages)
+    names = ", ".join(
+        f"{x} {language_name(x)} ({max(e.rows for e in estimates[x])} rows)" for x in languages
+    )
     return table.build(
-        "Small print: 95% over rows (percentile bootstrap, rows drawn within each language), then"
-        f" over seeds (Student's t). {names}."
+        "Small print: 95% over rows and seeds (over rows alone for one seed); none below 50 rows."
+        " The mean over languages is of these languages: its interval is not about others."
+        f" {names}."
     )
 
 
@@ -85,15 +89,12 @@ def _variants(measurements: Measurements, eval_set: str) -> list[str]:
 def _score_cell(estimate: Estimate) -> Cell:
     if not estimate.exists:
         return EMPTY
-    intervals = [i for i in (estimate.over_rows, estimate.over_seeds) if np.isfinite(i.low)]
-    lines = [f"[{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in intervals]
+    interval = estimate.interval
+    lines = []
+    if np.isfinite(interval.low):
+        lines = [f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"]
     text, below = (t.replace("-", "−") for t in (f"{100 * estimate.mean:.2f}", "\n".join(lines)))
     return Cell(text, 100 * estimate.mean, below, estimate.runs)
-
-
-def _mean_cell(estimates: list[Estimate]) -> Cell:
-    runs = tuple(dict.fromkeys(run for estimate in estimates for run in estimate.runs))
-    return number(100 * float(np.mean([estimate.mean for estimate in estimates])), runs=runs)
 
 
 def _rows_text(measurements: Measurements, eval_set: str) -> str:

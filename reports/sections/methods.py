@@ -1,24 +1,46 @@
-"""State the methods behind the report's numbers."""
+"""State the methods, the assumptions and the sources behind the report's numbers."""
 
 from collections.abc import Iterator
 
 from reports.analysis.groups import describe
-from reports.analysis.inference import RESAMPLES
 from reports.analysis.inputs import ReportInputs
+from reports.analysis.replication import DEFAULTS
+from reports.analysis.variance_components import LEAST_LABELS, LEAST_ROWS
 from reports.rendering.blocks import Block
 from reports.sections.registry import section
 
 
-@section("How it was computed", order=110)
+@section("Appendix: methods, assumptions, sources", order=110)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the methods, and how the group differs from the others."""
     yield (
-        f"Row intervals are percentile bootstraps of {RESAMPLES} resamples, drawn within each"
-        " language, the same for all models; p values of paired differences come from the same"
-        " resamples moved to zero, and from Williams' test. Seed intervals are Student's. For"
-        " both together the variances add, with Satterthwaite's degrees of freedom. Holm's"
-        " correction runs over each table's tests. Every number is computed from stored"
-        " predictions; `ablation report --verify` recomputes them."
+        "Uncertainty. Rows and seeds are random, languages and the split are fixed. A row enters by"
+        " its jackknife influence on the correlation, within its language (Efron, 1982); the"
+        " row-by-seed part counts once (Searle, Casella and McCulloch, 1992). Degrees of freedom"
+        " are Satterthwaite's (1946), lowered for components of few levels. Intervals of"
+        " correlations are symmetric on Fisher's z scale and stay within −100 and 100."
+        f" Fewer than {LEAST_ROWS} rows or {LEAST_LABELS} distinct labels give no interval and no"
+        " verdict; one seed gives no verdict."
+    )
+    yield (
+        "Verdicts. A printed figure is one training's: it is compared by a prediction interval for"
+        " a second experiment of its size (Patil, Peng and Leek, 2016). A claimed size is"
+        f" replicated if at least {DEFAULTS.least_share:.0%} of it is shown; no effect is shown by"
+        f" equivalence within {100 * DEFAULTS.smallest_effect:g} points (Schuirmann, 1987)."
+        " Levels are divided by the number of claims, steps or cells that the paper prints"
+        " (Bonferroni), counted before any run, so that no verdict depends on which runs there"
+        " are; a claim of several effects is an intersection-union test (Berger, 1982)."
+    )
+    yield (
+        "Curves. Paired differences are tested by flipping their signs (Fisher, 1935), with"
+        " intervals from subset means (Hartigan, 1969); rates of collapse by Fisher's exact test"
+        " and Clopper and Pearson's intervals (1934). They hold for few seeds and with ties; where"
+        " no outcome could be significant the answer is undecided. Several readings of Eq. 9 are"
+        " judged each for itself."
+    )
+    yield (
+        "Every number is computed from stored predictions; `ablation report --verify` recomputes"
+        " them. The coverage of these intervals was simulated: see docs/benchmarks/coverage.md."
     )
     group = inputs.group
     if len(inputs.groups) > 1 and not group.mixed:

@@ -1,23 +1,19 @@
 """Show whether differences are real: the paper's steps and the tests behind them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 
 from reports.analysis import inference
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.measures import Measurements
-from reports.analysis.steps import Step
+from reports.analysis.steps import STEP_FAMILY, Step
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.marks import verdict_cell
 from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number, number_column
 from reports.sections.cells import difference_cell, interval_cell, percent_cell, unit_cell
 from reports.sections.registry import section
-
-#: As many p values, one for each seed, can be read in a cell.
-MOST_LISTED: Final = 10
 
 
 @section("Is it better, or noise?", order=20)
@@ -28,12 +24,17 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         return
     caption = "The paper's steps: difference and 95% interval on each set of rows."
     yield Picture("steps", caption, figures.forest(inputs.steps), wide=True)
-    yield steps_table(inputs.steps)
+    yield steps_table(inputs.steps, with_paper=inputs.comparability.applies)
     yield tests_table(inputs.measurements, inputs.steps)
 
 
-def steps_table(steps: Sequence[Step]) -> Table:
+def steps_table(steps: Sequence[Step], *, with_paper: bool) -> Table:
     """Return each step's difference, its interval, and whether it agrees with the paper's."""
+    paper = {
+        "printed": number_column("paper", width=7),
+        "verdict": Column("verdict", width=14),
+        "reason": Column("why", width=22),
+    }
     table = TableBuilder(
         "steps",
         "The paper's steps",
@@ -42,10 +43,9 @@ def steps_table(steps: Sequence[Step]) -> Table:
         difference=number_column("difference", width=9),
         interval=number_column("95%", width=13),
         unit=Column("over", width=10),
-        p=number_column("p (Holm)", width=8),
-        printed=number_column("paper", width=7),
-        verdict=Column("verdict", width=14),
-        reason=Column("why", width=22),
+        p=number_column("p", width=7),
+        p_family=number_column("p × family", width=7),
+        **(paper if with_paper else {}),
     )
     for step in steps:
         estimate, assessment = step.estimate, step.assessment
@@ -55,18 +55,25 @@ def steps_table(steps: Sequence[Step]) -> Table:
             difference=difference_cell(estimate.mean, estimate),
             interval=interval_cell(estimate.interval, estimate),
             unit=unit_cell(estimate),
-            p=number(assessment.p, 3),
-            printed=difference_cell(assessment.printed),
-            verdict=verdict_cell(assessment.verdict),
-            reason=assessment.reason,
+            p=number(estimate.p, 3),
+            p_family=number(assessment.p, 3),
+            **(_paper_cells(step) if with_paper else {}),
         )
-    tests = sum(bool(np.isfinite(step.assessment.p)) for step in steps)
     return table.build(
         "Differences of Pearson × 100, paired by row and seed. With two seeds or more the interval"
-        " holds for other rows and other seeds (variances added, Satterthwaite's degrees of"
-        " freedom), else for other rows only; p belongs to it, after Holm's correction over the"
-        f" table's {tests} tests."
+        " holds for other rows and other seeds, else for other rows only. p belongs to the"
+        f" interval; p × family is multiplied by {STEP_FAMILY.size}, the number of steps that the"
+        " paper prints, whatever was run. Steps are judged by their sign."
     )
+
+
+def _paper_cells(step: Step) -> dict[str, Cell | str]:
+    assessment = step.assessment
+    return {
+        "printed": difference_cell(assessment.printed),
+        "verdict": verdict_cell(assessment.verdict),
+        "reason": assessment.reason,
+    }
 
 
 def tests_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
@@ -78,39 +85,35 @@ def tests_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
         step=Column("step", width=23),
         rows=Column("on", width=10),
         row_interval=number_column("95%", group=over_rows, width=12),
-        row_p=number_column("p, bootstrap", group=over_rows, width=8),
-        williams=number_column("p, Williams, by seed", group=over_rows, width=13),
+        row_p=number_column("p", group=over_rows, width=8),
         seeds=number_column("seeds", group=over_seeds, width=5),
         seed_interval=number_column("95%", group=over_seeds, width=12),
         improvement=number_column("P(better)", group=over_seeds, width=8),
         detectable_rows=number_column("rows", group=power, width=6),
         detectable_seeds=number_column("seeds", group=power, width=6),
-        needed=number_column("seeds needed", width=7),
+        needed=Column("to decide", width=22),
     )
     for step in (s for s in steps if s.estimate.exists):
         estimate = step.estimate
         worse, better = (_scores(measurements, v, step) for v in (step.worse, step.better))
-        by_seed = measurements.williams(step.worse, step.better, step.subset)
-        williams = [p for seed, p in by_seed.items() if seed in estimate.seeds]
-        needed = inference.seeds_needed(step.assessment.printed, estimate.sd)
         table.add(
             step=str(step),
             rows=str(step.subset),
             row_interval=interval_cell(estimate.over_rows, estimate),
             row_p=number(estimate.p_rows, 4),
-            williams=Cell(list_by_seed(williams), _median(williams)),
             seeds=len(estimate.seeds),
             seed_interval=interval_cell(estimate.over_seeds, estimate),
             improvement=number(inference.probability_of_improvement(better, worse)),
-            detectable_rows=percent_cell(estimate.detectable_rows),
-            detectable_seeds=percent_cell(estimate.detectable_seeds),
-            needed=EMPTY if needed is None else needed,
+            detectable_rows=percent_cell(estimate.detectable_over_rows),
+            detectable_seeds=percent_cell(estimate.detectable_over_seeds),
+            needed=step.assessment.need or EMPTY,
         )
     return table.build(
         "Over rows: other texts, these trained models. Over seeds: other trainings, these texts"
         " (Student's t, paired). P(better): share of pairs of runs in which the second scores"
         " higher. Could show: the smallest difference (× 100) that a sample like this one would"
-        " show with 80% power at the 5% level. Seeds needed: for the paper's difference.",
+        " show with 80% power at the 5% level. To decide: an undecided step, if the paper's"
+        " difference is the true one, with 80% power at the family's level, from these variances.",
         few_seeds(max((len(step.estimate.seeds) for step in steps), default=0)),
     )
 
@@ -127,21 +130,8 @@ def few_seeds(seeds: int) -> str:
     return f"{limit}."
 
 
-def list_by_seed(values: Sequence[float]) -> str:
-    """List the p values; of more than a cell can hold, give the median and the range."""
-    known = [v for v in values if np.isfinite(v)]
-    if len(known) <= MOST_LISTED:
-        return ", ".join(f"{p:.3f}" for p in known) or EMPTY.text
-    return f"median {np.median(known):.3f} of {len(known)}, {min(known):.3f} to {max(known):.3f}"
-
-
 def _scores(measurements: Measurements, variant: str, step: Step) -> np.ndarray:
     """Return a variant's Pearsons with the step's seeds, (seeds,)."""
     runs = measurements.runs(variant, step.subset.eval_set)
     ids = [runs[seed].run_id for seed in step.estimate.seeds]
     return np.array([measurements.values[(run, step.subset)] for run in ids])
-
-
-def _median(values: Sequence[float]) -> float | None:
-    known = [v for v in values if np.isfinite(v)]
-    return float(np.median(known)) if known else None

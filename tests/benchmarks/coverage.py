@@ -208,16 +208,22 @@ def _inside(cell: Cell, groups: Groups, scores: Floats) -> dict[str, NDArray[np.
 
 
 FAMILY: Final = rp.Family("simulated claims", VARIANTS - 1)
+#: The verdicts on an effect that was measured.
+_JUDGED: Final = tuple(
+    verdict
+    for verdict in rp.Verdict
+    if verdict not in (rp.Verdict.MISSING, rp.Verdict.NOT_COMPARABLE)
+)
 #: By truth: the verdicts that would be false.
 FALSE: Final = {
-    "zero": {rp.Replication.REPLICATED, rp.Replication.LARGER, rp.Replication.OPPOSITE},
+    "zero": {rp.Verdict.REPLICATED, rp.Verdict.LARGER, rp.Verdict.OPPOSITE},
     "the paper's": {
-        rp.Replication.OPPOSITE,
-        rp.Replication.NO_EFFECT,
-        rp.Replication.SMALLER,
-        rp.Replication.LARGER,
+        rp.Verdict.OPPOSITE,
+        rp.Verdict.NO_EFFECT,
+        rp.Verdict.SMALLER,
+        rp.Verdict.LARGER,
     },
-    "opposite": {rp.Replication.REPLICATED, rp.Replication.LARGER, rp.Replication.NO_EFFECT},
+    "opposite": {rp.Verdict.REPLICATED, rp.Verdict.LARGER, rp.Verdict.NO_EFFECT},
 }
 
 
@@ -228,7 +234,7 @@ class VerdictRates:
     cell: Cell
     truth: str
     kind: rp.ClaimKind
-    verdicts: dict[rp.Replication, float]
+    verdicts: dict[rp.Verdict, float]
     family: float
 
 
@@ -240,7 +246,7 @@ def verdict_rates(cell: Cell, truth: str, simulations: int, seed: int) -> list[V
     """
     rng = np.random.default_rng(seed)
     kinds: tuple[rp.ClaimKind, ...] = ("sign", "size")
-    counts = {kind: dict.fromkeys(rp.Replication, 0) for kind in kinds}
+    counts = {kind: dict.fromkeys(_JUDGED, 0) for kind in kinds}
     any_false = dict.fromkeys(kinds, 0)
     rho = np.r_[RHO, np.full(VARIANTS - 1, RHO + TRUTHS[truth])]
     of_rows = _row_variance() * (METHOD + RUN) / METHOD / cell.rows
@@ -364,11 +370,9 @@ def tables(measured: dict[tuple[Cell, str], float], rates: Sequence[VerdictRates
         cell = Cell(rows, 3, 1.0, 0.0, languages=1)
         lines.append(_line([rows, *(_percent(measured[cell, m]) for m in ("own", "score"))]))
     lines += ["", "## Verdicts: a family of five claims", ""]
-    lines += _head(
-        ["truth", "claim of", "rows", "seeds", "ratio", *map(str, rp.Replication), "any false"]
-    )
+    lines += _head(["truth", "claim of", "rows", "seeds", "ratio", *map(str, _JUDGED), "any false"])
     for rate in rates:
-        shares = [_percent(rate.verdicts[verdict]) for verdict in rp.Replication]
+        shares = [_percent(rate.verdicts[verdict]) for verdict in _JUDGED]
         cell = rate.cell
         setting = [rate.truth, rate.kind, cell.rows, cell.seeds, f"{cell.ratio:g}"]
         lines.append(_line([*setting, *shares, _percent(rate.family)]))

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
 from ablation.core.errors import UsageError
 from ablation.data.corpus import load_corpus, repeated_texts
+from ablation.data.reference import MINT
 from tests.conftest import some_rows
 
 HEADER = "text,label,language\n"
@@ -354,6 +356,9 @@ def test_mint_has_the_papers_counts(mint: Path) -> None:
     assert repeated_texts(corpus.train) == 36
     assert not corpus.has_test_labels
     assert not corpus.synthetic
+    assert corpus.reference == MINT
+    assert replace(corpus, train=corpus.train.iloc[::-1]).reference == MINT
+    assert replace(corpus, train=corpus.train.iloc[1:]).reference is None
 
 
 def test_rows_are_numbered_as_in_the_file(corpus_folder: Callable[..., Path]) -> None:

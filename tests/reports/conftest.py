@@ -11,6 +11,7 @@ import pytest
 
 from ablation.config.overrides import resolve_config
 from ablation.config.variants import VARIANTS
+from ablation.data.reference import MINT
 from ablation.runs.results import log_result
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, start_run
@@ -70,6 +71,7 @@ class Plan:
         rows: Rows of each language.
         labelled: Whether the test rows are.
         synthetic: Whether the corpus calls itself so.
+        reference: The corpus whose printed figures apply.
         settings: Settings that differ from the defaults.
         data, code: Digests.
         curves: Training Pearson of a variant and seed at each step.
@@ -84,6 +86,7 @@ class Plan:
     rows: int = 60
     labelled: bool = True
     synthetic: bool = False
+    reference: str = MINT
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: str = "d" * 40
     code: str = "c" * 40
@@ -133,6 +136,7 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
         names.PROFILE: "smoke",
         names.CORPUS: "made-up",
         names.SYNTHETIC: str(plan.synthetic).lower(),
+        names.REFERENCE: "none" if plan.synthetic else plan.reference,
         f"{names.IDENTITY_PART}data": plan.data,
         names.COMMIT: "f" * 40,
         names.DIRTY: "false",
@@ -219,7 +223,7 @@ def _write_run(
         config = variant.encode().hex()
         parts = {"code": plan.code, "encoder": "e" * 40, "config": config, "libraries": "numpy=1"}
         run.set_tags({f"{names.IDENTITY_PART}{k}": v for k, v in parts.items()})
-        settings = {"model.encoder": "tiny", **plan.settings}
+        settings = dict(plan.settings)
         run.log_params(resolve_config(settings, variant).flat())
     else:
         ids = {name: tables.run_id for name, tables in members.items()}

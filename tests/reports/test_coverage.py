@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.analysis.replication import Replication
+from reports.analysis.replication import Verdict
 from tests.benchmarks import coverage as cv
 
 SIMULATIONS = 400
@@ -28,6 +28,6 @@ def test_random_languages_are_covered() -> None:
 def test_a_perfect_replication_is_not_refuted() -> None:
     cell = cv.Cell(300, 3, 1.0, cv.PAPER_EFFECT)
     for rates in cv.verdict_rates(cell, "the paper's", 60, seed=2):
-        refuted = rates.verdicts[Replication.OPPOSITE] + rates.verdicts[Replication.NO_EFFECT]
+        refuted = rates.verdicts[Verdict.OPPOSITE] + rates.verdicts[Verdict.NO_EFFECT]
         assert refuted <= 0.05
         assert rates.family <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)

@@ -8,23 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from ablation.config.overrides import resolve_config
+from ablation.data.reference import MINT
 from ablation.tracking import names
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, open_store
 from reports.analysis.claims import COLLAPSE, CURVE_CLAIMS
 from reports.analysis.curve_study import Condition, Contrast, CurveStudy, find_study
-from reports.analysis.verdicts import Assessment, Verdict
+from reports.analysis.replication import Verdict
+from reports.analysis.verdicts import Assessment
 from reports.build import build, read_inputs
 from reports.verify import verify
 from tests.reports.conftest import Made
 
 STEPS = np.arange(1, 21)
 PRINTED = Contrast("as_printed", 0.2)
-#: log10 of |g + h| by |g| for |h| = 0.9 |g| and cosines of -0.95, -0.96, ... by seed.
-RATIOS = np.log10(np.sqrt(1 + 0.81 - 1.8 * np.array([0.95, 0.96, 0.97, 0.98])))
+#: log10 of |g + h| by |g| for |h| = 0.9 |g| and cosines from -0.95 to -0.982 by seed.
+RATIOS = np.log10(np.sqrt(1 + 0.81 - 1.8 * (0.95 + np.arange(9) / 250)))
+#: As many as the exact tests need at the level of the claims about curves.
+ENOUGH = tuple(range(9))
 #: Pearson at each step, the two terms' norms, their cosine: as Section 4.2 has it.
 Shape = Callable[[str, int], tuple[np.ndarray, float, float, float]]
 
@@ -36,9 +39,9 @@ def as_claimed(variant: str, seed: int) -> tuple[np.ndarray, float, float, float
     if variant.startswith("mse"):
         pearson = pearson + 0.02 * (1 + seed / 10) * (-1.0) ** STEPS
     if variant.startswith("mse+cl"):
-        pearson[12 + seed] = -0.2
+        pearson[12 + seed % 8] = -0.2
     norm = 10.0 + seed if "epm" in variant else 1.0 + seed / 10
-    return pearson, norm, 0.9 * norm, -0.95 - seed / 100 if "mse" in variant else 0.1
+    return pearson, norm, 0.9 * norm, -0.95 - seed / 250 if "mse" in variant else 0.1
 
 
 def write_study(
@@ -58,6 +61,7 @@ def write_study(
     tags: dict[str, object] = {
         names.CORPUS: "made-up",
         names.SYNTHETIC: str(synthetic).lower(),
+        names.REFERENCE: "none" if synthetic else MINT,
         f"{names.IDENTITY_PART}data": "d" * 40,
         names.COMMIT: "f" * 40,
         names.ENCODER: "tiny",
@@ -112,15 +116,15 @@ def verdicts(study: CurveStudy) -> dict[str, Verdict]:
 def claimed(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> CurveStudy:
     """Write a study that is as Section 4.2 has it."""
     store = shutil.copy(empty_store, tmp_path_factory.mktemp("claimed") / "mlflow.db")
-    return study_of(write_study(f"sqlite:///{store}"))
+    return study_of(write_study(f"sqlite:///{store}", seeds=ENOUGH))
 
 
 CLAIM_IDS = (*(claim.id for claim in CURVE_CLAIMS), COLLAPSE.id)
 
 
 def test_curves_that_are_as_section_42_has_them_support_it(claimed: CurveStudy) -> None:
-    assert verdicts(claimed) == dict.fromkeys(CLAIM_IDS, Verdict.REPRODUCED)
-    assert "MSE + CL 4 of 4, EPM + CL 0 of 4" in assess(claimed, "collapse").reason
+    assert verdicts(claimed) == dict.fromkeys(CLAIM_IDS, Verdict.REPLICATED)
+    assert "MSE + CL 9 of 9, EPM + CL 0 of 9" in assess(claimed, "collapse").reason
 
 
 def test_numbers_by_hand(claimed: CurveStudy) -> None:
@@ -130,25 +134,25 @@ def test_numbers_by_hand(claimed: CurveStudy) -> None:
         assessment = assess(study, claim)
         interval = assessment.estimate.over_seeds
         assert assessment.estimate.mean == pytest.approx(shares.mean())
-        assert assessment.p == pytest.approx(stats.ttest_1samp(shares, -np.log10(2)).pvalue)
-        low, high = stats.t.interval(0.95, 3, shares.mean(), stats.sem(shares))
-        assert (interval.low, interval.high) == pytest.approx((low, high))
+        assert assessment.p == pytest.approx(7 * 2 / 2**9)  # all nine on one side, seven claims
+        assert min(shares) < interval.low < shares.mean() < interval.high < max(shares)
     first = study.curves[Condition("mse", PRINTED)][0]
     assert first.gradient_cosine == pytest.approx(-0.95)
     assert first.gradient_sum == pytest.approx(np.sqrt(1 + 0.81 - 2 * 0.9 * 0.95))
     assert first.gradient_magnitude == pytest.approx(np.log10(first.gradient_sum))
 
 
-def test_the_opposite_of_a_claim_is_not_reproduced(store_uri: str) -> None:
+def test_the_opposite_of_a_claim_is_told(store_uri: str) -> None:
     def swapped(variant: str, seed: int) -> tuple[np.ndarray, float, float, float]:
         other = variant.replace("mse", "x").replace("epm", "mse").replace("x", "epm")
         pearson, a, b, _ = as_claimed(other, seed)
         return pearson, a, b, 0.1 * (-1) ** seed
 
-    study = study_of(write_study(store_uri, swapped))
-    for claim in ("faster", "cancelling", "collapse"):
-        assert assess(study, claim).verdict == Verdict.NOT_REPRODUCED
-    assert "MSE + CL 0 of 4, EPM + CL 4 of 4" in assess(study, "collapse").reason
+    study = study_of(write_study(store_uri, swapped, seeds=ENOUGH))
+    for claim in ("faster", "collapse"):
+        assert assess(study, claim).verdict == Verdict.OPPOSITE
+    assert assess(study, "cancelling").verdict == Verdict.SMALLER
+    assert "MSE + CL 0 of 9, EPM + CL 9 of 9" in assess(study, "collapse").reason
 
 
 def test_few_seeds_and_synthetic_data_decide_nothing(store_uri: str) -> None:
@@ -158,23 +162,22 @@ def test_few_seeds_and_synthetic_data_decide_nothing(store_uri: str) -> None:
     assert set(verdicts(made_up).values()) == {Verdict.NOT_COMPARABLE}
 
 
-def test_p_values_are_corrected_over_a_claims_conditions(store_uri: str) -> None:
+def test_p_values_do_not_depend_on_the_number_of_conditions(store_uri: str) -> None:
     study = study_of(write_study(store_uri, taus=(0.02, 0.2, 2.0)))
     cancelling = [a for a in study.assessments if a.claim.id == "cancelling"]
     assert [a.contrast and a.contrast.tau for a in cancelling] == [0.02, 0.2, 2.0]
-    alone = stats.ttest_1samp(RATIOS, -np.log10(2)).pvalue
-    assert [a.assessment.p for a in cancelling] == pytest.approx([3 * alone] * 3)
+    assert [a.assessment.p for a in cancelling] == pytest.approx([7 * 2 / 2**4] * 3)
     assert len([a for a in study.assessments if a.claim.id == "faster"]) == 1
 
 
 def test_a_missing_side_leaves_a_claim_open(store_uri: str) -> None:
     study = study_of(write_study(store_uri, variants=("mse", "epm")))
     assert verdicts(study).keys() == {"faster", "smoother"}
-    alone = study_of(write_study(store_uri, variants=("mse+cl",), name="alone"))
+    alone = study_of(write_study(store_uri, variants=("mse+cl",), name="alone", seeds=ENOUGH))
     assert verdicts(alone) | {"cancelling": None} == dict.fromkeys(CLAIM_IDS, Verdict.MISSING) | {
         "cancelling": None
     }
-    assert verdicts(alone)["cancelling"] == Verdict.REPRODUCED
+    assert verdicts(alone)["cancelling"] == Verdict.REPLICATED
 
 
 def test_other_settings_stand_apart_and_a_newer_run_replaces_an_older(store_uri: str) -> None:
@@ -215,7 +218,7 @@ def test_an_experiment_of_nothing_but_curves_has_a_report_of_its_own(
             made.store.client.download_artifacts(study.info.run_id, names.VERDICTS_FILE)
         ).read_text("utf-8")
     )
-    assert {v["verdict"] for v in kept["verdicts"]} == {"reproduced"}
+    assert {v["verdict"] for v in kept["verdicts"]} == {"undecided"}
     assert study.data.metrics["verdict/cancelling as_printed tau 2/mean"] == pytest.approx(
         RATIOS[:3].mean()
     )

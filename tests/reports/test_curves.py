@@ -9,7 +9,7 @@ import pytest
 from reports.analysis.claim_verdicts import assess_curve_claims
 from reports.analysis.collect import StoredRun
 from reports.analysis.curves import Curve, mean_curve
-from reports.analysis.verdicts import Verdict
+from reports.analysis.replication import Verdict
 from tests.reports.conftest import Made
 
 RISING, FALLING = [0.4, 0.5, 0.6], [0.4, 0.5, -0.1]
@@ -81,37 +81,40 @@ def test_the_mean_is_over_the_steps_that_all_have() -> None:
 class TestClaims:
     """Claims about the ablation's own curves, compared seed by seed."""
 
-    slow = by_seed(*([0.1] * (8 - s) + [0.8] * (2 + s) for s in range(3)))
-    fast = by_seed(*([0.8] * 10 for _ in range(3)))
+    slow = by_seed(*([0.1] * (8 - s % 3) + [0.8] * (2 + s % 3) for s in range(9)))
+    fast = by_seed(*([0.8] * 10 for _ in range(9)))
 
     def verdict(
-        self, claim: str, mse: dict[int, Curve], epm: dict[int, Curve], *, comparable: bool = True
+        self, claim: str, mse: dict[int, Curve], epm: dict[int, Curve], obstacle: str = ""
     ) -> Verdict:
-        return assess_curve_claims({"mse": mse, "epm": epm}, comparable=comparable)[claim].verdict
+        return assess_curve_claims({"mse": mse, "epm": epm}, obstacle)[claim].verdict
 
-    def test_faster_is_decided_by_the_interval_over_seeds(self) -> None:
-        assert self.verdict("faster", self.slow, self.fast) == Verdict.REPRODUCED
-        assert self.verdict("faster", self.fast, self.slow) == Verdict.NOT_REPRODUCED
+    def test_faster_is_decided_by_nine_seeds_that_agree(self) -> None:
+        assert self.verdict("faster", self.slow, self.fast) == Verdict.REPLICATED
+        assert self.verdict("faster", self.fast, self.slow) == Verdict.OPPOSITE
         assert self.verdict("faster", self.fast, self.fast) == Verdict.UNDECIDED
 
     def test_differences_are_paired_by_seed(self) -> None:
-        mse = by_seed(*([0.1] * n + [0.8] * (50 - n) for n in (10, 20, 30)))
-        epm = by_seed(*([0.1] * (n - 2) + [0.8] * (52 - n) for n in (10, 20, 30)))
-        assert self.verdict("faster", mse, epm) == Verdict.REPRODUCED
-        shuffled = {0: epm[2], 1: epm[0], 2: epm[1]}
+        lengths = range(10, 46, 4)
+        mse = by_seed(*([0.1] * n + [0.8] * (50 - n) for n in lengths))
+        epm = by_seed(*([0.1] * (n - 2) + [0.8] * (52 - n) for n in lengths))
+        assert self.verdict("faster", mse, epm) == Verdict.REPLICATED
+        shuffled = {seed: epm[(seed + 4) % 9] for seed in epm}
         assert self.verdict("faster", mse, shuffled) == Verdict.UNDECIDED
+
+    def test_two_seeds_that_are_equal_decide_nothing(self) -> None:
+        two = (dict.fromkeys((0, 1), self.slow[0]), dict.fromkeys((0, 1), self.fast[0]))
+        assert self.verdict("faster", *two) == Verdict.UNDECIDED
 
     def test_one_seed_synthetic_data_and_a_missing_side_decide_nothing(self) -> None:
         one = {0: self.slow[0]}, {0: self.fast[0]}
         assert self.verdict("faster", *one) == Verdict.UNDECIDED
-        assert (
-            self.verdict("faster", self.slow, self.fast, comparable=False) == Verdict.NOT_COMPARABLE
-        )
+        assert self.verdict("faster", self.slow, self.fast, "other data") == Verdict.NOT_COMPARABLE
         assert self.verdict("faster", self.slow, {}) == Verdict.MISSING
         assert self.verdict("faster", {}, {}) == Verdict.MISSING
 
     def test_claims_about_gradients_are_left_to_curve_studies(self) -> None:
-        assert assess_curve_claims({}, comparable=True).keys() == {
+        assert assess_curve_claims({}, "").keys() == {
             "faster",
             "smoother",
             "slower",
@@ -121,12 +124,11 @@ class TestClaims:
     @pytest.mark.parametrize(
         ("mse", "epm", "verdict"),
         [
-            ([FALLING] * 3, [RISING] * 3, Verdict.REPRODUCED),
-            ([FALLING, RISING, RISING], [RISING] * 3, Verdict.REPRODUCED),
-            ([RISING] * 3, [RISING] * 3, Verdict.NOT_REPRODUCED),
-            ([FALLING] * 3, [RISING, FALLING, RISING], Verdict.NOT_REPRODUCED),
-            ([FALLING] * 3, [RISING] * 2, Verdict.UNDECIDED),
-            ([FALLING] * 2, [RISING] * 3, Verdict.UNDECIDED),
+            ([FALLING] * 6, [RISING] * 6, Verdict.REPLICATED),
+            ([RISING] * 6, [FALLING] * 6, Verdict.OPPOSITE),
+            ([FALLING, RISING, RISING], [RISING] * 3, Verdict.UNDECIDED),
+            ([RISING] * 3, [RISING] * 3, Verdict.UNDECIDED),
+            ([FALLING] * 5, [RISING] * 5, Verdict.UNDECIDED),
             ([FALLING] * 3, [], Verdict.MISSING),
         ],
     )
@@ -134,7 +136,7 @@ class TestClaims:
         self, mse: list[list[float]], epm: list[list[float]], verdict: Verdict
     ) -> None:
         curves = {"mse+cl": by_seed(*mse), "epm+cl": by_seed(*epm)}
-        assert assess_curve_claims(curves, comparable=True)["collapse"].verdict == verdict
+        assert assess_curve_claims(curves, "")["collapse"].verdict == verdict
 
 
 def test_stored_curves_are_read_unsmoothed(experiment: Callable[..., Made]) -> None:

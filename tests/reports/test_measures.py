@@ -65,18 +65,16 @@ def test_a_step_is_paired_by_seed_and_row(found: ReportInputs) -> None:
     # Rows share their hardness among runs: paired, the difference is surer than two cells apart.
     assert step.over_rows.half_width < np.hypot(a.over_rows.half_width, b.over_rows.half_width)
     assert step.p < 0.05
-    assert all(p < 0.05 for p in found.measurements.williams("mse", "epm", measure).values())
     nothing = found.measurements.step("epm", "epm+cl", measure)
     assert 0.0 in nothing.interval
 
 
 def test_the_widest_interval_is_over_rows_and_seeds(found: ReportInputs) -> None:
     cell = found.measurements.cell("epm", EvalSubset(TEST))
-    assert cell.interval == cell.both.interval
     assert cell.interval.half_width > cell.over_rows.half_width
 
 
-def test_resamples_do_not_depend_on_which_runs_are_compared(
+def test_intervals_do_not_depend_on_which_other_runs_there_are(
     experiment: Callable[..., Made], found: ReportInputs
 ) -> None:
     alone = experiment(noise={"mse": 1.2}, seeds=(0, 1, 2), rows=40).inputs().measurements
@@ -90,10 +88,10 @@ def test_resamples_do_not_depend_on_which_runs_are_compared(
 
 def test_one_seed_has_no_interval_over_seeds(experiment: Callable[..., Made]) -> None:
     step = (
-        experiment(seeds=(4,), rows=20).inputs().measurements.step("mse", "epm", EvalSubset("dev1"))
+        experiment(seeds=(4,), rows=40).inputs().measurements.step("mse", "epm", EvalSubset("dev1"))
     )
     assert step.seeds == (4,)
-    assert np.isnan([step.sd, step.over_seeds.low, step.both.p]).all()
+    assert np.isnan([step.sd, step.over_seeds.low]).all()
     assert step.interval == step.over_rows
     assert np.isfinite(step.interval.low)
 

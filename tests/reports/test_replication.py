@@ -31,11 +31,11 @@ def judged(estimate: float, printed: float, kind: rp.ClaimKind, error: float = 0
 @pytest.mark.parametrize(
     ("estimate", "sign", "size"),
     [
-        (0.020, rp.Replication.REPLICATED, rp.Replication.REPLICATED),
-        (0.009, rp.Replication.REPLICATED, rp.Replication.SMALLER),
-        (0.040, rp.Replication.REPLICATED, rp.Replication.LARGER),
-        (0.000, rp.Replication.NO_EFFECT, rp.Replication.NO_EFFECT),
-        (-0.02, rp.Replication.OPPOSITE, rp.Replication.OPPOSITE),
+        (0.020, rp.Verdict.REPLICATED, rp.Verdict.REPLICATED),
+        (0.009, rp.Verdict.REPLICATED, rp.Verdict.SMALLER),
+        (0.040, rp.Verdict.REPLICATED, rp.Verdict.LARGER),
+        (0.000, rp.Verdict.NO_EFFECT, rp.Verdict.NO_EFFECT),
+        (-0.02, rp.Verdict.OPPOSITE, rp.Verdict.OPPOSITE),
     ],
 )
 @pytest.mark.parametrize("side", [1, -1])
@@ -46,20 +46,20 @@ def test_sign_and_size(estimate: float, sign: str, size: str, side: int) -> None
 
 def test_a_wide_interval_decides_nothing() -> None:
     for kind in ("sign", "size"):
-        assert judged(0.02, 0.02, kind, error=0.02) == rp.Replication.UNDECIDED
-        assert judged(0.0, 0.02, kind, error=0.02) == rp.Replication.UNDECIDED
+        assert judged(0.02, 0.02, kind, error=0.02) == rp.Verdict.UNDECIDED
+        assert judged(0.0, 0.02, kind, error=0.02) == rp.Verdict.UNDECIDED
 
 
 def test_two_points_are_not_replicated_by_less_than_one() -> None:
     """The audit's "supported": +0.88 [0.55, 1.20] where the paper prints about two points."""
     measured = evidence(0.0088, 0.0033 / 1.96)
     verdict = rp.judge_claim(measured, rp.Printed(0.02), "size", FAMILY).verdict
-    assert verdict in (rp.Replication.SMALLER, rp.Replication.UNDECIDED)
+    assert verdict in (rp.Verdict.SMALLER, rp.Verdict.UNDECIDED)
 
 
 def test_one_seed_decides_nothing() -> None:
     result = rp.judge_claim(evidence(0.5, seeds=1), rp.Printed(0.02), "sign", FAMILY)
-    assert result.verdict is rp.Replication.UNDECIDED
+    assert result.verdict is rp.Verdict.UNDECIDED
     assert "one seed" in result.why
     assert np.isnan(result.interval.low)
 
@@ -69,15 +69,15 @@ def test_two_rows_decide_nothing(labels: int) -> None:
     for estimate in (2.0, -2.0):
         few = evidence(estimate, rows=2, labels=labels)
         result = rp.judge_claim(few, rp.Printed(0.02), "sign", FAMILY)
-        assert result.verdict is rp.Replication.UNDECIDED
+        assert result.verdict is rp.Verdict.UNDECIDED
         assert np.isnan(result.interval.low)
 
 
 def test_the_family_sets_the_level_and_not_the_runs_at_hand() -> None:
     alone = rp.judge_claim(evidence(0.005, 0.002), rp.Printed(0.02), "sign", rp.Family("one", 1))
     among = rp.judge_claim(evidence(0.005, 0.002), rp.Printed(0.02), "sign", FAMILY)
-    assert alone.verdict is rp.Replication.REPLICATED
-    assert among.verdict is rp.Replication.UNDECIDED
+    assert alone.verdict is rp.Verdict.REPLICATED
+    assert among.verdict is rp.Verdict.UNDECIDED
     assert among.p_family == pytest.approx(8 * alone.p)
     assert among.decisive.half_width > among.interval.half_width
 
@@ -95,31 +95,20 @@ def test_prediction_adds_the_papers_own_rows_and_seed() -> None:
     assert by_seed.half_width == pytest.approx(2.776 * 0.003 * 2, rel=1e-3)
 
 
-def test_a_claim_needs_all_of_its_parts() -> None:
-    def part(estimate: float, error: float = 0.001) -> rp.Judged:
-        return rp.judge_claim(evidence(estimate, error), rp.Printed(0.02), "sign", FAMILY, parts=2)
-
-    good, open_, bad = part(0.02), part(0.02, 0.02), part(-0.02)
-    assert rp.judge_all([good, good]).verdict is rp.Replication.REPLICATED
-    assert rp.judge_all([good, open_]).verdict is rp.Replication.UNDECIDED
-    assert rp.judge_all([good, open_, bad]).verdict is rp.Replication.OPPOSITE
-    assert rp.judge_all([good, open_]).p == open_.p
-
-
 def test_more_parts_make_a_refutation_harder() -> None:
     borderline = evidence(-0.0056, 0.002)
     one = rp.judge_claim(borderline, rp.Printed(0.02), "sign", FAMILY)
     five = rp.judge_claim(borderline, rp.Printed(0.02), "sign", FAMILY, parts=5)
-    assert one.verdict is rp.Replication.OPPOSITE
-    assert five.verdict is rp.Replication.UNDECIDED
+    assert one.verdict is rp.Verdict.OPPOSITE
+    assert five.verdict is rp.Verdict.UNDECIDED
 
 
 @pytest.mark.parametrize(
     ("score", "verdict"),
     [
-        (0.65, rp.Replication.REPLICATED),
-        (0.55, rp.Replication.SMALLER),
-        (0.75, rp.Replication.LARGER),
+        (0.65, rp.Verdict.REPLICATED),
+        (0.55, rp.Verdict.SMALLER),
+        (0.75, rp.Verdict.LARGER),
     ],
 )
 def test_scores(score: float, verdict: str) -> None:
@@ -130,7 +119,7 @@ def test_scores(score: float, verdict: str) -> None:
 def test_a_vague_score_is_undecided_and_says_what_it_takes() -> None:
     measured = rp.Evidence(0.65, uncertainty(0.02, 1e-6), 3, 300, 20, weights=(1.0,))
     result = rp.judge_cell(measured, rp.Printed(0.65), FAMILY)
-    assert result.verdict is rp.Replication.UNDECIDED
+    assert result.verdict is rp.Verdict.UNDECIDED
     rows = rp.rows_for_cell(measured)
     assert rows is not None
     assert 1000 < rows < 1400  # 300 (.039 / .02)²

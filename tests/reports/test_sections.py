@@ -34,10 +34,10 @@ def new_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     sys.modules.pop("reports.sections.novelty", None)
 
 
-def test_sections_come_in_their_order_and_results_first() -> None:
+def test_sections_come_in_their_order_and_findings_first() -> None:
     entries = find_sections()
     assert [entry.order for entry in entries] == sorted({entry.order for entry in entries})
-    assert entries[0].name == "results"
+    assert [entry.name for entry in entries[:2]] == ["findings", "results"]
     assert {"errors", "languages", "origin", "methods"} <= {entry.name for entry in entries}
 
 
@@ -53,6 +53,6 @@ def test_a_new_section_is_one_file(experiment: Callable[..., Made]) -> None:
     assert [section.title for section in sections] == [
         "Results",
         "A new section",
-        "How it was computed",
+        "Appendix: methods, assumptions, sources",
     ]
     assert sections[1].blocks == ("2 runs",)

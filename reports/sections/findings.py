@@ -1,0 +1,140 @@
+"""Sum the report up on a page: what was asked, what was found, and what it can't say."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, ScoreClaim
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.replication import Verdict
+from reports.analysis.verdicts import Assessment
+from reports.rendering.blocks import Block
+from reports.rendering.marks import verdict_cell
+from reports.rendering.tables import (
+    EMPTY,
+    Cell,
+    Column,
+    Table,
+    TableBuilder,
+    interval_text,
+    number,
+    number_column,
+)
+from reports.sections.cells import difference_cell, interval_cell, why
+from reports.sections.registry import section
+
+
+@section("What was asked, and what was found", order=5)
+def build(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the question, the paper's claims with their verdicts, and the limits."""
+    comparability = inputs.comparability
+    yield (
+        "Asked: do these runs bear out what the paper says of its losses (EPM against MSE), of"
+        " language-contrastive learning (CL), of frozen tuning (FT) and of their ensemble?"
+    )
+    if comparability.obstacle:
+        yield (
+            f"Found: none of the paper's {len(CLAIMS)} claims is judged, as"
+            f" {comparability.obstacle}. The sections below describe these runs for themselves."
+        )
+        return
+    yield summary(inputs.claims)
+    if comparability.caveat:
+        yield comparability.caveat
+    yield claims_table(inputs.claims)
+    yield limits(inputs)
+
+
+def summary(assessments: Mapping[str, Assessment]) -> str:
+    """Count the claims by verdict."""
+    verdicts = [assessment.verdict for assessment in assessments.values()]
+    counts = {verdict: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts}
+    listed = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
+    return f"Found, of the paper's claims that these runs can speak of: {listed}."
+
+
+def claims_table(assessments: Mapping[str, Assessment]) -> Table:
+    """Return each claim with its verdict, and each of its effects with the numbers behind it.
+
+    A claim without runs on any of its sides is one line.
+    """
+    table = TableBuilder(
+        "claims",
+        "The paper's claims",
+        text=Column("the paper says", width=24),
+        verdict=Column("these runs", width=12),
+        subject=Column("measured on", width=13),
+        estimate=number_column("estimate", width=8),
+        interval=number_column("95%", width=14),
+        printed=number_column("paper", width=6),
+        rows=number_column("rows", width=6),
+        seeds=number_column("seeds", width=6),
+        p=number_column("p × family", width=7),
+        reason=Column("why", width=28),
+    )
+    for claim_id, assessment in assessments.items():
+        claim = CLAIMS[claim_id]
+        on_scores = isinstance(claim, ScoreClaim)
+        measured = [part for part in assessment.parts if part.estimate.exists]
+        parts = measured if on_scores else [assessment]
+        first = f"{claim.text} ({claim.where})"
+        whole = Cell(why(assessment), runs=assessment.runs)
+        for i, part in enumerate(parts or [assessment]):
+            estimate = part.estimate
+            table.add(
+                text=first if i == 0 else "",
+                verdict=verdict_cell(assessment.verdict) if i == 0 else "",
+                subject=part.subject if parts else EMPTY,
+                estimate=_estimate_cell(part, on_scores=on_scores),
+                interval=_interval_cell(part, on_scores=on_scores),
+                printed=difference_cell(part.printed) if on_scores else EMPTY,
+                rows=estimate.rows if estimate.rows else EMPTY,
+                seeds=len(estimate.seeds) if estimate.seeds else EMPTY,
+                p=number(part.p, 3),
+                reason=whole if i == 0 else "",
+            )
+    return table.build(
+        "Effects on scores in points of Pearson × 100, one line for each that the claim rests on;"
+        " all of them have to hold. Replicated: a claimed sign is shown, or a claimed size agrees"
+        " and at least half of it is shown. No effect: the effect is within half a point of zero."
+        f" p is multiplied by the size of its family, fixed before the runs: {SCORE_FAMILY.size}"
+        f" {SCORE_FAMILY.name.removeprefix('the paper' + chr(39) + 's ')}, {CURVE_FAMILY.size}"
+        " about training curves. The 95% intervals are of one effect alone."
+    )
+
+
+def limits(inputs: ReportInputs) -> str:
+    """Say what the report can't say."""
+    seeds = len(inputs.group.seeds)
+    sentences = [
+        f"What it can't say. {seeds} seed{'s' * (seeds != 1)}"
+        + (": no verdict." if seeds < 2 else " stand for all trainings.")
+    ]
+    sentences.append(
+        "Languages are fixed: a verdict is about these languages, not about others. The split is"
+        " one draw: another split_seed would give other development rows."
+    )
+    sentences.append(
+        "Scores on development rows are flattered, since these rows chose the epochs and the"
+        " ensemble's members."
+    )
+    if not inputs.measurements.has_test:
+        sentences.append(
+            "No test row is scored: development rows stand in for them, and can't refute."
+        )
+    return " ".join(sentences)
+
+
+def _estimate_cell(part: Assessment, *, on_scores: bool) -> Cell:
+    estimate = part.estimate
+    if on_scores:
+        return difference_cell(estimate.mean, estimate)
+    return number(estimate.mean, 3, signed=True, runs=estimate.runs)
+
+
+def _interval_cell(part: Assessment, *, on_scores: bool) -> Cell:
+    if on_scores:
+        return interval_cell(part.estimate.interval, part.estimate)
+    interval = part.estimate.over_seeds
+    text = interval_text(interval.low, interval.high, 3)
+    return Cell(text, interval.low if np.isfinite(interval.low) else None)
