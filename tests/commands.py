@@ -58,7 +58,7 @@ class Command:
         given = {**os.environ, **(environment or {})}
         errors = terminal or str(self._errors)
         self._process = fork_context().Process(
-            target=_carry_out, args=(list(arguments), str(folder), given, output, errors)
+            target=_run_forked, args=(list(arguments), str(folder), given, output, errors)
         )
         self._process.start()
         self._text = b""
@@ -167,7 +167,7 @@ def fork_context() -> ForkServerContext:
     return context
 
 
-def _carry_out(
+def _run_forked(
     arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str
 ) -> None:
     """In the forked process: what `python -m ablation` does."""
