@@ -5,7 +5,7 @@ Figures are means over seeds of each run's own figure; only where texts and cali
 a row's prediction averaged over seeds first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from reports.analysis import inference
 from reports.analysis.measures import AlignedPredictions, Measurements
+from reports.analysis.recalibration import recalibrated_residuals
 
 #: Half a point wide; the last holds 5.0 as well.
 LABEL_BINS: Final = tuple(np.arange(1.0, 5.0, 0.5))
@@ -79,6 +80,13 @@ def by_language(residuals: Residuals) -> pd.DataFrame:
     """Return bias and rmse by language; columns variant, language, rows, bias, rmse."""
     codes = residuals.sample.languages
     return _errors_by(residuals, residuals.sample.strata, "language", codes)
+
+
+def recalibrate(residuals: Residuals) -> Residuals:
+    """Return the residuals after each run's mean and scale are set to the labels'."""
+    label = residuals.sample.label
+    of = {v: recalibrated_residuals(values, label) for v, values in residuals.of.items()}
+    return replace(residuals, of=of)
 
 
 def gain_by_label(residuals: Residuals, worse: str, better: str, *, seed: int = 0) -> pd.DataFrame:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, ScoreClaim
+from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, Effect, ScoreClaim
 from reports.analysis.inputs import ReportInputs
+from reports.analysis.labels import short_title
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment
 from reports.rendering.blocks import Block
@@ -63,7 +64,7 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
         "The paper's claims",
         text=Column("the paper says", width=24),
         verdict=Column("these runs", width=12),
-        subject=Column("measured on", width=13),
+        subject=Column("measured", width=17),
         estimate=number_column("estimate", width=8),
         interval=number_column("95%", width=14),
         printed=number_column("paper", width=6),
@@ -75,8 +76,13 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
     for claim_id, assessment in assessments.items():
         claim = CLAIMS[claim_id]
         on_scores = isinstance(claim, ScoreClaim)
-        measured = [part for part in assessment.parts if part.estimate.exists]
-        parts = measured if on_scores else [assessment]
+        subjects = [assessment.subject]
+        parts = [assessment]
+        if isinstance(claim, ScoreClaim):
+            pairs = zip(claim.effects, assessment.parts, strict=True)
+            measured = [(effect, part) for effect, part in pairs if part.estimate.exists]
+            parts = [part for _, part in measured]
+            subjects = [f"{_contrast_text(effect)}, {part.subject}" for effect, part in measured]
         first = f"{claim.text} ({claim.where})"
         whole = Cell(why(assessment), runs=assessment.runs)
         for i, part in enumerate(parts or [assessment]):
@@ -84,7 +90,7 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
             table.add(
                 text=first if i == 0 else "",
                 verdict=verdict_cell(assessment.verdict) if i == 0 else "",
-                subject=part.subject if parts else EMPTY,
+                subject=subjects[i] if parts else EMPTY,
                 estimate=_estimate_cell(part, on_scores=on_scores),
                 interval=_interval_cell(part, on_scores=on_scores),
                 printed=difference_cell(part.printed) if on_scores else EMPTY,
@@ -123,6 +129,17 @@ def limits(inputs: ReportInputs) -> str:
             "No test row is scored: development rows stand in for them, and can't refute."
         )
     return " ".join(sentences)
+
+
+def _contrast_text(effect: Effect) -> str:
+    """Write a difference as `MSE → EPM`, another contrast as a sum."""
+    weights = sorted(effect.weights.items(), key=lambda item: item[1])
+    if [weight for _, weight in weights] == [-1.0, 1.0]:
+        return " → ".join(short_title(variant) for variant, _ in weights)
+    return " ".join(
+        f"{'−' if weight < 0 else '+'} ({short_title(variant)})"
+        for variant, weight in effect.weights.items()
+    )
 
 
 def _estimate_cell(part: Assessment, *, on_scores: bool) -> Cell:

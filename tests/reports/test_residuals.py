@@ -7,7 +7,7 @@ import pytest
 from reports.analysis import residuals
 from reports.analysis.measures import AlignedPredictions
 from reports.analysis.residuals import Residuals
-from reports.sections.errors import gain_text
+from reports.sections.errors import gain_text, recalibrated_text
 
 
 def made(label: list[float], **of: list[list[float]]) -> Residuals:
@@ -49,10 +49,22 @@ def test_the_gain_is_the_fall_of_the_squared_error_by_label() -> None:
     assert gain.loc[4.5, "low"] == pytest.approx(3.0)
     assert np.isnan(gain.loc[2.0, "gain"])
     told = gain_text(gain.reset_index())
-    assert "+3.000 on labels of 3 and above and by −0.110 below" in told
+    assert "falls by 3.000 on labels of 3 and above and rises by 0.110 below" in told
     assert "above zero in the bins from 4.5." in told
     assert "below zero in those from 1." in told
     assert residuals.gain_by_label(found, "mse", "epm+cl").empty
+
+
+def test_a_shift_of_a_whole_run_is_no_gain_on_hard_samples() -> None:
+    """Predictions that are higher by a constant order the rows alike."""
+    label = [1.0] * 20 + [4.6] * 20
+    residual = list(np.random.default_rng(0).normal(-0.5, 0.3, 40))
+    found = made(label, mse=[residual], epm=[[r + 0.4 for r in residual]])
+    raw = residuals.gain_by_label(found, "mse", "epm")
+    left = residuals.gain_by_label(residuals.recalibrate(found), "mse", "epm")
+    assert raw["gain"].abs().max() > 0.1
+    assert left["gain"].dropna().to_numpy() == pytest.approx(0.0, abs=1e-12)
+    assert "falls by 0.000 on labels of 3" in recalibrated_text(left)
 
 
 def test_calibration_compares_tenths_of_the_predictions_with_their_labels() -> None:
