@@ -89,6 +89,8 @@ def test_a_code_without_a_name_is_shown_as_it_is() -> None:
 def test_the_order_is_that_of_table_2_then_of_the_codes() -> None:
     assert ordered(set(TRAIN_ROWS)) == list(TRAIN_ROWS) == list(TEST_ROWS) == list(TABLE_2)
     assert ordered({"sv", "de", "ko", "zh"}) == ["zh", "ko", "de", "sv"]
+    assert ordered(XLMR.split())[:10] == list(TABLE_2)
+    assert ordered(XLMR.split())[10:] == sorted(set(XLMR.split()) - set(TABLE_2))
 
 
 def test_the_library_of_languages_is_imported_when_a_language_is_named() -> None:
