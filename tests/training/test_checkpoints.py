@@ -103,6 +103,13 @@ class TestFiles:
         (tmp_path / "epoch-000009.json").write_text(json.dumps([1]))
         assert load_latest(tmp_path) is None
 
+    def test_a_changed_state_is_not_read(self, tmp_path: Path) -> None:
+        save(tmp_path, some(1))
+        (file,) = tmp_path.glob("*.json")
+        body = json.loads(file.read_text())
+        file.write_text(json.dumps({**body, "state": {**body["state"], "step": 7}}))
+        assert load_latest(tmp_path) is None
+
     def test_a_saver_tells_at_the_next_save_what_went_wrong(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         writer = CheckpointWriter(tmp_path / "file" / "below")
@@ -208,6 +215,14 @@ class TestGoingOn:
         assert all(
             torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True)
         )
+
+    def test_counts_continue(self, tmp_path: Path) -> None:
+        data, loss = texts(languages=1), LossConfig(contrastive="attract")
+        with pytest.raises(Died):
+            self.train(model(), data, loss, tmp_path, 9)
+        result, _, _ = self.train(model(), data, loss, tmp_path)
+        assert result.skipped_contrastive == result.steps == 16
+        assert result.tokens == 4 * data.lengths.sum()
 
     def test_an_older_checkpoint_serves_as_well(self, tmp_path: Path) -> None:
         data = texts()

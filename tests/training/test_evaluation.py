@@ -49,27 +49,37 @@ def test_pooling_rows_is_not_averaging_languages() -> None:
     frame = table(
         [("en", 1, 1), ("en", 2, 2), ("en", 3, 3), ("fr", 1, 11), ("fr", 2, 12), ("fr", 3, 13)]
     )
-    found = scores(frame, ["en", "fr"])
-    assert found["pearson_en"] == found["pearson_fr"] == found["mean_pearson"] == pytest.approx(1)
-    assert found["pearson"] == pytest.approx(np.corrcoef(frame["prediction"], frame["label"])[0, 1])
-    assert found["pearson"] < 0.2
+    result = scores(frame, ["en", "fr"])
+    assert (
+        result["pearson_en"] == result["pearson_fr"] == result["mean_pearson"] == pytest.approx(1)
+    )
+    assert result["pearson"] == pytest.approx(
+        np.corrcoef(frame["prediction"], frame["label"])[0, 1]
+    )
+    assert result["pearson"] < 0.2
+
+
+def test_the_mean_over_languages_weighs_each_alike() -> None:
+    rows = [("en", 1, 1), ("en", 2, 3), ("en", 3, 2), ("fr", 1, 1), ("fr", 2, 2)]
+    result = scores(table(rows), ["en", "fr"])
+    assert result["mean_pearson"] == result["mean_pearson_seen"] == pytest.approx(0.75)
 
 
 def test_seen_and_unseen_rows_are_told_apart() -> None:
     frame = table(
         [("en", 1, 1), ("en", 2, 3), ("en", 3, 2), ("ko", 1, 3), ("ko", 2, 2), ("ko", 3, 1)]
     )
-    found = scores(frame, ["en"])
-    assert found["pearson_seen"] == pytest.approx(0.5)
-    assert found["pearson_unseen"] == found["mean_pearson_unseen"] == pytest.approx(-1)
+    result = scores(frame, ["en"])
+    assert result["pearson_seen"] == pytest.approx(0.5)
+    assert result["pearson_unseen"] == result["mean_pearson_unseen"] == pytest.approx(-1)
 
 
 def test_figures_that_do_not_exist_are_missing() -> None:
-    found = scores(table([("en", 1, 1), ("en", 2, 2), ("ko", 1, 2), ("ko", 2, 2)]), ["en"])
-    assert "pearson_ko" not in found
-    assert "pearson_unseen" not in found
-    assert "mean_pearson" not in found
-    assert found["pearson_en"] == pytest.approx(1)
+    result = scores(table([("en", 1, 1), ("en", 2, 2), ("ko", 1, 2), ("ko", 2, 2)]), ["en"])
+    assert "pearson_ko" not in result
+    assert "pearson_unseen" not in result
+    assert "mean_pearson" not in result
+    assert result["pearson_en"] == pytest.approx(1)
 
 
 class TestEnsemble:

@@ -1,11 +1,10 @@
-"""The loop: what it optimises, what it logs, what it selects, and when it stops."""
+"""The loop: batches and seeds, the points of the curves, the best epoch, and failures."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
-from torch.optim import AdamW
 
 from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
 from ablation.core.errors import RunError
@@ -15,7 +14,6 @@ from ablation.training.evaluation import pearson, predict, prediction_table
 from ablation.training.freezing import freeze
 from ablation.training.loop import DevScores, FitResult, Hooks, TrainingData, fit
 from ablation.training.model import IntimacyRegressor, build_model
-from ablation.training.optimizer import make_optimizer, make_schedule
 
 FAST = OptimisationConfig(epochs=3, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=2)
 
@@ -172,38 +170,6 @@ def test_frozen_layers_come_out_as_they_went_in() -> None:
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
 
 
-def test_head_and_encoder_have_rates_of_their_own_and_norms_do_not_decay() -> None:
-    groups = make_optimizer(model(), FAST).param_groups
-    assert {g["lr"] for g in groups} == {1e-3, 1e-2}
-    for group in groups:
-        assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
-        assert group["eps"] == FAST.adam_eps
-    assert sum(len(g["params"]) for g in groups) == len(list(model().parameters()))
-
-
-def test_layer_decay_lowers_the_rate_layer_by_layer() -> None:
-    groups = make_optimizer(model(), FAST.model_copy(update={"lr_layer_decay": 0.5})).param_groups[
-        :-2
-    ]
-    assert sorted({g["lr"] for g in groups}, reverse=True) == pytest.approx(
-        [1e-3 * 0.5**depth for depth in range(5)]
-    )
-
-
-@pytest.mark.parametrize(("decay", "last"), [("linear", 0.0), ("constant", 1.0)])
-def test_rates_rise_over_the_warm_up_then_fall_or_stay(decay: str, last: float) -> None:
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = AdamW([parameter], lr=1.0)
-    schedule = make_schedule(optimizer, FAST.model_copy(update={"decay": decay, "warmup": 0.2}), 10)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates[:3] == pytest.approx([0.0, 0.5, 1.0])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
-
-
 @pytest.mark.usefixtures("threads")
 def test_bfloat16_stays_close_to_float32() -> None:
     data, plain, low = texts(), model(dropout=0.0), model(dropout=0.0)
@@ -219,3 +185,75 @@ def test_predictions_come_back_in_the_order_of_the_rows() -> None:
     np.testing.assert_allclose(table["prediction"], one_by_one, atol=1e-5)
     assert table["row"].tolist() == list(range(20))
     assert table["language"].tolist() == ["en", "zh"] * 10
+
+
+def batches_of(seed: int) -> list[list[list[int]]]:
+    """Return the lengths of each training step's texts, which all differ, by epoch."""
+    data = Texts(
+        [np.arange(10, 13 + i) for i in range(24)],
+        np.linspace(1, 5, 24),
+        np.arange(24) % 2,
+        np.arange(24),
+    )
+    seen: list[list[int]] = []
+    regressor = model()
+
+    def note(module: IntimacyRegressor, inputs: tuple[torch.Tensor, ...]) -> None:
+        if module.training:
+            seen.append(inputs[1].tolist())
+
+    regressor.register_forward_pre_hook(note)
+    fitted(regressor, data, seed=seed)
+    return [seen[i : i + 3] for i in range(0, len(seen), 3)]
+
+
+def test_the_seed_decides_the_order_and_every_epoch_has_its_own() -> None:
+    epochs, again, other = batches_of(0), batches_of(0), batches_of(1)
+    assert epochs == again
+    assert all(a != b for a, b in zip(epochs, other, strict=True))
+    assert len({str(epoch) for epoch in epochs}) == FAST.epochs
+
+
+def test_the_seed_decides_the_dropout_too() -> None:
+    """A file of one text has one order: only dropout can differ."""
+    trained = []
+    for seed in (0, 0, 1):
+        regressor = model(dropout=0.5)
+        fitted(regressor, texts(1), seed=seed, scores=lambda p: {})
+        trained.append(regressor.head.weight)
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+
+
+def test_a_point_is_the_mean_of_the_steps_since_the_last_one() -> None:
+    every, third = (
+        [
+            values
+            for _, values in fitted(
+                model(), texts(48), FAST.model_copy(update={"log_every": log_every})
+            )[1]
+            if "train/loss" in values
+        ]
+        for log_every in (1, 3)
+    )
+    assert len(every) == 18
+    for i, point in enumerate(third):
+        for name in ("train/loss", "train/grad_norm"):
+            mean = np.mean([values[name] for values in every[3 * i : 3 * i + 3]])
+            assert point[name] == pytest.approx(mean, rel=1e-6)
+
+
+def test_the_curves_show_the_rates_of_the_schedule() -> None:
+    settings = FAST.model_copy(update={"log_every": 1, "warmup": 0.25})
+    _, points = fitted(model(), texts(32), settings)
+    factor = [0, 1 / 3, 2 / 3, *(k / 9 for k in range(9, 0, -1))]
+    for name, highest in (("lr/encoder", 1e-3), ("lr/head", 1e-2)):
+        rates = [values[name] for _, values in points if name in values]
+        assert rates == pytest.approx([highest * share for share in factor])
+
+
+def test_steps_and_tokens_are_counted() -> None:
+    data = texts(40)
+    result, _ = fitted(model(), data)
+    assert result.steps == 3 * 5
+    assert result.tokens == 3 * data.lengths.sum()

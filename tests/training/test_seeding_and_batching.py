@@ -55,6 +55,12 @@ def test_the_seed_alone_decides_the_batches() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+def test_the_longest_texts_of_a_batch_come_first() -> None:
+    data = texts([1 + i % 7 for i in range(40)])
+    for batch in epoch_batches(data, 8, 0):
+        assert data.lengths[batch].tolist() == sorted(data.lengths[batch], reverse=True)
+
+
 def test_languages_are_mixed_in_batches() -> None:
     data = texts([3] * 400)
     assert all(len(set(data.language[batch])) == 2 for batch in epoch_batches(data, 32, 0))

@@ -1,17 +1,30 @@
-"""Preparation of a run: texts as the encoder reads them."""
+"""A run: texts as the encoder reads them, the model before its first step, and the record."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ablation.config.overrides import load_profile, resolve_config
 from ablation.core.errors import UsageError
-from ablation.data.corpus import load_corpus
+from ablation.core.identity import RunKey
+from ablation.data.corpus import Corpus, load_corpus
+from ablation.data.splits import make_split
 from ablation.encoders.loading import load_encoder
 from ablation.encoders.tiny import tiny_encoder
-from ablation.training.train_run import preparation_key, prepare, tokenise
+from ablation.training.evaluation import pearson
+from ablation.training.loop import NO_HOOKS
+from ablation.training.train_run import (
+    Prepared,
+    fresh_model,
+    preparation_key,
+    prepare,
+    tokenise,
+    train_run,
+)
 from tests.conftest import some_rows, write_corpus
 
 SMOKE = load_profile("smoke")
@@ -71,3 +84,58 @@ def test_a_text_without_a_token_is_refused_with_its_file_and_row(tmp_path: Path)
         "data/train.csv, row 4",
         "data/test.csv, row 41",
     ]
+
+
+class TestRun:
+    KEY = RunKey("mse", "dev2:en+fr", 3)
+
+    @pytest.fixture
+    def corpus(self, corpus_folder: Callable[..., Path]) -> Corpus:
+        rows = some_rows(12, ("en", "es", "fr", "zh"))
+        uneven = [(t, 5.0 if language == "en" else y, language) for t, y, language in rows[::3]]
+        uneven += [row for i, row in enumerate(rows) if i % 3]
+        return load_corpus(str(corpus_folder(uneven, some_rows(4, ("en", "ko"), start=50))))
+
+    @pytest.fixture
+    def prepared(self, corpus: Corpus) -> Prepared:
+        return prepare(corpus, PREFIXED)
+
+    def test_the_head_starts_at_the_mean_of_the_training_labels(self, prepared: Prepared) -> None:
+        split = make_split(prepared.corpus, self.KEY.split, 0)
+        model = fresh_model(prepared, PREFIXED, split, seed=0)
+        expected = prepared.train.label[split.train].mean()
+        assert model.head.bias.item() == pytest.approx(expected)
+        assert expected != pytest.approx(prepared.train.label.mean(), abs=1e-3)
+
+    def test_the_seed_decides_the_head(self, prepared: Prepared) -> None:
+        split = make_split(prepared.corpus, self.KEY.split, 0)
+        first, again, other = (
+            fresh_model(prepared, PREFIXED, split, seed=seed).head.weight for seed in (0, 0, 1)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+    def test_it_is_selected_on_the_splits_development_rows(self, prepared: Prepared) -> None:
+        split = make_split(prepared.corpus, self.KEY.split, 0)
+        result = train_run(prepared, PREFIXED, self.KEY, "identity", NO_HOOKS)
+        assert result.dev["row"].tolist() == split.dev.tolist()
+        held_out = result.dev["language"].isin(["en", "fr"])
+        unseen = pearson(
+            result.dev.loc[held_out, "prediction"].to_numpy(),
+            result.dev.loc[held_out, "label"].to_numpy(),
+        )
+        assert result.record.dev["pearson_unseen"] == pytest.approx(unseen)
+        assert set(result.record.unseen_in_training) == {"en", "fr"}
+        assert (result.record.variant, result.record.seed, result.record.identity) == (
+            "mse",
+            3,
+            "identity",
+        )
+
+    def test_on_test_rows_every_language_with_labelled_rows_is_seen(
+        self, prepared: Prepared
+    ) -> None:
+        record = train_run(prepared, PREFIXED, self.KEY, "", NO_HOOKS).record
+        assert record.test is not None
+        assert record.test["pearson_seen"] == pytest.approx(record.test["pearson_en"])
+        assert record.test["pearson_unseen"] == pytest.approx(record.test["pearson_ko"])
