@@ -77,7 +77,7 @@ def test_training_rows_have_speed_ceiling_and_share(
     monkeypatch.setattr(training, "bfloat16_pays", lambda device: pays)
     if pays:  # the other case measures the rate
         monkeypatch.setattr(training, "matrix_rate", lambda device, dtype: 1e12)
-    some = workload.first(16)
+    some = workload.first(32)  # two batches: the first is warm-up
     rows = [
         *measure_training(some, 1 if pays else 2, frozen=False),
         *measure_training(some, 1, frozen=True),
