@@ -97,6 +97,8 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         for stack in stacks:
             del stack[layers:]
         model.config.num_hidden_layers = layers
+        if hasattr(model, "n_layers"):  # XLM and FlauBERT count in the model as well
+            model.n_layers = layers
     return Encoder(name, model.eval(), tokenizer)
 
 

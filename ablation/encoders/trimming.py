@@ -7,12 +7,13 @@ memory and fewer optimizer operations.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ablation.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,17 @@ class Vocabulary:
 
 
 def embedding_of(model: PreTrainedModel) -> nn.Embedding:
-    """Return the encoder's token embeddings."""
-    return cast(nn.Embedding, model.get_input_embeddings())
+    """Return the encoder's token embeddings. Raises UsageError if it has no single matrix."""
+    try:
+        embeddings = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        embeddings = None
+    if not isinstance(embeddings, nn.Embedding):
+        raise UsageError(
+            f"encoder family {model.config.model_type}: no matrix of token embeddings found;"
+            " use another encoder"
+        )
+    return embeddings
 
 
 def full_vocabulary(model: PreTrainedModel) -> Vocabulary:

@@ -131,6 +131,18 @@ class IntimacyRegressor(nn.Module):
         return output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot), packing.text
 
 
+def set_dropout(encoder: PreTrainedModel, dropout: float) -> None:
+    """Set every dropout probability in `encoder`, in place: of modules, attributes and config."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    for holder in (encoder.config, *encoder.modules()):
+        for name, value in list(vars(holder).items()):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if "dropout" in name and is_number:
+                setattr(holder, name, dropout)
+
+
 def build_model(
     encoder: PreTrainedModel, pooling: str, *, dropout: float | None, label_mean: float, seed: int
 ) -> IntimacyRegressor:
@@ -145,9 +157,7 @@ def build_model(
     """
     encoder = copy.deepcopy(encoder)
     if dropout is not None:
-        for module in encoder.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
+        set_dropout(encoder, dropout)
     return IntimacyRegressor(encoder, pooling, label_mean, seed)
 
 

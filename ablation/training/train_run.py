@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from ablation.config.schema import RunConfig
-from ablation.core.errors import RunError, UsageError
+from ablation.core.errors import RunError, UsageError, first_line
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered
@@ -37,7 +37,7 @@ from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import regression_loss
-from ablation.training.model import IntimacyRegressor, build_model, export
+from ablation.training.model import IntimacyRegressor, build_model, export, set_dropout
 from ablation.training.records import RunRecord
 
 
@@ -54,6 +54,7 @@ class Prepared:
         test: The test rows, if the corpus has any.
         languages: The code of each language number.
         frozen: The outputs of frozen layers, filled by the first run that needs them.
+        checked: Settings with which the encoder was tried, see `check_trainable`.
     """
 
     corpus: Corpus
@@ -64,6 +65,7 @@ class Prepared:
     test: Texts | None
     languages: list[str]
     frozen: FrozenLayerCache = field(default_factory=FrozenLayerCache)
+    checked: set[tuple[object, ...]] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class PreparationKey(NamedTuple):
 
 
 NO_FOLDERS: Final = RunFolders()
+#: The longest text for encoders without a limit, in tokens.
+UNLIMITED: Final = 10**9
 #: Rows that an error names.
 _ROWS_NAMED: Final = 20
 
@@ -131,6 +135,12 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     test = None if corpus.test is None else _tokenised(corpus.test, encoder, config, languages)
     _require_tokens(corpus, train, test, config.model.encoder)
     ids = train.ids + ([] if test is None else test.ids)
+    rows = embedding_of(encoder.model).num_embeddings
+    if (largest := max(int(text.max()) for text in ids)) >= rows:
+        raise UsageError(
+            f"encoder {encoder.name!r}: its tokenizer makes token {largest}, but the embeddings"
+            f" have {rows} rows; the tokenizer belongs to another encoder"
+        )
     if not config.model.trim_vocabulary:
         return Prepared(
             corpus, encoder, full_vocabulary(encoder.model), encoder, train, test, languages
@@ -161,12 +171,63 @@ def check_trainable(config: RunConfig, prepared: Prepared) -> None:
     """Check what can only be known once the encoder and the losses are loaded.
 
     Raises:
-        UsageError: The loss can't be loaded, or frozen tuning would freeze more layers than the
-            encoder has.
+        UsageError: The loss can't be loaded, the encoder can't be run on the longest text, has no
+            dropout that follows `model.dropout`, or can't be frozen as frozen tuning needs.
     """
     regression_loss(config.loss.regression)
+    model_config = config.model
+    if model_config.frozen_tuning:
+        layers = transformer_layers(prepared.encoder.model)
+        require_layers(model_config.freeze_layers, len(layers))
+    key = (
+        model_config.pooling,
+        model_config.dropout,
+        model_config.frozen_tuning and (model_config.freeze_layers, model_config.frozen_dropout),
+    )
+    if key not in prepared.checked:
+        _try_encoder(prepared, config)
+        prepared.checked.add(key)
+
+
+def _try_encoder(prepared: Prepared, config: RunConfig) -> None:
+    """Run the encoder on the corpus's longest text. Raises UsageError if a run would break."""
+    name, dropout = prepared.encoder.name, config.model.dropout
+    files = [texts for texts in (prepared.train, prepared.test) if texts is not None]
+    ids = torch.from_numpy(max((ids for texts in files for ids in texts.ids), key=len))
+    lengths = torch.tensor([len(ids)])
+    try:
+        model = build_model(
+            prepared.trimmed.model,
+            pooling_of(prepared.trimmed, config.model.pooling),
+            # A probability of a half shows in one pass whether there is any dropout.
+            dropout=0.5 if dropout else dropout,
+            label_mean=0.0,
+            seed=0,
+        )
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            prediction = model.eval()(ids, lengths).prediction
+            model.train()
+            first, second = (model(ids, lengths).sentence for _ in range(2))
+    except UsageError:
+        raise
+    except Exception as error:  # a family can break in any way
+        raise UsageError(
+            f"encoder {name!r}: can't be run on a text of {len(ids)} tokens"
+            f" ({type(error).__name__}: {first_line(error)}); use another encoder, a smaller"
+            " data.max_tokens, or all of its layers"
+        ) from error
+    if not bool(prediction.isfinite().all()):
+        raise UsageError(f"encoder {name!r}: its output for a text is not finite")
+    if dropout is not None and torch.equal(first, second) != (dropout == 0):
+        raise UsageError(
+            f"model.dropout = {dropout:g}: encoder {name!r} has "
+            + ("randomness that it does not turn off" if dropout == 0 else "no dropout")
+            + "; leave model.dropout out"
+        )
     if config.model.frozen_tuning:
-        require_layers(config.model.freeze_layers, len(transformer_layers(prepared.encoder.model)))
+        if dropout is not None:
+            set_dropout(model.encoder, dropout)
+        freeze(model, config.model.freeze_layers, dropout=config.model.frozen_dropout)
 
 
 def fresh_model(
@@ -327,8 +388,17 @@ def peak_memory() -> int:
 def longest_input(encoder: Encoder) -> int:
     """Return the number of tokens that the encoder has positions for."""
     config = encoder.model.config
-    positions = int(getattr(config, "max_position_embeddings", 10**9))
-    return positions - position_offset(encoder.model)
+    positions = int(getattr(config, "max_position_embeddings", None) or UNLIMITED)
+    if positions < 0:  # XLNet's -1
+        return UNLIMITED
+    offsets = [
+        module.padding_idx + 1
+        for name, module in encoder.model.named_modules()
+        if name.endswith("position_embeddings")
+        and isinstance(module, torch.nn.Embedding)
+        and module.padding_idx is not None
+    ]
+    return positions - max([position_offset(encoder.model), *offsets])
 
 
 def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[np.ndarray]:

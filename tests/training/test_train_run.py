@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from ablation.config.overrides import load_profile, resolve_config
 from ablation.core.errors import UsageError
@@ -19,6 +20,7 @@ from ablation.training.evaluation import pearson
 from ablation.training.loop import NO_HOOKS
 from ablation.training.train_run import (
     Prepared,
+    check_trainable,
     fresh_model,
     preparation_key,
     prepare,
@@ -139,3 +141,70 @@ class TestRun:
         assert record.test is not None
         assert record.test["pearson_seen"] == pytest.approx(record.test["pearson_en"])
         assert record.test["pearson_unseen"] == pytest.approx(record.test["pearson_ko"])
+
+
+#: Encoders of other families, with the settings that differ.
+FAMILIES: dict[str, dict[str, object]] = {
+    "eurobert": {"num_key_value_heads": 2},
+    "esm": {"pad_token_id": 1, "mask_token_id": 3},
+    "mpnet": {"pad_token_id": 1},
+    "qwen3": {"num_key_value_heads": 1, "head_dim": 16, "pad_token_id": None},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
+    "squeezebert": {"embedding_size": 32},
+    "fnet": {},
+    "canine": {"num_hash_buckets": 64, "local_transformer_stride": 8},
+    "albert": {"embedding_size": 16, "num_hidden_layers": 4, "num_hidden_groups": 4},
+    "xlm": {"emb_dim": 32, "n_layers": 4, "n_heads": 2},
+}
+
+
+def check(folder: Path, family: str, **settings: object) -> None:
+    """Try an encoder of `family` with the tokenizer of the tiny one on texts of 200 tokens."""
+    fields: dict[str, object] = {
+        "vocab_size": 1000,
+        "pad_token_id": 0,
+    }
+    if family not in ("xlnet", "xlm"):
+        fields |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        fields |= {"intermediate_size": 64, "max_position_embeddings": 64}
+    if family == "fnet":
+        del fields["num_attention_heads"]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **fields | FAMILIES[family])
+    AutoModel.from_config(config).save_pretrained(folder / family)
+    for file in tiny_encoder().glob("tokenizer*"):
+        (folder / family / file.name).write_bytes(file.read_bytes())
+    rows = [(f"{text} {'word ' * 40}", y, g) for text, y, g in some_rows(20, ("en", "fr"))]
+    corpus = load_corpus(str(write_corpus(folder / "data", rows)))
+    overrides = {"model.encoder": str(folder / family), "data.max_tokens": 512} | settings
+    resolved = resolve_config(SMOKE | overrides, "mse")
+    check_trainable(resolved, prepare(corpus, resolved))
+
+
+@pytest.mark.parametrize("family", ["eurobert", "esm", "mpnet", "qwen3", "xlnet"])
+@pytest.mark.parametrize("dropout", [None, 0.0, 0.3])
+def test_other_families_run_and_follow_the_dropout(
+    tmp_path: Path, family: str, dropout: float | None
+) -> None:
+    check(tmp_path, family, **({} if dropout is None else {"model.dropout": dropout}))
+
+
+def test_an_encoder_with_its_layers_in_several_lists_can_be_cut(tmp_path: Path) -> None:
+    check(tmp_path, "xlm", **{"model.layers": 2})
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "reason"),
+    [
+        ("squeezebert", {}, "can't be run on a text"),
+        ("fnet", {}, "can't be run on a text"),
+        ("canine", {}, "no matrix of token embeddings"),
+        ("albert", {"model.layers": 2}, "can't be run on a text"),
+    ],
+)
+def test_an_encoder_that_cannot_be_run_is_refused_in_one_line(
+    tmp_path: Path, family: str, settings: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason) as error:
+        check(tmp_path, family, **settings)
+    assert "\n" not in str(error.value)
