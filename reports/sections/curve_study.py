@@ -82,8 +82,8 @@ def verdicts_table(study: CurveStudy) -> Table:
         " powers of ten, below −0.301, a factor of two. Paired by seed; same batches, same initial"
         " weights. p: exact test over seeds against that bound (signs flipped; Fisher's for"
         f" counts), times the {CURVE_FAMILY.size} claims about curves, under each condition."
-        " Intervals are exact, of one claim alone, and take six seeds. Gradients: with respect to the encoder's trained parameters, before"
-        " clipping, mean over the logging points."
+        " Intervals are exact, of one claim alone, and take six seeds. Gradients: with respect to"
+        " the encoder's trained parameters, before clipping, mean over the logging points."
     )
 
 
