@@ -635,7 +635,7 @@ TABLE: dict[str, Bad] = {
     ),
     # Reports
     "an unknown experiment": Bad(
-        "report --experiment nowhere", r"no experiment 'nowhere' in .*; it has Default"
+        "report --experiment nowhere", r"no experiment 'nowhere' in .*: known are Default"
     ),
     "an experiment of an unknown id": Bad("report --experiment 77", r"no experiment '77' in "),
     "an experiment without runs": Bad(

@@ -379,7 +379,7 @@ class TestFailure:
                 r"freeze_layers = 9: the encoder has 4 layers",
             ),
             ({"overrides": {"model.layers": 9}}, r"model\.layers = 9: encoder 'tiny' has 4 layers"),
-            ({"encoder": "./nowhere"}, "no such folder"),
+            ({"encoder": "./nowhere"}, "the folder does not exist"),
             ({"variants": ("epm+clt",)}, "did you mean"),
         ],
     )

@@ -111,5 +111,5 @@ def test_the_report_opens_among_the_suites_artifacts(
     )
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", name="Ablation report: ablation")).to_be_visible()
-    report.locator("#t-verdicts tr.heads th button").nth(2).click()
-    expect(report.locator("#t-verdicts th[aria-sort=ascending]")).to_have_count(1)
+    report.locator("#t-table3 tr.heads th button").nth(2).click()
+    expect(report.locator("#t-table3 th[aria-sort=ascending]")).to_have_count(1)

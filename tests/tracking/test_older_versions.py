@@ -42,9 +42,9 @@ def request_(store_uri: str, tmp_path: Path) -> RunRequest:
     return RunRequest(
         data=str(tmp_path / "old" / "corpus"),
         profile="smoke",
-        variants="mse,epm,ensemble",
-        splits="dev1",
-        seeds="0,1",
+        variants=("mse", "epm", "ensemble"),
+        splits=("dev1",),
+        seeds=(0, 1),
         tracking_uri=store_uri,
     )
 
