@@ -7,6 +7,7 @@ import pandas as pd
 
 from ablation.data.languages import language_name
 from reports.analysis import residuals as analysis
+from reports.analysis.agreement import concordance, mae, rmse, spearman
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import TEST
@@ -40,6 +41,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         yield gain_text(gain)
         recalibrated = analysis.recalibrate(residuals)
         yield recalibrated_text(analysis.gain_by_label(recalibrated, *GAIN, seed=inputs.seed))
+    yield agreement_table(residuals)
     yield errors_table(residuals, by_label, "bin")
     yield errors_table(residuals, analysis.by_language(residuals), "language")
     train, test = inputs.corpus
@@ -81,6 +83,35 @@ def recalibrated_text(gain: pd.DataFrame) -> str:
 
 def _change(gain: float) -> str:
     return f"{'rises' if round(gain, 3) < 0 else 'falls'} by {abs(gain):.3f}"
+
+
+def agreement_table(residuals: Residuals) -> Table:
+    """Return variants by measures beside Pearson, means over seeds."""
+    table = TableBuilder(
+        "agreement",
+        "Other measures of agreement",
+        method=Column("Method"),
+        spearman=number_column("Spearman"),
+        concordance=number_column("concordance"),
+        rmse=number_column("RMSE"),
+        mae=number_column("MAE"),
+    )
+    label = residuals.sample.label
+    for variant, by_seed in residuals.of.items():
+        predictions = (label + by_seed).T
+        runs = residuals.runs[variant]
+        table.add(
+            method=row_title(variant),
+            spearman=number(100 * spearman(predictions, label).mean(), runs=runs),
+            concordance=number(100 * concordance(predictions, label).mean(), runs=runs),
+            rmse=number(rmse(predictions, label).mean(), 3, runs=runs),
+            mae=number(mae(predictions, label).mean(), 3, runs=runs),
+        )
+    return table.build(
+        "Spearman's rank correlation and Lin's concordance, times 100; root mean squared and mean"
+        " absolute error on the labels' scale. Means over seeds. Unlike the correlations, the"
+        " other three count a shift or stretch of all predictions as an error."
+    )
 
 
 def errors_table(residuals: Residuals, frame: pd.DataFrame, by: str) -> Table:

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from reports.analysis import residuals
 from reports.analysis.measures import AlignedPredictions
 from reports.analysis.residuals import Residuals
-from reports.sections.errors import gain_text, recalibrated_text
+from reports.sections.errors import agreement_table, gain_text, recalibrated_text
 
 
 def made(label: list[float], **of: list[list[float]]) -> Residuals:
@@ -105,3 +106,15 @@ def test_bins_with_few_rows_have_no_interval() -> None:
     assert np.isfinite(gain.loc[1.0, "gain"])
     assert np.isnan(gain.loc[1.0, "low"])
     assert np.isfinite(gain.loc[2.0, "low"])
+
+
+def test_other_measures_are_means_over_seeds() -> None:
+    label = [1.0, 2.0, 3.0, 5.0]
+    by_seed = [[0.5, -0.5, 0.1, -1.0], [0.0, 1.5, -1.5, 0.2]]
+    (row,) = agreement_table(made(label, mse=by_seed)).rows
+    _, spearman, _, rmse, mae = (cell.value for cell in row)
+    predictions = np.array(label) + np.array(by_seed)
+    expected = np.mean([stats.spearmanr(label, p).statistic for p in predictions])
+    assert spearman == pytest.approx(100 * expected)
+    assert rmse == pytest.approx(np.sqrt(np.mean(np.square(by_seed), axis=1)).mean())
+    assert mae == pytest.approx(np.abs(by_seed).mean())
