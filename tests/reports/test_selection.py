@@ -5,6 +5,9 @@ import pytest
 
 from reports.analysis import selection as sel
 from reports.analysis.inference import pearson
+from reports.analysis.measures import EvalSubset
+from reports.sections.selection import selection_table
+from tests.reports.conftest import Made
 
 
 def candidates(seed: int, rows: int = 150, epochs: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -62,3 +65,19 @@ def test_constant_candidates_are_not_chosen() -> None:
 
 def test_too_few_rows_have_no_halves() -> None:
     assert np.isnan(sel.nested_halves(np.ones((3, 2)), np.arange(3.0)).nested)
+
+
+def test_the_report_scores_the_best_trained_row_on_rows_that_did_not_choose_it(
+    table_3: Made,
+) -> None:
+    measurements = table_3.inputs().measurements
+    rows = {
+        row[0].text: [cell.value for cell in row[1:]] for row in selection_table(measurements).rows
+    }
+    assert list(rows) == [str(EvalSubset(split)) for split in measurements.group.splits]
+    for _, candidates, seeds, apparent, nested, optimism in rows.values():
+        assert candidates == 6, "the ensemble is no candidate"
+        assert seeds == len(measurements.group.seeds)
+        assert apparent - nested == pytest.approx(optimism)
+    best = max(measurements.cell(v, EvalSubset("dev1")).mean for v in ("epm", "epm+cl", "epm+ft"))
+    assert rows["Dev1"][3] >= 100 * best

@@ -1,0 +1,82 @@
+"""Show how much the choice of the best row on development rows flatters its score."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ablation.config.variants import VARIANTS
+from reports.analysis.inputs import ReportInputs
+from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset, Measurements
+from reports.analysis.selection import NestedScore, nested_halves
+from reports.rendering.blocks import Block
+from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column
+from reports.sections.registry import section
+
+
+@section("What selection adds to development scores", order=45)
+def build(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the table of selection if some development rows have several rows to choose from."""
+    table = selection_table(inputs.measurements)
+    if table.rows:
+        yield table
+
+
+def selection_table(measurements: Measurements) -> Table:
+    """Return, for each split, the best row's score as chosen and as scored on other rows."""
+    table = TableBuilder(
+        "selection",
+        "The best row of each split, and what choosing it adds",
+        split=Column("chosen on"),
+        rows=number_column("rows"),
+        candidates=number_column("candidates"),
+        seeds=number_column("seeds"),
+        apparent=number_column("apparent"),
+        nested=number_column("nested"),
+        optimism=number_column("optimism"),
+    )
+    for split in measurements.group.splits:
+        samples = [s for s in measurements.samples if s.eval_set == split != TEST]
+        if not samples:
+            continue
+        sample = max(samples, key=lambda s: len(s.runs))
+        by_seed = _candidates(measurements, sample)
+        scores = [_score_choice(sample, runs) for runs in by_seed.values()]
+        if not scores:
+            continue
+        runs = [run for chosen in by_seed.values() for run in chosen]
+        table.add(
+            split=Cell(str(EvalSubset(split))),
+            rows=number(len(sample.label), 0),
+            candidates=number(max(map(len, by_seed.values())), 0),
+            seeds=number(len(scores), 0),
+            apparent=number(100 * _mean([s.apparent for s in scores]), runs=runs),
+            nested=number(100 * _mean([s.nested for s in scores]), runs=runs),
+            optimism=number(100 * _mean([s.optimism for s in scores]), signed=True, runs=runs),
+        )
+    return table.build(
+        "Pearson × 100, means over seeds. Apparent: of each seed's trained rows the one with the"
+        " highest Pearson, scored on the rows that chose it. Nested: chosen on one half of these"
+        " rows, scored on the other, and swapped, over 100 ways of halving. The choice of epochs"
+        " can't be undone: predictions of other epochs are not kept."
+    )
+
+
+def _candidates(measurements: Measurements, sample: AlignedPredictions) -> dict[int, list[str]]:
+    """Return the ids of trained runs by seed, of seeds with at least two of them."""
+    by_seed: dict[int, list[str]] = {}
+    for variant in measurements.group.variants:
+        if variant in VARIANTS and VARIANTS[variant].combines_runs:
+            continue
+        for seed, run in measurements.runs(variant, sample.eval_set).items():
+            if run.run_id in sample.column:
+                by_seed.setdefault(seed, []).append(run.run_id)
+    return {seed: runs for seed, runs in by_seed.items() if len(runs) > 1}
+
+
+def _score_choice(sample: AlignedPredictions, runs: list[str]) -> NestedScore:
+    columns = sample.predictions[:, [sample.column[run] for run in runs]]
+    return nested_halves(columns, sample.label, strata=sample.strata)
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
