@@ -1,6 +1,7 @@
 """Show how much the choice of the best row on development rows flatters its score."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from reports.analysis.selection import NestedScore, nested_halves
 from reports.rendering.blocks import Block
 from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column
 from reports.sections.registry import section
+
+#: Ways of halving a seed's rows; seeds are averaged over as well.
+REPEATS: Final = 10
 
 
 @section("What selection adds to development scores", order=45)
@@ -56,8 +60,8 @@ def selection_table(measurements: Measurements) -> Table:
     return table.build(
         "Pearson × 100, means over seeds. Apparent: of each seed's trained rows the one with the"
         " highest Pearson, scored on the rows that chose it. Nested: chosen on one half of these"
-        " rows, scored on the other, and swapped, over 100 ways of halving. The choice of epochs"
-        " can't be undone: predictions of other epochs are not kept."
+        f" rows, scored on the other, and swapped, over {REPEATS} ways of halving. The choice of"
+        " epochs can't be undone: predictions of other epochs are not kept."
     )
 
 
@@ -75,7 +79,7 @@ def _candidates(measurements: Measurements, sample: AlignedPredictions) -> dict[
 
 def _score_choice(sample: AlignedPredictions, runs: list[str]) -> NestedScore:
     columns = sample.predictions[:, [sample.column[run] for run in runs]]
-    return nested_halves(columns, sample.label, strata=sample.strata)
+    return nested_halves(columns, sample.label, strata=sample.strata, repeats=REPEATS)
 
 
 def _mean(values: list[float]) -> float:
