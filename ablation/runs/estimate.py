@@ -18,7 +18,7 @@ from ablation.runs.request import ResolvedRun
 
 @dataclass(frozen=True)
 class Estimates:
-    """How long the runs to train take.
+    """The estimated time of the runs to train.
 
     Attributes:
         seconds: Estimated seconds of each run.

@@ -113,7 +113,7 @@ def repeat(folder: Path) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _SavedStep:
-    """What `save` wrote: `step` counts from 1, `texts` are the batch."""
+    """A saved step: `step` counts from 1, `texts` are the batch."""
 
     step: int
     texts: Texts

@@ -45,7 +45,7 @@ class Comparability:
 
     @property
     def applies(self) -> bool:
-        """Whether the paper's figures may stand beside these."""
+        """True if the paper's figures may stand beside these."""
         return not self.obstacle
 
     @property
@@ -59,7 +59,7 @@ class Comparability:
 
     @property
     def caveat(self) -> str:
-        """What the reader must know of the comparison, as sentences; empty if nothing."""
+        """Caveats of the comparison as sentences; empty if there are none."""
         if self.obstacle or not (self.encoders or self.settings):
             return ""
         differences = [f"encoder {', '.join(self.encoders)}"] if self.encoders else []

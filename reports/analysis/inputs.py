@@ -43,7 +43,7 @@ class ReportInputs:
 
     @cached_property
     def comparability(self) -> Comparability:
-        """What of the paper's figures applies to the group's runs."""
+        """The paper's figures that apply to the group's runs."""
         return compare_with_paper(self.group.runs or self.experiment.curves)
 
     @cached_property

@@ -158,7 +158,7 @@ class Estimate:
 
     @property
     def evidence(self) -> Evidence | None:
-        """What a verdict rests on; None without any uncertainty."""
+        """The evidence that a verdict rests on; None without any uncertainty."""
         if self.uncertainty is None:
             return None
         return Evidence(
@@ -205,7 +205,7 @@ class Estimate:
 
     @property
     def unit(self) -> str:
-        """What `interval` ranges over, in words; empty without one."""
+        """The factors that `interval` ranges over, in words; empty without one."""
         if not np.isfinite(self.interval.low):
             return ""
         return "rows and seeds" if len(self.seeds) > 1 else "rows"
