@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablation.core.errors import first_line
 from ablation.core.identity import RunKey, code_digest, libraries
+from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.locks import POLL_S, lock
 from ablation.core.state import checkpoints_root
 from ablation.encoders.loading import transformer_layers
@@ -211,6 +212,7 @@ def _work(worker: _Worker, limits: _Limits) -> None:
     wanted = wanted_trials(resolved, worker.layers)
     study_lock = FileLock(lock_file(resolved.storage_url))
     while time.time() < limits.deadline:
+        raise_if_interrupted()
         with study_lock:
             if _repeated_failure(study, limits):
                 return

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from ablation.config.schema import RunConfig
 from ablation.core.errors import RunError
 from ablation.core.identity import RunKey, identify
+from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.runs.execution import warn_corrupt
 from ablation.runs.reproducer import save_reproducer_on_error
@@ -231,7 +232,10 @@ def _hooks(
         if pruning:
             pruning.raise_if_pruned(epoch)
 
-    return Hooks(on_point=on_point, on_epoch=on_epoch, on_resume=on_resume)
+    def on_step(done: int, total: int) -> None:
+        raise_if_interrupted()
+
+    return Hooks(on_point=on_point, on_step=on_step, on_epoch=on_epoch, on_resume=on_resume)
 
 
 def _trial_params(params: Mapping[str, Any]) -> dict[str, Any]:

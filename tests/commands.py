@@ -172,6 +172,8 @@ def _run_forked(
 ) -> None:
     """In the forked process: what `python -m ablation` does."""
     os.setsid()
+    # Where the tests run as a shell's background job, SIGINT would be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -10,7 +10,7 @@ import typer
 import ablation
 from ablation.cli.bench import bench
 from ablation.cli.console import main_with_exit_code
-from ablation.cli.options import MARKUP, Command, Debug
+from ablation.cli.options import MARKUP, Command, Commands, Debug
 from ablation.cli.report import report
 from ablation.cli.runs import data, plan, run
 from ablation.cli.studies import curves, sweep
@@ -29,6 +29,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
 )
 
 app = typer.Typer(
+    cls=Commands,
     help="Run, track and compare the ablation of a multilingual tweet intimacy system.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

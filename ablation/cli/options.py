@@ -3,10 +3,14 @@
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ablation.cli import completion
+from ablation.cli.console import interruptible
 from ablation.cli.parsing import switches_from_text
+from ablation.core.errors import UsageError
+from ablation.core.interrupts import signals_as_interrupt
+from ablation.core.suggest import did_you_mean
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Data = Annotated[
@@ -70,3 +74,19 @@ class Command(TyperCommand):
             for name in option.opts
         }
         return super().parse_args(ctx, switches_from_text(args, switches))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; end it on Ctrl-C and SIGTERM with one line, wherever it is."""
+        with interruptible("the same command starts again"), signals_as_interrupt():
+            return super().invoke(ctx)
+
+
+class Commands(TyperGroup):
+    """The command line; an unknown command raises UsageError with the nearest known one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and not cmd_name.startswith("-"):
+            hint = did_you_mean(cmd_name, self.list_commands(ctx))
+            raise UsageError(f"unknown command {cmd_name!r}: {hint}")
+        return command

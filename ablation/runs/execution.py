@@ -9,6 +9,7 @@ import pandas as pd
 
 from ablation.config.schema import RunConfig
 from ablation.core.identity import RunKey
+from ablation.core.interrupts import raise_if_interrupted
 from ablation.runs.context import RunContext
 from ablation.runs.plan import PlannedRun
 from ablation.runs.results import RunOutcome, log_result
@@ -147,13 +148,17 @@ def train_tracked(
         tracked.log_metrics(values, step)
         curves.extend((step, name, value) for name, value in values.items())
 
+    def on_step(done: int, total: int) -> None:
+        progress.step(key, done, total)
+        raise_if_interrupted()
+
     def on_resume(epoch: int) -> None:
         tracked.set_tags({names.RESUMED: epoch})
         progress.resumed(key, epoch)
 
     hooks = Hooks(
         on_point=on_point,
-        on_step=lambda done, total: progress.step(key, done, total),
+        on_step=on_step,
         on_epoch=lambda epoch, figures: progress.epoch(key, epoch, figures),
         on_terms=on_terms,
         on_resume=on_resume,

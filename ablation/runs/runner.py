@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ablation.core.identity import RunKey
+from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
 from ablation.core.locks import POLL_S, try_lock
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.splits import make_split
@@ -86,7 +86,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt within the block, so that runs are ended as KILLED.
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, so that runs are ended as KILLED.
 
     The same happens when the `mlflow run` that started this process ends: this process would go on
     alone. Outside of the main thread nothing is changed.
@@ -94,17 +94,10 @@ def sigterm_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(f"signal {number}")
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    if (parent := mlflow_run_process()) is not None:
-        terminate_with(parent)
-    try:
+    with signals_as_interrupt():
+        if (parent := mlflow_run_process()) is not None:
+            terminate_with(parent)
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _experiment(planned: ResolvedRun) -> str:
@@ -175,6 +168,7 @@ def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
     while waiting:
         left: list[PlannedRun] = []
         for run in waiting:
+            raise_if_interrupted()
             outcome = None
             if run.config is not None or not _lacks_members(run, left):
                 outcome = _run_or_reuse(context, planned, run, outcomes)
@@ -182,7 +176,7 @@ def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
                 left.append(run)
             else:
                 outcomes[run.key] = outcome
-        if len(left) == len(waiting):
+        if left and len(left) == len(waiting):
             time.sleep(POLL_S)
         waiting = left
     return [outcomes[run.key] for run in planned.runs]

@@ -107,6 +107,8 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         ),
         (["plan", "--encoder", "./nowhere", "--data", "{corpus}"], "the folder does not exist"),
         (["run", "--tua", "0.1"], "No such option"),
+        (["pln"], "unknown command 'pln': did you mean 'plan'?"),
+        (["zzz"], "unknown command 'zzz': known are run, plan"),
     ],
 )
 def test_wrong_arguments_give_a_clear_line_exit_code_2_and_no_traceback(

@@ -3,7 +3,9 @@
 import io
 import json
 import shutil
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from rich.console import Console
 
 from ablation.config.schema import FIELDS
 from ablation.core.errors import RunError, UsageError
+from ablation.core.identity import RunKey
 from ablation.runs.plan import PlannedRun
 from ablation.runs.progress import Progress
 from ablation.runs.request import RunRequest, prepare_all, resolve_run
@@ -333,6 +336,28 @@ class TestFailure:
         for kind in kinds:
             (run,) = runs_of(open_store(request_.tracking_uri), kind)
             assert (run.info.status, run.data.tags[names.REASON]) == ("KILLED", "interrupted")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupt_that_a_library_swallows_is_obeyed_at_the_next_step(
+        self, number: signal.Signals, request_: RunRequest
+    ) -> None:
+        class Swallowing(Progress):
+            def step(self, key: RunKey, done: int, total: int) -> None:
+                steps.append(done)
+                with suppress(KeyboardInterrupt):  # as Python does in a finaliser
+                    signal.raise_signal(number)
+
+        steps: list[int] = []
+        before = signal.signal(number, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run_plan(resolve_run(request_), Swallowing(Console(file=io.StringIO())))
+        finally:
+            signal.signal(number, before)
+        assert steps == [1]
+        store = open_store(request_.tracking_uri)
+        statuses = [r.info.status for k in (names.SUITE, names.RUN) for r in runs_of(store, k)]
+        assert statuses == ["KILLED", "KILLED"]
 
     @pytest.mark.usefixtures("broken_epm")
     def test_one_runs_failure_is_its_own_and_is_recorded(self, request_: RunRequest) -> None:

@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -151,12 +151,13 @@ class TestGoingOn:
         loss: LossConfig,
         folder: Path | None,
         die_at: int | None = None,
+        scores: Iterator[float] | None = None,
     ) -> tuple[FitResult, list[tuple[int, Mapping[str, float]]], list[int]]:
         points: list[tuple[int, Mapping[str, float]]] = []
         resumed: list[int] = []
 
         def dev_scores(p):  # type: ignore[no-untyped-def]
-            r = pearson(p, data.label)
+            r = pearson(p, data.label) if scores is None else next(scores)
             return {} if r is None else {"pearson": r}
 
         def on_step(done: int, total: int) -> None:
@@ -214,6 +215,24 @@ class TestGoingOn:
         )
         assert all(
             torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True)
+        )
+
+    def test_the_best_epoch_may_be_one_of_the_process_that_died(self, tmp_path: Path) -> None:
+        data, scores = texts(), [0.9, 0.8, 0.7, 0.6]
+        alone, first, second = model(), model(), model()
+        expected, _, _ = self.train(alone, data, LossConfig(), None, scores=iter(scores))
+        with pytest.raises(Died):
+            self.train(first, data, LossConfig(), tmp_path, 14, scores=iter(scores))
+        found, _, resumed = self.train(
+            second, data, LossConfig(), tmp_path, scores=iter(scores[3:])
+        )
+        assert (resumed, found.best_epoch, found.dev_scores) == ([3], 1, {"pearson": 0.9})
+        assert found.dev_predictions.tobytes() == expected.dev_predictions.tobytes()
+        assert all(
+            torch.equal(a, b) for a, b in zip(alone.parameters(), second.parameters(), strict=True)
+        )
+        assert not all(
+            torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
         )
 
     def test_counts_continue(self, tmp_path: Path) -> None:
