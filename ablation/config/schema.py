@@ -15,6 +15,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.config import JsonDict
 
 from ablation.config.loss_names import check_regression_loss, regression_losses
 
@@ -24,6 +25,9 @@ Precision = Literal["float32", "bfloat16"]
 RegressionLossName = Annotated[str, AfterValidator(check_regression_loss)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: Mark of a setting that 0.1.0 did not have. At its default it is left out of the digest, so that
+#: runs that were made before it keep their identity.
+ADDED: Final[JsonDict] = {"added": True}
 
 
 class _Section(BaseModel):
@@ -81,7 +85,44 @@ class ModelConfig(_Section):
 class LossConfig(_Section):
     regression: RegressionLossName = Field(
         "mse",
-        description=f"{' or '.join(regression_losses())}; mse is Eq. 2, epm is Eq. 3",
+        description=f"{', '.join(regression_losses())}; mse is Eq. 2, epm is Eq. 3",
+    )
+    huber_delta: PositiveFloat = Field(
+        1.0,
+        description="residual at which huber's square becomes a line, in units of the label",
+        json_schema_extra=ADDED,
+    )
+    focal_beta: PositiveFloat = Field(
+        0.2, description="slope of focal's factor tanh(beta |r| / 2)", json_schema_extra=ADDED
+    )
+    focal_gamma: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="exponent of focal's factor; 0 is mae",
+        json_schema_extra=ADDED,
+    )
+    weighting: Literal["none", "lds"] = Field(
+        "none",
+        description="of training texts; lds: rare labels weigh more (Yang et al., 2021)",
+        json_schema_extra=ADDED,
+    )
+    lds_bins: int = Field(
+        40,
+        ge=1,
+        le=10_000,
+        description="bins of labels in which lds counts texts",
+        json_schema_extra=ADDED,
+    )
+    lds_sigma: PositiveFloat = Field(
+        2.0, description="width of lds's Gaussian kernel, in bins", json_schema_extra=ADDED
+    )
+    lds_power: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="1: inverse counts; 0.5: their square root",
+        json_schema_extra=ADDED,
     )
     contrastive: Literal["none", "as_printed", "attract"] = Field(
         "none", description="Eq. 9 with its printed sign, or with the sign that its text describes"
@@ -143,9 +184,23 @@ class RunConfig(_Section):
         }
 
     def digest(self) -> str:
-        """Return the SHA-256 of the canonical JSON, equal for equal settings on every machine."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Return the SHA-256 of the canonical JSON, equal for equal settings on every machine.
+
+        Settings that were added later are left out at their defaults (`ADDED`).
+        """
+        content = {name: _without_added(getattr(self, name)) for name in type(self).model_fields}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_added(section: _Section) -> dict[str, Any]:
+    """Return the settings of a section as JSON, without added ones that have their default."""
+    fields = type(section).model_fields
+    return {
+        name: value
+        for name, value in section.model_dump(mode="json").items()
+        if fields[name].json_schema_extra != ADDED or getattr(section, name) != fields[name].default
+    }
 
 
 #: Dotted names of all settings.

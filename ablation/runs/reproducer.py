@@ -69,6 +69,7 @@ def save(folder: Path, failed: FailedStep, config: RunConfig, prepared: Prepared
         "rows": batch.row.tolist(),
         "ids": [row.tolist() for row in ids],
         "labels": batch.label.tolist(),
+        "weights": None if batch.weight is None else batch.weight.tolist(),
         "languages": [prepared.languages[i] for i in batch.language.tolist()],
         "config": config.model_dump(mode="json"),
         "original_vocabulary": vocabulary.original_size,
@@ -133,6 +134,9 @@ def _load(folder: Path) -> _SavedStep:
             np.asarray(content["labels"], dtype=np.float64),
             np.unique(content["languages"], return_inverse=True)[1],
             np.asarray(content["rows"]),
+            weight=None
+            if content.get("weights") is None
+            else np.asarray(content["weights"], dtype=np.float32),
         )
         config = RunConfig.model_validate(content["config"])
         step = int(content["step"])

@@ -51,6 +51,7 @@ class Texts:
         language: The number of each row's language, from 0.
         row: The number of each row in its file, from 0.
         hidden: Cached outputs of the frozen layers, if there are any.
+        weight: The weight of each row in the regression loss; None if all weigh the same.
     """
 
     ids: list[np.ndarray]
@@ -58,6 +59,7 @@ class Texts:
     language: Int[np.ndarray, " rows"]
     row: Int[np.ndarray, " rows"]
     hidden: HiddenStates | None = None
+    weight: Float32[np.ndarray, " rows"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,6 +95,7 @@ class Texts:
             self.language[indices],
             self.row[indices],
             None if self.hidden is None else self.hidden.take(indices),
+            None if self.weight is None else self.weight[indices],
         )
 
 
@@ -107,6 +110,7 @@ class Batch:
         language: Language numbers.
         row: The number of each text's row in its file.
         hidden: Cached outputs of the frozen layers for the tokens, if there are any.
+        weight: The weight of each text in the regression loss; None if all weigh the same.
     """
 
     ids: Int64[Tensor, " tokens"]
@@ -115,6 +119,7 @@ class Batch:
     language: Int64[Tensor, " batch"]
     row: Int[np.ndarray, " batch"]
     hidden: Float32[Tensor, "tokens hidden"] | None = None
+    weight: Float32[Tensor, " batch"] | None = None
 
 
 def split_batch(batch: Batch, pieces: int) -> list[Batch]:
@@ -136,6 +141,7 @@ def split_batch(batch: Batch, pieces: int) -> list[Batch]:
                 language=batch.language[texts],
                 row=batch.row[texts],
                 hidden=None if batch.hidden is None else batch.hidden[tokens],
+                weight=None if batch.weight is None else batch.weight[texts],
             )
         )
     return split
@@ -182,4 +188,5 @@ def collate(texts: Texts, indices: Int[np.ndarray, " batch"], device: torch.devi
         language=torch.from_numpy(texts.language[indices]).to(device),
         row=texts.row[indices],
         hidden=hidden,
+        weight=None if texts.weight is None else torch.from_numpy(texts.weight[indices]).to(device),
     )

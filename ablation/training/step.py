@@ -100,6 +100,7 @@ def train_step(
         "train/loss_regression": terms.regression.item(),
         "train/grad_norm": norm.item(),
     }
+    metrics |= {f"train/loss_{name}": value.item() for name, value in terms.named.items()}
     if terms.contrastive is not None:
         metrics["train/loss_contrastive"] = terms.contrastive.item()
     if not_finite := [name for name, value in metrics.items() if not math.isfinite(value)]:
@@ -126,7 +127,7 @@ def _compute_gradients(
     if (pieces := count_pieces(model)) > 1:
         return _threaded_step(model, batch, pieces, config, on_terms)
     output = _forward(model, batch, config.optimisation.precision)
-    terms = total_loss(output, batch.label, batch.language, config.loss)
+    terms = _batch_loss(output, batch, config.loss)
     term_metrics = {} if on_terms is None else on_terms(model, terms)
     terms.total.backward()
     return output, terms, term_metrics
@@ -151,7 +152,7 @@ def _threaded_step(
     merged, terms, gradients = _output_gradients(outputs, batch, config.loss)
     term_metrics: Mapping[str, float] = {}
     if on_terms is not None:  # needs a graph that reaches the weights
-        connected = total_loss(_merge_outputs(outputs), batch.label, batch.language, config.loss)
+        connected = _batch_loss(_merge_outputs(outputs), batch, config.loss)
         term_metrics = on_terms(model, connected)
     map_threads(_backward, outputs, gradients)
     return merged, terms, term_metrics
@@ -181,6 +182,10 @@ def grad_cache_step(
     return merged, terms
 
 
+def _batch_loss(output: Output, batch: Batch, config: LossConfig) -> LossTerms:
+    return total_loss(output, batch.label, batch.language, config, batch.weight)
+
+
 def _forward(model: IntimacyRegressor, batch: Batch, precision: Precision) -> Output:
     with autocast(batch.ids.device, precision):
         output: Output = model(batch.ids, batch.lengths, batch.hidden)
@@ -198,7 +203,7 @@ def _output_gradients(
     """
     leaves = [Output(*(part.detach().requires_grad_() for part in output)) for output in outputs]
     merged = _merge_outputs(leaves)
-    terms = total_loss(merged, batch.label, batch.language, loss)
+    terms = _batch_loss(merged, batch, loss)
     flat = torch.autograd.grad(
         terms.total, [part for leaf in leaves for part in leaf], allow_unused=True
     )

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -37,6 +37,7 @@ from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import regression_loss
+from ablation.training.losses.weighting import text_weights
 from ablation.training.model import IntimacyRegressor, build_model, export, set_dropout
 from ablation.training.records import RunRecord
 
@@ -293,7 +294,7 @@ def train_run(
     )
     train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
     data = TrainingData(
-        train_texts,
+        replace(train_texts, weight=text_weights(train_texts.label, config.loss)),
         dev_texts,
         lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
     )

@@ -19,7 +19,7 @@ from ablation.config.overrides import (
     parse_seeds,
     resolve_config,
 )
-from ablation.config.schema import FIELDS, RunConfig
+from ablation.config.schema import ADDED, FIELDS, RunConfig
 from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
@@ -227,12 +227,22 @@ def test_the_digest_is_the_sha_256_of_sorted_json_without_spaces(
     sections: dict[str, dict[str, object]] = {}
     for name, value in sorted(config.flat().items(), reverse=True):
         section, field = name.split(".")
+        declared = type(getattr(config, section)).model_fields[field]
+        if declared.json_schema_extra == ADDED and value == declared.default:
+            continue
         sections.setdefault(section, {})[field] = value
     parts = []
     for section, fields in sorted(sections.items()):
         pairs = ",".join(f"{json.dumps(k)}:{json.dumps(fields[k])}" for k in sorted(fields))
         parts.append(f'"{section}":{{{pairs}}}')
     assert config.digest() == hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()
+
+
+def test_settings_that_were_added_leave_earlier_runs_their_identity() -> None:
+    of_0_1_0 = "b661db29b8ecf1717da3ce420e015e2cf76ff0548dc6543d05a9b1674e88c122"
+    assert RunConfig().digest() == of_0_1_0
+    added = {"loss.huber_delta": 0.5, "loss.weighting": "lds"}
+    assert len({resolve_config({name: v}).digest() for name, v in added.items()} | {of_0_1_0}) == 3
 
 
 def test_every_field_counts_in_the_digest() -> None:

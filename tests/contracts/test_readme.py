@@ -26,7 +26,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-LOSS_EXAMPLE = "ablation/training/losses/regression/huber.py"
+LOSS_EXAMPLE = "ablation/training/losses/regression/tilted.py"
 VARIANT_EXAMPLE = "a table of variants.toml"
 
 #: Commands that are not run here: who runs them, as a test or as a file with the text that does.
@@ -177,10 +177,10 @@ def test_every_other_command_is_run_by_the_test_or_the_step_that_is_named() -> N
 def test_the_example_of_a_loss_is_one() -> None:
     namespace: dict[str, object] = {}
     exec(compile(titled(LOSS_EXAMPLE), LOSS_EXAMPLE, "exec"), namespace)
-    loss = namespace["huber"]
+    loss = namespace["tilted"]
     assert callable(loss)
     value = loss(torch.tensor([1.0, 5.0]), torch.tensor([1.5, 1.0]))
-    torch.testing.assert_close(value, torch.tensor((0.5 * 0.5**2 + 4 - 0.5) / 2))
+    torch.testing.assert_close(value, torch.tensor((0.6 * 0.5 + 0.4 * 4) / 2))
 
 
 def test_the_example_of_a_variant_is_one() -> None:

@@ -21,6 +21,7 @@ from tests.training.test_loop import FAST, model, texts
 WHOLE = FAST.model_copy(update={"batch_size": 16, "log_every": 1})
 LOSSES = {
     "mse": LossConfig(),
+    "ccc": LossConfig(regression="ccc"),
     "epm+cl": LossConfig(regression="epm", contrastive="as_printed"),
     "epm+cl(attract)": LossConfig(regression="epm", contrastive="attract", contrastive_weight=0.3),
 }

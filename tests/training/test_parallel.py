@@ -27,6 +27,8 @@ from tests.training.test_loop import FAST, model, texts
 CPU = torch.device("cpu")
 LOSSES = {
     "mse": LossConfig(),
+    "ccc": LossConfig(regression="ccc"),
+    "pearson": LossConfig(regression="pearson"),
     "epm+cl": LossConfig(regression="epm", contrastive="as_printed"),
     "epm+cl(attract)": LossConfig(regression="epm", contrastive="attract", contrastive_weight=0.3),
 }

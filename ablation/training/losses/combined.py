@@ -1,14 +1,17 @@
 """The weighted sum of the regression and the contrastive loss, Eq. 10."""
 
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from ablation.config.schema import LossConfig
-from ablation.core.errors import UsageError
 from ablation.training.losses.contrastive import language_contrastive
-from ablation.training.losses.regression import regression_loss
+from ablation.training.losses.regression import regression_terms
 from ablation.training.model import Output
 
 
@@ -16,11 +19,13 @@ class LossTerms(NamedTuple):
     """Eq. 10 and its terms.
 
     `contrastive` is None if the variant has no such term or Eq. 9 has no value for the batch.
+    `named` are the parts of a regression loss that consists of several.
     """
 
     total: Float32[Tensor, ""]
     regression: Float32[Tensor, ""]
     contrastive: Float32[Tensor, ""] | None
+    named: Mapping[str, Float32[Tensor, ""]] = MappingProxyType({})
 
 
 def total_loss(
@@ -28,6 +33,7 @@ def total_loss(
     label: Float[Tensor, " batch"],
     language: Int64[Tensor, " batch"],
     config: LossConfig,
+    weight: Float32[Tensor, " batch"] | None = None,
 ) -> LossTerms:
     """Return L = L_regression + weight * L_CL (Eq. 10) for one batch.
 
@@ -36,18 +42,17 @@ def total_loss(
         label: The labels, on the scale of the predictions.
         language: The number of each text's language.
         config: The names of the losses, and the weight and settings of Eq. 9.
+        weight: The weight of each text in the regression loss; all weigh the same if None.
 
     Raises:
-        UsageError: A loss has an unknown name, can't be loaded, or does not return a scalar.
+        UsageError: A loss has an unknown name, can't be loaded, or does not return a scalar, or
+            takes no weights.
     """
-    regression = regression_loss(config.regression)(output.prediction, label)
-    if regression.ndim != 0:
-        shape = tuple(regression.shape)
-        raise UsageError(
-            f"loss.regression = {config.regression!r}: returned shape {shape}, not a scalar"
-        )
+    terms = regression_terms(output.prediction, label, config, weight)
+    regression = functools.reduce(torch.add, terms.values())
+    named = terms if len(terms) > 1 else {}
     if config.contrastive == "none":
-        return LossTerms(regression, regression, None)
+        return LossTerms(regression, regression, None, named)
     contrastive = language_contrastive(
         output.sentence,
         language,
@@ -56,5 +61,6 @@ def total_loss(
         self_pairs=config.self_pairs,
     )
     if contrastive is None:
-        return LossTerms(regression, regression, None)
-    return LossTerms(regression + config.contrastive_weight * contrastive, regression, contrastive)
+        return LossTerms(regression, regression, None, named)
+    total = regression + config.contrastive_weight * contrastive
+    return LossTerms(total, regression, contrastive, named)

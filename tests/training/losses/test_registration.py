@@ -80,26 +80,26 @@ class TestUnknown:
             resolve_config({"loss.regression": "epn"})
 
     def test_settings_name_all_where_none_is_near(self) -> None:
-        with pytest.raises(UsageError, match="known are epm, mse"):
-            resolve_config({"loss.regression": "huber"})
+        with pytest.raises(UsageError, match=r"known are .*epm.*, mse"):
+            resolve_config({"loss.regression": "zzzzzz"})
 
     def test_nothing_is_planned_with_it(self, small_corpus: Path, store_uri: str) -> None:
         request = RunRequest(
-            data=str(small_corpus), tracking_uri=store_uri, overrides={"loss.regression": "huber"}
+            data=str(small_corpus), tracking_uri=store_uri, overrides={"loss.regression": "hubris"}
         )
-        with pytest.raises(UsageError, match=r"loss\.regression = 'huber'"):
+        with pytest.raises(UsageError, match=r"loss\.regression = 'hubris'"):
             resolve_run(request)
 
-    @pytest.mark.parametrize("name", ["huber", "", "__init__", "mse.mse", "../mse"])
+    @pytest.mark.parametrize("name", ["hubris", "", "__init__", "mse.mse", "../mse"])
     def test_it_has_no_function(self, name: str) -> None:
         with pytest.raises(UsageError, match=r"loss\.regression = "):
             regression_loss(name)
 
     def test_no_total_is_computed_with_one_that_slipped_past_the_settings(self) -> None:
-        regression = LossConfig().model_copy(update={"regression": "huber"})
+        regression = LossConfig().model_copy(update={"regression": "hubris"})
         contrastive = LossConfig().model_copy(update={"contrastive": "repel"})
         for config in (regression, contrastive):
-            with pytest.raises(UsageError, match=r"'huber'|'repel'"):
+            with pytest.raises(UsageError, match=r"'hubris'|'repel'"):
                 total_loss(OUTPUT, LABEL, LANGUAGE, config)
 
     def test_a_reading_of_eq_9_is_one_of_two(self) -> None:

@@ -7,13 +7,20 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from ablation.training.losses.weighting import weighted_mean
+
 #: The largest residual for which Eq. 3 is computed exactly; beyond it the loss continues along its
 #: tangent, because exp overflows float32 at 89. Labels lie in [1, 5], so only the predictions of a
 #: model that has diverged are that far off.
 EXACT_UP_TO: Final = 20.0
 
 
-def epm(prediction: Float[Tensor, " batch"], label: Float[Tensor, " batch"]) -> Float32[Tensor, ""]:
+def epm(
+    prediction: Float[Tensor, " batch"],
+    label: Float[Tensor, " batch"],
+    *,
+    weight: Float32[Tensor, " batch"] | None = None,
+) -> Float32[Tensor, ""]:
     """Return the mean of (y - ŷ)² exp|y - ŷ|, Eq. 3.
 
     The derivative with respect to ŷ is exp|r| (2 r + r|r|) / N with r = ŷ - y (Eqs. 5 and 7). It
@@ -26,4 +33,4 @@ def epm(prediction: Float[Tensor, " batch"], label: Float[Tensor, " batch"]) -> 
     # Not `residual - near`: its two huge gradients, which cancel, would swallow the value's own.
     # Not clamp: its derivative at 0 is 1, which would count a residual of exactly 20 twice.
     beyond = torch.relu(residual - EXACT_UP_TO)
-    return (value + slope * beyond).mean()
+    return weighted_mean(value + slope * beyond, weight)
