@@ -41,7 +41,8 @@ def text_weights(
     if config.weighting == "none":
         return None
     weight = 1 / smoothed_counts(label, config.lds_bins, config.lds_sigma, config.lds_power)
-    return (weight / weight.mean()).astype(np.float32)
+    relative: np.ndarray = (weight / weight.mean()).astype(np.float32)
+    return relative
 
 
 def smoothed_counts(
