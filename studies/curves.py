@@ -31,7 +31,7 @@ from ablation.runs.execution import (
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.runs.progress import Progress
 from ablation.runs.request import DEFAULT_EXPERIMENT, check_seeds
-from ablation.runs.results import RunOutcome, as_json
+from ablation.runs.results import RunOutcome, as_json, settle
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
 from ablation.tracking.history import past_runs
@@ -184,9 +184,11 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
                 study.log_json(names.OUTCOMES_FILE, as_json(outcomes))
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             study.end(
-                "FAILED" if failed else "FINISHED", f"{failed} runs failed" if failed else None
+                "FAILED" if failed else "FINISHED",
+                f"{failed} runs failed" if failed else None,
+                echo=progress.say,
             )
-    return outcomes
+    return settle(resolved.store, outcomes, progress.say)
 
 
 def _run_one(context: RunContext, curve: Curve) -> RunOutcome:

@@ -109,14 +109,14 @@ def run_and_record(
         raise
     except Exception as error:  # whatever it is, the other runs go on
         reason = tracked.fail(error)
-        progress.ended(key, "failed", note=_note(reason, tracked.unsynced_note))
-        return RunOutcome(key, "failed", None, tracked.run_id, reason, tracked.unsynced_note)
+        progress.ended(key, "failed", note=_note(reason, tracked.lag))
+        return RunOutcome(key, "failed", None, tracked.run_id, reason)
     tracked.end("FINISHED")
     clear(checkpoints)
     collapsed = "collapsed: constant predictions have no Pearson"
-    note = _note(collapsed if result.record.collapsed else "", tracked.unsynced_note)
+    note = _note(collapsed if result.record.collapsed else "", tracked.lag)
     progress.ended(key, "finished", *_headline(result.record), note=note)
-    return RunOutcome(key, "finished", result.record, tracked.run_id, kept=tracked.unsynced_note)
+    return RunOutcome(key, "finished", result.record, tracked.run_id)
 
 
 def train_tracked(

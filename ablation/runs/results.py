@@ -1,8 +1,8 @@
 """Write results to MLflow: a run's figures, predictions and record, and a suite's table."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from ablation.core.identity import RunKey
@@ -10,6 +10,7 @@ from ablation.data.corpus import Corpus
 from ablation.runs import comparison
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, now
+from ablation.tracking.store import Store
 from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
@@ -69,6 +70,29 @@ def log_result(tracked: TrackedRun, result: "RunResult") -> None:
     if record.members:
         tags[names.MEMBERS] = json.dumps(record.members)
     tracked.set_tags(tags)
+
+
+def settle(
+    store: Store, outcomes: Sequence[RunOutcome], say: Callable[[str], None]
+) -> list[RunOutcome]:
+    """Return the outcomes as the store has them: with its run ids, and with what it has not got.
+
+    Args:
+        store: The runs' store, once their suite has ended.
+        outcomes: The outcomes as they came.
+        say: Called with a line on where unsent results are.
+    """
+    settled = [
+        replace(
+            outcome, run_id=store.run_id(outcome.run_id), kept=store.unsynced_note(outcome.run_id)
+        )
+        if outcome.run_id
+        else outcome
+        for outcome in outcomes
+    ]
+    for note in dict.fromkeys(outcome.kept for outcome in settled if outcome.kept):
+        say(f"results that the server has not received are {note}")
+    return settled
 
 
 def log_comparison(suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutcome]) -> None:

@@ -32,7 +32,7 @@ from ablation.runs.request import (
     adopted_experiment,
     prepare_all,
 )
-from ablation.runs.results import RunOutcome, log_comparison
+from ablation.runs.results import RunOutcome, log_comparison, settle
 from ablation.tracking import names, provenance
 from ablation.tracking.orphans import (
     end_orphans,
@@ -79,9 +79,11 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 log_comparison(suite, planned.corpus, outcomes)
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             suite.end(
-                "FAILED" if failed else "FINISHED", f"{failed} runs failed" if failed else None
+                "FAILED" if failed else "FINISHED",
+                f"{failed} runs failed" if failed else None,
+                echo=progress.say,
             )
-    return outcomes
+    return settle(store, outcomes, progress.say)
 
 
 @contextmanager

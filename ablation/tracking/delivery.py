@@ -1,9 +1,11 @@
-"""Send everything that runs write to a tracking server: from a spool, in a thread, once, in order.
+"""Send everything that runs write to a tracking server: from a spool, in threads, once, in order.
 
-Training continues while the server is unreachable: writes wait in the spool and are retried. Each
-may be sent twice without being stored twice (the server may have accepted one whose answer was
-lost): a SQL store drops a point with the same key, step, time and value, tags and artifacts
-replace themselves, and a created run is found again by a tag.
+Training continues while the server is slow or unreachable: writes wait in the spool and are
+retried. Several are under way at a time, but of one run neither two batches nor two versions of an
+artifact, and its end goes last. Batches that wait go in one request. Each write may be sent twice
+without being stored twice (the server may have accepted one whose answer was lost): a SQL store
+drops a point with the same key, step, time and value, tags and artifacts replace themselves, and a
+created run is found again by a tag.
 
 A local MLflow store that is mirrored to the server would not be simpler. A mirror also has to map
 run ids, repeat requests safely, tell refusals from outages and send each run's end last, and it
@@ -20,7 +22,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -33,12 +35,27 @@ from ablation.tracking.uris import redact_uri, strip_credentials
 
 #: Seconds without an answer after which `ablation sync` gives up, because somebody waits for it.
 SYNC_PATIENCE_S = 15.0
+#: Seconds that the creation of a nested run may delay its training.
+CREATION_S = 2.0
+#: Seconds between two lines on how far behind the server is, and before there is a first.
+LAG_S = 10.0
+#: Requests that are under way at a time, while the server answers.
+MAX_IN_FLIGHT: Final = 4
+#: MLflow's servers take 1,000 points, 100 parameters and 100 tags in one request of 1 MB.
+_PER_REQUEST: Final = {"metrics": 900, "params": 50, "tags": 50}
 COMMAND: Final = "ablation sync"
 _RUN_ID: Final = re.compile(rb"\b[0-9a-f]{32}\b")
 
 
 class _UnsentError(Exception):
     """A write that can't be sent as it is."""
+
+
+class Batch(NamedTuple):
+    """The writes that go in one request: one, or several batches of one run."""
+
+    entries: list[Entry]
+    body: dict[str, Any]
 
 
 class Delivery:
@@ -69,22 +86,27 @@ class Delivery:
         self._maybe_sent = {entry.number for entry in spool.entries}
         self._unreachable_since: float | None = None
         self._last_error = ""
+        self._in_flight: set[int] = set()
+        self._began = {entry.number: time.monotonic() for entry in spool.entries}
+        #: Runs whose batches go one by one, because the server refused several together.
+        self._unmerged: set[str] = set()
+        self._pause = retry.FIRST_PAUSE_S
         self._stopped = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def create_run(
         self, experiment: str, name: str, tags: Mapping[str, str], *, required: bool
     ) -> str:
         """Create a run and return its id.
 
-        The id is the server's, or one of this process if the server does not answer within the
-        patience; the run is then created later.
+        The id is the server's, or one of this process if the server does not answer within
+        `CREATION_S`; the run is then created later.
 
         Args:
             experiment: The experiment's id.
             name: The run's name.
             tags: The run's tags.
-            required: Raise instead of creating the run later.
+            required: Wait for the patience, and raise instead of creating the run later.
 
         Raises:
             UsageError: A required run was refused, or the server is unreachable.
@@ -98,7 +120,10 @@ class Delivery:
         }
         entry = self._append(run, "create", body)
         with self._changed:
-            self._wait(lambda: run in self._spool.server_ids or run in self._refusals)
+            self._wait(
+                lambda: run in self._spool.server_ids or run in self._refusals,
+                limit=None if required else CREATION_S,
+            )
             if required and run not in self._spool.server_ids:
                 self._spool.remove(entry)
                 self._spool.discard()
@@ -138,19 +163,38 @@ class Delivery:
         """Queue the run's final status, with the current time as its end."""
         self._append(run_id, "end", {"status": status, "end_time": _now_ms()})
 
-    def drain(self) -> bool:
+    def drain(
+        self, echo: Callable[[str], None] = lambda line: None, limit: float | None = None
+    ) -> bool:
         """Wait until everything was sent or refused, or the server is unreachable for too long.
 
-        Returns whether everything was sent.
+        Args:
+            echo: Called with a line on what is left, every `LAG_S` seconds.
+            limit: Seconds after which waiting ends although the server answers.
+
+        Returns:
+            Whether everything was sent.
         """
         with self._changed:
             self._start()
-            self._wait(lambda: self._next() is None)
+            self._wait(self._is_idle, echo, limit)
             if not self._spool.entries:
                 self._spool.discard()
                 return True
-            self._spool.set_reason(next(iter(self._refusals.values()), self._last_error))
+            reason = next(iter(self._refusals.values()), self._last_error)
+            self._spool.set_reason(reason or "the server is slow")
             return False
+
+    def lag(self) -> str:
+        """Say how far behind the server is; empty if nothing waits for `LAG_S` seconds."""
+        with self._changed:
+            waiting = [e for e in self._spool.entries if e.run not in self._refusals]
+            began = [self._began[e.number] for e in waiting if e.number in self._began]
+            age = time.monotonic() - min(began) if began else 0.0
+        if age < LAG_S:
+            return ""
+        runs = len({entry.run for entry in waiting})
+        return f"the tracking server is {len(waiting)} writes of {runs} runs behind ({age:.0f} s)"
 
     def close(self) -> None:
         """Stop sending, and let other processes open the spool."""
@@ -186,77 +230,148 @@ class Delivery:
     ) -> Entry:
         with self._changed:
             entry = self._spool.append(run, kind, body, content)
+            self._began[entry.number] = time.monotonic()
             self._start()
             self._changed.notify_all()
             return entry
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._send_all, name="delivery", daemon=True)
-            self._thread.start()
+        while len(self._threads) < MAX_IN_FLIGHT:
+            thread = threading.Thread(target=self._send_all, name="delivery", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
-    def _wait(self, is_done: Callable[[], bool]) -> None:
-        """Wait until `is_done`, or until the server has been unreachable for the patience."""
+    def _wait(
+        self,
+        is_done: Callable[[], bool],
+        echo: Callable[[str], None] = lambda line: None,
+        limit: float | None = None,
+    ) -> None:
+        """Wait until `is_done`, for `limit` seconds, or until the server was away for too long."""
         patience = retry.PATIENCE_S if self._patience is None else self._patience
+        began = said = time.monotonic()
         while not is_done():
-            remaining = 1.0
+            now, remaining = time.monotonic(), 1.0
+            if limit is not None:
+                remaining = limit - (now - began)
             if self._unreachable_since is not None:
-                remaining = patience - (time.monotonic() - self._unreachable_since)
-            if remaining <= 0:
+                remaining = min(remaining, patience - (now - self._unreachable_since))
+            # No thread lives once the disk has failed; nothing more will be sent.
+            if remaining <= 0 or not any(thread.is_alive() for thread in self._threads):
                 return
-            assert self._thread is not None
-            if not self._thread.is_alive():  # the disk failed; nothing more will be sent
-                return
+            if now - said >= LAG_S and (line := self.lag()):
+                echo(f"{line}; interrupted, the rest is kept for: {COMMAND}")
+                said = now
             self._changed.wait(min(remaining, 1.0))
 
-    def _next(self) -> Entry | None:
-        """Return the oldest write of a run that the server has not refused."""
-        return next(
-            (entry for entry in self._spool.entries if entry.run not in self._refusals), None
-        )
+    def _is_idle(self) -> bool:
+        """Return whether no write is left of a run that the server has not refused."""
+        return all(entry.run in self._refusals for entry in self._spool.entries)
+
+    def _ready(self) -> list[Entry]:
+        """Return the writes to send next in one request; none if all have to wait.
+
+        Runs are created first and in order, and nothing that is younger goes before: it may name
+        them. While the server is unreachable, one request at a time finds out if it is back.
+        """
+        if self._unreachable_since is not None and self._in_flight:
+            return []
+        ahead: dict[str, set[tuple[Kind, str]]] = {}
+        found: list[Entry] = []
+        for entry in self._spool.entries:
+            if entry.run in self._refusals:
+                continue
+            is_free = entry.number not in self._in_flight
+            if entry.kind == "create":
+                return [entry] if is_free else found
+            earlier, topic = ahead.setdefault(entry.run, set()), (entry.kind, entry.path)
+            joins = bool(found) and entry.run == found[0].run and entry.kind == "batch"
+            if is_free and joins and found[0].kind == "batch" and entry.run not in self._unmerged:
+                found.append(entry)
+            elif is_free and not found and topic not in earlier:
+                found += [] if entry.kind == "end" and earlier else [entry]
+            earlier.add(topic)
+        return found
 
     def _send_all(self) -> None:
-        pause = retry.FIRST_PAUSE_S
-        while (entry := self._wait_for_next()) is not None:
+        while (batch := self._wait_for_next()) is not None:
             began = time.monotonic()
             try:
-                self._send(entry)
+                self._send(batch)
             except Exception as error:
-                with self._changed:
-                    self._maybe_sent.add(entry.number)
-                    if is_permanent(error) or isinstance(error, _UnsentError):
-                        self._refusals[entry.run] = describe_error(error)
-                        self._unreachable_since = None
-                        self._changed.notify_all()
-                        continue
-                    # The attempt counts: a server that accepts and stays silent is unreachable too.
-                    if self._unreachable_since is None:
-                        self._unreachable_since = began
-                    self._last_error = describe_error(error)
-                    self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._stopped, pause)
-                    pause = min(2 * pause, retry.LONGEST_PAUSE_S)
+                self._keep(batch, error, began)
                 continue
-            pause = retry.FIRST_PAUSE_S
             with self._changed:
-                self._spool.remove(entry)
-                self._maybe_sent.discard(entry.number)
-                self.sent[self.run_id(entry.run)] += 1
+                self._pause = retry.FIRST_PAUSE_S
+                for entry in batch.entries:
+                    self._spool.remove(entry)
+                    self._maybe_sent.discard(entry.number)
+                    self._in_flight.discard(entry.number)
+                    self._began.pop(entry.number, None)
+                    self.sent[self.run_id(entry.run)] += 1
                 self._unreachable_since, self._last_error = None, ""
                 self._changed.notify_all()
 
-    def _wait_for_next(self) -> Entry | None:
-        """Return the next write as soon as there is one; None after `close`."""
+    def _keep(self, batch: Batch, error: Exception, began: float) -> None:
+        """Note why a request failed, and pause if it can be repeated."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._next() is not None)
-            return None if self._stopped else self._next()
+            run, numbers = batch.entries[0].run, {entry.number for entry in batch.entries}
+            self._maybe_sent |= numbers
+            if is_permanent(error) or isinstance(error, _UnsentError):
+                self._unreachable_since = None
+                if len(batch.entries) > 1:
+                    self._unmerged.add(run)  # only one of them may be what is refused
+                else:
+                    self._refusals[run] = describe_error(error)
+            else:
+                # The attempt counts: a server that accepts and stays silent is unreachable too.
+                if self._unreachable_since is None:
+                    self._unreachable_since = began
+                self._last_error = describe_error(error)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._stopped, self._pause)
+                self._pause = min(2 * self._pause, retry.LONGEST_PAUSE_S)
+            self._in_flight -= numbers
+            self._changed.notify_all()
 
-    def _send(self, entry: Entry) -> None:
-        stored = self._spool.body(entry)
+    def _wait_for_next(self) -> Batch | None:
+        """Return the next request as soon as there is one; None after `close`."""
+        with self._changed:
+            found: list[Entry] = []
+
+            def is_ready() -> bool:
+                found[:] = [] if self._stopped else self._ready()
+                return self._stopped or bool(found)
+
+            self._changed.wait_for(is_ready)
+            if not found:
+                return None
+            batch = self._merge(found)
+            self._in_flight |= {entry.number for entry in batch.entries}
+            return batch
+
+    def _merge(self, entries: Sequence[Entry]) -> Batch:
+        """Put as many batches into one request as a server takes, in their order."""
+        first, *others = entries
+        batch = Batch([first], json.loads(self._spool.body(first)))
+        for entry in others:
+            body = json.loads(self._spool.body(entry))
+            merged = {name: [*batch.body[name], *body[name]] for name in _PER_REQUEST}
+            params = [key for key, _ in merged["params"]]
+            is_too_long = any(len(merged[name]) > most for name, most in _PER_REQUEST.items())
+            if is_too_long or len(set(params)) < len(params):
+                break
+            merged["tags"] = list(dict(merged["tags"]).items())
+            batch.entries.append(entry)
+            batch.body.update(merged)
+        return batch
+
+    def _send(self, batch: Batch) -> None:
+        entry = batch.entries[0]
         if entry.kind == "create":
-            self._create(entry, json.loads(stored))
+            self._create(entry, batch.body)
             return
-        body = json.loads(self._with_server_ids(stored.encode()))
+        body = json.loads(self._with_server_ids(json.dumps(batch.body).encode()))
         client, run_id = self._client, self.run_id(entry.run)
         match entry.kind:
             case "batch":
@@ -353,7 +468,7 @@ def sync(location: Path | None, tracking_uri: str | None, echo: Callable[[str], 
             continue
         uri = given if is_same_server or is_redirected else spool.server
         delivery = Delivery(MlflowClient(tracking_uri=uri), spool, SYNC_PATIENCE_S)
-        all_sent = delivery.drain()
+        all_sent = delivery.drain(echo)
         for run, writes in delivery.sent.items():
             echo(f"run {run}: {writes} writes sent to {spool.server}")
         pending = pending_in(folder)

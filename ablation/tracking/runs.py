@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 _PARAMS_PER_REQUEST: Final = 100
 _TAG_LENGTH: Final = 5000
 _SYSTEM_METRICS_EVERY_S: Final = 5
+#: Seconds that a run which was interrupted waits for a slow server.
+_INTERRUPT_S: Final = 10.0
 
 
 class SystemMetricsThread:
@@ -77,9 +79,11 @@ class TrackedRun:
     All methods raise what the store raises; behind a server they queue instead (see `delivery`).
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, *, is_nested: bool = False) -> None:
+        """Write to the run `run_id`; the end of a nested one does not wait for a slow server."""
         self._run = run_id
         self._store = store
+        self._is_nested = is_nested
         self._points = PointWriter(store.writer, run_id)
         self._manifest: dict[str, int] = {}
         self._system_metrics = SystemMetricsThread(run_id, store, self._points)
@@ -92,7 +96,12 @@ class TrackedRun:
     @property
     def unsynced_note(self) -> str:
         """Say where unsent writes are and how to send them; empty if all were sent."""
-        return self._store.delivery.unsynced_note(self._run) if self._store.delivery else ""
+        return self._store.unsynced_note(self._run)
+
+    @property
+    def lag(self) -> str:
+        """Say how far behind a slow or unreachable server is; empty if it is not."""
+        return self._store.delivery.lag() if self._store.delivery else ""
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Queue one point per metric at `step`; a thread sends them."""
@@ -147,17 +156,24 @@ class TrackedRun:
         self._store.writer.log_inputs(self._run, inputs)
 
     def end(
-        self, status: Status, reason: str | None = None, error: BaseException | None = None
+        self,
+        status: Status,
+        reason: str | None = None,
+        error: BaseException | None = None,
+        *,
+        echo: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Send what is queued, then set the final status.
 
-        If a server stays unreachable for `retry.PATIENCE_S` seconds, the rest stays in the spool:
-        see `unsynced_note`.
+        A nested run's end is queued behind a server. A run that stands by itself waits until the
+        server has everything; if it stays unreachable for `retry.PATIENCE_S` seconds, the rest
+        stays in the spool: see `unsynced_note`.
 
         Args:
             status: The status to set; FAILED or KILLED if sending fails.
             reason: One line on why the run did not finish.
             error: The error whose traceback is kept as an artifact.
+            echo: Called with lines on how far behind the server is.
         """
         self._system_metrics.finish()
         try:
@@ -179,8 +195,9 @@ class TrackedRun:
             self._store.writer.set_terminated(self._run, "KILLED" if interrupted else "FAILED")
             raise
         self._store.writer.set_terminated(self._run, status)
-        if self._store.delivery:
-            self._store.delivery.drain()
+        if self._store.delivery and not self._is_nested:
+            # After an interrupt somebody waits for the command to end.
+            self._store.delivery.drain(echo, _INTERRUPT_S if status == "KILLED" else None)
 
     def fail(self, error: BaseException) -> str:
         """End as KILLED for an interrupt, else as FAILED with the traceback.
@@ -250,11 +267,10 @@ def start_run(
     if parent is not None:
         all_tags[names.PARENT] = parent.run_id
     texts = {key: str(value)[:_TAG_LENGTH] for key, value in all_tags.items()}
+    is_nested = names.PARENT in texts
     if store.delivery:
-        return TrackedRun(
-            store,
-            store.delivery.create_run(experiment, name, texts, required=names.PARENT not in texts),
-        )
+        run = store.delivery.create_run(experiment, name, texts, required=not is_nested)
+        return TrackedRun(store, run, is_nested=is_nested)
     return TrackedRun(
         store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id
     )

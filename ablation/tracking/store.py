@@ -87,6 +87,10 @@ class Store:
         """Return the store's id of a run that may have been created while the server was down."""
         return self.delivery.run_id(run) if self.delivery else run
 
+    def unsynced_note(self, run: str) -> str:
+        """Say where a run's unsent writes are and how to send them; empty if there are none."""
+        return self.delivery.unsynced_note(run) if self.delivery else ""
+
 
 def open_store(uri: str | None = None) -> Store:
     """Open the store at `uri`, else `$MLFLOW_TRACKING_URI`, else `mlflow.db` in this folder.

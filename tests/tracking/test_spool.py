@@ -201,6 +201,52 @@ def test_writing_never_waits_for_a_server_that_is_away(
     check_complete(direct, suite.run_id, tmp_path)
 
 
+def test_no_training_waits_for_a_slow_server(
+    small_corpus: Path,
+    proxy: Proxy,
+    experiment: str,
+    direct: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Hold every write after the suite's creation until the last run has been trained."""
+    monkeypatch.setattr(retry, "PATIENCE_S", float("inf"))
+    monkeypatch.setattr("ablation.tracking.delivery.CREATION_S", 0.0)
+    ended: list[str] = []
+
+    class Watching(Progress):
+        def plan(self, runs: Any) -> None:
+            super().plan(runs)
+            writes = ("runs/create", "log-batch", "mlflow-artifacts", "runs/update", "log-inputs")
+            proxy.set_fault(lambda _, path: "hold" if any(w in path for w in writes) else None)
+
+        def ended(self, key: Any, state: Any, *figures: Any, **more: Any) -> None:
+            super().ended(key, state, *figures, **more)
+            ended.append(str(key))
+            if len(ended) == 3:
+                proxy.fail(None)
+
+    wanted = RunRequest(
+        data=str(small_corpus),
+        profile="smoke",
+        variants=("mse", "epm", "ensemble"),
+        splits=("dev1",),
+        overrides={"optimisation.epochs": 1},
+        experiment=request.node.name,
+        tracking_uri=proxy.uri,
+    )
+    outcomes = run_plan(resolve_run(wanted), Watching(Console(file=io.StringIO())))
+    assert [outcome.state for outcome in outcomes] == ["finished"] * 3
+    assert pending_uploads() == []
+    runs = {run.info.run_id: run for run in direct.search_runs([experiment])}
+    assert Counter(run.info.status for run in runs.values()) == {"FINISHED": 4}
+    for outcome in outcomes:
+        assert outcome.run_id in runs
+        assert has_all_artifacts(
+            Store("", direct), outcome.run_id, runs[outcome.run_id].data.tags[names.MANIFEST]
+        )
+
+
 @pytest.mark.usefixtures("impatient")
 def test_what_a_lost_server_did_not_get_is_sent_later(
     proxy: Proxy,
