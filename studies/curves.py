@@ -65,6 +65,7 @@ class CurvesRequest:
         overrides: Values by field that replace the profile's.
         fresh: Train again what had finished.
         tracking_uri: The MLflow store; the default one if None.
+        target: The label column to predict, if the corpus has several.
     """
 
     figures: Sequence[str] = tuple(FIGURES)
@@ -78,6 +79,7 @@ class CurvesRequest:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     fresh: bool = False
     tracking_uri: str | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class ResolvedCurves:
 
 def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     """Check everything that can be checked without training. Raises UsageError."""
-    corpus = load_corpus(str(request.data))
+    corpus = load_corpus(str(request.data), request.target)
     settings = merge_overrides(load_profile(str(request.profile)), request.overrides)
     taus = _checked_taus(request.taus)
     grid = RunGrid(_variants(request), (request.split,), check_seeds(request.seeds))

@@ -28,6 +28,7 @@ from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.seeding import seed_for
 from ablation.data.splits import select_splits
 from ablation.encoders.sources import encoder_digest
+from ablation.runs.plan import check_groups
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, configure, for_variant, grid, load_space, variants_of
 from studies.storage import default_url, lock_file, open_storage
@@ -72,6 +73,7 @@ class SweepRequest:
         storage: An SQLAlchemy URL or `journal:FILE`; `studies.db` beside the store if empty.
         tracking_uri: The MLflow store; the default one if None.
         parent: The MLflow run to nest the study's run under.
+        target: The label column to predict, if the corpus has several.
     """
 
     space: str = "tau"
@@ -92,6 +94,7 @@ class SweepRequest:
     storage: str = ""
     tracking_uri: str | None = None
     parent: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,18 +118,20 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     """Check what can be checked before an encoder is loaded. Raises UsageError."""
     if problems := [*_unknown_names(request), *_out_of_range(request)]:
         raise UsageError(problems)
-    space, corpus = load_space(request.space), load_corpus(request.data)
+    space, corpus = load_space(request.space), load_corpus(request.data, request.target)
     if variants_of(space):
         space = for_variant(space, request.variant or variants_of(space)[0])
     overrides = merge_overrides(load_profile(request.profile), request.overrides)
-    split_seed = resolve_config(overrides, space.variant).data.split_seed
+    config = resolve_config(overrides, space.variant)
+    splits = select_splits(request.splits, corpus, config.data.split_seed)
+    check_groups(corpus, {space.variant: config}, splits)
     store = open_store(request.tracking_uri)
     return ResolvedSweep(
         request,
         space,
         corpus,
         overrides,
-        select_splits(request.splits, corpus, split_seed),
+        splits,
         store,
         request.storage or default_url(store.uri),
         study_name(request),
@@ -137,7 +142,8 @@ def study_name(request: SweepRequest) -> str:
     """Return the study's name: the given one, or one of space, data and profile."""
     parts = (
         Path(part).name.removesuffix(".toml")
-        for part in (request.space, request.data, request.profile)
+        for part in (request.space, request.data, request.target, request.profile)
+        if part
     )
     return request.study or "-".join(parts)
 

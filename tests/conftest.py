@@ -28,6 +28,7 @@ Row = tuple[str, float | None, str]
 
 #: The real data, where a checkout has them beside it.
 MINT = Path(__file__).resolve().parents[2] / "shared" / "data" / "mint"
+OTHER = MINT.parent / "other"
 
 torch.set_num_threads(1)
 # Shapes and types of annotations are checked at each call. Before the package is imported.
@@ -53,6 +54,15 @@ def mint() -> Path:
             f"MINT is not part of the repository; put its train.csv and test.csv into {MINT}"
         )
     return MINT
+
+
+@pytest.fixture(scope="session")
+def other_corpora() -> Path:
+    if not OTHER.is_dir():
+        pytest.skip(
+            f"other published corpora are not part of the repository; put them into {OTHER}"
+        )
+    return OTHER
 
 
 def write_corpus(folder: Path, train: Sequence[Row], test: Sequence[Row] | None = None) -> Path:

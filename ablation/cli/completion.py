@@ -20,7 +20,7 @@ def profile_names() -> list[str]:
 
 
 def split_names() -> list[str]:
-    return ["dev1", "dev2", "dev2:all"]
+    return ["auto", "dev1", "dev2", "dev2:all", "hold:3", "leave-one-out", "kfold:5", "given"]
 
 
 def space_names() -> list[str]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -33,9 +33,15 @@ def make_console() -> "Console":
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
-def print_run_header(console: "Console", corpus: "Corpus", runs: int) -> None:
-    """Print the number of runs, and what to know about the corpus."""
-    lines = [f"{runs} runs on corpus {corpus.name}"]
+def print_run_header(
+    console: "Console", corpus: "Corpus", runs: int, splits: Sequence[str] = ()
+) -> None:
+    """Print the number of runs, the splits chosen for the corpus, and what to know about it."""
+    from ablation.data.splits import AUTO, default_splits
+
+    lines = [f"{runs} runs on corpus {corpus.name}", *corpus.remarks]
+    if AUTO in splits:
+        lines.append(f"Splits: {default_splits(corpus)[1]}.")
     if corpus.synthetic:
         lines.append(
             "The demo corpus is synthetic: its scores are its authors' judgement, no benchmark."

@@ -14,7 +14,13 @@ from ablation.core.suggest import did_you_mean
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Data = Annotated[
-    str, typer.Option(help="'demo', or a folder with train.csv and test.csv (text,label,language).")
+    str,
+    typer.Option(
+        help="'demo', a folder (corpus.toml, or train.csv and test.csv), or a file of rows."
+    ),
+]
+Target = Annotated[
+    str, typer.Option(help="The label column to predict, if the corpus has several.")
 ]
 Profile = Annotated[
     str,
@@ -33,7 +39,7 @@ Variants = Annotated[
 Splits = Annotated[
     str,
     typer.Option(
-        help="dev1, dev2 (two seeded languages held out), dev2:fr+it, dev2:all.",
+        help="dev1, dev2, dev2:fr+it, dev2:all, hold:3, leave-one-out, kfold:5, given; auto.",
         autocompletion=completion.SPLITS,
     ),
 ]

@@ -19,6 +19,18 @@ def parse_taus(text: str) -> tuple[float, ...]:
         raise UsageError(f"--taus {text!r}: {hint}") from error
 
 
+def parse_range(option: str, text: str) -> tuple[float, float]:
+    """Return the ends of a range such as "0..3". Raises UsageError."""
+    lowest, dots, highest = text.partition("..")
+    try:
+        ends = float(lowest), float(highest)
+    except ValueError:
+        ends = (0.0, 0.0)
+    if not dots or not ends[0] < ends[1]:
+        raise UsageError(f"{option} {text!r}: give the lowest and the highest label, such as 0..3")
+    return ends
+
+
 def switches_from_text(arguments: Sequence[str], switches: Mapping[str, str | None]) -> list[str]:
     """Replace `--switch true` and `--switch false` by the switches that they stand for.
 

@@ -25,18 +25,21 @@ from ablation.cli.options import (
     Seeds,
     Set,
     Splits,
+    Target,
     TrackingUri,
     Variants,
     WithReport,
 )
-from ablation.cli.parsing import split_list
+from ablation.cli.parsing import parse_range, split_list
 from ablation.cli.report import build_report
+from ablation.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from ablation import ResolvedRun, RunRequest
+    from ablation.data.draft import Choices
     from ablation.runs.estimate import Estimates
 
 Measure = Annotated[
@@ -53,13 +56,14 @@ def run(
     data: Data = "demo",
     profile: Profile = "demo",
     variants: Variants = "table3",
-    splits: Splits = "dev1,dev2",
+    splits: Splits = "auto",
     seeds: Seeds = "0",
     encoder: EncoderName = "",
     experiment: Experiment = "",
     set_: Set = None,
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
+    target: Target = "",
     export: Annotated[
         Path | None, typer.Option(help="Also write each run's best model to this folder.")
     ] = None,
@@ -85,6 +89,7 @@ def run(
         tracking_uri=tracking_uri,
         fresh=fresh,
         export=export,
+        target=target,
     )
     run_request(make_console(), request, with_report=report)
 
@@ -94,7 +99,7 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
     import ablation
 
     planned = ablation.plan(request)
-    print_run_header(console, planned.corpus, len(planned.runs))
+    print_run_header(console, planned.corpus, len(planned.runs), request.splits)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
     records = [outcome.record for outcome in outcomes if outcome.record]
@@ -114,13 +119,14 @@ def plan(
     data: Data = "demo",
     profile: Profile = "demo",
     variants: Variants = "table3",
-    splits: Splits = "dev1,dev2",
+    splits: Splits = "auto",
     seeds: Seeds = "0",
     encoder: EncoderName = "",
     experiment: Experiment = "",
     set_: Set = None,
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
+    target: Target = "",
     measure: Measure = None,
 ) -> None:
     """Show what `run` would train with the same arguments, what it would reuse, and the time."""
@@ -143,6 +149,7 @@ def plan(
             experiment=experiment or None,
             tracking_uri=tracking_uri,
             fresh=fresh,
+            target=target,
         )
     )
     estimates = None if measure is False else estimate_all(planned, anew=bool(measure))
@@ -153,14 +160,74 @@ def plan(
 
 def data(
     path: Annotated[
-        str, typer.Argument(help="'demo', or a folder with train.csv and test.csv.")
+        str,
+        typer.Argument(
+            help="'demo', a folder, a corpus.toml or a file of rows; init: draft a corpus.toml."
+        ),
     ] = "demo",
+    folder: Annotated[str, typer.Argument(help="After init: the folder or file to look at.")] = "",
+    target: Target = "",
+    text: Annotated[str, typer.Option(help="init: column of the texts.")] = "",
+    second_text: Annotated[str, typer.Option(help="init: column of a pair's second text.")] = "",
+    label: Annotated[str, typer.Option(help="init: column of the labels; with commas.")] = "",
+    label_range: Annotated[
+        str, typer.Option("--range", help="init: the scale's ends, such as 0..3.")
+    ] = "",
+    group: Annotated[str, typer.Option(help="init: column of the groups.")] = "",
+    group_kind: Annotated[str, typer.Option(help="init: language, domain or none.")] = "",
+    weight: Annotated[str, typer.Option(help="init: column of the rows' weights.")] = "",
+    out: Annotated[
+        str, typer.Option(help="init: the file to write.", show_default="corpus.toml there")
+    ] = "",
 ) -> None:
-    """Check a corpus; print its Table 2 and Figure 1, and how they differ from the paper's."""
-    from ablation.data.corpus import load_corpus
-    from ablation.data.description import print_description
+    """Check a corpus and print its rows and labels; `data init FOLDER` drafts its description.
 
-    print_description(load_corpus(path), make_console())
+    A corpus in MINT's format is shown beside the paper's Table 2 and Figure 1.
+    """
+    if path != "init":
+        if folder:
+            raise UsageError(f"data {path} {folder}: give one corpus, or `data init {folder}`")
+        from ablation.data.corpus import load_corpus
+        from ablation.data.description import print_description
+
+        print_description(load_corpus(path, target), make_console())
+        return
+    from ablation.data.draft import Choices
+
+    choices = Choices(
+        text=text or None,
+        second_text=second_text or None,
+        label=split_list(label),
+        group=group or None,
+        group_kind=group_kind or None,
+        weight=weight or None,
+        label_range=parse_range("--range", label_range) if label_range else None,
+    )
+    _write_draft(make_console(), folder, choices, out)
+
+
+def _write_draft(console: "Console", source: str, choices: "Choices", out: str) -> None:
+    """Draft a corpus.toml and print what is left to decide. An existing file is not replaced."""
+    from ablation.data.draft import draft_layout
+    from ablation.data.layout import CORPUS_FILE
+
+    path = Path(source).expanduser()
+    if not source or not path.exists():
+        raise UsageError(f"data init {source}: give the folder or the file of rows to look at")
+    draft = draft_layout(path, choices)
+    file = Path(out) if out else (path if path.is_dir() else path.parent) / CORPUS_FILE
+    if file.exists():
+        raise UsageError(f"{file}: exists; remove it, or name another file with --out")
+    file.write_text(draft.text, "utf-8")
+    for line in (*draft.sentences, *(f"decide: {question}" for question in draft.open_questions)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    check = "complete it, then check it" if draft.open_questions else "check it"
+    console.print(
+        f"Wrote {file}; {check} with: ablation data {file}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table":

@@ -23,6 +23,7 @@ from ablation.cli.options import (
     Profile,
     Seeds,
     Set,
+    Target,
     TrackingUri,
     WithReport,
 )
@@ -101,6 +102,7 @@ def sweep(
         ),
     ] = "0,1,2",
     tracking_uri: TrackingUri = None,
+    target: Target = "",
 ) -> None:
     """Search settings with Optuna on development rows; continue a study by its name.
 
@@ -134,6 +136,7 @@ def sweep(
         storage=storage,
         experiment=experiment or mlflow_experiment(tracking_uri),
         tracking_uri=tracking_uri,
+        target=target,
     )
     folder = writable_folder("--out", Path(out or folder_name(request)))
     by_variant = tunes_variants(space)
@@ -156,6 +159,7 @@ def sweep(
             variants=(*(result.resolved.space.variant for result in results), "ensemble"),
             seeds=seeds,
             tracking_uri=tracking_uri,
+            target=target,
         )
         run_request(console, best, with_report=True)
 
@@ -178,6 +182,7 @@ def curves(
     fresh: Fresh = False,
     report: WithReport = True,
     tracking_uri: TrackingUri = None,
+    target: Target = "",
 ) -> None:
     """Train Figures 4 and 5, measure gradients, and test the paper's claims on the curves."""
     from ablation.config.overrides import parse_overrides, parse_seeds
@@ -203,6 +208,7 @@ def curves(
             experiment=experiment or mlflow_experiment(tracking_uri),
             fresh=fresh,
             tracking_uri=tracking_uri,
+            target=target,
         )
     )
     print_run_header(console, laid.corpus, len(laid.curves))

@@ -1,5 +1,6 @@
 """Describe a corpus as the paper does: rows by language (Table 2), label histogram (Figure 1)."""
 
+import math
 from typing import Final
 
 import numpy as np
@@ -7,13 +8,46 @@ import pandas as pd
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
-from ablation.data.corpus import HIGHEST, LOWEST, Corpus, repeated_texts, text_key
+from ablation.data.corpus import Corpus, repeated_texts, text_key
 from ablation.data.languages import language_name, ordered
+from ablation.data.layout import MINT_LAYOUT, CorpusLayout
+from ablation.data.rows import UNGROUPED
 
-#: Width of the histogram's bins, in label units.
-BIN_WIDTH: Final = 0.25
+#: The histogram has at least so many bins.
+_FEWEST_BINS: Final = 12
+#: Widths of bins, times a power of ten.
+_WIDTHS: Final = (5.0, 2.5, 2.0, 1.0)
+
+
+def bin_edges(label_range: tuple[float, float], fewest: int = _FEWEST_BINS) -> np.ndarray:
+    """Return the edges of bins of one round width over a range, both ends included.
+
+    >>> bin_edges((0, 3), fewest=6).tolist()
+    [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+    Args:
+        label_range: The lowest and the highest label.
+        fewest: The bins are as wide as possible if there are so many. The last edge can lie
+            beyond the highest label.
+    """
+    lowest, highest = label_range
+    widest = (highest - lowest) / fewest
+    power = 10.0 ** math.floor(math.log10(widest))
+    width = next(w * power for w in _WIDTHS if w * power <= widest * (1 + 1e-9))
+    count = math.ceil((highest - lowest) / width * (1 - 1e-9))
+    # Rounded, so that a label of 0.3 lies in the bin that begins at 3 times 0.1.
+    digits = max(0, 2 - math.floor(math.log10(width)))
+    return np.round(lowest + width * np.arange(count + 1), digits)
+
+
+def group_title(group: str, layout: CorpusLayout) -> str:
+    """Return a group's name for tables: the layout's own, or a language's in English."""
+    if group in layout.group.names:
+        return layout.group.names[group]
+    return language_name(group) if layout.group.kind == "language" else group
 
 
 def row_counts(train_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> pd.DataFrame:
@@ -40,19 +74,87 @@ def row_counts(train_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> pd.D
     )
 
 
-def label_histogram(label: pd.Series) -> pd.Series:
-    """Count labels as in Figure 1, in bins of `BIN_WIDTH` from 1 to 5.
+def label_histogram(
+    label: pd.Series, label_range: tuple[float, float] = MINT_LAYOUT.label_range
+) -> pd.Series:
+    """Count labels as in Figure 1, in bins of a round width; of 1 to 5, these are 0.25 wide.
 
-    Return counts indexed by each bin's lower edge; 5.0 has a bin of its own. NaN is not counted.
+    Return counts indexed by each bin's lower edge; the highest label has a bin of its own. NaN is
+    not counted.
     """
-    edges = np.arange(LOWEST, HIGHEST + BIN_WIDTH / 2, BIN_WIDTH)
+    edges = bin_edges(label_range)
     counts = np.bincount(np.digitize(label.dropna(), edges) - 1, minlength=len(edges))
     return pd.Series(counts, index=pd.Index(edges, name="label"))
 
 
 def print_description(corpus: Corpus, console: Console) -> None:
-    """Print Table 2, Figure 1's histogram, and notes on labels and repeated texts."""
+    """Print the rows by group, the labels' histogram, and notes.
+
+    A corpus in MINT's format is shown beside the paper's Table 2 and Figure 1.
+    """
     counts = row_counts(corpus.train, corpus.test)
+    if is_in_mint_format(corpus):
+        console.print(_table_2(corpus, counts))
+        title = "Labelled rows by intimacy (Figure 1)"
+    else:
+        console.print(_group_table(corpus))
+        title = f"Labelled rows by {corpus.layout.task.measures}"
+    histogram = label_histogram(corpus.train["label"], corpus.layout.label_range)
+    figure = Table(title=title, title_justify="left", show_header=False, box=None)
+    width = histogram.index[1] - histogram.index[0]
+    digits = max(2, -math.floor(math.log10(width)))
+    for edge, count in histogram.items():
+        figure.add_row(
+            f"{edge:.{digits}f}", str(count), Bar(float(histogram.max()), 0, float(count), width=50)
+        )
+    console.print(figure)
+    for note in notes(corpus, counts):
+        console.print(note, markup=False, highlight=False)
+
+
+def is_in_mint_format(corpus: Corpus) -> bool:
+    """Tell if the corpus has the columns and labels of the paper's."""
+    layout = corpus.layout
+    return (layout.columns, layout.label_range) == (MINT_LAYOUT.columns, MINT_LAYOUT.label_range)
+
+
+def group_counts(corpus: Corpus) -> pd.DataFrame:
+    """Count rows by group: integer columns "train", and "dev" and "test" if there are such rows."""
+    frames = {"train": corpus.training_rows}
+    if corpus.given_dev:
+        frames["dev"] = corpus.train.iloc[len(corpus.training_rows) :]
+    if corpus.test is not None:
+        frames["test"] = corpus.test
+    groups = ordered({group for frame in frames.values() for group in frame["language"]})
+    counts = {part: frame["language"].value_counts() for part, frame in frames.items()}
+    return pd.DataFrame(
+        {
+            part: [int(of_part.get(group, 0)) for group in groups]
+            for part, of_part in counts.items()
+        },
+        index=pd.Index(groups, name="group"),
+    )
+
+
+def _group_table(corpus: Corpus) -> Table:
+    layout = corpus.layout
+    kind = "group" if layout.group.kind == "none" else layout.group.kind
+    table = Table(title=f"Rows by {kind}: {corpus.name}", title_justify="left")
+    table.add_column(kind)
+    counts = group_counts(corpus)
+    for column in counts.columns:
+        table.add_column(str(column), justify="right")
+    for group, row in counts.iterrows():
+        title = group_title(str(group), layout)
+        name = title if title == group else f"{title} ({group})"
+        table.add_row(Text(name), *map(str, row))
+    if len(counts) > 1:
+        table.add_section()
+        table.add_row("All", *(str(total) for total in counts.sum()))
+    return table
+
+
+def _table_2(corpus: Corpus, counts: pd.DataFrame) -> Table:
     table = Table(title=f"Rows by language: {corpus.name}", title_justify="left")
     table.add_column("language")
     for column in counts.columns:
@@ -64,21 +166,7 @@ def print_description(corpus: Corpus, console: Console) -> None:
         )
     table.add_section()
     table.add_row("All", *(str(total) for total in counts.sum()))
-    console.print(table)
-    histogram = label_histogram(corpus.train["label"])
-    figure = Table(
-        title="Labelled rows by intimacy (Figure 1)",
-        title_justify="left",
-        show_header=False,
-        box=None,
-    )
-    for edge, count in histogram.items():
-        figure.add_row(
-            f"{edge:.2f}", str(count), Bar(float(histogram.max()), 0, float(count), width=50)
-        )
-    console.print(figure)
-    for note in notes(corpus, counts):
-        console.print(note, markup=False, highlight=False)
+    return table
 
 
 def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
@@ -87,8 +175,13 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
         f"digest {corpus.digest[:16]}; "
         + ("synthetic data, no benchmark" if corpus.synthetic else "own data")
     ]
-    if corpus.test is None:
+    sentences += corpus.remarks
+    if not is_in_mint_format(corpus):
+        sentences += _label_notes(corpus)
+    if corpus.test is None and is_in_mint_format(corpus):
         sentences.append("There is no test.csv: only development rows will be predicted.")
+    elif corpus.test is None:
+        sentences.append("There are no test rows: only development rows will be predicted.")
     elif not corpus.has_test_labels:
         sentences.append("The test rows have no labels: they will be predicted but not scored.")
     if repeats := repeated_texts(corpus.train):
@@ -101,6 +194,8 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
         )
     ):
         sentences.append(f"{shared} test rows have a text that is also in the training file.")
+    if not is_in_mint_format(corpus):
+        return sentences
     differing = counts[
         (counts["train"] != counts["paper train"]) | (counts["test"] != counts["paper test"])
     ]
@@ -111,4 +206,23 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
             f"Row counts differ from the paper's Table 2 in {len(differing)} of {len(counts)}"
             " languages."
         )
+    return sentences
+
+
+def _label_notes(corpus: Corpus) -> list[str]:
+    """Return sentences on the labels' range and the groups."""
+    layout, label = corpus.layout, corpus.train["label"]
+    lowest, highest = layout.label_range
+    sentences = [
+        f"{layout.task.measures.capitalize()} from {lowest:g} to {highest:g}; labels go from"
+        f" {label.min():g} to {label.max():g}, mean {label.mean():.3g}."
+    ]
+    groups = corpus.training_languages
+    if groups == [UNGROUPED]:
+        sentences.append("No groups: no contrastive loss and no held-out groups.")
+    elif len(groups) == 1:
+        sentences.append("One group only: no contrastive loss and no held-out groups.")
+    if "weight" in corpus.train:
+        low, high = corpus.train["weight"].min(), corpus.train["weight"].max()
+        sentences.append(f"Rows weigh from {low:g} to {high:g} in losses and scores.")
     return sentences

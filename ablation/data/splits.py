@@ -1,12 +1,13 @@
-"""The paper's development splits Dev1 and Dev2 (Section 4.1): training rows and development rows.
+"""Splits of the labelled rows by name: training rows and development rows.
 
-A split depends only on the corpus and on `split_seed`. All variants and seeds share it, so that
-every comparison between them is paired. Rows with equal texts (`text_key`; MINT has 36 that repeat
-another) stay on one side.
+Dev1 and Dev2 are the paper's (Section 4.1). A split depends only on the corpus and on `split_seed`.
+All variants and seeds share it, so that every comparison between them is paired. Rows with equal
+texts (`text_key`; MINT has 36 that repeat another) stay on one side; of a pair, the first text
+counts.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,18 +15,35 @@ import numpy as np
 import pandas as pd
 
 from ablation.core.errors import UsageError
+from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
-from ablation.data.corpus import Corpus, text_key
-from ablation.data.languages import ordered, require_language
+from ablation.data.corpus import Corpus
+from ablation.data.languages import ordered, parse_tag, require_language
 from ablation.data.seeding import seed_for
 
-#: Share of the rows that Dev1 holds out, and Dev2 of the rows in languages that train.
+#: Share of the rows that Dev1 holds out, and Dev2 and hold of the rows in groups that train.
 DEV_SHARE: Final = 0.2
-#: Languages that Dev2 keeps out of training.
+#: Groups that Dev2 keeps out of training.
 HELD_OUT_LANGUAGES: Final = 2
 FEWEST_TRAINING_ROWS: Final = 10
-#: Names that a user can give; any two languages of the corpus can stand for French and Italian.
-NAMES: Final = ("dev1", "dev2", "dev2:fr+it", "dev2:all")
+#: Groups that have to be left for training beside held-out ones.
+_FEWEST_TRAINING_GROUPS: Final = 2
+MOST_FOLDS: Final = 100
+#: Stands for the splits that suit the corpus, see `default_splits`.
+AUTO: Final = "auto"
+#: Names that a user can give; any groups of the corpus can stand for fr and it.
+NAMES: Final = (
+    "dev1",
+    "dev2",
+    "dev2:fr+it",
+    "dev2:all",
+    "hold:3",
+    "hold:fr+it+es",
+    "leave-one-out",
+    "kfold:5",
+    "given",
+    AUTO,
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +51,11 @@ class Split:
     """A split of the labelled rows.
 
     Attributes:
-        name: "dev1", "dev2" or, with named languages, for example "dev2:fr+it".
-        train: Row numbers in the training file, ascending, int64 (training rows,).
-        dev: All other row numbers, ascending, int64 (development rows,).
-        unseen: ISO codes of the languages that no training row has; empty for Dev1.
+        name: Such as "dev1", "dev2:fr+it", "hold:3", "leave-one-out:fr", "kfold:5:1" or "given".
+        train: Numbers of the training rows, ascending, int64 (training rows,).
+        dev: Numbers of the development rows, ascending, int64 (development rows,). Of `given`
+            these are the development file's; rows of it are in no other split.
+        unseen: Groups that no training row has, although development rows do.
     """
 
     name: str
@@ -45,29 +64,39 @@ class Split:
     unseen: tuple[str, ...]
 
 
+def default_splits(corpus: Corpus) -> tuple[tuple[str, ...], str]:
+    """Return the splits that suit a corpus, and a sentence on why it is these.
+
+    The corpus's own development rows are used if it has any, else a fifth of the rows (Dev1); two
+    groups are held out as well (Dev2) if two others remain.
+    """
+    groups = corpus.training_languages
+    first = "given" if corpus.given_dev else "dev1"
+    why = "the corpus's own development rows" if corpus.given_dev else "a fifth of the rows"
+    if len(groups) >= HELD_OUT_LANGUAGES + _FEWEST_TRAINING_GROUPS:
+        return (first, "dev2"), f"{first} ({why}) and dev2 (two of {len(groups)} groups held out)"
+    few = "no groups" if len(groups) == 1 else f"{len(groups)} groups"
+    return (first,), f"{first} ({why}); not dev2, which needs four groups: there are {few}"
+
+
 def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> list[str]:
     """Return the names of the requested splits, in one spelling and without repeats.
 
     Args:
-        requested: Names such as "dev1". `dev2` draws its two languages, `dev2:fr+it` names them,
-            `dev2:all` stands for every pair of the corpus's languages.
-        corpus: The corpus to split; it decides which languages can be held out.
+        requested: Names such as "dev1". `dev2` draws its two groups, `dev2:fr+it` names them,
+            `dev2:all` stands for every pair of the corpus's groups. `hold:3` draws three groups,
+            `hold:A+B` names any number. `leave-one-out` stands for a split for each group,
+            `kfold:5` for five folds, `given` for the corpus's own development rows, and `auto` for
+            `default_splits`.
+        corpus: The corpus to split; it decides which groups can be held out.
         split_seed: The seed of the draws.
 
     Raises:
         UsageError: A name is unknown, or one of the splits is too small.
     """
     names: list[str] = []
-    for name in (name.strip().lower() for name in requested):
-        if name == "dev2:all":
-            pairs = itertools.combinations(corpus.training_languages, HELD_OUT_LANGUAGES)
-            names += [f"dev2:{'+'.join(pair)}" for pair in pairs]
-        elif name.startswith("dev2:"):
-            names.append(f"dev2:{'+'.join(_named_pair(name, corpus))}")
-        elif name in ("dev1", "dev2"):
-            names.append(name)
-        else:
-            raise UsageError(f"unknown split {name!r}: {did_you_mean(name, NAMES)}")
+    for name in (name.strip() for name in requested):
+        names += _expanded(name, corpus)
     if not names:
         raise UsageError(f"no splits given; known are {', '.join(NAMES)}")
     unique = list(dict.fromkeys(names))
@@ -76,22 +105,136 @@ def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> 
     return unique
 
 
+def _expanded(name: str, corpus: Corpus) -> list[str]:
+    """Return the splits that a requested name stands for."""
+    kind, colon, argument = name.partition(":")
+    kind, argument = kind.lower().strip(), argument.strip()
+    if kind not in {known.partition(":")[0] for known in NAMES}:
+        raise UsageError(f"unknown split {name!r}: {did_you_mean(name, NAMES)}")
+    if kind == AUTO and not colon:
+        return list(default_splits(corpus)[0])
+    if kind == "leave-one-out":
+        return [f"{kind}:{_spelled(group)}" for group in _left_out(name, argument, corpus)]
+    if kind == "kfold":
+        return _folds_named(name, argument)
+    if kind == "dev2" and argument.lower() == "all":
+        _require_enough(name, corpus.training_languages, HELD_OUT_LANGUAGES)
+        pairs = itertools.combinations(corpus.training_languages, HELD_OUT_LANGUAGES)
+        return [f"dev2:{'+'.join(map(_spelled, pair))}" for pair in pairs]
+    if kind in ("dev2", "hold") and argument and not argument.isdecimal():
+        groups = _named_groups(name, argument, corpus)
+        return [f"{kind}:{'+'.join(map(_spelled, groups))}"]
+    if kind == "hold":
+        if not argument:
+            raise UsageError(f"split {name!r}: say how many groups, such as hold:3, or which")
+        _require_enough(name, corpus.training_languages, int(argument))
+        return [f"{kind}:{int(argument)}"]
+    if colon:
+        raise UsageError(f"unknown split {name!r}: {did_you_mean(name, NAMES)}")
+    return [kind]
+
+
 def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
     """Return the split with a name from `select_splits`. Raises UsageError if it is too small."""
-    unseen: tuple[str, ...] = ()
-    if name != "dev1":
-        unseen = _named_pair(name, corpus) if ":" in name else _drawn_pair(corpus, split_seed)
-    frame = corpus.train
-    keys = frame["text"].map(text_key)
-    held_out = frame["language"].isin(unseen).to_numpy()
-    # A text that also occurs in a held-out language must not train: a development row would leak.
-    held_out = held_out | keys.isin(set(keys[held_out])).to_numpy()
-    dev = held_out | _seeded_share(
-        keys, ~held_out, seed_for("split", split_seed, name.split(":")[0])
-    )
-    split = Split(name, np.flatnonzero(~dev), np.flatnonzero(dev), unseen)
-    _check(frame, split)
+    split = _MAKERS[name.partition(":")[0]](corpus, name, split_seed)
+    _check(corpus, split)
     return split
+
+
+def _dev1(corpus: Corpus, name: str, split_seed: int) -> Split:
+    return _held_out(corpus, name, (), seed_for("split", split_seed, "dev1"))
+
+
+def _dev2(corpus: Corpus, name: str, split_seed: int) -> Split:
+    _, _, argument = name.partition(":")
+    if argument:
+        groups = _named_groups(name, argument, corpus)
+    else:
+        seed = seed_for("held-out languages", split_seed)
+        groups = _drawn_groups(name, corpus, HELD_OUT_LANGUAGES, seed)
+    return _held_out(corpus, name, groups, seed_for("split", split_seed, "dev2"))
+
+
+def _hold(corpus: Corpus, name: str, split_seed: int) -> Split:
+    _, _, argument = name.partition(":")
+    if argument.isdecimal():
+        seed = seed_for("held-out groups", split_seed, argument)
+        groups = _drawn_groups(name, corpus, int(argument), seed)
+    else:
+        groups = _named_groups(name, argument, corpus)
+    return _held_out(corpus, name, groups, seed_for("split", split_seed, "hold"))
+
+
+def _leave_one_out(corpus: Corpus, name: str, split_seed: int) -> Split:
+    """Hold one group out, and train on all rows of the others."""
+    _, _, argument = name.partition(":")
+    (group,) = _left_out(name, argument, corpus)
+    rows = corpus.training_rows
+    dev = rows["language"].eq(group).to_numpy()
+    return _from_masks(corpus, name, _with_equal_texts(corpus, dev), (group,))
+
+
+def _kfold(corpus: Corpus, name: str, split_seed: int) -> Split:
+    """Take one of k folds: groups of equal texts, dealt out so that each has all groups alike."""
+    _, folds, fold = name.split(":")
+    keys = corpus.text_keys.iloc[: len(corpus.training_rows)]
+    # Equal texts in several groups count for the group that has the first of them.
+    first = ~keys.duplicated().to_numpy()
+    number = pd.factorize(keys)[0]
+    stratum = pd.factorize(corpus.training_rows["language"])[0][first]
+    rng = np.random.default_rng(seed_for("folds", split_seed, folds))
+    fold_of = np.empty(len(stratum), dtype=np.int64)
+    dealt = 0
+    for value in range(stratum.max() + 1):
+        members = rng.permutation(np.flatnonzero(stratum == value))
+        # Dealing goes on where the last group ended, so that small groups do not all fill fold 1.
+        fold_of[members] = (dealt + np.arange(len(members))) % int(folds)
+        dealt += len(members)
+    return _from_masks(corpus, name, fold_of[number] == int(fold) - 1, ())
+
+
+def _given(corpus: Corpus, name: str, split_seed: int) -> Split:
+    """Take the corpus's own development rows; training rows with a text of theirs are left out."""
+    if not corpus.given_dev:
+        raise UsageError(
+            "split 'given': the corpus has no development rows of its own: name files.dev or"
+            " columns.split in its corpus.toml, or use --splits dev1"
+        )
+    rows = len(corpus.training_rows)
+    dev_keys = set(corpus.text_keys.iloc[rows:])
+    shared = corpus.text_keys.iloc[:rows].isin(dev_keys).to_numpy()
+    dev_groups = set(corpus.train["language"].iloc[rows:])
+    train = np.flatnonzero(~shared)
+    unseen = ordered(dev_groups - set(corpus.train["language"].iloc[train]))
+    return Split(name, train, np.arange(rows, len(corpus.train)), tuple(unseen))
+
+
+_MAKERS: Final[Mapping[str, Callable[[Corpus, str, int], Split]]] = {
+    "dev1": _dev1,
+    "dev2": _dev2,
+    "hold": _hold,
+    "leave-one-out": _leave_one_out,
+    "kfold": _kfold,
+    "given": _given,
+}
+
+
+def _held_out(corpus: Corpus, name: str, unseen: tuple[str, ...], seed: int) -> Split:
+    """Hold out whole groups, and a share of the rows of the others."""
+    keys = corpus.text_keys.iloc[: len(corpus.training_rows)]
+    held_out = corpus.training_rows["language"].isin(unseen).to_numpy()
+    held_out = _with_equal_texts(corpus, held_out)
+    return _from_masks(corpus, name, held_out | _seeded_share(keys, ~held_out, seed), unseen)
+
+
+def _with_equal_texts(corpus: Corpus, held_out: np.ndarray) -> np.ndarray:
+    """Add rows whose text also occurs among held-out rows: if they trained, it would leak."""
+    keys = corpus.text_keys.iloc[: len(held_out)]
+    return np.asarray(held_out | keys.isin(set(keys[held_out])).to_numpy())
+
+
+def _from_masks(corpus: Corpus, name: str, dev: np.ndarray, unseen: tuple[str, ...]) -> Split:
+    return Split(name, np.flatnonzero(~dev), np.flatnonzero(dev), unseen)
 
 
 def _seeded_share(keys: pd.Series, eligible: np.ndarray, seed: int) -> np.ndarray:
@@ -110,43 +253,87 @@ def _seeded_share(keys: pd.Series, eligible: np.ndarray, seed: int) -> np.ndarra
     return np.asarray(eligible & (rank <= last_rank))
 
 
-def _drawn_pair(corpus: Corpus, split_seed: int) -> tuple[str, ...]:
-    languages = corpus.training_languages
-    _require_enough(languages)
-    rng = np.random.default_rng(seed_for("held-out languages", split_seed))
-    return tuple(ordered(set(rng.choice(languages, HELD_OUT_LANGUAGES, replace=False).tolist())))
+def _drawn_groups(name: str, corpus: Corpus, count: int, seed: int) -> tuple[str, ...]:
+    groups = corpus.training_languages
+    _require_enough(name, groups, count)
+    rng = np.random.default_rng(seed)
+    return tuple(ordered(set(rng.choice(groups, count, replace=False).tolist())))
 
 
-def _named_pair(name: str, corpus: Corpus) -> tuple[str, ...]:
-    languages = corpus.training_languages
-    _require_enough(languages)
-    pair = {require_language(part) for part in name.split(":", 1)[1].split("+")}
-    if len(pair) != HELD_OUT_LANGUAGES:
+def _named_groups(name: str, argument: str, corpus: Corpus) -> tuple[str, ...]:
+    """Return the groups that a split's name lists; two different ones for Dev2."""
+    known = corpus.training_languages
+    kind, parts = name.partition(":")[0].lower(), argument.split("+")
+    if kind == "dev2":
+        _require_enough(name, known, HELD_OUT_LANGUAGES)
+    groups = {_find_group(name, part, corpus) for part in parts}
+    if kind == "dev2" and len(groups) != HELD_OUT_LANGUAGES:
         raise UsageError(f"split {name!r}: name two different languages, such as dev2:fr+it")
-    if missing := sorted(pair - set(languages)):
+    _require_enough(name, known, len(groups))
+    return tuple(ordered(groups))
+
+
+def _find_group(name: str, text: str, corpus: Corpus) -> str:
+    """Return the corpus's group that a text means: itself, in any case, or as `_spelled`."""
+    known, wanted = corpus.training_languages, text.strip()
+    if wanted in known:
+        return wanted
+    if corpus.layout.group.kind == "language":
+        tag = parse_tag(wanted) or require_language(wanted)
+        if tag in known:
+            return tag
+    else:
+        for group in known:
+            if wanted.casefold() in (group.casefold(), _spelled(group).casefold()):
+                return group
+    raise UsageError(
+        f"split {name!r}: no labelled rows in {wanted}; the corpus has {', '.join(known)}"
+    )
+
+
+def _left_out(name: str, argument: str, corpus: Corpus) -> list[str]:
+    groups = corpus.training_languages
+    _require_enough(name, groups, 1, left=1)
+    return [_find_group(name, argument, corpus)] if argument else groups
+
+
+def _spelled(group: str) -> str:
+    """Write a group in a split's name, where "+", ":" and "," have meanings of their own."""
+    return group if not set(group) & set("+:,") else slug(group)
+
+
+def _folds_named(name: str, argument: str) -> list[str]:
+    folds, colon, fold = argument.partition(":")
+    if not folds.isdecimal() or not 2 <= int(folds) <= MOST_FOLDS:
+        raise UsageError(f"split {name!r}: give 2 to {MOST_FOLDS} folds, such as kfold:5")
+    if not colon:
+        return [f"kfold:{int(folds)}:{i}" for i in range(1, int(folds) + 1)]
+    if not fold.isdecimal() or not 1 <= int(fold) <= int(folds):
+        raise UsageError(f"split {name!r}: folds are numbered from 1 to {int(folds)}")
+    return [f"kfold:{int(folds)}:{int(fold)}"]
+
+
+def _require_enough(
+    name: str, groups: list[str], held_out: int, left: int = _FEWEST_TRAINING_GROUPS
+) -> None:
+    if held_out < 1 or len(groups) < held_out + left:
+        title = "Dev2" if name.lower().startswith("dev2") else f"split {name!r}"
+        count = {1: "one group", 2: "two groups"}.get(held_out, f"{held_out} groups")
+        more = "one more" if left == 1 else "two more"
         raise UsageError(
-            f"split {name!r}: no labelled rows in {', '.join(missing)};"
-            f" the corpus has {', '.join(languages)}"
+            f"{title} holds out {count} and trains on at least {more}; the corpus has"
+            f" {', '.join(groups)}: use --splits dev1"
         )
-    return tuple(ordered(pair))
 
 
-def _require_enough(languages: list[str]) -> None:
-    if len(languages) < HELD_OUT_LANGUAGES + 2:
+def _check(corpus: Corpus, split: Split) -> None:
+    keys = corpus.text_keys.to_numpy()
+    if len(split.train) < FEWEST_TRAINING_ROWS:
         raise UsageError(
-            f"Dev2 holds out two languages and trains on at least two more; the corpus "
-            f"has {', '.join(languages)}: use --splits dev1"
-        )
-
-
-def _check(frame: pd.DataFrame, split: Split) -> None:
-    train, dev = frame.iloc[split.train], frame.iloc[split.dev]
-    if len(train) < FEWEST_TRAINING_ROWS:
-        raise UsageError(
-            f"split {split.name!r}: {len(train)} training rows are too few;"
+            f"split {split.name!r}: {len(split.train)} training rows are too few;"
             f" at least {FEWEST_TRAINING_ROWS} are needed"
         )
-    if set(train["text"].map(text_key)) & set(dev["text"].map(text_key)):
+    if set(keys[split.train]) & set(keys[split.dev]):
         raise AssertionError(f"split {split.name!r} leaks: a text is on both sides")
-    if set(train["language"]) & set(split.unseen):
+    if set(corpus.train["language"].iloc[split.train]) & set(split.unseen):
         raise AssertionError(f"split {split.name!r} leaks: a held-out language is in training")

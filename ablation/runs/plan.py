@@ -11,11 +11,15 @@ from typing import Any, Final, Literal
 from ablation.config.overrides import resolve_config
 from ablation.config.schema import RunConfig
 from ablation.config.variants import VARIANTS
+from ablation.core.errors import UsageError
 from ablation.core.identity import Identity, RunKey, code_digest, identify, libraries
 from ablation.data.corpus import Corpus
-from ablation.data.splits import select_splits
+from ablation.data.splits import make_split, select_splits
 from ablation.encoders.sources import encoder_digest
 from ablation.tracking.history import PastRun
+
+#: Readings of Eq. 9, whose pairs are of one and of two groups.
+_ACROSS_GROUPS: Final = ("as_printed", "attract")
 
 State = Literal["to do", "finished", "failed", "stale"]
 
@@ -83,6 +87,7 @@ def make_plan(
     combined = [name for name in grid.variants if VARIANTS[name].combines_runs]
     configs = {name: resolve_config(settings, name) for name in trained}
     splits = select_splits(grid.splits, corpus, configs[trained[0]].data.split_seed)
+    check_groups(corpus, configs, splits)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
     shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
     if tuning:
@@ -111,6 +116,29 @@ def make_plan(
         key = RunKey(name, split, seed)
         plan.append(planned(key, None, ensemble_identity(key, members.get((split, seed), []))))
     return plan
+
+
+def check_groups(corpus: Corpus, configs: Mapping[str, RunConfig], splits: Sequence[str]) -> None:
+    """Raise UsageError for a language-contrastive loss on a split that trains on one group.
+
+    Eq. 9 has no value there, so such a run would silently be one without the loss.
+    """
+    contrastive = [n for n, c in configs.items() if c.loss.contrastive in _ACROSS_GROUPS]
+    if not contrastive:
+        return
+    others = [name for name in configs if name not in contrastive]
+    instead = f"--variants {','.join(others)}" if others else "a loss without it"
+    split_seed = configs[contrastive[0]].data.split_seed
+    problems = []
+    for name in splits:
+        rows = make_split(corpus, name, split_seed).train
+        if corpus.train["language"].iloc[rows].nunique() < 2:
+            problems.append(
+                f"split {name!r} trains on one group, and the language-contrastive loss of"
+                f" {', '.join(contrastive)} needs two: use {instead}"
+            )
+    if problems:
+        raise UsageError(problems)
 
 
 def ensemble_identity(key: RunKey, members: Sequence[str]) -> Identity:

@@ -13,6 +13,7 @@ from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variants import select_variants
 from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus
+from ablation.data.splits import AUTO
 from ablation.runs.context import Preparations
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.tracking import names
@@ -28,10 +29,12 @@ class RunRequest:
     """The runs that are wanted: every variant on every split with every seed.
 
     Attributes:
-        data: "demo", or a folder with train.csv and optionally test.csv.
+        data: "demo", a folder with a corpus.toml or with train.csv and optionally test.csv, a
+            corpus.toml, or a file of rows.
         profile: A profile's name (smoke, demo, small, paper), or a TOML file.
         variants: Names of variants or groups of them, see `ablation.config.variants`.
-        splits: Such as "dev1", "dev2", "dev2:fr+it" or "dev2:all".
+        splits: Such as "dev1", "dev2:fr+it" or "kfold:5", see `ablation.data.splits`; "auto" for
+            those that suit the corpus.
         seeds: Whole numbers from 0 on.
         encoder: "bundled", "tiny", a Hub id or a folder; None for the profile's.
         overrides: Values of single fields, such as {"loss.tau": 0.1}; they win over the profile's.
@@ -39,6 +42,7 @@ class RunRequest:
         tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
         fresh: Train runs again that have finished before.
         export: Write the best model of each run to a folder below this one.
+        target: The label column to predict, if the corpus has several.
 
     Raises:
         UsageError: A string is given where a list is expected.
@@ -47,7 +51,7 @@ class RunRequest:
     data: str | Path = "demo"
     profile: str | Path = "demo"
     variants: Sequence[str] = ("table3",)
-    splits: Sequence[str] = ("dev1", "dev2")
+    splits: Sequence[str] = (AUTO,)
     seeds: Sequence[int] = (0,)
     encoder: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +59,7 @@ class RunRequest:
     tracking_uri: str | None = None
     fresh: bool = False
     export: Path | None = None
+    target: str = ""
 
     def __post_init__(self) -> None:
         for name in ("variants", "splits"):
@@ -90,7 +95,7 @@ class ResolvedRun:
 
 def resolve_run(request: RunRequest) -> ResolvedRun:
     """Check everything that can be checked without training. Raises UsageError."""
-    corpus = load_corpus(str(request.data))
+    corpus = load_corpus(str(request.data), request.target)
     settings = request.settings
     grid = RunGrid(
         select_variants(request.variants), tuple(request.splits), check_seeds(request.seeds)

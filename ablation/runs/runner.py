@@ -153,6 +153,7 @@ def _params(request: RunRequest) -> dict[str, object]:
         "variants": ",".join(request.variants),
         "splits": ",".join(request.splits),
         "seeds": ",".join(map(str, request.seeds)),
+        "target": request.target,
         "encoder": request.encoder or "",
         "fresh": str(request.fresh).lower(),
     }

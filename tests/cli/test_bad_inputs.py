@@ -179,8 +179,10 @@ TABLE: dict[str, Bad] = {
     "data missing": Bad(
         "data {here}/nowhere", r"nowhere: does not exist; data is 'demo' or a folder"
     ),
-    "data a file": Bad(
-        "data {corpus}/train.csv", r"train\.csv: is a file; data is 'demo' or a folder"
+    "data a file of no rows": Bad(
+        "data {here}/notes.md",
+        r"notes\.md: is a file; data is 'demo' or a folder",
+        files={"notes.md": "# Notes"},
     ),
     "data a folder without files": Bad(
         DATA, r"bad/train\.csv: not found; the folder needs a train\.csv", files={"bad/x": ""}
@@ -240,7 +242,12 @@ TABLE: dict[str, Bad] = {
         DATA, r"delimiter looks like ';', expected a comma", files=train(GOOD.replace(",", ";"))
     ),
     "tabs": Bad(DATA, r"delimiter looks like '\\t'", files=train(GOOD.replace(",", "\t"))),
-    "one language": Bad(DATA, r"only one language", files=train(GOOD.replace(",fr\n", ",en\n"))),
+    "a contrastive loss on one language": Bad(
+        "run --data {here}/bad --profile smoke --splits dev1 --variants mse,epm+cl",
+        r"split 'dev1' trains on one group, and the language-contrastive loss of epm\+cl needs two:"
+        r" use --variants mse",
+        files=train(GOOD.replace(",fr\n", ",en\n")),
+    ),
     "too few rows": Bad(
         DATA, r"10 rows are too few", files=train("".join(GOOD.splitlines(keepends=True)[:11]))
     ),
@@ -672,7 +679,7 @@ TABLE: dict[str, Bad] = {
     ),
     "not a number": Bad("sweep --timeout soon", r"Invalid value for '--timeout': .*valid number"),
     "an unknown command": Bad("rnu", r"No such command 'rnu'"),
-    "an argument too many": Bad("data demo demo", r"unexpected extra argument"),
+    "an argument too many": Bad("data demo demo", r"give one corpus, or `data init demo`"),
 }
 
 
@@ -763,7 +770,7 @@ def test_a_wrong_input_gives_clear_lines_its_exit_code_and_leaves_nothing(
 def test_a_failure_that_nobody_foresaw_is_one_line_and_exit_code_1(
     answer: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(where: str) -> None:
+    def fail(where: str, target: str) -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
     monkeypatch.setattr("ablation.data.corpus.load_corpus", fail)

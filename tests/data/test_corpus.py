@@ -96,7 +96,6 @@ WRONG = {
         GOOD + "a" * 1_000_000 + ",2,en\n",
         r"line 42: .*is a quotation mark left open\?",
     ),
-    "one language": (GOOD.replace(",fr\n", ",en\n"), r"train\.csv: only one language"),
     "few rows": (
         "".join(GOOD.splitlines(keepends=True)[:11]),
         r"train\.csv: 10 rows are too few to split; at least 30",

@@ -13,7 +13,6 @@ from rich.console import Console
 from ablation.config.paper_figures import OVERALL, TEST_ROWS, TRAIN_ROWS
 from ablation.data.corpus import load_corpus
 from ablation.data.description import (
-    BIN_WIDTH,
     label_histogram,
     notes,
     print_description,
@@ -134,10 +133,10 @@ def test_a_missing_label_is_in_no_bin() -> None:
 @given(st.lists(st.floats(1, 5), max_size=40))
 def test_a_label_lies_in_the_bin_that_begins_at_or_below_it(labels: list[float]) -> None:
     histogram = label_histogram(pd.Series(labels, dtype=float))
-    edges = [1 + BIN_WIDTH * i for i in range(17)]
+    edges = [1 + 0.25 * i for i in range(17)]
     assert histogram.index.tolist() == edges
     assert histogram.tolist() == [
-        sum(edge <= label < edge + BIN_WIDTH for label in labels) for edge in edges
+        sum(edge <= label < edge + 0.25 for label in labels) for edge in edges
     ]
 
 

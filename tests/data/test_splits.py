@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablation.core.errors import UsageError
@@ -191,3 +191,124 @@ def test_texts_that_a_tokenizer_reads_alike_stay_on_one_side(
 
 def test_texts_that_differ_in_a_letter_or_in_case_are_not_equal() -> None:
     assert len({text_key(text) for text in ("cafe", "caf\u00e9", "Cafe", "\u200b", "\u2060")}) == 5
+
+
+def described(folder: Path, dev: int = 0, groups: tuple[str, ...] = SIX) -> Corpus:
+    """A corpus of domains with `dev` development rows of its own, the first of a training text."""
+    lines = [f'{g.split(",")[0]} words {i},{i % 4},"{g}"' for i in range(30) for g in groups]
+    (folder / "a.csv").write_text("text,label,g\n" + "\n".join(lines))
+    rows = [lines[0], *(f"new words {i},{i % 4},new" for i in range(dev - 1))]
+    (folder / "b.csv").write_text("text,label,g\n" + "\n".join(rows))
+    given_dev = 'dev = "b.csv"\n' if dev else ""
+    (folder / "corpus.toml").write_text(
+        f'[files]\ntrain = "a.csv"\n{given_dev}[columns]\ngroup = "g"\n[label]\nlowest = 0\n'
+        'highest = 3\n[group]\nkind = "domain"'
+    )
+    return load_corpus(str(folder))
+
+
+def test_given_rows_are_developed_on_and_their_texts_do_not_train(tmp_path: Path) -> None:
+    corpus = described(tmp_path, dev=20)
+    split = make_split(corpus, "given", 0)
+    assert split.dev.tolist() == list(range(180, 200))
+    assert split.train.tolist() == list(range(1, 180))
+    assert split.unseen == ("new",)
+    for name in ("dev1", "dev2", "hold:2", "kfold:3:1", "leave-one-out:fr"):
+        other = make_split(corpus, name, 0)
+        assert max(*other.train, *other.dev) < 180
+
+
+def test_folds_are_disjoint_and_have_all_groups_alike(tmp_path: Path) -> None:
+    corpus = described(tmp_path)
+    names = select_splits(["kfold:5"], corpus, 0)
+    assert names == [f"kfold:5:{i}" for i in range(1, 6)]
+    folds = [make_split(corpus, name, 0) for name in names]
+    assert sorted(row for fold in folds for row in fold.dev) == list(range(180))
+    for fold in folds:
+        assert corpus.train["language"].iloc[fold.dev].value_counts().tolist() == [6] * 6
+    assert not np.array_equal(folds[0].dev, make_split(corpus, names[0], 1).dev)
+
+
+def test_each_group_is_left_out_once_and_all_others_train(tmp_path: Path) -> None:
+    corpus = described(tmp_path)
+    names = select_splits(["leave-one-out"], corpus, 0)
+    assert {make_split(corpus, name, 0).unseen for name in names} == {(g,) for g in SIX}
+    split = make_split(corpus, "leave-one-out:fr", 0)
+    assert (len(split.train), len(split.dev)) == (150, 30)
+
+
+def test_any_number_of_groups_is_held_out(tmp_path: Path) -> None:
+    corpus = described(tmp_path, groups=("News, blogs", "A+B", "fiction", "letters", "prose"))
+    assert len(make_split(corpus, "hold:3", 0).unseen) == 3
+    (name,) = select_splits(["hold:news-blogs+a-b"], corpus, 0)
+    assert make_split(corpus, name, 0).unseen == ("A+B", "News, blogs")
+    assert select_splits([name], corpus, 0) == [name]
+    for number in (0, 4, 9):
+        with pytest.raises(UsageError, match="use --splits dev1"):
+            select_splits([f"hold:{number}"], corpus, 0)
+
+
+@pytest.mark.parametrize(
+    ("dev", "groups", "expected"),
+    [
+        (0, SIX, ["dev1", "dev2"]),
+        (9, SIX, ["given", "dev2"]),
+        (0, ("a", "b", "c"), ["dev1"]),
+        (9, ("a",), ["given"]),
+    ],
+)
+def test_the_default_suits_the_corpus(
+    dev: int, groups: tuple[str, ...], expected: list[str], tmp_path: Path
+) -> None:
+    corpus = described(tmp_path, dev, groups)
+    assert select_splits(["auto"], corpus, 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("given", "no development rows of its own"),
+        ("kfold:1", "give 2 to 100 folds"),
+        ("kfold:3:4", "numbered from 1 to 3"),
+        ("hold", "say how many groups"),
+        ("leave-one-out:xx", "no labelled rows in xx"),
+        ("dev1:fr", "unknown split"),
+    ],
+)
+def test_what_a_split_can_not_do_is_explained(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        select_splits([name], described(tmp_path), 0)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from(["a", "b", "c", "d", "e"])),
+        min_size=150,
+        max_size=250,
+    ),
+    st.sampled_from(["dev1", "hold:2", "dev2", "leave-one-out", "kfold:4"]),
+    st.integers(0, 5),
+)
+def test_no_split_leaks_whatever_repeats(
+    tmp_path: Path, rows: list[tuple[int, str]], name: str, seed: int
+) -> None:
+    lines = [f"words {text},{text % 4},{group}" for text, group in rows]
+    (tmp_path / "a.csv").write_text("text,label,g\n" + "\n".join(lines))
+    (tmp_path / "corpus.toml").write_text(
+        '[files]\ntrain = "a.csv"\n[columns]\ngroup = "g"\n[label]\nlowest = 0\n'
+        'highest = 3\n[group]\nkind = "domain"'
+    )
+    try:
+        corpus = load_corpus(str(tmp_path))
+        splits = [make_split(corpus, n, seed) for n in select_splits([name], corpus, seed)]
+    except UsageError:
+        return  # too few rows or groups
+    frame = corpus.train
+    for split in splits:
+        train, dev = frame.iloc[split.train], frame.iloc[split.dev]
+        assert not set(train["text"]) & set(dev["text"])
+        assert not set(train["language"]) & set(split.unseen)
+        assert len(np.intersect1d(split.train, split.dev)) == 0

@@ -1,0 +1,320 @@
+"""Read a file of rows: delimited text, JSON lines, JSON, Parquet or Excel, compressed or not.
+
+Values are texts, numbers or None for an empty cell; `ablation.data.corpus` says what they mean.
+Each problem is one line with file and line (row, where a format has no lines).
+"""
+
+import csv
+import gzip
+import io
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ablation.core.errors import first_line, one_line
+
+#: Longest accepted text, in characters: longer ones come from a quotation mark left open.
+LONGEST_TEXT: Final = 131_072
+#: Endings of files that hold rows; `.gz` may follow any of them.
+ENDINGS: Final = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+_DELIMITED: Final = (".csv", ".tsv", ".txt")
+
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """The way delimited text is written.
+
+    Attributes:
+        delimiter: Between fields; empty for a tab in .tsv and .txt files, a comma elsewhere.
+        quoting: "csv" for fields in quotation marks, "none" if these are ordinary characters.
+        encoding: A name that Python knows.
+    """
+
+    delimiter: str = ""
+    quoting: Literal["csv", "none"] = "csv"
+    encoding: str = "utf-8"
+
+    def delimiter_of(self, file: Path) -> str:
+        """Return the delimiter of one file."""
+        return self.delimiter or ("," if ending(file) == ".csv" else "\t")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row: its position in its file, such as "line 7", and its values by column."""
+
+    position: str
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """The rows of one file.
+
+    Attributes:
+        file: The file.
+        columns: Names of the columns, in order.
+        records: The rows that have the header's number of fields.
+        content: The file's bytes, for a digest.
+    """
+
+    file: Path
+    columns: tuple[str, ...] = ()
+    records: list[Record] = field(default_factory=list)
+    content: bytes = b""
+
+
+def ending(file: Path) -> str:
+    """Return a file's ending in lower case without `.gz`, such as ".csv"."""
+    name = file.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def read_rows(file: Path, text_format: TextFormat, problems: list[str]) -> RawTable | None:
+    """Read a file of rows.
+
+    Args:
+        file: The file; its ending says what it is.
+        text_format: How delimited text is written.
+        problems: Receives a line for everything that can't be read.
+
+    Returns:
+        The rows; None if the file can't be read as a whole.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        problems.append(f"{file}: can't be read: {error.strerror}")
+        return None
+    kind = ending(file)
+    if kind not in ENDINGS:
+        known = ", ".join(ENDINGS)
+        problems.append(f"{file}: files that end in {kind or 'nothing'} can't be read; use {known}")
+        return None
+    try:
+        raw = gzip.decompress(content) if file.name.lower().endswith(".gz") else content
+    except (OSError, EOFError, zlib.error) as error:
+        problems.append(f"{file}: can't be decompressed: {first_line(error)}")
+        return None
+    if kind in _DELIMITED:
+        table = _read_delimited(file, raw, text_format, problems)
+    else:
+        table = _READERS[kind](file, raw, problems)
+    if table is None:
+        return None
+    return RawTable(file, table.columns, table.records, content)
+
+
+def decode(file: Path, content: bytes, encoding: str, problems: list[str]) -> str | None:
+    """Return a file's text without its byte-order mark, or None with a line in `problems`."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) and not encoding.lower().startswith("utf-16"):
+        problems.append(f"{file}: this is UTF-16; save it as UTF-8")
+        return None
+    is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    try:
+        text = content.decode("utf-8-sig" if is_utf8 else encoding)
+    except LookupError:
+        problems.append(f"{file}: unknown encoding {encoding!r}; such as utf-8 or cp1252")
+        return None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        name = "UTF-8" if is_utf8 else encoding
+        problems.append(
+            f"{file}, line {line}: byte 0x{content[error.start]:02x} is not {name};"
+            " save the file as UTF-8"
+        )
+        return None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        problems.append(f"{file}, line {line}: a NUL byte; this is not a text file")
+        return None
+    return text
+
+
+def _read_delimited(
+    file: Path, content: bytes, text_format: TextFormat, problems: list[str]
+) -> RawTable | None:
+    text = decode(file, content, text_format.encoding, problems)
+    if text is None:
+        return None
+    before = len(problems)
+    lines = _delimited_lines(file, text, text_format, problems)
+    header = next(lines, None)
+    if header is None:
+        if len(problems) == before:
+            problems.append(f"{file}: the file is empty")
+        return None
+    columns = tuple(name.strip() for name in header[1])
+    if len(set(columns)) < len(columns):
+        listed = excerpt(",".join(columns))
+        problems.append(f"{file}, line 1: a column occurs twice: {listed}")
+        return None
+    records = []
+    hint = "; quote texts that contain commas" if text_format.delimiter_of(file) == "," else ""
+    for line, values in lines:
+        surplus = len(values) - len(columns)
+        if surplus:
+            amount = f"{abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}"
+            problems.append(f"{file}, line {line}: {amount}{hint}")
+            continue
+        records.append(Record(f"line {line}", dict(zip(columns, values, strict=True))))
+    return RawTable(file, columns, records)
+
+
+def _delimited_lines(
+    file: Path, text: str, text_format: TextFormat, problems: list[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line on which the record starts, its fields) for every record that is not blank."""
+    delimiter = text_format.delimiter_of(file)
+    if text_format.quoting == "none":
+        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+            if line.strip("\r"):
+                yield number, line.strip("\r").split(delimiter)
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    while True:
+        line_number = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = (
+                "is a quotation mark left open?"
+                if "limit" in str(error) or "end of data" in str(error)
+                else "quote texts as CSV does"
+            )
+            problems.append(f"{file}, line {line_number}: {error}; {hint}")
+            return
+        if fields:
+            yield line_number, fields
+
+
+def _read_json_lines(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
+    text = decode(file, content, "utf-8", problems)
+    if text is None:
+        return None
+    rows: list[tuple[str, Any]] = []
+    # Not splitlines: a JSON text may hold a line separator such as U+2028 as it is.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append((f"line {number}", json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            problems.append(f"{file}, line {number}: not JSON: {first_line(error)}")
+    return _from_objects(file, rows, problems)
+
+
+def _read_json(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
+    text = decode(file, content, "utf-8", problems)
+    if text is None:
+        return None
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{file}: not JSON: {first_line(error)}; JSON lines end in .jsonl")
+        return None
+    if not isinstance(rows, list):
+        problems.append(f"{file}: not a list of rows; JSON lines end in .jsonl")
+        return None
+    return _from_objects(file, [(f"row {i}", row) for i, row in enumerate(rows, 1)], problems)
+
+
+def _from_objects(file: Path, rows: list[tuple[str, Any]], problems: list[str]) -> RawTable | None:
+    columns: dict[str, None] = {}
+    records = []
+    for position, row in rows:
+        if not isinstance(row, dict):
+            problems.append(f"{file}, {position}: not an object with a value for each column")
+            continue
+        columns.update(dict.fromkeys(row))
+        records.append(Record(position, {name: _plain(value) for name, value in row.items()}))
+    if not columns:
+        problems.append(f"{file}: the file is empty")
+        return None
+    return RawTable(file, tuple(columns), records)
+
+
+def _read_parquet(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        problems.append(f"{file}: not Parquet: {first_line(error)}")
+        return None
+    return _from_dicts(file, list(map(str, table.column_names)), rows, problems)
+
+
+def _read_excel(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
+    try:
+        import openpyxl
+    except ImportError:
+        problems.append(
+            f'{file}: Excel files need openpyxl: pip install "ablation-suite[xlsx]", or save it as'
+            " CSV"
+        )
+        return None
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        lines = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+    except Exception as error:  # a damaged archive can break in any way
+        problems.append(f"{file}: not an Excel file: {first_line(error)}")
+        return None
+    if not lines:
+        problems.append(f"{file}: the file is empty")
+        return None
+    # Columns of formatted cells to the right of the table have no name.
+    used = [i for i, name in enumerate(lines[0]) if name is not None]
+    columns = [str(lines[0][i]).strip() for i in used]
+    rows = [
+        dict(zip(columns, (line[i] for i in used), strict=True))
+        for line in lines[1:]
+        if any(value is not None for value in line)
+    ]
+    return _from_dicts(file, columns, rows, problems, first=2)
+
+
+def _from_dicts(
+    file: Path, columns: list[str], rows: list[dict[str, Any]], problems: list[str], first: int = 1
+) -> RawTable | None:
+    if len(set(columns)) < len(columns):
+        problems.append(f"{file}: a column occurs twice: {excerpt(','.join(columns))}")
+        return None
+    records = [
+        Record(f"row {i}", {name: _plain(value) for name, value in row.items()})
+        for i, row in enumerate(rows, start=first)
+    ]
+    return RawTable(file, tuple(columns), records)
+
+
+_READERS: Final[Mapping[str, Callable[[Path, bytes, list[str]], RawTable | None]]] = {
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+    ".xlsx": _read_excel,
+}
+
+
+def _plain(value: Any) -> Value:
+    """Return a text or a number as it is, None for a missing one, and other values as text."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of `text` on one printable line, for a message."""
+    return one_line(text[:80])
