@@ -178,7 +178,7 @@ def _assess_part(
     claim: ScoreClaim, effect: Effect, measurements: Measurements, obstacle: str
 ) -> Assessment:
     """Assess an effect; development rows that stand in for the test rows refute nothing."""
-    claimed, subset = effect.subsets[0], _subset_with_scores(measurements, effect)
+    claimed, subset = effect.subsets[0], find_subset(effect, measurements)
     assessment = assess_effect(
         measurements.contrast(effect.weights, subset),
         printed_effect(effect.weights, claimed),
@@ -211,7 +211,7 @@ def _assess_score_claim(claim: ScoreClaim, parts: Sequence[Assessment]) -> Asses
     return assessment
 
 
-def _subset_with_scores(measurements: Measurements, effect: Effect) -> EvalSubset:
+def find_subset(effect: Effect, measurements: Measurements) -> EvalSubset:
     """Return the first subset on which all the variants have a score; the first if none has."""
     subsets = [_resolve_dev2(measurements, subset) for subset in effect.subsets]
     scored = (s for s in subsets if measurements.contrast(effect.weights, s).exists)

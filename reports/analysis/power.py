@@ -12,14 +12,17 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from reports.analysis.inference import ALPHA, POWER
 from reports.analysis.variance_components import Component, Factor, Floats, Uncertainty
 
 #: Plans look no further than this.
 MOST_SEEDS: Final = 1000
+MOST_SPLITS: Final = 200
 MOST_ROWS: Final = 10_000_000
+#: Values of each estimated variance over which the power is averaged, at equal probabilities.
+_NODES: Final[Mapping[Factor, int]] = {"rows": 5, "seeds": 200, "splits": 60}
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,13 @@ class Sources:
         rows: Variance for one row; divided by the number of rows.
         seeds: Variance between the estimates of two seeds, on the pilot's rows.
         splits: Variance between splits beyond that of their seeds; 0 if the split is fixed.
-        pooled_variants: How many variants share the estimate of the seed variance; 2 for a
-            contrast's own.
+        seed_df: Degrees of freedom from which `seeds` was estimated; infinite if it was stated.
     """
 
     rows: float
     seeds: float
     splits: float = 0.0
-    pooled_variants: int = 2
+    seed_df: float = float("inf")
 
     @classmethod
     def of_pilot(cls, uncertainty: Uncertainty, levels: Mapping[Factor, int]) -> "Sources":
@@ -49,24 +51,25 @@ class Sources:
         """
         by_factor = {c.factor: c for c in uncertainty.components}
         variance = {f: float(c.variance) * levels[f] for f, c in by_factor.items() if f in levels}
-        pooled = 2
-        if "seeds" in by_factor and levels.get("seeds", 1) > 1:
-            pooled = 1 + max(1, int(float(by_factor["seeds"].df) // (levels["seeds"] - 1)))
+        seed_df = float(by_factor["seeds"].df) if "seeds" in by_factor else float("inf")
         return cls(
             variance.get("rows", 0.0),
             variance.get("seeds", 0.0),
             variance.get("splits", 0.0),
-            pooled,
+            seed_df,
         )
 
-    def cautious(self, seed_df: float, confidence: float = 0.80) -> "Sources":
+    def cautious(self, confidence: float = 0.80) -> "Sources":
         """Return the sources with the upper confidence limit of the seed variance.
 
         A pilot of three seeds knows its variance to a factor of nine; a plan that takes it as known
         is too small half of the time. Browne (1995), "On the use of a pilot sample for sample size
         determination", Statistics in Medicine 14.
         """
-        return replace(self, seeds=self.seeds * seed_df / stats.chi2.ppf(1 - confidence, seed_df))
+        if not np.isfinite(self.seed_df):
+            return self
+        limit = self.seeds * self.seed_df / stats.chi2.ppf(1 - confidence, self.seed_df)
+        return replace(self, seeds=float(limit))
 
 
 @dataclass(frozen=True)
@@ -88,28 +91,29 @@ def power(effect: float, sources: Sources, size: Size, alpha: float = ALPHA) -> 
             test and power 0.
         alpha: The level of this one test, after division by the family's size.
 
-    The estimate over its standard error is taken as noncentral t with Satterthwaite's degrees of
-    freedom. The test also takes each component by itself, so the smallest power counts.
+    The estimate is normal and independent of its estimated variances, which are multiples of
+    chi-squares. Given these, the report's interval has a known length; the power is the mean over
+    their distribution of the probability that the interval leaves 0 out.
     """
     seeds, rows, splits = np.broadcast_arrays(
         *(np.asarray(x, dtype=np.float64) for x in (size.seeds, size.rows, size.splits))
     )
-    seed_df = (sources.pooled_variants - 1) * np.maximum(seeds - 1, 1e-9)
     parts = [
         Component("rows", sources.rows / rows, np.maximum(rows - 1, 1.0)),
-        Component("seeds", sources.seeds / (seeds * splits), seed_df),
+        Component("seeds", sources.seeds / (seeds * splits), np.maximum(seeds - 1, 1.0)),
     ]
     tested = seeds > 1
     if sources.splits > 0:
-        split_df = np.maximum(splits - 1, 1e-9)
-        parts.append(Component("splits", sources.splits / splits, split_df))
+        parts.append(Component("splits", sources.splits / splits, np.maximum(splits - 1, 1.0)))
         tested = tested & (splits > 1)
-    total = Uncertainty(tuple(parts))
-    result = _power(effect, total.standard_error, total.standard_error, total.df, alpha)
-    for part in parts[1:]:
-        alone = _power(effect, total.standard_error, np.sqrt(part.variance), part.df, alpha)
-        result = np.minimum(result, np.where(part.df < 2, alone, 1.0))
-    return np.where(tested, result, 0.0)
+    sd = Uncertainty(tuple(parts)).standard_error[..., *(None,) * len(parts)]
+    drawn = [_estimated(part, axis, len(parts)) for axis, part in enumerate(parts)]
+    critical = Uncertainty(tuple(drawn)).half_width(1 - alpha)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = special.ndtr((abs(effect) - critical) / sd)
+        beyond = beyond + special.ndtr((-abs(effect) - critical) / sd)
+    beyond = np.where(sd > 0, beyond, float(effect != 0))
+    return np.where(tested, beyond.mean(axis=tuple(range(-len(parts), 0))), 0.0)
 
 
 @dataclass(frozen=True)
@@ -118,19 +122,24 @@ class Need:
 
     Attributes:
         seeds: With the rows and splits at hand; None if no number of seeds suffices.
-        rows: With any number of seeds; only given where `seeds` is None. None if even
-            `MOST_ROWS` do not suffice.
+        splits: With the rows and seeds at hand; only given where `seeds` is None and splits are
+            random.
+        rows: With any number of seeds; only given where neither suffices. None if even
+            `MOST_ROWS` do not.
         limit: The power that is approached with ever more seeds on these rows and splits.
     """
 
-    seeds: int | None
-    rows: int | None
-    limit: float
+    seeds: int | None = None
+    splits: int | None = None
+    rows: int | None = None
+    limit: float = float("nan")
 
     def __str__(self) -> str:
         """Say what would decide, in a few words."""
         if self.seeds is not None:
             return f"{self.seeds} seeds on these rows"
+        if self.splits is not None:
+            return f"no number of seeds suffices on these splits; {self.splits} splits would"
         if self.rows is not None:
             return f"no number of seeds suffices on these rows; about {self.rows:,} rows would"
         return "no number of seeds or rows that can be planned suffices"
@@ -149,80 +158,51 @@ def needed(
     Args:
         effect: The true effect that is to be shown.
         sources: The variances.
-        size: The rows and splits at hand; its seeds are ignored.
+        size: The rows and splits at hand; its seeds count only where splits are what is lacking.
         alpha: The level of this one test.
         target: The power wanted.
     """
     if not np.isfinite(effect) or effect == 0:
-        return Need(None, None, alpha)
-    rows, splits = int(size.rows), int(size.splits)
+        return Need(limit=alpha)
+    seeds, rows, splits = int(size.seeds), int(size.rows), int(size.splits)
 
-    def of_seeds(seeds: int) -> float:
+    def of(seeds: int, rows: int, splits: int) -> float:
         return float(power(effect, sources, Size(seeds, rows, splits), alpha))
 
-    def of_rows(count: int) -> float:
-        return float(power(effect, sources, Size(10 * MOST_SEEDS, count, splits), alpha))
-
-    limit = of_seeds(100 * MOST_SEEDS)
-    if of_seeds(MOST_SEEDS) >= target:
-        return Need(_first(of_seeds, 2, MOST_SEEDS, target), None, limit)
-    if of_rows(MOST_ROWS) >= target:
-        return Need(None, _first(of_rows, rows, MOST_ROWS, target), limit)
-    return Need(None, None, limit)
-
-
-@dataclass(frozen=True)
-class PowerCurve:
-    """Power by seeds: `seeds` (points,), `power` (points,) and the limit that no seeds exceed."""
-
-    seeds: NDArray[np.int64]
-    power: Floats
-    limit: float
+    limit = of(100 * MOST_SEEDS, rows, splits)
+    if of(MOST_SEEDS, rows, splits) >= target:
+        enough = _first(lambda n: of(n, rows, splits), 2, MOST_SEEDS, target)
+        return Need(seeds=enough, limit=limit)
+    if sources.splits > 0 and of(seeds, rows, MOST_SPLITS) >= target:
+        enough = _first(lambda n: of(seeds, rows, n), 2, MOST_SPLITS, target)
+        return Need(splits=enough, limit=limit)
+    if of(10 * MOST_SEEDS, MOST_ROWS, splits) >= target:
+        enough = _first(lambda n: of(10 * MOST_SEEDS, n, splits), rows, MOST_ROWS, target)
+        return Need(rows=enough, limit=limit)
+    return Need(limit=limit)
 
 
-def power_curve(
-    effect: float,
-    sources: Sources,
-    size: Size,
-    *,
-    seeds: Sequence[int],
-    alpha: float = ALPHA,
-) -> PowerCurve:
-    """Return the power for each of `seeds`, on the rows and splits of `size`."""
-    counts = np.asarray(seeds, dtype=np.int64)
-    values = power(effect, sources, Size(counts, size.rows, size.splits), alpha)
-    many = Size(100 * MOST_SEEDS, size.rows, size.splits)
-    return PowerCurve(counts, values, float(power(effect, sources, many, alpha)))
+def power_of_all(powers: Sequence[Floats]) -> Floats:
+    """Return a lower bound of the power to show all of several effects (Bonferroni)."""
+    missed = sum(1 - np.asarray(one) for one in powers)
+    return np.asarray(np.maximum(1 - missed, 0.0), dtype=np.float64)
 
 
-def detectable(
-    sources: Sources, size: Size, *, alpha: float = ALPHA, target: float = POWER
-) -> float:
-    """Return the smallest effect that one experiment of this size shows with the target power."""
-    high = 1e-6
-    while float(power(high, sources, size, alpha)) < target:
-        high *= 2
-        if high > 1e6:
-            return float("nan")
-    low = high / 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        if float(power(middle, sources, size, alpha)) < target:
-            low = middle
-        else:
-            high = middle
-    return high
+def target_of_each(parts: int, target: float = POWER) -> float:
+    """Return the power that each of `parts` effects needs so that all are shown with `target`."""
+    return 1 - (1 - target) / parts
 
 
-def _power(effect: float, sd: Floats, error: Floats, df: Floats, alpha: float) -> Floats:
-    """Return P(|estimate| > t error) for an estimate of standard deviation `sd`."""
-    df = np.minimum(df, 1e6)  # scipy's noncentral t is not defined for infinite df
-    with np.errstate(divide="ignore", invalid="ignore"):
-        critical = stats.t.ppf(1 - alpha / 2, df) * error / sd
-        shift = np.abs(effect) / sd
-        exact = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-        normal = stats.norm.sf(critical - shift)
-    return np.where(sd > 0, np.where(np.isfinite(exact), exact, normal), float(effect != 0))
+def _estimated(part: Component, axis: int, axes: int) -> Component:
+    """Return a component's estimates at equal probabilities, along one of `axes` new axes."""
+    count = _NODES[part.factor]
+    upper = 1 - (np.arange(count) + 0.5) / count
+    shape = [1] * axes
+    shape[axis] = count
+    lead = (..., *(None,) * axes)
+    df = np.asarray(part.df)[lead]
+    ratio = special.chdtri(df, upper.reshape(shape)) / df
+    return Component(part.factor, np.asarray(part.variance)[lead] * ratio, df)
 
 
 def _first(of_count: Callable[[int], float], low: int, high: int, target: float) -> int:

@@ -21,7 +21,7 @@ from typing import Final, Literal
 import numpy as np
 
 from reports.analysis.inference import ALPHA, LEVEL, NO_INTERVAL, Interval
-from reports.analysis.power import Need, Size, Sources, needed
+from reports.analysis.power import Need, Size, Sources, needed, target_of_each
 from reports.analysis.variance_components import (
     LEAST_LABELS,
     LEAST_ROWS,
@@ -312,28 +312,38 @@ def would_decide(
     printed: Printed,
     kind: ClaimKind,
     family: Family,
+    *,
+    parts: int = 1,
     thresholds: Thresholds = DEFAULTS,
 ) -> Need:
     """Return how many seeds, or else rows, decide a claim if the printed effect is the true one.
 
-    A sign is decided by a test that shows the printed effect, a size by one that shows that the
-    effect exceeds its least share; both with 80 % power at the claim's level. The variances are
-    the measured ones, which takes at least two seeds.
+    With 80 % power at the claim's level for all of its `parts`. The variances are the measured
+    ones, that of the seeds at its upper limit (`Sources.cautious`), which takes at least two seeds.
     """
     if evidence.seeds < 2:
         raise ValueError("One seed has no variance to plan by; state one (power.Sources).")
-    margin = 1.0 if kind == "sign" else 1 - thresholds.least_share
     levels: dict[Factor, int] = {
         "rows": evidence.rows,
         "seeds": evidence.seeds,
         "splits": evidence.splits,
     }
     return needed(
-        margin * printed.figure,
-        Sources.of_pilot(evidence.uncertainty, levels),
+        effect_to_show(printed.figure, kind, thresholds),
+        Sources.of_pilot(evidence.uncertainty, levels).cautious(),
         Size(evidence.seeds, evidence.rows, evidence.splits),
         alpha=family.per_claim,
+        target=target_of_each(parts),
     )
+
+
+def effect_to_show(printed: float, kind: ClaimKind, thresholds: Thresholds = DEFAULTS) -> float:
+    """Return the distance that the deciding test has to tell from 0 if `printed` is the truth.
+
+    A sign is decided by a test that shows the printed effect, a size by one that shows that the
+    effect exceeds its least share.
+    """
+    return printed if kind == "sign" else (1 - thresholds.least_share) * printed
 
 
 def rows_for_cell(evidence: Evidence, thresholds: Thresholds = DEFAULTS) -> int | None:

@@ -102,7 +102,7 @@ def assess_effect(
     if evidence is None:
         return found
     judged = judge_claim(evidence, Printed(printed), kind, family, parts=parts)
-    need = _need(evidence, judged, printed, kind)
+    need = _need(evidence, judged, printed, kind, parts)
     return replace(found, verdict=judged.verdict, reason=judged.why, need=need)
 
 
@@ -143,7 +143,7 @@ def _evidence(missing: Assessment, obstacle: str) -> tuple[Evidence | None, Asse
     return evidence, missing
 
 
-def _need(evidence: Evidence, judged: Judged, printed: float, kind: ClaimKind) -> str:
+def _need(evidence: Evidence, judged: Judged, printed: float, kind: ClaimKind, parts: int) -> str:
     if judged.verdict != Verdict.UNDECIDED or evidence.obstacle:
         return ""
-    return str(would_decide(evidence, Printed(printed), kind, judged.family))
+    return str(would_decide(evidence, Printed(printed), kind, judged.family, parts=parts))

@@ -57,11 +57,50 @@ def test_random_splits_need_splits() -> None:
     assert four > 0.5
 
 
-def test_a_curve_rises_to_its_limit() -> None:
-    sources = pw.Sources(rows=0.1, seeds=1e-3)
-    curve = pw.power_curve(0.02, sources, pw.Size(3, 1900), seeds=range(2, 30))
-    assert (np.diff(curve.power) > 0).all()
-    assert curve.power[-1] < curve.limit
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 10.0])
+def test_it_is_the_rate_at_which_the_reports_own_test_rejects(seeds: int, ratio: float) -> None:
+    """Rows, seeds and splits together, at the level of one claim of eight, by simulation."""
+    rng, simulations, rows, splits, alpha = np.random.default_rng(seeds), 20_000, 1900, 5, 0.05 / 8
+    sources = pw.Sources(0.1, ratio * 0.1 / rows * seeds * splits, 0.1 / rows)
+    truth = {
+        "rows": (sources.rows / rows, rows - 1),
+        "seeds": (sources.seeds / seeds / splits, seeds - 1),
+        "splits": (sources.splits / splits, splits - 1),
+    }
+    parts = tuple(
+        Component(
+            factor,  # type: ignore[arg-type]
+            variance * rng.chisquare(df, simulations) / df,
+            np.full(simulations, float(df)),
+        )
+        for factor, (variance, df) in truth.items()
+    )
+    sd = np.sqrt(sum(variance for variance, _ in truth.values()))
+    for effect in (3 * sd, 6 * sd):
+        estimate = effect + sd * rng.standard_normal(simulations)
+        rate = (Uncertainty(parts).p(estimate) < alpha).mean()
+        value = float(pw.power(effect, sources, pw.Size(seeds, rows, splits), alpha))
+        assert value == pytest.approx(rate, abs=0.015)
+
+
+def test_splits_are_named_where_they_are_the_limit() -> None:
+    sources = pw.Sources(rows=0.001, seeds=1e-6, splits=1e-3)
+    need = pw.needed(0.03, sources, pw.Size(3, 1900, 2))
+    assert need.seeds is None
+    assert need.splits is not None
+    reached = [
+        float(pw.power(0.03, sources, pw.Size(3, 1900, m))) for m in (need.splits - 1, need.splits)
+    ]
+    assert reached[0] < 0.8 <= reached[1]
+    assert "splits would" in str(need)
+
+
+def test_all_of_several_effects_take_more_than_each() -> None:
+    each = pw.target_of_each(4)
+    assert each == pytest.approx(0.95)
+    assert float(pw.power_of_all([np.asarray(each)] * 4)) == pytest.approx(0.80)
+    assert float(pw.power_of_all([np.asarray(0.3), np.asarray(0.4)])) == 0
 
 
 def test_sources_of_a_pilot_are_for_one_level() -> None:
@@ -70,16 +109,11 @@ def test_sources_of_a_pilot_are_for_one_level() -> None:
         Component("seeds", np.asarray(2e-4), np.asarray(10.0)),
     )
     sources = pw.Sources.of_pilot(Uncertainty(parts), {"rows": 300, "seeds": 3})
-    assert sources == pw.Sources(pytest.approx(0.03), pytest.approx(6e-4), 0.0, 6)
+    assert sources == pw.Sources(pytest.approx(0.03), pytest.approx(6e-4), 0.0, 10.0)
 
 
 def test_a_small_pilot_is_not_taken_at_its_word() -> None:
     """The 80 % upper limit of a variance from two degrees of freedom is 2 / .446 times it."""
-    cautious = pw.Sources(0.1, 1.0).cautious(2)
+    cautious = pw.Sources(0.1, 1.0, seed_df=2).cautious()
     assert cautious.seeds == pytest.approx(2 / 0.44629, rel=1e-4)
-
-
-def test_detectable_effect_has_the_target_power() -> None:
-    sources, size = pw.Sources(0.1, 4e-4), pw.Size(5, 1900)
-    effect = pw.detectable(sources, size)
-    assert float(pw.power(effect, sources, size)) == pytest.approx(0.8, abs=1e-3)
+    assert pw.Sources(0.1, 1.0).cautious().seeds == 1.0
