@@ -10,15 +10,17 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablation.api import load_results, plan, report, run
+    from ablation.api import load_results, plan, power, report, run
     from ablation.core.errors import RunError, UsageError
     from ablation.runs.request import ResolvedRun, RunRequest
     from ablation.training.predictor import Predictor, load_model
     from reports.build import ReportRequest
+    from reports.planner import PowerRequest
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "PowerRequest",
     "Predictor",
     "ReportRequest",
     "ResolvedRun",
@@ -28,11 +30,13 @@ __all__ = [
     "load_model",
     "load_results",
     "plan",
+    "power",
     "report",
     "run",
 ]
 
 _HOMES = {
+    "PowerRequest": "reports.planner",
     "Predictor": "ablation.training.predictor",
     "ReportRequest": "reports.build",
     "ResolvedRun": "ablation.runs.request",

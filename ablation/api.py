@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ablation.runs.results import RunOutcome
     from reports.build import ReportOutput, ReportRequest
+    from reports.planner import PowerPlan, PowerRequest
 
 
 _COLUMNS: Final = (
@@ -149,6 +150,28 @@ def report(
     from reports.build import ReportRequest, build, quiet
 
     return build(request or ReportRequest(), out, log=log, echo=echo or quiet)
+
+
+def power(request: "PowerRequest | None" = None) -> "PowerPlan":
+    """Plan how many seeds, splits and rows decide the paper's claims about scores.
+
+    Args:
+        request: The pilot experiment or the stated variances, and the planned size; None for the
+            experiment "ablation" and three seeds.
+
+    Returns:
+        The plan: `to_frame()` has a row for each effect of each claim.
+
+    Raises:
+        UsageError: A claim is unknown, or neither a pilot nor stated variances can be used.
+
+    Example:
+        >>> request = ablation.PowerRequest(seed_sd=2.0, row_error=0.6, rows=1900)
+        >>> ablation.power(request).to_frame()[["claim", "on", "seeds", "rows_needed"]]
+    """
+    from reports.planner import PowerRequest, plan_power
+
+    return plan_power(request or PowerRequest())
 
 
 def _score(name: str) -> tuple[str, str]:

@@ -28,6 +28,12 @@ def space_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
+def claim_names() -> list[str]:
+    from reports.analysis.claims import SCORE_CLAIMS
+
+    return [claim.id for claim in SCORE_CLAIMS]
+
+
 def one_of(names: Callable[[], Iterable[str]]) -> Complete:
     """Complete a single name."""
 
@@ -51,3 +57,4 @@ VARIANTS: Final = some_of(variant_names)
 PROFILE: Final = one_of(profile_names)
 SPLITS: Final = some_of(split_names)
 SPACE: Final = one_of(space_names)
+CLAIMS: Final = some_of(claim_names)

@@ -11,6 +11,7 @@ import ablation
 from ablation.cli.bench import bench
 from ablation.cli.console import main_with_exit_code
 from ablation.cli.options import MARKUP, Command, Commands, Debug
+from ablation.cli.power import power
 from ablation.cli.report import report
 from ablation.cli.runs import data, plan, run
 from ablation.cli.studies import curves, sweep
@@ -21,6 +22,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     plan,
     data,
     report,
+    power,
     sweep,
     curves,
     bench,

@@ -128,6 +128,12 @@ def plan(
     tracking_uri: TrackingUri = None,
     target: Target = "",
     measure: Measure = None,
+    power: Annotated[
+        bool,
+        typer.Option(
+            "--power", help="Also say what decides the paper's claims, from the runs so far."
+        ),
+    ] = False,
 ) -> None:
     """Show what `run` would train with the same arguments, what it would reuse, and the time."""
     from ablation.config.overrides import parse_overrides, parse_seeds
@@ -156,6 +162,8 @@ def plan(
     console = make_console()
     console.print(_plan_table(planned, estimates))
     console.print(_plan_summary(planned, estimates), markup=False)
+    if power:
+        _print_power(console, planned)
 
 
 def data(
@@ -228,6 +236,19 @@ def _write_draft(console: "Console", source: str, choices: "Choices", out: str) 
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _print_power(console: "Console", planned: "ResolvedRun") -> None:
+    """Print what decides the claims that the planned variants can answer."""
+    from ablation.cli.power import print_power
+    from reports.planner import plan_power_of
+
+    try:
+        plan = plan_power_of(planned)
+    except UsageError as error:
+        console.print(f"No power: {error}", markup=False, highlight=False)
+    else:
+        print_power(console, plan)
 
 
 def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table":

@@ -142,7 +142,7 @@ class Need:
             return f"no number of seeds suffices on these splits; {self.splits} splits would"
         if self.rows is not None:
             return f"no number of seeds suffices on these rows; about {self.rows:,} rows would"
-        return "no number of seeds or rows that can be planned suffices"
+        return "no number of seeds, splits or rows suffices by itself"
 
 
 def needed(

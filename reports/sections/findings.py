@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, Effect, ScoreClaim
+from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, ScoreClaim
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.labels import short_title
+from reports.analysis.labels import contrast_text
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment
 from reports.rendering.blocks import Block
@@ -82,7 +82,9 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
             pairs = zip(claim.effects, assessment.parts, strict=True)
             measured = [(effect, part) for effect, part in pairs if part.estimate.exists]
             parts = [part for _, part in measured]
-            subjects = [f"{_contrast_text(effect)}, {part.subject}" for effect, part in measured]
+            subjects = [
+                f"{contrast_text(effect.weights)}, {part.subject}" for effect, part in measured
+            ]
         first = f"{claim.text} ({claim.where})"
         whole = Cell(why(assessment), runs=assessment.runs)
         for i, part in enumerate(parts or [assessment]):
@@ -129,17 +131,6 @@ def limits(inputs: ReportInputs) -> str:
             "No test row is scored: development rows stand in for them, and can't refute."
         )
     return " ".join(sentences)
-
-
-def _contrast_text(effect: Effect) -> str:
-    """Write a difference as `MSE → EPM`, another contrast as a sum."""
-    weights = sorted(effect.weights.items(), key=lambda item: item[1])
-    if [weight for _, weight in weights] == [-1.0, 1.0]:
-        return " → ".join(short_title(variant) for variant, _ in weights)
-    return " ".join(
-        f"{'−' if weight < 0 else '+'} ({short_title(variant)})"
-        for variant, weight in effect.weights.items()
-    )
 
 
 def _estimate_cell(part: Assessment, *, on_scores: bool) -> Cell:
