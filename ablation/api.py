@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ablation.runs.results import RunOutcome
     from reports.build import ReportOutput, ReportRequest
+    from reports.compare import CompareResult
     from reports.planner import PowerPlan, PowerRequest
 
 
@@ -172,6 +173,35 @@ def power(request: "PowerRequest | None" = None) -> "PowerPlan":
     from reports.planner import PowerRequest, plan_power
 
     return plan_power(request or PowerRequest())
+
+
+def compare(
+    first: str, second: str, experiment: str = "ablation", tracking_uri: str | None = None
+) -> "CompareResult":
+    """Compare two experiments, groups of runs or variants on every column that both have.
+
+    Args:
+        first: An experiment, "EXPERIMENT#2" (its second group of runs), "EXPERIMENT:VARIANT", or
+            a variant of `experiment`.
+        second: The other side; differences are `second` minus `first`.
+        experiment: Where variants without an experiment are looked up.
+        tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
+
+    Returns:
+        The comparisons: `to_frame()` has a row for each, paired on the rows and, where the sides
+        share seeds, on seeds; `differ_in` names the settings in which the sides differ.
+
+    Raises:
+        UsageError: A side is unknown, or nothing of the two sides matches.
+
+    Example:
+        >>> result = ablation.compare("mse", "epm")
+        >>> result.to_frame()[["on", "difference", "low", "high", "paired_on"]]
+    """
+    from reports.compare import CompareRequest
+    from reports.compare import compare as compare_sides
+
+    return compare_sides(CompareRequest(first, second, experiment, tracking_uri))
 
 
 def _score(name: str) -> tuple[str, str]:

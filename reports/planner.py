@@ -171,6 +171,11 @@ _COLUMNS: Final = (
 )
 
 
+def claim_ids() -> list[str]:
+    """Return the ids of the claims that can be planned for."""
+    return [claim.id for claim in SCORE_CLAIMS]
+
+
 def plan_power(request: PowerRequest) -> PowerPlan:
     """Plan the claims of a request.
 

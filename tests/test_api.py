@@ -74,7 +74,9 @@ def test_every_public_name_is_known_to_type_checkers_and_can_be_imported() -> No
     assert not hasattr(ablation, "nothing_of_this_name")
 
 
-@pytest.mark.parametrize("name", ["plan", "run", "load_results", "load_model", "report", "power"])
+@pytest.mark.parametrize(
+    "name", ["plan", "run", "load_results", "load_model", "report", "power", "compare"]
+)
 def test_every_function_says_what_it_takes_returns_and_raises_and_has_an_example(name: str) -> None:
     function = getattr(ablation, name)
     sections = {line.strip() for line in function.__doc__.splitlines()}

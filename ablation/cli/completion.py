@@ -29,9 +29,9 @@ def space_names() -> list[str]:
 
 
 def claim_names() -> list[str]:
-    from reports.analysis.claims import SCORE_CLAIMS
+    from reports.planner import claim_ids
 
-    return [claim.id for claim in SCORE_CLAIMS]
+    return claim_ids()
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> Complete:

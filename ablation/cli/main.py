@@ -9,6 +9,7 @@ import typer
 
 import ablation
 from ablation.cli.bench import bench
+from ablation.cli.compare import compare
 from ablation.cli.console import main_with_exit_code
 from ablation.cli.options import MARKUP, Command, Commands, Debug
 from ablation.cli.power import power
@@ -23,6 +24,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     data,
     report,
     power,
+    compare,
     sweep,
     curves,
     bench,

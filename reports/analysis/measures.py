@@ -300,7 +300,8 @@ class Measurements:
         return by_cell
 
     @cached_property
-    def _sample_of(self) -> dict[tuple[str, str], AlignedPredictions]:
+    def sample_of(self) -> dict[tuple[str, str], AlignedPredictions]:
+        """The sample that a run's predictions on an eval set are in, by run id and eval set."""
         return {(run, sample.eval_set): sample for sample in self.samples for run in sample.runs}
 
     def cell(self, variant: str, subset: EvalSubset) -> Estimate:
@@ -347,18 +348,18 @@ class Measurements:
             return replace(estimate, obstacle="the runs predicted different rows")
         (sample,) = samples.values()
         influence = np.array(
-            [sum(w * self._influence(run, subset) for w, run in terms[s]) for s in seeds]
+            [sum(w * self.influence(run, subset) for w, run in terms[s]) for s in seeds]
         )
-        return _with_uncertainty(estimate, influence, sample, subset)
+        return with_uncertainty(estimate, influence, sample, subset)
 
     def _samples_of(self, runs: Sequence[str], eval_set: str) -> list[AlignedPredictions]:
-        return [self._sample_of[run, eval_set] for run in runs]
+        return [self.sample_of[run, eval_set] for run in runs]
 
-    def _influence(self, run: str, subset: EvalSubset) -> np.ndarray:
+    def influence(self, run: str, subset: EvalSubset) -> np.ndarray:
         """Return the influence (rows,) of the subset's rows on a run's Pearson."""
         key = (run, subset)
         if key not in self._influences:
-            sample = self._sample_of[run, subset.eval_set]
+            sample = self.sample_of[run, subset.eval_set]
             mask = sample.rows_of(subset.languages)
             predictions = sample.predictions[mask, sample.column[run]]
             self._influences[key] = pearson_influence(predictions, sample.label[mask])[1]
@@ -388,16 +389,16 @@ class Measurements:
         obstacles = [cell.obstacle for cell in cells if cell.obstacle]
         if obstacles:
             return replace(estimate, obstacle=obstacles[0])
-        sample = self._sample_of[runs[0], eval_set]
+        sample = self.sample_of[runs[0], eval_set]
         influence = np.zeros((len(runs), len(sample.label)))
         for subset in subsets:
             mask = sample.rows_of(subset.languages)
             scale = len(mask) / (mask.sum() * len(subsets))
-            influence[:, mask] = [scale * self._influence(run, subset) for run in runs]
-        return _with_uncertainty(estimate, influence, sample, EvalSubset(eval_set))
+            influence[:, mask] = [scale * self.influence(run, subset) for run in runs]
+        return with_uncertainty(estimate, influence, sample, EvalSubset(eval_set))
 
 
-def _with_uncertainty(
+def with_uncertainty(
     estimate: Estimate, influence: np.ndarray, sample: AlignedPredictions, subset: EvalSubset
 ) -> Estimate:
     """Add the uncertainty to an estimate.

@@ -147,7 +147,8 @@ def pilot_variances(
 
     Args:
         measurements: The pilot.
-        cautious: Take the seeds' variance at its upper 80 % confidence limit.
+        cautious: Take the seeds' variance at its upper 80 % confidence limit, and the rows' with
+            the part that differs from seed to seed.
         split_variance: Of an effect between splits; 0 for a fixed split.
     """
 
@@ -171,6 +172,9 @@ def pilot_variances(
         sources = replace(sources, splits=split_variance)
         if cautious:
             sources, origin = sources.cautious(), f"{origin}, 80% upper limit"
+            if estimate.of_rows is not None:  # with the row-by-seed part: never cut off at 0
+                of_rows = float(estimate.of_rows.variance) * estimate.rows
+                sources = replace(sources, rows=max(sources.rows, of_rows))
         return Variances(sources, estimate.rows, subset, origin)
 
     return variances_of

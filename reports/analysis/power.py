@@ -124,8 +124,8 @@ class Need:
         seeds: With the rows and splits at hand; None if no number of seeds suffices.
         splits: With the rows and seeds at hand; only given where `seeds` is None and splits are
             random.
-        rows: With any number of seeds; only given where neither suffices. None if even
-            `MOST_ROWS` do not.
+        rows: With `MOST_SEEDS`; only given where neither suffices. None if even `MOST_ROWS` do
+            not.
         limit: The power that is approached with ever more seeds on these rows and splits.
     """
 
@@ -176,8 +176,8 @@ def needed(
     if sources.splits > 0 and of(seeds, rows, MOST_SPLITS) >= target:
         enough = _first(lambda n: of(seeds, rows, n), 2, MOST_SPLITS, target)
         return Need(splits=enough, limit=limit)
-    if of(10 * MOST_SEEDS, MOST_ROWS, splits) >= target:
-        enough = _first(lambda n: of(10 * MOST_SEEDS, n, splits), rows, MOST_ROWS, target)
+    if of(MOST_SEEDS, MOST_ROWS, splits) >= target:
+        enough = _first(lambda n: of(MOST_SEEDS, n, splits), rows, MOST_ROWS, target)
         return Need(rows=enough, limit=limit)
     return Need(limit=limit)
 
