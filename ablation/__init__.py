@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablation.api import compare, load_results, plan, power, report, run
     from ablation.core.errors import RunError, UsageError
+    from ablation.models.predictor import Predictor, load_model
     from ablation.runs.request import ResolvedRun, RunRequest
-    from ablation.training.predictor import Predictor, load_model
     from reports.build import ReportRequest
     from reports.planner import PowerRequest
 
@@ -38,13 +38,13 @@ __all__ = [
 
 _HOMES = {
     "PowerRequest": "reports.planner",
-    "Predictor": "ablation.training.predictor",
+    "Predictor": "ablation.models.predictor",
     "ReportRequest": "reports.build",
     "ResolvedRun": "ablation.runs.request",
     "RunError": "ablation.core.errors",
     "RunRequest": "ablation.runs.request",
     "UsageError": "ablation.core.errors",
-    "load_model": "ablation.training.predictor",
+    "load_model": "ablation.models.predictor",
 }
 
 # Set before torch is imported. By default its threads spin while they wait for each other; if

@@ -21,7 +21,7 @@ from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store
 from ablation.training.loop import Hooks
 from ablation.training.records import RunRecord
-from ablation.training.train_run import Prepared, RunFolders, check_trainable, train_run
+from ablation.training.train_run import Prepared, check_trainable, train_run
 from studies.study_run import RUN_ID
 
 #: Print one line for the user.
@@ -135,7 +135,7 @@ def run_trial(
                     key,
                     "",
                     hooks,
-                    RunFolders(checkpoints=checkpoints_root() / slot),
+                    checkpoints_root() / slot,
                 )
             if key == first:
                 log_result(tracked, result)

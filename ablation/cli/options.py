@@ -58,6 +58,13 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field, e.g. loss.tau=0.1; repeatable."),
 ]
+Keep = Annotated[
+    str,
+    typer.Option(
+        help="Weights to keep, by development rows: rows (the best seed of each), best (of each"
+        " split), all, none."
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train runs again that have finished before.")]
 WithReport = Annotated[bool, typer.Option("--report/--no-report", help="End with a report.")]
 TrackingUri = Annotated[

@@ -1,7 +1,7 @@
 """Define the commands `run`, `plan` and `data`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -21,6 +21,7 @@ from ablation.cli.options import (
     EncoderName,
     Experiment,
     Fresh,
+    Keep,
     Profile,
     Seeds,
     Set,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ablation import ResolvedRun, RunRequest
     from ablation.data.draft import Choices
     from ablation.runs.estimate import Estimates
+    from ablation.runs.request import Keep as KeepRule
 
 Measure = Annotated[
     bool | None,
@@ -67,6 +69,7 @@ def run(
     export: Annotated[
         Path | None, typer.Option(help="Also write each run's best model to this folder.")
     ] = None,
+    keep: Keep = "rows",
     report: WithReport = True,
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
@@ -90,6 +93,7 @@ def run(
         fresh=fresh,
         export=export,
         target=target,
+        keep=cast("KeepRule", keep),  # checked by the request
     )
     run_request(make_console(), request, with_report=report)
 
@@ -127,6 +131,7 @@ def plan(
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
     target: Target = "",
+    keep: Keep = "rows",
     measure: Measure = None,
     power: Annotated[
         bool,
@@ -156,6 +161,7 @@ def plan(
             tracking_uri=tracking_uri,
             fresh=fresh,
             target=target,
+            keep=cast("KeepRule", keep),  # checked by the request
         )
     )
     estimates = None if measure is False else estimate_all(planned, anew=bool(measure))
@@ -279,4 +285,6 @@ def _plan_summary(planned: "ResolvedRun", estimates: "Estimates | None") -> str:
         summary += f"; about {minutes:.0f} minutes and {memory:.1f} GiB, measured on this machine"
         if estimates.from_earlier:
             summary += f" for an earlier plan ({estimates.oldest}); --measure measures again"
+        if kept := estimates.kept_bytes(planned):
+            summary += f"; up to {kept / 1e9:.2f} GB of weights are kept (--keep)"
     return summary

@@ -9,15 +9,28 @@ from ablation.cli.console import make_console
 from ablation.cli.options import TrackingUri
 
 
-def doctor(tracking_uri: TrackingUri = None) -> None:
+def doctor(
+    tracking_uri: TrackingUri = None,
+    max_weights: Annotated[
+        float | None,
+        typer.Option(
+            help="Remove the oldest kept weights until the rest take this many GB.", min=0
+        ),
+    ] = None,
+) -> None:
     """Find and fix what dead processes left behind: runs, checkpoints, lost artifacts."""
-    from ablation.runs.doctor import examine
+    from ablation.runs.doctor import describe_weights, examine, prune_weights
     from ablation.tracking.store import open_store
 
     console, end = make_console(), "no problems found"
     for problem in examine(open_store(tracking_uri)):
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
         end = "no other problems found"
+    if max_weights is not None:
+        for line in prune_weights(max_weights * 1e9):
+            console.print(line, highlight=False, soft_wrap=True)
+    if weights := describe_weights():
+        console.print(weights, markup=False, highlight=False, soft_wrap=True)
     console.print(end, highlight=False)
 
 

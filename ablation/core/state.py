@@ -18,6 +18,11 @@ def state_folder() -> Path:
     return user_state_path("ablation-suite", appauthor=False)
 
 
+def weights_root() -> Path:
+    """Return the folder with one folder of kept weights for each run, named by its identity."""
+    return state_folder() / "weights"
+
+
 def checkpoints_root() -> Path:
     """Return the folder with one folder of checkpoints for each unfinished run (`run_slot`)."""
     return state_folder() / "checkpoints"

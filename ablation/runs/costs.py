@@ -35,12 +35,14 @@ class Cost:
         memory_bytes: Peak memory of a step with the largest batch.
         cache_token_s: Seconds for one token's frozen layers, which the first run with the same
             encoder and depth computes for all of them.
+        weights_bytes: Size of a run's kept weights; 0 if it was not measured.
     """
 
     train_token_s: float
     predict_token_s: float
     memory_bytes: int
     cache_token_s: float = 0.0
+    weights_bytes: int = 0
 
 
 @dataclass(frozen=True)

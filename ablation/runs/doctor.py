@@ -3,11 +3,12 @@
 Every command that trains does the same for the runs that it is about to train.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ablation.core.locks import try_lock
-from ablation.core.state import checkpoints_root
+from ablation.core.state import checkpoints_root, weights_root
 from ablation.tracking.history import incomplete_runs
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.store import Store
@@ -29,6 +30,38 @@ def examine(store: Store) -> Iterator[str]:
             )
     for folder in sorted(checkpoints_root().glob("*/")):
         yield from _examine_checkpoints(folder)
+    if any(weights_root().glob("*/")):
+        from ablation.models.kept_weights import remove_corrupt_weights  # imports torch
+
+        for folder in remove_corrupt_weights():
+            yield f"weights {folder}: corrupt or incomplete; removed"
+
+
+def describe_weights() -> str:
+    """Say how many runs' weights are kept, and what they occupy; return "" if there are none."""
+    sizes = [_size(folder) for folder in weights_root().glob("*/")]
+    if not sizes:
+        return ""
+    return f"kept weights: {len(sizes)} runs, {sum(sizes) / 1e9:.2f} GB in {weights_root()}"
+
+
+def prune_weights(most_bytes: float) -> Iterator[str]:
+    """Remove the kept weights that were written first until the rest take at most `most_bytes`."""
+    folders = sorted(weights_root().glob("*/"), key=lambda folder: folder.stat().st_mtime)
+    sizes = {folder: _size(folder) for folder in folders}
+    total = sum(sizes.values())
+    for folder in folders:
+        if total <= most_bytes:
+            return
+        with try_lock(f"weights-{folder.name}") as acquired:
+            if acquired:
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= sizes[folder]
+                yield f"weights {folder.name}: removed, {sizes[folder] / 1e6:.0f} MB"
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*"))
 
 
 def _examine_checkpoints(folder: Path) -> Iterator[str]:

@@ -24,11 +24,34 @@ class Estimates:
         seconds: Estimated seconds of each run.
         costs: The measured costs behind them.
         from_earlier: How many of the costs were measured for an earlier plan.
+        weights_bytes: Size of each run's weights.
     """
 
     seconds: dict[RunKey, float]
     costs: Sequence[MeasuredCost]
     from_earlier: int
+    weights_bytes: dict[RunKey, int]
+
+    def kept_bytes(self, planned: ResolvedRun) -> int:
+        """Return the most that the weights of the runs to train occupy once all have finished."""
+        keep = planned.request.keep
+        if keep == "none":
+            return 0
+        if keep == "all":
+            return sum(self.weights_bytes.values())
+        combined = {run.key.split for run in planned.runs if run.config is None}
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for key, size in self.weights_bytes.items():
+            # An ensemble's members come from every row.
+            is_row = keep == "rows" or key.split in combined
+            group = (key.split, key.variant) if is_row else (key.split,)
+            groups.setdefault(group, []).append(size)
+        # A row keeps its best seed, and the seed that the best ensemble uses.
+        most = dict.fromkeys(combined, 2 if keep == "rows" else 1)
+        return sum(
+            sum(sorted(sizes, reverse=True)[: most.get(group[0], 1)])
+            for group, sizes in groups.items()
+        )
 
     @property
     def memory_bytes(self) -> int:
@@ -61,6 +84,7 @@ def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
     preparations = Preparations(planned.corpus)
     costs: dict[str, MeasuredCost] = {}
     seconds: dict[RunKey, float] = {}
+    weights_bytes: dict[RunKey, int] = {}
     from_earlier = 0
     for run in planned.runs:
         if run.config is None or run.is_reused:
@@ -76,7 +100,8 @@ def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
         split = make_split(planned.corpus, run.key.split, run.config.data.split_seed)
         training_s = run_seconds(costs[key].lengths, run.config, split, costs[key].cost)
         seconds[run.key] = caching_s + training_s
-    return Estimates(seconds, list(costs.values()), from_earlier)
+        weights_bytes[run.key] = costs[key].cost.weights_bytes
+    return Estimates(seconds, list(costs.values()), from_earlier, weights_bytes)
 
 
 def run_seconds(lengths: Lengths, config: RunConfig, split: Split, cost: Cost) -> float:

@@ -35,14 +35,12 @@ class TrainingJob:
         config: Its settings.
         identity: The digest of its identity.
         checkpoints: The folder of its checkpoints.
-        export_to: Write the best model to this folder, if given.
     """
 
     key: RunKey
     config: RunConfig
     identity: str
     checkpoints: Path
-    export_to: Path | None = None
 
 
 def open_run(
@@ -137,7 +135,7 @@ def train_tracked(
     # Imported here: with transformers they take seconds, and reused runs need neither.
     from ablation.runs.reproducer import save_reproducer_on_error
     from ablation.training.loop import Hooks
-    from ablation.training.train_run import RunFolders, train_run
+    from ablation.training.train_run import train_run
 
     key, config, progress = job.key, job.config, context.progress
     tracked.log_params(config.flat())
@@ -171,7 +169,7 @@ def train_tracked(
             key,
             job.identity,
             hooks,
-            RunFolders(job.export_to, job.checkpoints),
+            job.checkpoints,
         )
     tracked.log_table(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
     return result

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from ablation.config.overrides import load_profile, merge_overrides
 from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variants import select_variants
 from ablation.core.errors import UsageError
+from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.splits import AUTO
 from ablation.runs.context import Preparations
@@ -22,6 +23,8 @@ from ablation.tracking.reading import has_all_artifacts
 from ablation.tracking.store import Store, find_experiment, open_store
 
 DEFAULT_EXPERIMENT: Final = "ablation"
+#: The runs whose weights are kept, see `ablation.runs.keeping.select_kept`.
+Keep = Literal["rows", "best", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ class RunRequest:
         fresh: Train runs again that have finished before.
         export: Write the best model of each run to a folder below this one.
         target: The label column to predict, if the corpus has several.
+        keep: Keep the weights of the best seed of each row ("rows"), of the best run of each split
+            ("best"), of all runs, or of none.
 
     Raises:
-        UsageError: A string is given where a list is expected.
+        UsageError: A string is given where a list is expected, or `keep` is unknown.
     """
 
     data: str | Path = "demo"
@@ -60,8 +65,11 @@ class RunRequest:
     fresh: bool = False
     export: Path | None = None
     target: str = ""
+    keep: Keep = "rows"
 
     def __post_init__(self) -> None:
+        if self.keep not in get_args(Keep):
+            raise UsageError(f"keep = {self.keep!r}: {did_you_mean(self.keep, get_args(Keep))}")
         for name in ("variants", "splits"):
             if isinstance(text := getattr(self, name), str):
                 raise UsageError(f"{name} = {text!r}: give a list of names, such as [{text!r}]")

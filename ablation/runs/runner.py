@@ -23,6 +23,8 @@ from ablation.runs.execution import (
     run_and_record,
     train_tracked,
 )
+from ablation.runs.exporting import export_run
+from ablation.runs.keeping import drop_beaten, keep_run
 from ablation.runs.plan import PlannedRun, ensemble_identity
 from ablation.runs.progress import Progress
 from ablation.runs.request import (
@@ -179,10 +181,25 @@ def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
                 left.append(run)
             else:
                 outcomes[run.key] = outcome
+                _use_weights(context, planned, outcome, outcomes)
         if left and len(left) == len(waiting):
             time.sleep(POLL_S)
         waiting = left
     return [outcomes[run.key] for run in planned.runs]
+
+
+def _use_weights(
+    context: RunContext,
+    planned: ResolvedRun,
+    outcome: RunOutcome,
+    outcomes: Mapping[RunKey, RunOutcome],
+) -> None:
+    """Export a run's model if that is requested, then drop the weights that are not to be kept."""
+    request = planned.request
+    if request.export and (problem := export_run(context.store, outcome, outcomes, request.export)):
+        context.progress.say(f"{outcome.key}: {problem}")
+    if outcome.state == "finished":
+        drop_beaten(planned.runs, outcomes, request.keep)
 
 
 def _lacks_members(ensemble: PlannedRun, left: Sequence[PlannedRun]) -> bool:
@@ -228,16 +245,13 @@ def run_one(
     def make() -> "RunResult":
         if run.config is None:
             return _combine(context, planned, run, members, tracked)
-        export = planned.request.export
-        folder = f"{run.key.variant}-{run.key.split}-seed{run.key.seed}".replace(":", "-")
-        job = TrainingJob(
-            run.key,
-            run.config,
-            run.identity.digest,
-            checkpoints,
-            export_to=None if export is None else export / folder,
-        )
-        return train_tracked(context, tracked, job)
+        job = TrainingJob(run.key, run.config, run.identity.digest, checkpoints)
+        result = train_tracked(context, tracked, job)
+        if planned.request.keep != "none" or planned.request.export:
+            prepared = context.preparations.get(run.config)
+            if problem := keep_run(context.corpus, run, prepared, result):
+                context.progress.say(f"{run.key}: {problem}")
+        return result
 
     return run_and_record(context, tracked, run.key, checkpoints, make)
 

@@ -11,6 +11,7 @@ from ablation.data.splits import Split
 from ablation.runs.costs import Cost
 from ablation.training.batching import Texts, collate, epoch_batches
 from ablation.training.evaluation import predict
+from ablation.training.freezing import count_parameters
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.optimizer import make_optimizer
 from ablation.training.step import train_step
@@ -29,7 +30,7 @@ def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
         split: Its split; only training rows are used.
 
     Returns:
-        Seconds a token and the peak memory of this process.
+        Seconds a token, the peak memory of this process, and the size of a run's weights.
     """
     texts = prepared.train.take(split.train)
     model = fresh_model(prepared, config, split, seed=0)
@@ -75,4 +76,5 @@ def time_steps(prepared: Prepared, config: RunConfig, split: Split) -> Cost:
         (time.perf_counter() - began) / int(sample.lengths.sum()),
         peak_memory(),
         cache_s,
+        4 * count_parameters(model).trainable + 8 * len(prepared.vocabulary.kept),
     )

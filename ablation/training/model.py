@@ -1,25 +1,17 @@
-"""The regressor of Eq. 1: an encoder, one sentence vector per text, a linear head.
-
-A trained model is exported to a folder with its full vocabulary, and loaded from there.
-"""
+"""The regressor of Eq. 1: an encoder, one sentence vector per text, a linear head."""
 
 import copy
-import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.encoders.dropout import use_fast_dropout
-from ablation.encoders.loading import Encoder, load_encoder, padding_id, pooling_of
+from ablation.encoders.loading import padding_id
 from ablation.encoders.packing import (
     encode_packed,
     is_packable,
@@ -27,12 +19,9 @@ from ablation.encoders.packing import (
     make_packing,
     use_packing,
 )
-from ablation.encoders.trimming import Vocabulary, embedding_of, restore
 
 #: The ways to make one sentence vector: the first token's vector, or the mean over the tokens.
 POOLINGS: Final = ("cls", "mean")
-HEAD_FILE: Final = "head.safetensors"
-DESCRIPTION_FILE: Final = "intimacy.json"
 
 
 class Output(NamedTuple):
@@ -159,72 +148,3 @@ def build_model(
     if dropout is not None:
         set_dropout(encoder, dropout)
     return IntimacyRegressor(encoder, pooling, label_mean, seed)
-
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """A fine-tuned model in evaluation mode, its tokenizer, and the longest text it was trained on.
-
-    Texts must begin with `prefix`.
-    """
-
-    model: IntimacyRegressor
-    tokenizer: PreTrainedTokenizerBase
-    max_tokens: int
-    prefix: str
-
-
-def export(
-    folder: Path,
-    model: IntimacyRegressor,
-    source: Encoder,
-    vocabulary: Vocabulary,
-    *,
-    max_tokens: int,
-    prefix: str = "",
-) -> None:
-    """Write `model` to `folder`: the encoder in the Hub's layout, all tokens, and the head.
-
-    Args:
-        folder: The folder to write to; created if necessary.
-        model: The trained model.
-        source: The encoder that training started from, with the embeddings that were trimmed away.
-        vocabulary: The tokens that `model` has.
-        max_tokens: The length at which texts were cut.
-        prefix: The text before each text, if any.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder = copy.deepcopy(model.encoder)
-    restore(encoder, vocabulary, embedding_of(source.model).weight)
-    encoder.save_pretrained(folder)
-    source.tokenizer.save_pretrained(folder)
-    save_file(
-        {name: value.contiguous() for name, value in model.head.state_dict().items()},
-        folder / HEAD_FILE,
-    )
-    description = {"pooling": model.pooling, "max_tokens": max_tokens, "prefix": prefix}
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
-
-
-def load_exported(folder: Path) -> ExportedModel:
-    """Load the model that `export` wrote to `folder`.
-
-    Raises:
-        UsageError: The folder holds no such model, or its files do not fit together.
-    """
-    try:
-        description = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
-        pooling, max_tokens = str(description["pooling"]), int(description["max_tokens"])
-        prefix = str(description.get("prefix", ""))  # older exports have none
-        head = load_file(folder / HEAD_FILE)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UsageError(
-            f"{folder}: not a model that `ablation run --export` wrote: {error}"
-        ) from error
-    encoder = load_encoder(str(folder))
-    model = IntimacyRegressor(encoder.model, pooling_of(encoder, pooling), 0.0, seed=0)
-    try:
-        model.head.load_state_dict(head)
-    except RuntimeError as error:
-        raise UsageError(f"{folder}: {HEAD_FILE} does not fit the encoder beside it") from error
-    return ExportedModel(model.eval(), encoder.tokenizer, max_tokens, prefix)

@@ -38,7 +38,7 @@ from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidde
 from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import regression_loss
 from ablation.training.losses.weighting import text_weights
-from ablation.training.model import IntimacyRegressor, build_model, export, set_dropout
+from ablation.training.model import IntimacyRegressor, build_model, set_dropout
 from ablation.training.records import RunRecord
 
 
@@ -83,14 +83,6 @@ class RunResult:
     distances: pd.DataFrame | None = None
 
 
-@dataclass(frozen=True)
-class RunFolders:
-    """Folders that a run writes to if given: its exported model, and its checkpoints."""
-
-    export: Path | None = None
-    checkpoints: Path | None = None
-
-
 class PreparationKey(NamedTuple):
     """The settings that a `Prepared` depends on."""
 
@@ -101,7 +93,6 @@ class PreparationKey(NamedTuple):
     trim_vocabulary: bool
 
 
-NO_FOLDERS: Final = RunFolders()
 #: The longest text for encoders without a limit, in tokens.
 UNLIMITED: Final = 10**9
 #: Rows that an error names.
@@ -263,7 +254,7 @@ def train_run(
     key: RunKey,
     identity: str,
     hooks: Hooks,
-    folders: RunFolders = NO_FOLDERS,
+    checkpoints: Path | None = None,
 ) -> RunResult:
     """Train one run, select its best epoch, and predict the test rows once.
 
@@ -273,7 +264,7 @@ def train_run(
         key: The run's variant, split and seed.
         identity: The digest for the run's record.
         hooks: Callbacks of training.
-        folders: Where to write checkpoints and the exported model.
+        checkpoints: A folder for checkpoints, from which a killed run continues.
 
     Raises:
         RunError: A loss is not finite, the GPU's memory is too small, or a checkpoint can't be
@@ -299,9 +290,7 @@ def train_run(
         lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
     )
     with explain_out_of_memory(config):
-        fitted = fit(
-            model, data, config, seed=key.seed, hooks=hooks, checkpoints=folders.checkpoints
-        )
+        fitted = fit(model, data, config, seed=key.seed, hooks=hooks, checkpoints=checkpoints)
     trained = time.monotonic() - began + fitted.seconds_before
     test = None
     if prepared.test is not None:
@@ -310,15 +299,6 @@ def train_run(
         )
         predicted = predict(model, test_texts, config.optimisation.precision)
         test = prediction_table(prepared.test, prepared.languages, predicted)
-    if folders.export is not None:
-        export(
-            folders.export,
-            model,
-            prepared.encoder,
-            prepared.vocabulary,
-            max_tokens=config.data.max_tokens,
-            prefix=config.model.prefix,
-        )
     record = RunRecord(
         variant=key.variant,
         split=key.split,

@@ -21,14 +21,15 @@ PACKAGES = ("ablation", "studies", "reports")
 
 #: Each room with the rooms that it may import, at import time or later, for types or for values.
 BELOW_TRAINING = ("core", "config", "data", "encoders")
-BELOW_RUNS = (*BELOW_TRAINING, "training", "tracking")
+BELOW_RUNS = (*BELOW_TRAINING, "training", "models", "tracking")
 ALLOWED: dict[str, set[str]] = {
     "ablation.core": set(),
     "ablation.config": {"ablation.core"},
     "ablation.data": {"ablation.core", "ablation.config"},
     "ablation.encoders": {"ablation.core", "ablation.config", "ablation.data"},
     "ablation.training": {f"ablation.{room}" for room in BELOW_TRAINING},
-    "ablation.tracking": {f"ablation.{room}" for room in (*BELOW_TRAINING, "training")},
+    "ablation.models": {f"ablation.{room}" for room in (*BELOW_TRAINING, "training")},
+    "ablation.tracking": {f"ablation.{room}" for room in (*BELOW_TRAINING, "training", "models")},
     "ablation.runs": {f"ablation.{room}" for room in BELOW_RUNS},
     "ablation.bench": {f"ablation.{room}" for room in (*BELOW_RUNS, "runs")},
     "studies": {f"ablation.{room}" for room in (*BELOW_RUNS, "runs")},

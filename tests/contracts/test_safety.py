@@ -21,13 +21,13 @@ from ablation.core.identity import RunKey
 from ablation.encoders.loading import load_encoder
 from ablation.encoders.sources import encoder_digest
 from ablation.encoders.tiny import tiny_encoder
-from ablation.encoders.trimming import full_vocabulary
+from ablation.models.exported import LoadedModel, read_model, write_model
 from ablation.runs.progress import Progress
 from ablation.runs.reproducer import BATCH, STATE, WEIGHTS, repeat
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.tracking.store import experiment_id, open_store
-from ablation.training.model import build_model, export, load_exported
+from ablation.training.model import build_model
 from reports.analysis.collect import Experiment
 from reports.build import folder_for
 from studies.storage import lock_file
@@ -160,17 +160,19 @@ def test_a_folder_that_could_only_be_loaded_by_running_it_is_refused(
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("planted", ["head.safetensors", "model.safetensors", "intimacy.json"])
+@pytest.mark.parametrize(
+    "planted", ["2_Dense/model.safetensors", "model.safetensors", "intimacy.json", "modules.json"]
+)
 def test_a_pickle_planted_in_an_exported_model_is_not_read(
     planted: str, tmp_path: Path, marker: Path
 ) -> None:
     encoder = load_encoder("tiny")
     model = build_model(encoder.model, "mean", dropout=None, label_mean=2.0, seed=0)
-    export(tmp_path / "model", model, encoder, full_vocabulary(encoder.model), max_tokens=64)
-    load_exported(tmp_path / "model")
+    write_model(tmp_path / "model", LoadedModel(model, encoder.tokenizer, 64, "", None))
+    read_model(tmp_path / "model")
     (tmp_path / "model" / planted).write_bytes(pickle.dumps(Bomb(marker)))
     with pytest.raises(UsageError):
-        load_exported(tmp_path / "model")
+        read_model(tmp_path / "model")
     assert not marker.exists()
 
 

@@ -1,5 +1,6 @@
 """Remains of dead processes are named and fixed: runs, checkpoints, artifacts."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ from typer.testing import CliRunner
 
 from ablation.cli.main import app
 from ablation.core.locks import try_lock
-from ablation.core.state import state_folder
-from ablation.runs.doctor import examine
+from ablation.core.state import state_folder, weights_root
+from ablation.runs.doctor import describe_weights, examine, prune_weights
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.tracking import names
@@ -95,3 +96,20 @@ def test_a_finished_run_that_lost_artifacts_is_named(small_corpus: Path, store_u
     assert line.startswith(
         f"run {outcome.run_id} (mse dev1 seed 0): finished, but artifacts are missing or incomplete"
     )
+
+
+def test_corrupt_weights_go_and_the_oldest_are_pruned(
+    store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "own"))
+    assert describe_weights() == ""
+    for age, name in enumerate("cab"):
+        folder = weights_root() / name
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(bytes(1000))
+        os.utime(folder, (age, age))
+    assert describe_weights().startswith("kept weights: 3 runs")
+    assert [line.split(":")[0] for line in prune_weights(1500)] == ["weights c", "weights a"]
+    (line,) = examine(open_store(store_uri))
+    assert line.endswith("b: corrupt or incomplete; removed")  # it has no JSON file
+    assert describe_weights() == ""

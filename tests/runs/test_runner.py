@@ -18,6 +18,8 @@ from rich.console import Console
 from ablation.config.schema import FIELDS
 from ablation.core.errors import RunError, UsageError
 from ablation.core.identity import RunKey
+from ablation.models.kept_weights import find_kept
+from ablation.models.predictor import load_model
 from ablation.runs.plan import PlannedRun
 from ablation.runs.progress import Progress
 from ablation.runs.request import RunRequest, prepare_all, resolve_run
@@ -482,11 +484,44 @@ class TestAdoption:
         )
 
 
-def test_exported_models_are_written_for_every_trained_run(
+def test_every_run_is_exported_with_a_card_and_reused_ones_need_no_training(
+    request_: RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out(request_)
+    monkeypatch.setattr("ablation.runs.runner.train_tracked", None)
+    outcomes = carry_out(replace(request_, export=tmp_path / "models"))
+    assert {outcome.state for outcome in outcomes} == {"reused"}
+    folders = {folder.name: folder for folder in (tmp_path / "models").iterdir()}
+    assert set(folders) == {"mse-dev1-seed0", "epm+ft-dev1-seed0", "ensemble-dev1-seed0"}
+    store = open_store(request_.tracking_uri)
+    texts = resolve_run(request_).corpus.test
+    assert texts is not None
+    for outcome in outcomes:
+        folder = folders[f"{outcome.key.variant}-dev1-seed0"]
+        expected = read_frame(store, str(outcome.run_id), names.TEST_PREDICTIONS)
+        predicted = load_model(folder).predict(texts["text"].tolist())
+        assert predicted == pytest.approx(expected["prediction"].to_numpy(), abs=1e-5)
+        card = (folder / "README.md").read_text("utf-8")
+        assert outcome.record
+        assert outcome.record.identity in card
+        assert f"{outcome.record.dev['pearson']:.3f}" in card
+
+
+def test_runs_whose_weights_were_not_kept_are_named_when_they_are_to_be_exported(
     request_: RunRequest, tmp_path: Path
 ) -> None:
-    carry_out(replace(request_, export=tmp_path / "models"))
-    assert {folder.name for folder in (tmp_path / "models").iterdir()} == {
-        "mse-dev1-seed0",
-        "epm+ft-dev1-seed0",
-    }
+    outcomes = carry_out(replace(request_, keep="none"))
+    assert all(find_kept(o.record.identity) is None for o in outcomes if o.record)
+    screen = io.StringIO()
+    again = replace(request_, export=tmp_path / "models")
+    run_plan(resolve_run(again), Progress(Console(file=screen, width=200)))
+    assert screen.getvalue().count("not exported") == 3
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_best_seed_of_each_row_keeps_its_weights(request_: RunRequest) -> None:
+    outcomes = carry_out(replace(request_, variants=("mse", "epm+ft"), seeds=(0, 1, 2)))
+    for variant in ("mse", "epm+ft"):
+        records = [o.record for o in outcomes if o.record and o.key.variant == variant]
+        best = max(records, key=lambda record: record.dev["pearson"])
+        assert [r for r in records if find_kept(r.identity)] == [best]

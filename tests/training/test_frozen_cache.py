@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertMode
 
 from ablation.config.overrides import load_profile, resolve_config
 from ablation.config.schema import LossConfig, OptimisationConfig, RunConfig
-from ablation.core.identity import RunKey
+from ablation.core.identity import Identity, RunKey
 from ablation.data.corpus import load_corpus
 from ablation.encoders.loading import load_encoder
 from ablation.encoders.packing import (
@@ -21,15 +21,20 @@ from ablation.encoders.packing import (
     layers_packed,
     use_packing,
 )
+from ablation.encoders.sources import encoder_digest
+from ablation.models.exported import load_kept
+from ablation.models.kept_weights import keep_weights
 from ablation.runs.context import Preparations
+from ablation.runs.keeping import about
+from ablation.runs.plan import PlannedRun
 from ablation.training import frozen_cache
 from ablation.training.batching import Texts, collate
 from ablation.training.evaluation import pearson, predict
 from ablation.training.freezing import freeze
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import NO_HOOKS, FitResult, Hooks, TrainingData, fit
-from ablation.training.model import IntimacyRegressor, build_model, load_exported
-from ablation.training.train_run import Prepared, RunFolders, prepare, train_run
+from ablation.training.model import IntimacyRegressor, build_model
+from ablation.training.train_run import Prepared, prepare, train_run
 
 DEPTHS = (0, 2, 4)  # embeddings only, half, all: then the head alone trains
 OPTIMISATION = OptimisationConfig(
@@ -311,12 +316,14 @@ def test_runs_of_one_process_share_outputs_between_variants_splits_and_trials(
     assert calls[2:] == [(2, 3)]
 
 
-def test_a_run_gives_the_same_with_and_without_kept_outputs_and_exports_a_whole_model(
-    small_corpus: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_run_gives_the_same_with_and_without_kept_outputs_and_leaves_a_whole_model(
+    small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, key = config_of("epm+ft"), RunKey("epm+ft", "dev1", 0)
+    parts = {"encoder": encoder_digest(config.model.encoder)}
+    planned = PlannedRun(key, config, Identity("frozen", parts), "to do")
     prepared = prepare(load_corpus(str(small_corpus)), config)
-    quick = train_run(prepared, config, key, "", NO_HOOKS, RunFolders(export=tmp_path / "model"))
+    quick = train_run(prepared, config, key, "", NO_HOOKS)
     assert {file for file, _, _ in prepared.frozen.outputs} == {"train", "test"}
     monkeypatch.setattr(
         "ablation.training.train_run.attach_cached_hidden",
@@ -329,12 +336,14 @@ def test_a_run_gives_the_same_with_and_without_kept_outputs_and_exports_a_whole_
         np.testing.assert_allclose(mine["prediction"], theirs["prediction"], **CLOSE)
     assert quick.record.dev == pytest.approx(plain.record.dev, abs=1e-4)
     assert quick.record.parameters_trainable == plain.record.parameters_trainable
-    exported = load_exported(tmp_path / "model")
+    assert quick.model is not None
+    kept = keep_weights(quick.model, prepared.vocabulary, about(prepared.corpus, planned, quick))
+    loaded = load_kept(kept)
     whole = [
-        np.array(i) for i in exported.tokenizer(prepared.corpus.train["text"].tolist())["input_ids"]
+        np.array(i) for i in loaded.tokenizer(prepared.corpus.train["text"].tolist())["input_ids"]
     ]
     dev = quick.dev["row"].to_numpy()
-    predicted = predict(exported.model, replace(prepared.train, ids=whole).take(dev))
+    predicted = predict(loaded.model, replace(prepared.train, ids=whole).take(dev))
     np.testing.assert_allclose(predicted, quick.dev["prediction"], **CLOSE)
 
 
