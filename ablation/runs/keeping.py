@@ -112,7 +112,7 @@ def about(corpus: Corpus, run: PlannedRun, result: "RunResult") -> "AboutModel":
         languages=tuple(
             code for code in corpus.training_languages if code not in record.unseen_in_training
         ),
-        label_range=(float(corpus.train["label"].min()), float(corpus.train["label"].max())),
+        label_range=corpus.layout.label_range,
         best_epoch=record.best_epoch,
         dev_pearson=record.dev.get("pearson"),
     )
