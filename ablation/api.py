@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ablation.runs.results import RunOutcome
+    from ablation.tracking.bundle import BundleSummary
     from reports.build import ReportOutput, ReportRequest
     from reports.compare import CompareResult
     from reports.planner import PowerPlan, PowerRequest
@@ -151,6 +152,41 @@ def report(
     from reports.build import ReportRequest, build, quiet
 
     return build(request or ReportRequest(), out, log=log, echo=echo or quiet)
+
+
+def bundle(
+    experiment: str = "ablation",
+    out: Path | None = None,
+    *,
+    tracking_uri: str | None = None,
+    texts: bool = False,
+) -> "BundleSummary":
+    """Write an experiment to one file, from which its report can be rebuilt and verified.
+
+    Args:
+        experiment: The MLflow experiment's name or id.
+        out: The file to write; None for EXPERIMENT.ablation.zip in this folder.
+        tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
+        texts: Keep the corpus's texts too. Labels, languages and predictions are always in it.
+
+    Returns:
+        The file, its number of runs, its size in bytes, and the SHA-256 of its contents.
+
+    Raises:
+        UsageError: There is no such store or experiment, or `out` can't be written.
+        RunError: An artifact of a finished run is lost.
+
+    Example:
+        >>> file = ablation.bundle("ablation").file
+        >>> ablation.report(ablation.ReportRequest(bundle=file)).folder
+    """
+    from ablation.core.slugs import slug
+    from ablation.tracking.bundle import SUFFIX, write_bundle
+    from reports.analysis.collect import open_source
+
+    source = open_source(tracking_uri, experiment)
+    file = out or Path(f"{slug(source.experiment) or 'experiment'}{SUFFIX}")
+    return write_bundle(source, file.expanduser(), texts=texts)
 
 
 def power(request: "PowerRequest | None" = None) -> "PowerPlan":

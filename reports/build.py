@@ -22,6 +22,7 @@ from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
 from ablation.tracking import names
+from ablation.tracking.store import Store
 from reports.analysis.collect import Experiment, collect
 from reports.analysis.curve_study import to_json
 from reports.analysis.groups import Group, group_runs, pool
@@ -54,6 +55,8 @@ class ReportRequest:
         mixed: Force all groups into one.
         seed: Seed of all resampling.
         sections: Names of the sections to show; all by default.
+        texts: Show texts of the corpus; False for a report that can be published.
+        bundle: A bundle to read instead of a store; then `experiment` and the store are not read.
     """
 
     experiment: str = "ablation"
@@ -63,10 +66,12 @@ class ReportRequest:
     mixed: bool = False
     seed: int = 0
     sections: tuple[str, ...] = ()
+    texts: bool = True
+    bundle: Path | None = None
 
 
 #: What `numbers.json` keeps of a request, so that a report can be recomputed.
-KEPT_OF_REQUEST: Final = ("group", "mixed", "seed", "sections")
+KEPT_OF_REQUEST: Final = ("group", "mixed", "seed", "sections", "texts")
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def build(
     Args:
         request: What to report on.
         folder: Where to write; `report-EXPERIMENT` in the working folder by default.
-        log: Whether to log the report, and the verdicts of a curve study, to the store.
+        log: Whether to log the report, and the verdicts of a curve study, to the store; a bundle
+            has none.
         echo: Receives a line for each stage.
         when: The time that the pages state; now by default.
 
@@ -105,18 +111,19 @@ def build(
     echo(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
     write(inputs, report, request, folder, when or datetime.now(UTC))
     suite = None
-    if log:
+    store = inputs.experiment.source.store
+    if log and store is not None:
         suite = _newest_suite(inputs)
         if suite is not None:
             echo(f"logging to suite {suite}")
-            inputs.experiment.store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
-        log_verdicts(inputs)
+            store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
+        log_verdicts(inputs, store)
     return ReportOutput(folder, report, suite)
 
 
 def read_inputs(request: ReportRequest, echo: Echo = quiet) -> ReportInputs:
     """Read the experiment and choose the group of runs; raises as `build` does."""
-    experiment = collect(request.tracking_uri, request.experiment, request.ui_url)
+    experiment = collect_requested(request)
     echo(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
     groups = group_runs(experiment)
     if not groups and not any(run.status == "FINISHED" for run in experiment.curves):
@@ -125,7 +132,12 @@ def read_inputs(request: ReportRequest, echo: Echo = quiet) -> ReportInputs:
         )
     group = choose_group(groups, request) if groups else Group((), ())
     echo(f"reading the artifacts of {len(group.runs or experiment.curves)} of them")
-    return ReportInputs(experiment, groups, group, request.seed)
+    return ReportInputs(experiment, groups, group, request.seed, request.texts)
+
+
+def collect_requested(request: ReportRequest) -> Experiment:
+    """Read the request's experiment from its store or bundle; raises as `collect` does."""
+    return collect(request.tracking_uri, request.experiment, request.ui_url, bundle=request.bundle)
 
 
 def write(
@@ -153,7 +165,8 @@ def write(
     pdf.result()
     all_runs = (*inputs.experiment.runs, *inputs.experiment.curves)
     content = {
-        "choice": {name: asdict(request)[name] for name in KEPT_OF_REQUEST},
+        "choice": {name: asdict(request)[name] for name in KEPT_OF_REQUEST}
+        | {"texts": inputs.shows_texts},
         "group": [run.run_id for run in inputs.group.runs],
         "runs": [run.run_id for run in all_runs],
         "tables": list_numbers(report),
@@ -181,12 +194,12 @@ def list_numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def log_verdicts(inputs: ReportInputs) -> None:
+def log_verdicts(inputs: ReportInputs, store: Store) -> None:
     """Log the newest curve study's verdicts to its run: a file, and metrics of mean and bounds."""
     study = inputs.curve_study
     if study is None or study.newest is None:
         return
-    client, run_id = inputs.experiment.store.client, study.newest.run_id
+    client, run_id = store.client, study.newest.run_id
     client.log_dict(run_id, {"verdicts": to_json(study)}, names.VERDICTS_FILE)
     for claim, contrast, assessment in study.assessments:
         condition = f" {contrast.sign} tau {contrast.tau:g}" if contrast else ""
@@ -198,7 +211,7 @@ def log_verdicts(inputs: ReportInputs) -> None:
 
 def default_folder(request: ReportRequest) -> Path:
     """Return the folder that `build` writes to if none is given; UsageError if no experiment."""
-    return folder_for(collect(request.tracking_uri, request.experiment))
+    return folder_for(collect_requested(request))
 
 
 def choose_group(groups: Sequence[Group], request: ReportRequest) -> Group:

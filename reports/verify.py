@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from ablation.core.errors import RunError, UsageError, first_line
-from reports.analysis.collect import Experiment, collect
+from reports.analysis.collect import Experiment
 from reports.analysis.groups import Group, group_runs
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.measures import TEST, Measurements
@@ -23,6 +23,7 @@ from reports.build import (
     Echo,
     ReportRequest,
     choose_group,
+    collect_requested,
     list_numbers,
     quiet,
 )
@@ -32,6 +33,8 @@ from reports.contents import compose
 TOLERANCE: Final = 1e-9
 #: Tables of runs that are in no number.
 _NOT_CHECKED: Final = frozenset({"groups", "unfinished", "test_reads"})
+#: Tables that show texts of the corpus, which a bundle need not have.
+_OF_TEXTS: Final = frozenset({"table1", "worst"})
 
 NumberCell = dict[str, Any]
 NumberTables = Mapping[str, list[NumberCell]]
@@ -64,7 +67,7 @@ def verify(folder: Path, request: ReportRequest, echo: Echo = quiet) -> int:
     """
     written = _read(folder)
     request = replace(request, **written.request)
-    experiment = collect(request.tracking_uri, request.experiment, request.ui_url)
+    experiment = collect_requested(request)
     if lost := written.runs - {run.run_id for run in (*experiment.runs, *experiment.curves)}:
         raise RunError(
             f"{len(lost)} runs of the report are no longer in the store, such as {min(lost)}"
@@ -76,12 +79,16 @@ def verify(folder: Path, request: ReportRequest, echo: Echo = quiet) -> int:
     fallback = choose_group(groups, request) if groups else Group((), ())
     group = own[0] if own else fallback
     echo(f"recomputing the numbers of {len(group.runs or experiment.curves)} runs")
-    inputs = ReportInputs(experiment, groups, group, request.seed)
+    inputs = ReportInputs(experiment, groups, group, request.seed, request.texts)
     if group.runs:
         check_records(inputs.measurements)
     count = 0
     recomputed = list_numbers(compose(inputs, request.sections))
-    for location, stored, computed in _pairs(written.tables, recomputed):
+    skipped = _NOT_CHECKED
+    if request.texts and not inputs.shows_texts:
+        echo("the report shows texts, which are not here: their tables are not compared")
+        skipped |= _OF_TEXTS
+    for location, stored, computed in _pairs(written.tables, recomputed, skipped):
         if not _equal(stored, computed):
             raise RunError(
                 f"{location}: the report says {_cell_text(stored)}, the stored predictions"
@@ -132,10 +139,10 @@ def _restrict(experiment: Experiment, known: set[str]) -> Experiment:
 
 
 def _pairs(
-    stored: NumberTables, computed: NumberTables
+    stored: NumberTables, computed: NumberTables, skipped: frozenset[str]
 ) -> Iterator[tuple[str, NumberCell | None, NumberCell | None]]:
     """Yield each cell's location in words and both its contents; None if one has no such cell."""
-    for table in sorted({*stored, *computed} - _NOT_CHECKED):
+    for table in sorted({*stored, *computed} - skipped):
         a, b = (
             {(cell["row"], cell["column"]): cell for cell in side.get(table, [])}
             for side in (stored, computed)

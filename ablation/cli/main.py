@@ -13,7 +13,7 @@ from ablation.cli.compare import compare
 from ablation.cli.console import main_with_exit_code
 from ablation.cli.options import MARKUP, Command, Commands, Debug
 from ablation.cli.power import power
-from ablation.cli.report import report
+from ablation.cli.report import bundle, report
 from ablation.cli.runs import data, plan, run
 from ablation.cli.studies import curves, sweep
 from ablation.cli.upkeep import doctor, sync
@@ -23,6 +23,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     plan,
     data,
     report,
+    bundle,
     power,
     compare,
     sweep,

@@ -86,7 +86,9 @@ class Command(TyperCommand):
             if getattr(option, "is_flag", False)
             for name in option.opts
         }
-        return super().parse_args(ctx, switches_from_text(args, switches))
+        takes_arguments = any(param.param_type_name == "argument" for param in self.params)
+        arguments = switches_from_text(args, switches, takes_arguments=takes_arguments)
+        return super().parse_args(ctx, arguments)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; end it on Ctrl-C and SIGTERM with one line, wherever it is."""

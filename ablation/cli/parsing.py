@@ -31,7 +31,9 @@ def parse_range(option: str, text: str) -> tuple[float, float]:
     return ends
 
 
-def switches_from_text(arguments: Sequence[str], switches: Mapping[str, str | None]) -> list[str]:
+def switches_from_text(
+    arguments: Sequence[str], switches: Mapping[str, str | None], *, takes_arguments: bool = False
+) -> list[str]:
     """Replace `--switch true` and `--switch false` by the switches that they stand for.
 
     MLproject can only fill in text: its `--fresh {fresh}` becomes `--fresh true`.
@@ -40,6 +42,7 @@ def switches_from_text(arguments: Sequence[str], switches: Mapping[str, str | No
         arguments: The command line after the command's name.
         switches: Names of switches, with the name that turns each off ("--no-report"); None if
             leaving the switch out does.
+        takes_arguments: Whether other text after a switch may be an argument of the command.
 
     Raises:
         UsageError: A switch is followed by other text.
@@ -55,6 +58,9 @@ def switches_from_text(arguments: Sequence[str], switches: Mapping[str, str | No
             continue
         value = rest.pop(0)
         if value.lower() not in ("true", "false"):
+            if takes_arguments:
+                result.append(value)
+                continue
             raise UsageError(f"{argument} {value!r}: this is a switch; give true, false or nothing")
         if value.lower() == "false":
             result[-1:] = [off] if (off := switches[argument]) else []

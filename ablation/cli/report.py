@@ -1,13 +1,14 @@
-"""Define the command `report`."""
+"""Define the commands `report` and `bundle`."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablation.cli.console import make_console, writable_folder
-from ablation.cli.options import TrackingUri
+from ablation.cli.options import Experiment, TrackingUri
 from ablation.cli.parsing import split_list
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 
 def report(
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            help="Bundle to read instead of a store (see `ablation bundle`).", show_default=False
+        ),
+    ] = "",
     experiment: Annotated[
         str,
         typer.Option(help="Name or id.", show_default="ablation, or the one that mlflow run chose"),
@@ -44,22 +51,30 @@ def report(
     log: Annotated[
         bool, typer.Option("--log/--no-log", help="Log the report to MLflow as well.")
     ] = True,
+    texts: Annotated[
+        bool,
+        typer.Option(
+            "--texts/--no-texts", help="Show texts of the corpus; leave them out to publish."
+        ),
+    ] = True,
     ui_url: Annotated[
         str,
         typer.Option(help="Address of the MLflow UI, for links.", show_default="an http store's"),
     ] = "",
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Write the report on an experiment: PDF, HTML, and each table and figure. Never trains."""
+    """Write the report on an experiment or a bundle: PDF, HTML, tables, figures. Never trains."""
     from ablation import ReportRequest
 
     request = ReportRequest(
-        experiment=experiment or os.environ.get("MLFLOW_EXPERIMENT_ID", "") or "ablation",
+        experiment=experiment or experiment_of_environment(),
         tracking_uri=tracking_uri,
         ui_url=ui_url or None,
         group=group,
         mixed=pool,
         sections=split_list(sections),
+        texts=texts,
+        bundle=Path(bundle).expanduser() if bundle else None,
     )
     console = make_console()
     if verify:
@@ -67,6 +82,44 @@ def report(
     else:
         folder = writable_folder("--out", Path(out)) if out else None
         build_report(console, request, folder, log=log)
+
+
+def bundle(
+    experiment: Experiment = "",
+    out: Annotated[
+        str, typer.Option(help="File to write.", show_default="EXPERIMENT.ablation.zip")
+    ] = "",
+    texts: Annotated[
+        bool,
+        typer.Option("--texts", help="Keep the corpus's texts, which may not be yours to share."),
+    ] = False,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Pack an experiment into one file, from which its report can be rebuilt and verified."""
+    import ablation
+
+    console = make_console()
+    with console.status("bundle"):
+        summary = ablation.bundle(
+            experiment or experiment_of_environment(),
+            Path(out) if out else None,
+            tracking_uri=tracking_uri,
+            texts=texts,
+        )
+    content = "with texts" if texts else "without texts"
+    console.print(
+        f"Bundle: {summary.file} ({summary.runs} runs, {content}, {summary.size / 1e6:.2f} MB,"
+        f" SHA-256 of its contents {summary.digest})\n"
+        f"Rebuild its report with: ablation report {shlex.quote(str(summary.file))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def experiment_of_environment() -> str:
+    """Return the experiment that `mlflow run` chose, else the default one."""
+    return os.environ.get("MLFLOW_EXPERIMENT_ID", "") or "ablation"
 
 
 def build_report(

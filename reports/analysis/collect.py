@@ -1,28 +1,26 @@
-"""Read an experiment from its tracking store as plain data; only this module reads the store.
+"""Read an experiment as plain data, from its tracking store or a bundle; nothing else reads runs.
 
 Runs are queried together; a run's predictions and curves are one file each, read when needed.
 """
 
-import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ablation.core.errors import RunError, UsageError, first_line
+from ablation.core.errors import RunError, UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.tracking import names
-from ablation.tracking.reading import RunRow, local_artifacts, read_runs
+from ablation.tracking.bundle import BundleSource
+from ablation.tracking.reading import RunRow
+from ablation.tracking.sources import RunSource, StoreSource
 from ablation.tracking.store import (
     Store,
     experiment_name,
@@ -105,14 +103,20 @@ class Experiment:
     `curve_studies`, which enter no score.
     """
 
-    store: Store
-    experiment_id: str
-    name: str
+    source: RunSource
     runs: tuple[StoredRun, ...]
     suites: tuple[StoredSuite, ...]
     ui_url: str | None
     curves: tuple[StoredRun, ...] = ()
     curve_studies: tuple[StoredSuite, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.source.experiment
+
+    @property
+    def experiment_id(self) -> str:
+        return self.source.experiment_id
 
     @property
     def finished(self) -> list[StoredRun]:
@@ -125,22 +129,28 @@ class Experiment:
         )
 
 
-def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> Experiment:
-    """Read everything that is tracked under an experiment's name or id.
+def collect(
+    tracking_uri: str | None,
+    name: str,
+    ui_url: str | None = None,
+    *,
+    bundle: Path | None = None,
+) -> Experiment:
+    """Read everything that is tracked under an experiment's name or id, or kept in a bundle.
+
+    Args:
+        tracking_uri: The store; the environment's by default. Not read with a bundle.
+        name: The experiment's name or id; a bundle holds one experiment.
+        ui_url: Address of the MLflow UI; the server's own by default.
+        bundle: The bundle to read instead of a store.
 
     Raises:
-        UsageError: There is no such store or experiment, or it has no run of an ablation.
+        UsageError: There is no such store, experiment or bundle, or it has no run of an ablation.
     """
-    store = open_store_that_exists(tracking_uri)
-    experiment_id = find_experiment(store, name) or _by_id(store, name)
-    if experiment_id is None:
-        known = sorted(e.name for e in store.client.search_experiments())
-        hint = did_you_mean(name, known)
-        raise UsageError(f"no experiment {name!r} in {redact_uri(store.uri)}: {hint}")
-    title = experiment_name(store, experiment_id) or name
+    source: RunSource = BundleSource(bundle) if bundle else open_source(tracking_uri, name)
     runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
     suites: dict[str, list[StoredSuite]] = {names.SUITE: [], names.CURVE_STUDY: []}
-    for row in read_runs(store, experiment_id, [*runs, *suites]):
+    for row in source.read_runs([*runs, *suites]):
         kind = row.tags[names.KIND]
         if kind in runs:
             runs[kind].append(_stored_run(row))
@@ -148,21 +158,30 @@ def collect(tracking_uri: str | None, name: str, ui_url: str | None = None) -> E
             suites[kind].append(_stored_suite(row))
     if not any(runs.values()):
         raise UsageError(
-            f"experiment {title!r} has no run of an ablation; `ablation run` makes some"
+            f"experiment {source.experiment!r} has no run of an ablation; `ablation run` makes some"
         )
-    if ui_url is None and store.uri.startswith("http"):
-        ui_url = redact_uri(store.uri)
+    if ui_url is None and source.store is not None and source.store.uri.startswith("http"):
+        ui_url = redact_uri(source.store.uri)
     address = ui_url.rstrip("/") if ui_url else None
     return Experiment(
-        store,
-        experiment_id,
-        title,
+        source,
         tuple(runs[names.RUN]),
         tuple(suites[names.SUITE]),
         address,
         tuple(runs[names.CURVE]),
         tuple(suites[names.CURVE_STUDY]),
     )
+
+
+def open_source(tracking_uri: str | None, name: str) -> StoreSource:
+    """Find an experiment of a store by its name or id; raise UsageError if there is none."""
+    store = open_store_that_exists(tracking_uri)
+    experiment_id = find_experiment(store, name) or _by_id(store, name)
+    if experiment_id is None:
+        known = sorted(e.name for e in store.client.search_experiments())
+        hint = did_you_mean(name, known)
+        raise UsageError(f"no experiment {name!r} in {redact_uri(store.uri)}: {hint}")
+    return StoreSource(store, experiment_id, experiment_name(store, experiment_id) or name)
 
 
 def open_store_that_exists(uri: str | None) -> Store:
@@ -182,15 +201,19 @@ def read_tables(
 ) -> dict[str, pd.DataFrame | None]:
     """Read the Parquet artifact `path` of each run, by run id; None if not in its manifest."""
     having = [run for run in runs if path in json.loads(run.tags.get(names.MANIFEST) or "{}")]
-    frames = _read_all(having, lambda run: _frame(_bytes(experiment, run, path)))
+    read_frame = experiment.source.read_frame
+    frames = _read_all(experiment, having, lambda run: read_frame(run.run_id, path))
     return {run.run_id: None for run in runs} | frames
 
 
 def read_records(experiment: Experiment, runs: Sequence[StoredRun]) -> dict[str, RunRecord]:
     """Read the typed record of each finished run, by run id."""
-    return _read_all(
-        runs, lambda run: RunRecord.model_validate_json(_bytes(experiment, run, names.RECORD_FILE))
-    )
+
+    def read(run: StoredRun) -> RunRecord:
+        content = experiment.source.read_bytes(run.run_id, names.RECORD_FILE)
+        return RunRecord.model_validate_json(content)
+
+    return _read_all(experiment, runs, read)
 
 
 def read_corpus(
@@ -198,74 +221,42 @@ def read_corpus(
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Read the training and test rows of these runs from one of their suites.
 
-    Columns are row, text, label and language; None if no suite kept them.
+    Columns are row, label and language, and text, or without texts its length and digest (see
+    `ablation.tracking.bundle.without_texts`); None if no suite kept them.
     """
     digests = {run.part("data") for run in runs}
     for suite in reversed(experiment.suites):
         if suite.tags.get(f"{names.IDENTITY_PART}data") in digests:
+            read = partial(experiment.source.read_frame, suite.run_id)
             train, test = (
-                _optional(experiment, suite, path)
-                for path in (names.TRAIN_CORPUS, names.TEST_CORPUS)
+                _optional(partial(read, path)) for path in (names.TRAIN_CORPUS, names.TEST_CORPUS)
             )
             if train is not None:
-                frame = None if test is None else pd.read_parquet(io.BytesIO(test))
-                return pd.read_parquet(io.BytesIO(train)), frame
+                return train, test
     return None, None
 
 
 def read_suite_json(experiment: Experiment, suite: StoredSuite, path: str) -> Any:
     """Read a JSON artifact of a suite; None if it has none (killed, or still running)."""
-    content = _optional(experiment, suite, path)
+    content = _optional(lambda: experiment.source.read_bytes(suite.run_id, path))
     return None if content is None else json.loads(content)
 
 
-def _read_all(runs: Sequence[StoredRun], read: Callable[[StoredRun], T]) -> dict[str, T]:
+def _read_all(
+    experiment: Experiment, runs: Sequence[StoredRun], read: Callable[[StoredRun], T]
+) -> dict[str, T]:
     # Local files need no waiting: threads would only get in each other's way.
-    if all(local_artifacts(run.artifact_uri) is not None for run in runs):
+    if experiment.source.reads_at_once([run.run_id for run in runs]):
         return {run.run_id: read(run) for run in runs}
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
         return dict(zip((run.run_id for run in runs), pool.map(read, runs), strict=True))
 
 
-def _frame(content: bytes) -> pd.DataFrame:
-    # pandas looks for several files and an index as well, which takes a small one twice the time.
-    table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, use_threads=False)
-    return frame
-
-
-def _optional(experiment: Experiment, suite: StoredSuite, path: str) -> bytes | None:
+def _optional(read: Callable[[], T]) -> T | None:
     try:
-        return _bytes(experiment, suite, path)
+        return read()
     except RunError:
         return None
-
-
-def _bytes(experiment: Experiment, run: StoredRun | StoredSuite, path: str) -> bytes:
-    """Read an artifact; raise RunError, naming run and artifact, if it can't be read."""
-    folder = local_artifacts(run.artifact_uri)
-    if folder is not None:
-        try:
-            return (folder / path).read_bytes()
-        except OSError as error:
-            raise _unreadable(run, path, error) from error
-    # Takes a second to import, and a local store does not need it.
-    from mlflow.exceptions import MlflowException
-
-    try:
-        scratch = tempfile.mkdtemp()
-        try:
-            return Path(
-                experiment.store.client.download_artifacts(run.run_id, path, scratch)
-            ).read_bytes()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except (MlflowException, OSError) as error:
-        raise _unreadable(run, path, error) from error
-
-
-def _unreadable(run: StoredRun | StoredSuite, path: str, error: Exception) -> RunError:
-    return RunError(f"run {run.run_id}: its artifact {path} can't be read: {first_line(error)}")
 
 
 def _by_id(store: Store, name: str) -> str | None:

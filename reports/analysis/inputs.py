@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from ablation.tracking.bundle import TEXT, without_texts
 from reports.analysis import claim_verdicts
 from reports.analysis.budgets import Budgets, find_budgets
 from reports.analysis.collect import Experiment, read_corpus
@@ -30,12 +31,14 @@ class ReportInputs:
         groups: Its groups of runs.
         group: The one to show; empty if the experiment holds a curve study and nothing else.
         seed: Seed of all resampling.
+        texts: Whether texts of the corpus may be shown.
     """
 
     experiment: Experiment
     groups: Sequence[Group]
     group: Group
     seed: int = 0
+    texts: bool = True
 
     @cached_property
     def measurements(self) -> Measurements:
@@ -82,8 +85,19 @@ class ReportInputs:
 
     @cached_property
     def corpus(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-        """Training and test rows with their texts; None if no suite kept them."""
-        return read_corpus(self.experiment, self.group.runs)
+        """Training and test rows, with their texts if these may be shown; None if not kept."""
+        train, test = read_corpus(self.experiment, self.group.runs)
+        if self.texts:
+            return train, test
+        return (
+            None if train is None else without_texts(train),
+            None if test is None else without_texts(test),
+        )
+
+    @property
+    def shows_texts(self) -> bool:
+        """Whether there are texts, and they may be shown."""
+        return any(rows is not None and TEXT in rows for rows in self.corpus)
 
     @cached_property
     def best_variant(self) -> str | None:

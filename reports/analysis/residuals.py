@@ -137,23 +137,24 @@ def calibration(residuals: Residuals) -> pd.DataFrame:
 
 
 def worst_predictions(
-    residuals: Residuals, variant: str, texts: pd.DataFrame, per_language: int = 2
+    residuals: Residuals, variant: str, texts: pd.DataFrame | None, per_language: int = 2
 ) -> pd.DataFrame:
     """Return the rows of each language that the variant's mean prediction misses most.
 
     Args:
         residuals: The residuals.
         variant: The variant.
-        texts: Columns row and text.
+        texts: Columns row and text; None to leave the texts out.
         per_language: Number of rows of each language.
 
     Returns:
-        Columns language, row, text, label, prediction.
+        Columns language, row, label, prediction, and text if there are texts.
     """
     sample = residuals.sample
     frame = pd.DataFrame({"row": sample.row, "language": sample.language, "label": sample.label})
     frame["prediction"] = residuals.mean_prediction(variant)
-    frame = frame.merge(texts[["row", "text"]], on="row", how="left")
+    if texts is not None:
+        frame = frame.merge(texts[["row", "text"]], on="row", how="left")
     frame["miss"] = (frame["prediction"] - frame["label"]).abs()
     frame = frame.sort_values(["miss", "row"], ascending=[False, True], kind="stable")
     top = frame.groupby("language", sort=False).head(per_language)

@@ -45,9 +45,10 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     yield errors_table(residuals, by_label, "bin")
     yield errors_table(residuals, analysis.by_language(residuals), "language")
     train, test = inputs.corpus
-    texts = test if residuals.sample.eval_set == TEST else train
+    corpus = test if residuals.sample.eval_set == TEST else train
     best = inputs.best_variant
-    if best in residuals.of and texts is not None:
+    if best in residuals.of:
+        texts = corpus if inputs.shows_texts else None
         yield worst_table(best, analysis.worst_predictions(residuals, best, texts), rows)
 
 
@@ -142,12 +143,16 @@ def errors_table(residuals: Residuals, frame: pd.DataFrame, by: str) -> Table:
 
 
 def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
-    """Return the worst predictions with their texts; `rows` says which rows they are among."""
+    """Return the worst predictions; `rows` says which rows they are among.
+
+    Without a column `text`, a row is told by its number in the file.
+    """
+    has_texts = "text" in frame
     table = TableBuilder(
         "worst",
         "The worst predictions of each language",
         language=Column("Language", width=12),
-        text=Column("Text", width=70),
+        row=Column("Text", width=70) if has_texts else number_column("row below the header"),
         label=number_column("label", width=8),
         prediction=number_column("predicted", width=10),
     )
@@ -155,7 +160,9 @@ def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
         language = str(row["language"])
         table.add(
             language=language_name(language),
-            text=Cell(str(row["text"]), language=language),
+            row=Cell(str(row["text"]), language=language)
+            if has_texts
+            else f"{int(row['row']) + 1}",
             label=number(float(row["label"]), 1),
             prediction=number(float(row["prediction"]), 2),
         )

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ablation.tracking import names
-from ablation.tracking.uris import redact_uri
 from reports.analysis.collect import Experiment, StoredRun, StoredSuite, read_suite_json
 from reports.analysis.groups import Group, describe
 from reports.analysis.inputs import ReportInputs
@@ -22,16 +21,23 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     experiment, group = inputs.experiment, inputs.group
     if not group.runs:
         if inputs.curve_study is not None:
+            yield _read_from(experiment)
             yield provenance(experiment, Group((), inputs.curve_study.runs))
         return
+    yield _read_from(experiment)
     yield provenance(experiment, group)
     yield runs_table(experiment, group, inputs.measurements)
     yield test_reads_text(experiment, group)
     yield from _non_empty(
         other_reads(experiment, group),
         other_groups([] if group.mixed else inputs.groups, group),
-        unfinished(experiment),
+        unfinished(experiment, with_reasons=inputs.texts),
     )
+
+
+def _read_from(experiment: Experiment) -> str:
+    """Say where the runs were read; no number, since a store may be moved or bundled."""
+    return f"Read from {experiment.source.location}."
 
 
 def provenance(experiment: Experiment, group: Group) -> Table:
@@ -50,7 +56,6 @@ def provenance(experiment: Experiment, group: Group) -> Table:
         return _tally(group, of)
 
     facts = {
-        "tracking store": redact_uri(experiment.store.uri),
         "experiment": f"{experiment.name} (id {experiment.experiment_id})",
         "data": tally(lambda r: _with_digest(r.tags.get(names.CORPUS, ""), r.part("data"))),
         "synthetic data": tally(lambda r: "yes" if r.synthetic else "no"),
@@ -176,8 +181,11 @@ def other_groups(groups: Sequence[Group], shown: Group) -> Table:
     )
 
 
-def unfinished(experiment: Experiment) -> Table:
-    """Return the runs that failed, were killed or still run; they enter no number."""
+def unfinished(experiment: Experiment, *, with_reasons: bool) -> Table:
+    """Return the runs that failed, were killed or still run; they enter no number.
+
+    A reason may quote a text of the corpus, so a report without texts has none.
+    """
     table = TableBuilder(
         "unfinished",
         "Runs that did not finish",
@@ -186,7 +194,7 @@ def unfinished(experiment: Experiment) -> Table:
         status=Column("status"),
         started=Column("started (UTC)"),
         read=Column("test rows read"),
-        reason=Column("reason"),
+        **({"reason": Column("reason")} if with_reasons else {}),
     )
     for run in experiment.runs:
         if run.status != "FINISHED":
@@ -196,7 +204,7 @@ def unfinished(experiment: Experiment) -> Table:
                 status=run.status,
                 started=run.started,
                 read=_read_at(run) or EMPTY.text,
-                reason=run.tags.get(names.REASON, EMPTY.text),
+                **({"reason": run.tags.get(names.REASON, EMPTY.text)} if with_reasons else {}),
             )
     return table.build()
 

@@ -56,7 +56,8 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if train is None:
         yield "No suite of these runs kept its corpus: no Tables 1 and 2, and no Figure 1."
     else:
-        yield table_1(train)
+        if inputs.shows_texts:
+            yield table_1(train)
         yield table_2(train, test)
         drawn = figures.histogram(label_histogram(train["label"]))
         yield Picture("figure1", "Figure 1: labelled rows by intimacy.", drawn)

@@ -26,6 +26,7 @@ from ablation.runs.progress import Progress
 from ablation.runs.reproducer import BATCH, STATE, WEIGHTS, repeat
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
+from ablation.tracking.sources import StoreSource
 from ablation.tracking.store import experiment_id, open_store
 from ablation.training.model import build_model
 from reports.analysis.collect import Experiment
@@ -223,7 +224,7 @@ def test_a_name_leads_to_one_folder_below_the_one_it_belongs_in(
     for folder in (
         Path(folder_name(SweepRequest(study=name))),
         Path(folder_name(SweepRequest(space=name, data=name, profile=name))),
-        folder_for(Experiment(store, "0", name, (), (), None)),
+        folder_for(Experiment(StoreSource(store, "0", name), (), (), None)),
     ):
         assert len(folder.parts) == 1
         assert folder.parts[0] not in ("..", ".")
