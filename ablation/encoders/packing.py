@@ -26,6 +26,11 @@ PACKABLE: Final[dict[str, bool]] = {
     "xlm-roberta": True,
     "xlm-roberta-xl": True,
 }
+#: The types that PyTorch's flash attention takes.
+HALF_TYPES: Final = (torch.bfloat16, torch.float16)
+#: The largest head, and the lowest compute capability, that PyTorch's flash attention takes.
+_FLASH_LARGEST_SIZE: Final = 256
+_FLASH_LEAST_CAPABILITY: Final = (8, 0)
 #: The name under which transformers knows the packed attention.
 NAME: Final = "packed"
 
@@ -35,7 +40,8 @@ class Packing:
     """Texts packed end to end.
 
     Attributes:
-        lengths: Tokens of each text, int64 (texts,).
+        lengths: Tokens of each text, int64 (texts,), on the CPU: shapes depend on them, and to read
+            them from a GPU would wait for it.
         heads: Attention heads.
         text: Each token's text, int64 (tokens,).
         position: Each token's position in its text, from 0, int64 (tokens,).
@@ -59,8 +65,14 @@ class Packing:
     @cached_property
     def mask(self) -> torch.Tensor:
         """Return a mask of the padded grid, bool (texts, 1, 1, width): True for tokens."""
-        positions = torch.arange(self.width, device=self.lengths.device)
-        return (positions < self.lengths[:, None])[:, None, None, :]
+        mask = torch.arange(self.width) < self.lengths[:, None]
+        return to_device(mask[:, None, None, :], self.text.device)
+
+    @cached_property
+    def offsets(self) -> torch.Tensor:
+        """Return the first token of each text and the number of tokens, int32 (texts + 1,)."""
+        offsets = torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0)).int()
+        return to_device(offsets, self.text.device)
 
     @cached_property
     def layout(self) -> Layout:
@@ -69,15 +81,23 @@ class Packing:
 
 
 def make_packing(lengths: torch.Tensor, model: PreTrainedModel) -> Packing:
-    """Return the packing of texts with these lengths, int64 (texts,), for `model`."""
-    text = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-    first = lengths.cumsum(0) - lengths
+    """Return the packing of texts with these lengths, int64 (texts,) on the CPU, for `model`."""
+    text = torch.arange(len(lengths)).repeat_interleave(lengths)
+    position = torch.arange(len(text)) - (lengths.cumsum(0) - lengths)[text]
+    device = next(model.parameters()).device
     return Packing(
         lengths,
         int(model.config.num_attention_heads),
-        text,
-        torch.arange(len(text), device=lengths.device) - first[text],
+        to_device(text, device),
+        to_device(position, device),
     )
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor of the CPU to `device`; to a GPU from pinned memory, without waiting for it."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def packed_attention(
@@ -109,6 +129,8 @@ def packed_attention(
     if q.device.type == "cpu":
         scale = q.shape[-1] ** -0.5 if scaling is None else scaling
         return attend(q, k, v, packing.layout, scale, dropout).unsqueeze(0), None
+    if has_flash(q):
+        return attend_flash(q, k, v, packing, dropout, scaling), None
     return attend_on_grid(q, k, v, packing, dropout, scaling), None
 
 
@@ -120,7 +142,7 @@ def attend_on_grid(
     dropout: float,
     scaling: float | None,
 ) -> torch.Tensor:
-    """Attend with PyTorch's own attention on texts padded to the longest, for GPUs.
+    """Attend with PyTorch's own attention on texts padded to the longest, for any GPU and type.
 
     `q`, `k` and `v` are (tokens, heads, size); the result is (1, tokens, heads, size).
     """
@@ -129,6 +151,37 @@ def attend_on_grid(
         q, k, v, attn_mask=packing.mask, dropout_p=dropout, scale=scaling
     )
     return attended.transpose(1, 2).flatten(0, 1).index_select(0, packing.slot).unsqueeze(0)
+
+
+def attend_flash(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    packing: Packing,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attend with PyTorch's flash attention on texts of any lengths, for GPUs in 16 bits.
+
+    Arguments and result are those of `attend_on_grid`. PyTorch's operator is called by its own
+    name: `torch.nn.attention.varlen` has no dropout, and nested tensors take four times as long.
+    """
+    offsets, width = packing.offsets, packing.width
+    attended: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, offsets, offsets, width, width, dropout, False, False, scale=scaling
+    )[0]
+    return attended.unsqueeze(0)
+
+
+def has_flash(q: torch.Tensor) -> bool:
+    """Tell if PyTorch's flash attention takes `q`, (tokens, heads, size): type, size, and GPU."""
+    return (
+        q.dtype in HALF_TYPES
+        and q.shape[-1] % 8 == 0
+        and q.shape[-1] <= _FLASH_LARGEST_SIZE
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(q.device) >= _FLASH_LEAST_CAPABILITY
+    )
 
 
 def _padded(states: torch.Tensor, packing: Packing) -> torch.Tensor:

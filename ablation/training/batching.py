@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
+from ablation.encoders.packing import to_device
+
 
 @dataclass(frozen=True)
 class HiddenStates:
@@ -105,7 +107,7 @@ class Batch:
 
     Attributes:
         ids: Token ids, one text after another.
-        lengths: The number of tokens of each text.
+        lengths: The number of tokens of each text, always on the CPU.
         label: Labels.
         language: Language numbers.
         row: The number of each text's row in its file.
@@ -127,9 +129,7 @@ def split_batch(batch: Batch, pieces: int) -> list[Batch]:
 
     Each piece is sorted as the batch is. A batch of fewer texts gives a piece for each text.
     """
-    text = torch.arange(len(batch.lengths), device=batch.lengths.device).repeat_interleave(
-        batch.lengths
-    )
+    text = torch.arange(len(batch.lengths)).repeat_interleave(batch.lengths)
     split = []
     for first in range(min(pieces, len(batch.lengths))):
         texts, tokens = slice(first, None, pieces), text % pieces == first
@@ -180,12 +180,12 @@ def collate(texts: Texts, indices: Int[np.ndarray, " batch"], device: torch.devi
     lengths = texts.lengths[indices]
     hidden = None
     if texts.hidden is not None:
-        hidden = texts.hidden.gather(indices, lengths.tolist()).to(device)
+        hidden = to_device(texts.hidden.gather(indices, lengths.tolist()), device)
     return Batch(
-        ids=torch.from_numpy(texts.packed(indices)).to(device),
-        lengths=torch.from_numpy(lengths).to(device),
-        label=torch.from_numpy(texts.label[indices].astype(np.float32)).to(device),
-        language=torch.from_numpy(texts.language[indices]).to(device),
+        ids=to_device(torch.from_numpy(texts.packed(indices)), device),
+        lengths=torch.from_numpy(lengths),
+        label=to_device(torch.from_numpy(texts.label[indices].astype(np.float32)), device),
+        language=to_device(torch.from_numpy(texts.language[indices]), device),
         row=texts.row[indices],
         hidden=hidden,
         weight=None if texts.weight is None else torch.from_numpy(texts.weight[indices]).to(device),

@@ -175,7 +175,7 @@ def _forward_probe(model: IntimacyRegressor) -> None:
     device = next(model.parameters()).device
     rows = embedding_of(model.encoder).num_embeddings
     ids = (torch.arange(_PROBE_TOKENS, device=device) + padding_id(model.encoder) + 1) % rows
-    model(ids, torch.tensor([_PROBE_TOKENS], device=device))
+    model(ids, torch.tensor([_PROBE_TOKENS]))
 
 
 def _tensors(values: object) -> Iterator[torch.Tensor]:

@@ -17,6 +17,7 @@ from ablation.encoders.packing import (
     is_packable,
     layers_packed,
     make_packing,
+    to_device,
     use_packing,
 )
 
@@ -92,7 +93,7 @@ class IntimacyRegressor(nn.Module):
 
         Args:
             ids: Token ids, one text after another.
-            lengths: The number of tokens of each text.
+            lengths: The number of tokens of each text, on the CPU.
             hidden: Outputs of the frozen layers for the tokens. If given, the embeddings and the
                 frozen layers are not run, and `ids` is not read.
         """
@@ -103,10 +104,11 @@ class IntimacyRegressor(nn.Module):
         else:
             hidden, text = self._encode_padded(ids, lengths)
         if self.pooling == "cls":
-            sentence = hidden[lengths.cumsum(0) - lengths]
+            first = to_device(lengths.cumsum(0) - lengths, hidden.device)
+            sentence = hidden.index_select(0, first)
         else:
             total = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, text, hidden)
-            sentence = total / lengths.unsqueeze(-1)
+            sentence = total / to_device(lengths, hidden.device).unsqueeze(-1)
         return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
 
     def _encode_padded(

@@ -93,16 +93,10 @@ def train_step(
     output, terms, term_metrics = _compute_gradients(model, batch, config, on_terms)
     trained = [p for p in model.parameters() if p.requires_grad]
     norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
-    if norm > config.optimisation.max_grad_norm:  # else all gradients would be multiplied by one
+    # On a GPU the norm is not known yet: asking for it would wait. Then all are multiplied by one.
+    if norm.device.type != "cpu" or norm > config.optimisation.max_grad_norm:
         nn.utils.clip_grads_with_norm_(trained, config.optimisation.max_grad_norm, norm)
-    metrics = {
-        "train/loss": terms.total.item(),
-        "train/loss_regression": terms.regression.item(),
-        "train/grad_norm": norm.item(),
-    }
-    metrics |= {f"train/loss_{name}": value.item() for name, value in terms.named.items()}
-    if terms.contrastive is not None:
-        metrics["train/loss_contrastive"] = terms.contrastive.item()
+    metrics = _metrics(terms, norm)
     if not_finite := [name for name, value in metrics.items() if not math.isfinite(value)]:
         rows = ", ".join(map(str, batch.row[:_ROWS_IN_MESSAGE]))
         more = " ..." if len(batch.row) > _ROWS_IN_MESSAGE else ""
@@ -114,6 +108,20 @@ def train_step(
         )
     optimizer.step()
     return StepResult(output.prediction, metrics, term_metrics)
+
+
+def _metrics(terms: LossTerms, norm: Tensor) -> dict[str, float]:
+    """Return the terms of the loss and the gradients' norm, read from the device all at once."""
+    values = {
+        "train/loss": terms.total,
+        "train/loss_regression": terms.regression,
+        "train/grad_norm": norm,
+    }
+    values |= {f"train/loss_{name}": value for name, value in terms.named.items()}
+    if terms.contrastive is not None:
+        values["train/loss_contrastive"] = terms.contrastive
+    read = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    return dict(zip(values, read, strict=True))
 
 
 def _compute_gradients(
