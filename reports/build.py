@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
 from ablation.tracking import names
+from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.store import Store
 from reports.analysis.collect import Experiment, collect
 from reports.analysis.curve_study import to_json
@@ -105,8 +106,7 @@ def build(
         UsageError: There is nothing to report on, or `folder` holds something else.
         RunError: An artifact of a run is lost.
     """
-    inputs = read_inputs(request, echo)
-    report = compose(inputs, request.sections)
+    inputs, report = _compose_without_damaged(request, echo)
     folder = (folder or folder_for(inputs.experiment)).resolve()
     echo(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
     write(inputs, report, request, folder, when or datetime.now(UTC))
@@ -121,23 +121,55 @@ def build(
     return ReportOutput(folder, report, suite)
 
 
-def read_inputs(request: ReportRequest, echo: Echo = quiet) -> ReportInputs:
-    """Read the experiment and choose the group of runs; raises as `build` does."""
-    experiment = collect_requested(request)
+def _compose_without_damaged(request: ReportRequest, echo: Echo) -> tuple[ReportInputs, Report]:
+    """Compose the report of the runs that can be read; the others are found when they are read."""
+    damaged: dict[str, str] = {}
+    while True:
+        try:
+            inputs = read_inputs(request, echo, damaged)
+            return inputs, compose(inputs, request.sections)
+        except DamagedRunError as error:
+            if error.run_id in damaged:
+                raise
+            damaged[error.run_id] = str(error)
+            echo(f"{error}; going on without it")
+
+
+def read_inputs(
+    request: ReportRequest, echo: Echo = quiet, damaged: Mapping[str, str] | None = None
+) -> ReportInputs:
+    """Read the experiment and choose the group of runs; raises as `build` does.
+
+    Args:
+        request: What to report on.
+        echo: Receives a line for each stage.
+        damaged: Runs to leave out, by id, with a line on why.
+    """
+    experiment = collect_requested(request, damaged)
     echo(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
     groups = group_runs(experiment)
     if not groups and not any(run.status == "FINISHED" for run in experiment.curves):
         raise UsageError(
             f"experiment {experiment.name!r} has no finished run{_states_text(experiment)}"
+            + "".join(f"; {line}" for line in experiment.damaged[:3])
         )
     group = choose_group(groups, request) if groups else Group((), ())
     echo(f"reading the artifacts of {len(group.runs or experiment.curves)} of them")
     return ReportInputs(experiment, groups, group, request.seed, request.texts)
 
 
-def collect_requested(request: ReportRequest) -> Experiment:
-    """Read the request's experiment from its store or bundle; raises as `collect` does."""
-    return collect(request.tracking_uri, request.experiment, request.ui_url, bundle=request.bundle)
+def collect_requested(
+    request: ReportRequest, damaged: Mapping[str, str] | None = None
+) -> Experiment:
+    """Read the request's experiment from its store or bundle; raises as `collect` does.
+
+    Args:
+        request: What to report on.
+        damaged: Runs to leave out, by id, with a line on why.
+    """
+    return collect(
+        request.tracking_uri, request.experiment, request.ui_url, damaged, bundle=request.bundle
+    )
 
 
 def write(

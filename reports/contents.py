@@ -36,7 +36,8 @@ def compose(inputs: ReportInputs, sections: Sequence[str] = ()) -> Report:
     kind = "synthetic data: no benchmark" if synthetic else "own data"
     if comparability.applies:
         kind = "the paper's data"
-    warnings = _warnings(inputs) if group.runs else (SYNTHETIC_WARNING,) * synthetic
+    warnings = [*_warnings(inputs)] if group.runs else [SYNTHETIC_WARNING] * synthetic
+    warnings += [f"{line}. It enters no number here." for line in inputs.experiment.damaged]
     return Report(
         title=f"Ablation report: {inputs.experiment.name}",
         subtitle=_subtitle(inputs) if group.runs else _study_subtitle(inputs),

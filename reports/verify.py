@@ -111,6 +111,17 @@ def check_records(measurements: Measurements) -> None:
                 f"run {run_id} ({runs[run_id]}): logged Pearson on {subset} {logged}, its"
                 f" predictions give {value}"
             )
+    for run_id, run in runs.items():
+        record = measurements.records[run_id]
+        sets = {"best/dev_": record.dev, "test/": record.test or {}}
+        recorded = {f"{p}{name}": value for p, each in sets.items() for name, value in each.items()}
+        for metric, value in recorded.items():
+            shown = run.metrics.get(metric)
+            if shown is not None and not abs(shown - value) <= TOLERANCE:
+                raise RunError(
+                    f"run {run_id} ({run}): MLflow shows {metric} {shown}, its record says {value};"
+                    " the metric was edited"
+                )
 
 
 def _read(folder: Path) -> _Written:

@@ -34,11 +34,13 @@ from ablation.runs.request import DEFAULT_EXPERIMENT, check_seeds
 from ablation.runs.results import RunOutcome, as_json, settle
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
+from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.history import past_runs
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.reading import has_all_artifacts
 from ablation.tracking.runs import TrackedRun, fail_on_error, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
+from ablation.tracking.sync import send_waiting
 from ablation.training.checkpoints import prune
 from ablation.training.train_run import RunResult
 from studies.gradients import measure_gradients
@@ -126,6 +128,7 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
             "leave it out"
         )
     store = open_store(request.tracking_uri)
+    send_waiting(store)
     experiment = find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
     history = History(
         past_runs(store, experiment, names.CURVE) if experiment else [],
@@ -194,12 +197,17 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
 
 
 def _run_one(context: RunContext, curve: Curve) -> RunOutcome:
-    run = curve.planned
+    run, damaged = curve.planned, None
     if run.is_reused and run.run_id:
-        return reuse(context, curve.label, run.run_id)
+        try:
+            return reuse(context, curve.label, run.run_id)
+        except DamagedRunError as error:
+            context.progress.say(f"{curve.label}: {error}; this one is trained again")
+            damaged = run.run_id
     slot = run_slot(context.store.uri, context.experiment, run.identity.digest)
     with lock(slot):
-        if run_id := finished_meanwhile(context, run.identity.digest, names.CURVE):
+        run_id = finished_meanwhile(context, run.identity.digest, names.CURVE, damaged=damaged)
+        if run_id:
             return reuse(context, curve.label, run_id)
         return _train(context, curve, checkpoints_root() / slot)
 

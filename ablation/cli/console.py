@@ -52,6 +52,12 @@ def print_run_header(
         console.print(line, markup=False)
 
 
+def print_warnings(console: "Console", warnings: Sequence[str]) -> None:
+    """Print a line for each stored run that can't be read."""
+    for warning in warnings:
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_store(console: "Console", store: "Store") -> None:
     """Print where the runs are tracked, and the command that browses them."""
     console.print(

@@ -12,6 +12,7 @@ from ablation.cli.console import (
     print_comparison,
     print_run_header,
     print_store,
+    print_warnings,
     raise_for_failures,
     unsynced_summary,
     writable_folder,
@@ -104,6 +105,7 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
 
     planned = ablation.plan(request)
     print_run_header(console, planned.corpus, len(planned.runs), request.splits)
+    print_warnings(console, planned.warnings)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
     records = [outcome.record for outcome in outcomes if outcome.record]
@@ -166,6 +168,7 @@ def plan(
     )
     estimates = None if measure is False else estimate_all(planned, anew=bool(measure))
     console = make_console()
+    print_warnings(console, planned.warnings)
     console.print(_plan_table(planned, estimates))
     console.print(_plan_summary(planned, estimates), markup=False)
     if power:

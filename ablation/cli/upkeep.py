@@ -48,8 +48,17 @@ def sync(
             help="Address of the same server, with credentials.", show_default="as it was"
         ),
     ] = None,
+    restore: Annotated[
+        list[str] | None,
+        typer.Option(help="Restore this run if it was deleted on the server; or all; repeatable."),
+    ] = None,
+    discard: Annotated[
+        list[str] | None,
+        typer.Option(help="Drop what is unsent of this run; or all that is refused; repeatable."),
+    ] = None,
 ) -> None:
     """Send what could not be sent to an unreachable tracking server, in the order of writing."""
-    from ablation.tracking.delivery import sync as send
+    from ablation.tracking.sync import SyncRequest
+    from ablation.tracking.sync import sync as send
 
-    send(spool, tracking_uri, print)
+    send(SyncRequest(spool, tracking_uri, restore or (), discard or ()), print)

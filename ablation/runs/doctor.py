@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ablation.core.locks import try_lock
 from ablation.core.state import checkpoints_root, weights_root
-from ablation.tracking.history import incomplete_runs
+from ablation.tracking.history import incomplete_runs, unreadable_runs
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.store import Store
+from ablation.tracking.sync import unsent_runs
 from ablation.training.checkpoints import remove_corrupt
 
 
@@ -23,11 +24,18 @@ def examine(store: Store) -> Iterator[str]:
                 f"run {name!r} of experiment {experiment.name!r}: "
                 "its process is gone; ended as KILLED"
             )
+        for line in unreadable_runs(store, experiment.experiment_id):
+            yield f"experiment {experiment.name!r}: {line}"
         for run_id, key in incomplete_runs(store, experiment.experiment_id):
             yield (
-                f"run {run_id} ({key}): finished, but artifacts are missing or incomplete; "
-                "the command that trained it will train it again"
+                f"run {run_id} ({key}): finished, but artifacts are missing, incomplete or changed;"
+                " the command that trained it will train it again"
             )
+    for pending in unsent_runs(store):
+        yield (
+            f"{pending.folder}: {pending.writes} writes of {pending.runs} runs have not reached "
+            f"{pending.server} ({pending.reason}); send them with: ablation sync"
+        )
     for folder in sorted(checkpoints_root().glob("*/")):
         yield from _examine_checkpoints(folder)
     if any(weights_root().glob("*/")):

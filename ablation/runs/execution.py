@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pydantic import ValidationError
 
 from ablation.config.schema import RunConfig
 from ablation.core.identity import RunKey
@@ -14,6 +15,7 @@ from ablation.runs.context import RunContext
 from ablation.runs.plan import PlannedRun
 from ablation.runs.results import RunOutcome, log_result
 from ablation.tracking import names
+from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.history import finished_run
 from ablation.tracking.provenance import environment
 from ablation.tracking.reading import has_all_artifacts, read_json
@@ -181,19 +183,35 @@ def warn_corrupt(name: object, checkpoints: Path, say: Callable[[str], None]) ->
         say(f"{name}: removed corrupt or incomplete checkpoints: {', '.join(corrupt)}")
 
 
-def finished_meanwhile(context: RunContext, identity: str, kind: str = names.RUN) -> str | None:
-    """Return the id of a complete run of `identity` that another process has finished, if any."""
+def finished_meanwhile(
+    context: RunContext, identity: str, kind: str = names.RUN, *, damaged: str | None = None
+) -> str | None:
+    """Return the id of a complete run of `identity` that another process has finished, if any.
+
+    `damaged` is the id of one that can't be used.
+    """
     if context.fresh:
         return None
     run = finished_run(context.store, context.experiment, identity, kind)
-    if run is not None and has_all_artifacts(context.store, run.run_id, run.manifest):
+    if (
+        run is not None
+        and run.run_id != damaged
+        and has_all_artifacts(context.store, run.run_id, run.manifest)
+    ):
         return run.run_id
     return None
 
 
 def reuse(context: RunContext, key: RunKey, run_id: str) -> RunOutcome:
-    """Return the outcome of a run that had finished before."""
-    record = RunRecord.model_validate(read_json(context.store, run_id, names.RECORD_FILE))
+    """Return the outcome of a run that had finished before.
+
+    Raises DamagedRunError if its record is lost or was changed.
+    """
+    stored = read_json(context.store, run_id, names.RECORD_FILE)
+    try:
+        record = RunRecord.model_validate(stored)
+    except ValidationError as error:
+        raise DamagedRunError(run_id, f"its {names.RECORD_FILE} is no record of a run") from error
     context.progress.ended(key, "reused", *_headline(record), note=f"run {run_id}")
     return RunOutcome(key, "reused", record, run_id)
 

@@ -157,7 +157,7 @@ def _decide(
     if usable := next((other for other in finished if is_intact and is_intact(other)), None):
         return replace(run, state="finished", run_id=usable.run_id)
     if finished:
-        reason = "finished, but artifacts are missing or incomplete"
+        reason = "finished, but artifacts are missing, incomplete or changed"
         return replace(run, state="failed", reason=reason)
     if same and same[0].status == "RUNNING":
         return replace(run, reason="marked as running: another process is training it, or died")

@@ -18,9 +18,10 @@ from ablation.data.splits import AUTO
 from ablation.runs.context import Preparations
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.tracking import names
-from ablation.tracking.history import past_runs
+from ablation.tracking.history import past_runs, unreadable_runs
 from ablation.tracking.reading import has_all_artifacts
 from ablation.tracking.store import Store, find_experiment, open_store
+from ablation.tracking.sync import send_waiting
 
 DEFAULT_EXPERIMENT: Final = "ablation"
 #: The runs whose weights are kept, see `ablation.runs.keeping.select_kept`.
@@ -83,13 +84,17 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A request that was checked and planned: nothing has been trained or written."""
+    """A request that was checked and planned: nothing has been trained or written.
+
+    `warnings` name stored runs that can't be read.
+    """
 
     request: RunRequest
     corpus: Corpus
     store: Store
     runs: list[PlannedRun]
     tuning: Tuning | None = None
+    warnings: Sequence[str] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a run: variant, split, seed, state, reason, run_id of a reused one."""
@@ -109,6 +114,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         select_variants(request.variants), tuple(request.splits), check_seeds(request.seeds)
     )
     store = open_store(request.tracking_uri)
+    send_waiting(store)
     experiment = adopted_experiment(request, store) or find_experiment(
         store, request.experiment or DEFAULT_EXPERIMENT
     )
@@ -125,7 +131,8 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         fresh=request.fresh,
         tuning=tuning.digest if tuning else "",
     )
-    return ResolvedRun(request, corpus, store, runs, tuning)
+    warnings = unreadable_runs(store, experiment) if experiment else ()
+    return ResolvedRun(request, corpus, store, runs, tuning, warnings)
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ from ablation.runs.request import (
 )
 from ablation.runs.results import RunOutcome, log_comparison, settle
 from ablation.tracking import names, provenance
+from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.orphans import (
     end_orphans,
     end_runs_on_interrupt,
@@ -221,13 +222,19 @@ def _run_or_reuse(
         records = [member.record for member in members if member.record]
         identity = ensemble_identity(run.key, [record.identity for record in records])
         run = replace(run, identity=identity)
+    damaged = None
     if run.is_reused and run.run_id and run.identity.digest == expected:
-        return reuse(context, run.key, run.run_id)
+        try:
+            return reuse(context, run.key, run.run_id)
+        except DamagedRunError as error:
+            context.progress.say(f"{run.key}: {error}; this one is trained again")
+            damaged = run.run_id
     with try_lock(_slot(context, run)) as acquired:
         if not acquired:
             context.progress.waits(run.key)
             return None
-        if (run_id := finished_meanwhile(context, run.identity.digest)) is not None:
+        run_id = finished_meanwhile(context, run.identity.digest, damaged=damaged)
+        if run_id is not None:
             return reuse(context, run.key, run_id)
         return run_one(context, planned, run, members)
 

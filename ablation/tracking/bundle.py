@@ -37,6 +37,7 @@ from ablation.tracking.bundle_file import (
     read_members,
     to_json,
 )
+from ablation.tracking.damage import tag_problem
 from ablation.tracking.reading import RunRow
 from ablation.tracking.sources import RunSource, listed_artifacts, to_frame, unreadable
 
@@ -81,7 +82,12 @@ def write_bundle(source: RunSource, file: Path, *, texts: bool = False) -> Bundl
         RunError: An artifact of a finished run is lost.
         UsageError: There is no run, or the file can't be written.
     """
-    rows = source.read_runs(KINDS)
+    trained = (names.RUN, names.CURVE)
+    rows = [
+        row
+        for row in source.read_runs(KINDS)
+        if row.tags[names.KIND] not in trained or not tag_problem(row.tags)
+    ]
     members = _Packer(source, texts).pack(rows)
     header = {
         "experiment": source.experiment,
@@ -93,7 +99,7 @@ def write_bundle(source: RunSource, file: Path, *, texts: bool = False) -> Bundl
         write_atomically(file, content)
     except OSError as error:
         raise UsageError(f"--out {file}: {error.strerror}") from error
-    runs = sum(row.tags[names.KIND] in (names.RUN, names.CURVE) for row in rows)
+    runs = sum(row.tags[names.KIND] in trained for row in rows)
     return BundleSummary(file, runs, len(content), digest)
 
 
@@ -126,7 +132,8 @@ class _Packer:
         tags = {k: v for k, v in row.tags.items() if k.startswith(_KEPT_TAGS) or k == names.PARENT}
         if names.REASON in tags and not self.texts:
             tags[names.REASON] = LEFT_OUT
-        return {**asdict(row), "artifact_uri": "", "tags": tags, "params": dict(row.params)}
+        params = dict(row.params)
+        return {**asdict(row), "artifact_uri": "", "tags": tags, "params": params, "metrics": {}}
 
     def _frames(self, rows: Sequence[RunRow], path: str) -> Iterator[tuple[str, pd.DataFrame]]:
         for row in rows:

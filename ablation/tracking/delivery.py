@@ -13,7 +13,6 @@ needs a record of what the server already has, which MLflow's stores do not keep
 """
 
 import json
-import os
 import re
 import tempfile
 import threading
@@ -27,14 +26,12 @@ from typing import Any, Final, NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from ablation.core.errors import RunError, UsageError
+from ablation.core.errors import UsageError
 from ablation.tracking import names, retry
 from ablation.tracking.retry import describe_error, is_permanent
-from ablation.tracking.spool import Entry, Kind, Spool, pending_in, spool_folders
-from ablation.tracking.uris import redact_uri, strip_credentials
+from ablation.tracking.spool import Entry, Kind, Spool
+from ablation.tracking.uris import redact_uri
 
-#: Seconds without an answer after which `ablation sync` gives up, because somebody waits for it.
-SYNC_PATIENCE_S = 15.0
 #: Seconds that the creation of a nested run may delay its training.
 CREATION_S = 2.0
 #: Seconds between two lines on how far behind the server is, and before there is a first.
@@ -196,6 +193,28 @@ class Delivery:
         runs = len({entry.run for entry in waiting})
         return f"the tracking server is {len(waiting)} writes of {runs} runs behind ({age:.0f} s)"
 
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Return why the server refuses runs, by its id of each."""
+        with self._changed:
+            return {self.run_id(run): reason for run, reason in self._refusals.items()}
+
+    def retry(self, run_id: str) -> None:
+        """Send the writes of a refused run again."""
+        with self._changed:
+            self._refusals = {
+                r: why for r, why in self._refusals.items() if self.run_id(r) != run_id
+            }
+            self._changed.notify_all()
+
+    def discard(self, run_id: str) -> int:
+        """Drop the unsent writes of a run, and return their number."""
+        with self._changed:
+            dropped = [e for e in self._spool.entries if self.run_id(e.run) == run_id]
+            for entry in dropped:
+                self._spool.remove(entry)
+            return len(dropped)
+
     def close(self) -> None:
         """Stop sending, and let other processes open the spool."""
         with self._changed:
@@ -322,7 +341,7 @@ class Delivery:
                 if len(batch.entries) > 1:
                     self._unmerged.add(run)  # only one of them may be what is refused
                 else:
-                    self._refusals[run] = describe_error(error)
+                    self._refusals[run] = self._explain(run, describe_error(error))
             else:
                 # The attempt counts: a server that accepts and stays silent is unreachable too.
                 if self._unreachable_since is None:
@@ -333,6 +352,16 @@ class Delivery:
                 self._pause = min(2 * self._pause, retry.LONGEST_PAUSE_S)
             self._in_flight -= numbers
             self._changed.notify_all()
+
+    def _explain(self, run: str, refusal: str) -> str:
+        """Return a refusal with the way out, if the run was deleted on the server."""
+        if "must be in the 'active' state" not in refusal:
+            return refusal
+        run = self.run_id(run)
+        return (
+            f"run {run} was deleted there: bring it back with {COMMAND} --restore {run},"
+            f" or drop its writes with --discard {run}"
+        )
 
     def _wait_for_next(self) -> Batch | None:
         """Return the next request as soon as there is one; None after `close`."""
@@ -434,53 +463,6 @@ class Delivery:
             return ids.get(run, run).encode()
 
         return _RUN_ID.sub(server_id, content)
-
-
-def sync(location: Path | None, tracking_uri: str | None, echo: Callable[[str], None]) -> None:
-    """Send the writes that wait in spools, each spool in order.
-
-    Args:
-        location: A spool, or a folder of spools; the suite's own by default.
-        tracking_uri: The server's address with credentials. By default these come from
-            `$MLFLOW_TRACKING_URI` if it is the same server, else from MLflow's own settings.
-            With one spool as `location`, its writes go to this server whatever its own is.
-        echo: Called with each line for the user.
-
-    Raises:
-        RunError: Something was not sent.
-    """
-    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
-    problems = []
-    folders = spool_folders(location)
-    for folder in folders:
-        spool = Spool.open_existing(folder)
-        if spool is None:
-            if pending_in(folder):
-                problems.append(f"{folder}: a running process sends it")
-            continue
-        is_same_server = strip_credentials(given).rstrip("/") == spool.server.rstrip("/")
-        is_redirected = bool(tracking_uri) and location == folder
-        if tracking_uri and not is_same_server and not is_redirected:
-            problems.append(
-                f"{folder}: is for {spool.server}; name it with --spool to send it elsewhere"
-            )
-            spool.release()
-            continue
-        uri = given if is_same_server or is_redirected else spool.server
-        delivery = Delivery(MlflowClient(tracking_uri=uri), spool, SYNC_PATIENCE_S)
-        all_sent = delivery.drain(echo)
-        for run, writes in delivery.sent.items():
-            echo(f"run {run}: {writes} writes sent to {spool.server}")
-        pending = pending_in(folder)
-        if not all_sent and pending:
-            problems.append(
-                f"{folder}: {pending.writes} writes of {pending.runs} runs have not reached "
-                f"{pending.server}: {pending.reason}"
-            )
-        delivery.close()
-    if problems:
-        raise RunError("; ".join(problems))
-    echo("all was sent" if folders else "nothing is waiting to be sent")
 
 
 def _dataset_input(stored: Mapping[str, Any]) -> DatasetInput:

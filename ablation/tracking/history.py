@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from ablation.core.identity import RunKey
 from ablation.tracking import names
-from ablation.tracking.reading import RunRow, has_all_artifacts, read_runs, to_row
+from ablation.tracking.damage import tag_problem
+from ablation.tracking.reading import RunRow, has_all_artifacts, read_run, read_runs
 from ablation.tracking.store import Store
 
 
@@ -25,8 +26,22 @@ class PastRun:
 
 
 def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[PastRun]:
-    """Return all runs of this kind in the experiment, newest first."""
-    return [_past_run(run) for run in reversed(read_runs(store, experiment, [kind]))]
+    """Return all runs of this kind in the experiment, newest first.
+
+    Runs whose tags can't be read are left out: `unreadable_runs` names them.
+    """
+    rows = reversed(read_runs(store, experiment, [kind]))
+    return [_past_run(row) for row in rows if not tag_problem(row.tags)]
+
+
+def unreadable_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[str]:
+    """Return a line for each run of this kind whose tags were edited so that they can't be read."""
+    return [
+        f"run {row.run_id}: {problem}; it is left out: set the tag right in the MLflow UI, or"
+        " delete the run"
+        for row in read_runs(store, experiment, [kind])
+        if (problem := tag_problem(row.tags))
+    ]
 
 
 def finished_run(
@@ -48,7 +63,8 @@ def finished_run(
         )
     except MlflowException:
         return None
-    return _past_run(to_row(runs[0])) if runs else None
+    row = read_run(store, runs[0]) if runs else None
+    return None if row is None or tag_problem(row.tags) else _past_run(row)
 
 
 def incomplete_runs(store: Store, experiment: str) -> Iterator[tuple[str, RunKey]]:

@@ -40,6 +40,8 @@ SPOOLED: Final = "ablation.spool_id"
 COLLAPSED: Final = "ablation.collapsed"
 #: JSON object, artifact path to size in bytes: the artifacts of a complete run.
 MANIFEST: Final = "ablation.artifacts"
+#: JSON object, artifact path to 16 hex digits of its SHA-256: reuse and reports check it.
+DIGESTS: Final = "ablation.artifact_digests"
 #: The number of metric points left out because they were not finite.
 NOT_FINITE: Final = "ablation.points_not_finite"
 #: An ensemble's members: JSON object, variant to how often it was selected.
@@ -72,6 +74,15 @@ TEST_PREDICTIONS: Final = "predictions/test.parquet"
 DISTANCES: Final = "language_distances.parquet"
 #: A run's metric points (columns `step`, `name`, `value`): MLflow returns histories one by one.
 CURVES: Final = "curves.parquet"
+#: The artifacts that results are read from; no other names the ids of runs.
+CHECKED_FILES: Final = (
+    RECORD_FILE,
+    CONFIG_FILE,
+    DEV_PREDICTIONS,
+    TEST_PREDICTIONS,
+    DISTANCES,
+    CURVES,
+)
 #: On the suite run: how each run of the plan ended; reused ones with their original run id.
 OUTCOMES_FILE: Final = "runs.json"
 #: On the suite run: how its profile's settings were found, see `ablation.config.tuning_record`.

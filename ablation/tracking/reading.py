@@ -4,7 +4,8 @@ import io
 import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,13 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from ablation.tracking import names
+from ablation.tracking.damage import (
+    DamagedRunError,
+    artifact_digest,
+    check_artifact,
+    digests_of,
+    is_manifest,
+)
 from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import Store
 
@@ -33,6 +41,7 @@ class RunRow:
     artifact_uri: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[RunRow]:
@@ -44,8 +53,22 @@ def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[Run
         RunError: The server is unreachable.
     """
     rows = [row for kind in kinds for row in _runs_of_kind(store, experiment, kind)]
-    store.artifact_uris |= {row.run_id: row.artifact_uri for row in rows}
+    for row in rows:
+        _remember(store, row)
     return sorted(rows, key=lambda row: (row.start_time, row.run_id))
+
+
+def read_run(store: Store, run: "Run") -> RunRow:
+    """Convert a run of MLflow's client, and remember where its artifacts are."""
+    row = to_row(run)
+    _remember(store, row)
+    return row
+
+
+def _remember(store: Store, row: RunRow) -> None:
+    store.artifact_uris[row.run_id] = row.artifact_uri
+    with suppress(ValueError):  # of a tag that was edited, `tag_problem` tells
+        store.digests[row.run_id] = digests_of(row.tags)
 
 
 def to_row(run: "Run") -> RunRow:
@@ -58,6 +81,7 @@ def to_row(run: "Run") -> RunRow:
         artifact_uri=info.artifact_uri,
         tags=dict(data.tags),
         params=dict(data.params),
+        metrics=dict(data.metrics),
     )
 
 
@@ -68,17 +92,33 @@ def local_artifacts(uri: str) -> Path | None:
 
 
 def read_frame(store: Store, run_id: str, path: str) -> pd.DataFrame:
-    """Read the Parquet artifact `path` of a run. Raises RunError if the server is unreachable."""
-    return pd.read_parquet(io.BytesIO(_read(store, run_id, path)))
+    """Read the Parquet artifact `path` of a run.
+
+    Raises:
+        RunError: The server is unreachable.
+        DamagedRunError: The artifact is lost or was changed.
+    """
+    content = _read(store, run_id, path)
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
+        raise DamagedRunError(run_id, f"its artifact {path} is no Parquet file") from error
 
 
 def read_json(store: Store, run_id: str, path: str) -> Any:
-    """Read the JSON artifact `path` of a run. Raises RunError if the server is unreachable."""
-    return json.loads(_read(store, run_id, path))
+    """Read the JSON artifact `path` of a run. Raises as `read_frame` does."""
+    content = _read(store, run_id, path)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise DamagedRunError(run_id, f"its artifact {path} is no JSON file") from error
 
 
 def has_all_artifacts(store: Store, run_id: str, manifest: str | None) -> bool:
     """Return whether every artifact of a run's manifest is there with its size.
+
+    Local ones must also have the bytes that the run wrote. Those behind a server are compared when
+    they are read: that takes a request for each.
 
     Args:
         store: The run's store.
@@ -88,12 +128,16 @@ def has_all_artifacts(store: Store, run_id: str, manifest: str | None) -> bool:
     Raises:
         RunError: The server is unreachable.
     """
-    if not manifest:
+    if not manifest or not is_manifest(manifest):
         return False
     expected: dict[str, int] = json.loads(manifest)
     folder = _local_folder(store, run_id)
     if folder is not None:
-        return all(_size(folder / path) == size for path, size in expected.items())
+        digests = store.digests.get(run_id, {})
+        return all(_size(folder / path) == size for path, size in expected.items()) and all(
+            artifact_digest((folder / path).read_bytes()) == digest
+            for path, digest in digests.items()
+        )
     from mlflow.exceptions import MlflowException
 
     sizes: dict[str, int | None] = {}
@@ -128,10 +172,19 @@ def _runs_of_kind(store: Store, experiment: str, kind: str) -> Iterator[RunRow]:
 
 def _read(store: Store, run_id: str, path: str) -> bytes:
     """Return an artifact's bytes, including one that has not reached the server yet."""
+    content = _stored_bytes(store, run_id, path)
+    return check_artifact(run_id, path, content, store.digests.get(run_id, {}))
+
+
+def _stored_bytes(store: Store, run_id: str, path: str) -> bytes:
     if store.delivery and (queued := store.delivery.artifact(run_id, path)) is not None:
         return queued
     if (folder := _local_folder(store, run_id)) is not None:
-        return (folder / path).read_bytes()
+        try:
+            return (folder / path).read_bytes()
+        except OSError as error:
+            problem = f"its artifact {path} can't be read: {error.strerror}"
+            raise DamagedRunError(run_id, problem) from error
     with tempfile.TemporaryDirectory() as scratch:
         download = partial(store.client.download_artifacts, store.run_id(run_id), path, scratch)
         return Path(retry_until_available(download, store.uri)).read_bytes()

@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ablation.data.corpus import Corpus
 from ablation.tracking import names
+from ablation.tracking.damage import artifact_digest
 from ablation.tracking.points import PointWriter
 from ablation.tracking.process_id import this_process
 from ablation.tracking.retry import retry_until_available
@@ -86,6 +87,7 @@ class TrackedRun:
         self._is_nested = is_nested
         self._points = PointWriter(store.writer, run_id)
         self._manifest: dict[str, int] = {}
+        self._digests: dict[str, str] = {}
         self._system_metrics = SystemMetricsThread(run_id, store, self._points)
 
     @property
@@ -185,6 +187,7 @@ class TrackedRun:
             self._points.close()
             self.set_tags(
                 {names.MANIFEST: json.dumps(self._manifest, sort_keys=True)}
+                | ({names.DIGESTS: json.dumps(self._digests)} if self._digests else {})
                 | ({names.NOT_FINITE: self._points.not_finite} if self._points.not_finite else {})
                 | ({names.REASON: redact_uri(reason)} if reason else {})
             )
@@ -218,6 +221,8 @@ class TrackedRun:
             file.write_bytes(content)
             self._store.writer.log_artifact(self._run, str(file), folder or None)
         self._manifest[path] = len(content)
+        if path in names.CHECKED_FILES:
+            self._digests[path] = artifact_digest(content)
 
 
 def _reason(error: BaseException) -> str:

@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ablation.core.errors import RunError, first_line
+from ablation.core.errors import first_line
 from ablation.tracking import names
+from ablation.tracking.damage import DamagedRunError, check_artifact
 from ablation.tracking.reading import RunRow, local_artifacts, read_runs
 from ablation.tracking.store import Store
 from ablation.tracking.uris import redact_uri
@@ -48,7 +49,7 @@ class RunSource(Protocol):
         """Return whether the runs' artifacts are read without waiting for a server."""
 
     def read_bytes(self, run: str, path: str) -> bytes:
-        """Return an artifact; raise RunError, naming run and artifact, if it can't be read."""
+        """Return an artifact; raise DamagedRunError if it can't be read, or was changed."""
 
     def read_frame(self, run: str, path: str) -> pd.DataFrame:
         """Return a Parquet artifact as a table; raises as `read_bytes` does."""
@@ -73,6 +74,10 @@ class StoreSource:
         return all(self._folder(run) is not None for run in runs)
 
     def read_bytes(self, run: str, path: str) -> bytes:
+        content = self._stored_bytes(run, path)
+        return check_artifact(run, path, content, self.store.digests.get(run, {}))
+
+    def _stored_bytes(self, run: str, path: str) -> bytes:
         folder = self._folder(run)
         if folder is not None:
             try:
@@ -91,7 +96,12 @@ class StoreSource:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def read_frame(self, run: str, path: str) -> pd.DataFrame:
-        return to_frame(self.read_bytes(run, path))
+        content = self.read_bytes(run, path)
+        try:
+            return to_frame(content)
+        except (pa.ArrowException, OSError) as error:
+            problem = f"its artifact {path} is no Parquet file; train the run again"
+            raise DamagedRunError(run, problem) from error
 
     def _folder(self, run: str) -> Path | None:
         uri = self.store.artifact_uris.get(run)
@@ -111,6 +121,6 @@ def listed_artifacts(row: RunRow) -> dict[str, int]:
     return {str(k): int(v) for k, v in json.loads(row.tags.get(names.MANIFEST) or "{}").items()}
 
 
-def unreadable(run: str, path: str, error: Exception) -> RunError:
+def unreadable(run: str, path: str, error: Exception) -> DamagedRunError:
     """Return the error that names a lost artifact and its run."""
-    return RunError(f"run {run}: its artifact {path} can't be read: {first_line(error)}")
+    return DamagedRunError(run, f"its artifact {path} can't be read: {first_line(error)}")

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +66,8 @@ class Store:
         self.delivery = delivery
         #: Where the artifacts of the runs are that were read so far, by run id.
         self.artifact_uris: dict[str, str] = {}
+        #: Digests of their artifacts by path, by run id.
+        self.digests: dict[str, Mapping[str, str]] = {}
         self._client = client
 
     @cached_property

@@ -7,18 +7,20 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pandas as pd
+from pydantic import ValidationError
 
 from ablation.core.errors import RunError, UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.tracking import names
 from ablation.tracking.bundle import BundleSource
+from ablation.tracking.damage import DamagedRunError, tag_problem
 from ablation.tracking.reading import RunRow
 from ablation.tracking.sources import RunSource, StoreSource
 from ablation.tracking.store import (
@@ -50,6 +52,7 @@ class StoredRun:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     artifact_uri: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -100,7 +103,7 @@ class Experiment:
     """All runs and suites of one experiment, oldest first.
 
     `ui_url` is the address of the MLflow UI, if known; `curves` are the runs of its
-    `curve_studies`, which enter no score.
+    `curve_studies`, which enter no score; `damaged` says which runs are left out, and why.
     """
 
     source: RunSource
@@ -109,6 +112,7 @@ class Experiment:
     ui_url: str | None
     curves: tuple[StoredRun, ...] = ()
     curve_studies: tuple[StoredSuite, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,15 +137,19 @@ def collect(
     tracking_uri: str | None,
     name: str,
     ui_url: str | None = None,
+    damaged: Mapping[str, str] | None = None,
     *,
     bundle: Path | None = None,
 ) -> Experiment:
     """Read everything that is tracked under an experiment's name or id, or kept in a bundle.
 
+    Runs whose tags can't be read are left out.
+
     Args:
         tracking_uri: The store; the environment's by default. Not read with a bundle.
         name: The experiment's name or id; a bundle holds one experiment.
         ui_url: Address of the MLflow UI; the server's own by default.
+        damaged: Runs to leave out, by id, with a line on why.
         bundle: The bundle to read instead of a store.
 
     Raises:
@@ -150,16 +158,20 @@ def collect(
     source: RunSource = BundleSource(bundle) if bundle else open_source(tracking_uri, name)
     runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
     suites: dict[str, list[StoredSuite]] = {names.SUITE: [], names.CURVE_STUDY: []}
+    left_out = dict(damaged or {})
     for row in source.read_runs([*runs, *suites]):
         kind = row.tags[names.KIND]
+        if kind in runs and (problem := tag_problem(row.tags)):
+            left_out[row.run_id] = f"run {row.run_id}: {problem}"
+        if row.run_id in left_out:
+            continue
         if kind in runs:
             runs[kind].append(_stored_run(row))
         else:
             suites[kind].append(_stored_suite(row))
     if not any(runs.values()):
-        raise UsageError(
-            f"experiment {source.experiment!r} has no run of an ablation; `ablation run` makes some"
-        )
+        hint = next(iter(left_out.values()), "`ablation run` makes some")
+        raise UsageError(f"experiment {source.experiment!r} has no run of an ablation; {hint}")
     if ui_url is None and source.store is not None and source.store.uri.startswith("http"):
         ui_url = redact_uri(source.store.uri)
     address = ui_url.rstrip("/") if ui_url else None
@@ -170,6 +182,7 @@ def collect(
         address,
         tuple(runs[names.CURVE]),
         tuple(suites[names.CURVE_STUDY]),
+        tuple(left_out.values()),
     )
 
 
@@ -211,7 +224,12 @@ def read_records(experiment: Experiment, runs: Sequence[StoredRun]) -> dict[str,
 
     def read(run: StoredRun) -> RunRecord:
         content = experiment.source.read_bytes(run.run_id, names.RECORD_FILE)
-        return RunRecord.model_validate_json(content)
+        try:
+            return RunRecord.model_validate_json(content)
+        except ValidationError as error:
+            raise DamagedRunError(
+                run.run_id, f"its {names.RECORD_FILE} is no record of a run; train the run again"
+            ) from error
 
     return _read_all(experiment, runs, read)
 
@@ -276,6 +294,7 @@ def _stored_run(run: RunRow) -> StoredRun:
         tags=tags,
         params=run.params,
         artifact_uri=run.artifact_uri,
+        metrics=run.metrics,
     )
 
 

@@ -245,10 +245,51 @@ class TestVerify:
         frame = pd.read_parquet(file)
         frame.loc[0, "prediction"] += 1
         frame.to_parquet(file)
+        with pytest.raises(RunError, match=f"run {run.run_id}: its artifact .* was changed"):
+            verify(built.folder, made.request())
+        # A run of an older version has no digests; its record tells.
+        made.store.client.delete_tag(run.run_id, names.DIGESTS)
         with pytest.raises(
             RunError, match=rf"run {run.run_id} \(mse dev1 seed 0\): logged Pearson on test"
         ):
             verify(built.folder, made.request())
+
+    @pytest.mark.usefixtures("undrawn")
+    def test_a_metric_that_was_edited_is_found(
+        self, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
+        made = experiment(**SMALL)
+        built = build(made.request(), tmp_path / "report")
+        run = collect(made.uri, made.name).runs[0]
+        made.store.client.log_metric(run.run_id, "test/pearson", 0.99, step=1)
+        with pytest.raises(
+            RunError, match=rf"run {run.run_id} .*: MLflow shows test/pearson 0.99, its record"
+        ):
+            verify(built.folder, made.request())
+
+    @pytest.mark.usefixtures("undrawn")
+    @pytest.mark.parametrize("damage", ["bytes", "cut", "gone", "record", "seed"])
+    def test_a_damaged_run_is_named_and_left_out(
+        self, damage: str, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
+        made = experiment(**(SMALL | {"seeds": (0, 1)}))
+        run = collect(made.uri, made.name).runs[0]
+        folder = Path(run.artifact_uri.removeprefix("file://"))
+        file = folder / (names.RECORD_FILE if damage == "record" else names.DEV_PREDICTIONS)
+        content = bytearray(file.read_bytes())
+        if damage == "bytes":
+            content[len(content) // 2] ^= 1
+        file.write_bytes(bytes(content[:-5]) if damage in ("cut", "record") else bytes(content))
+        if damage == "gone":
+            file.unlink()
+        if damage == "seed":
+            made.store.client.set_tag(run.run_id, names.SEED, "abc")
+        built = build(made.request(), tmp_path / "report")
+        (told,) = [line for line in built.report.warnings if run.run_id in line]
+        assert told.endswith("It enters no number here.")
+        group = json.loads((built.folder / "numbers.json").read_text("utf-8"))["group"]
+        assert run.run_id not in group
+        assert group
 
     @pytest.mark.usefixtures("undrawn")
     def test_runs_that_came_later_do_not_matter(

@@ -20,6 +20,7 @@ from ablation.core.errors import RunError, UsageError
 from ablation.core.identity import RunKey
 from ablation.models.kept_weights import find_kept
 from ablation.models.predictor import load_model
+from ablation.runs.doctor import examine
 from ablation.runs.plan import PlannedRun
 from ablation.runs.progress import Progress
 from ablation.runs.request import RunRequest, prepare_all, resolve_run
@@ -292,8 +293,51 @@ class TestReuse:
         (folder / names.TEST_PREDICTIONS).unlink()
         plan = resolve_run(request_).runs
         assert plan[0].state == "failed"
-        assert "missing or incomplete" in plan[0].reason
+        assert "missing, incomplete or changed" in plan[0].reason
         assert [o.state for o in carry_out(request_)] == ["finished", "reused", "reused"]
+
+    @pytest.mark.parametrize("path", [names.RECORD_FILE, names.DEV_PREDICTIONS])
+    def test_only_a_run_whose_bytes_were_changed_is_trained_again(
+        self, path: str, request_: RunRequest
+    ) -> None:
+        first = carry_out(request_)
+        where = open_store(request_.tracking_uri).client.get_run(str(first[0].run_id)).info
+        file = Path(str(where.artifact_uri).removeprefix("file://")) / path
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1  # of the same size
+        file.write_bytes(content)
+        plan = resolve_run(request_).runs
+        assert [run.state for run in plan] == ["failed", "finished", "finished"]
+        again = carry_out(request_)
+        assert [outcome.state for outcome in again] == ["finished", "reused", "reused"]
+        assert again[0].record
+        assert again[0].record.dev == first[0].record.dev  # type: ignore[union-attr]
+
+    def test_a_record_that_is_damaged_after_the_plan_is_trained_again(
+        self, request_: RunRequest
+    ) -> None:
+        first = carry_out(request_)
+        planned = resolve_run(request_)
+        where = open_store(request_.tracking_uri).client.get_run(str(first[0].run_id)).info
+        Path(str(where.artifact_uri).removeprefix("file://"), names.RECORD_FILE).write_text("{}")
+        output = io.StringIO()
+        outcomes = run_plan(planned, Progress(Console(file=output, width=200)))
+        assert [outcome.state for outcome in outcomes] == ["finished", "reused", "reused"]
+        assert f"run {first[0].run_id}: its artifact record.json was changed" in output.getvalue()
+
+    def test_a_tag_that_was_edited_by_hand_is_named_and_ends_nothing(
+        self, request_: RunRequest
+    ) -> None:
+        first = carry_out(request_)
+        store = open_store(request_.tracking_uri)
+        store.client.set_tag(str(first[0].run_id), names.SEED, "abc")
+        planned = resolve_run(request_)
+        assert [run.state for run in planned.runs] == ["to do", "finished", "finished"]
+        (warning,) = planned.warnings
+        assert f"run {first[0].run_id}: its tag ablation.seed is 'abc'" in warning
+        assert [line for line in examine(store) if warning in line]
+        again = [o.state for o in run_plan(planned, quiet())]
+        assert again == ["finished", "reused", "reused"]
 
 
 class TestFailure:

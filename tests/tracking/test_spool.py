@@ -19,11 +19,12 @@ from rich.console import Console
 
 from ablation.cli.main import main
 from ablation.core.errors import RunError, UsageError
+from ablation.runs.doctor import examine
 from ablation.runs.progress import Progress
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.tracking import names, retry
-from ablation.tracking.delivery import Delivery, sync
+from ablation.tracking.delivery import Delivery
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.process_id import this_process
 from ablation.tracking.reading import has_all_artifacts, read_json
@@ -31,6 +32,7 @@ from ablation.tracking.retry import describe_error, is_permanent
 from ablation.tracking.runs import start_run
 from ablation.tracking.spool import pending_uploads, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
+from ablation.tracking.sync import SyncRequest, sync
 from ablation.tracking.uris import strip_credentials
 from tests.tracking.servers import PATIENCE_S, Fault, Proxy, Server, serve
 
@@ -70,7 +72,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon, for servers that stay unreachable; other tests run on busy machines too."""
     monkeypatch.setattr(retry, "PATIENCE_S", 2.0)
-    monkeypatch.setattr("ablation.tracking.delivery.SYNC_PATIENCE_S", 2.0)
+    monkeypatch.setattr("ablation.tracking.sync.SYNC_PATIENCE_S", 2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -281,12 +283,12 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
 
     assert store.delivery
     with pytest.raises(RunError, match="a running process sends it"):
-        sync(None, None, print)
+        sync(SyncRequest(), print)
     store.delivery.close()
     with pytest.raises(RunError, match="have not reached"):
-        sync(None, None, print)
+        sync(SyncRequest(), print)
     proxy.fail(None)
-    sync(None, None, print)
+    sync(SyncRequest(), print)
     assert "all was sent" in capsys.readouterr().out
     assert list(spool_root().iterdir()) == []
     runs = {run.info.run_name: run for run in direct.search_runs([experiment])}
@@ -300,7 +302,7 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
         Path(direct.download_artifacts(suite.run_id, "runs.json", str(tmp_path))).read_text()
     ) == [child_id]
     assert has_all_artifacts(Store("", direct), child_id, runs["child"].data.tags[names.MANIFEST])
-    sync(None, None, print)
+    sync(SyncRequest(), print)
     assert "nothing is waiting" in capsys.readouterr().out
 
 
@@ -321,9 +323,42 @@ def test_refusals_are_not_asked_again(
     assert store.delivery
     store.delivery.close()
     proxy.fail(None)
-    sync(pending.folder, None, print)
+    sync(SyncRequest(pending.folder), print)
     assert direct.get_run(run.run_id).data.params == {"tau": "0.2"}
     assert direct.get_run(run.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("way_out", ["restore", "discard"])
+def test_a_run_that_was_deleted_on_the_server_is_restored_or_discarded(
+    way_out: str,
+    store: Store,
+    experiment: str,
+    direct: MlflowClient,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = start_run(store, experiment, "r", {})
+    run.log_params({"tau": 0.2})
+    assert store.delivery
+    assert store.delivery.drain()
+    direct.delete_run(run.run_id)
+    run.log_text("a.txt", "hello")
+    run.end("FINISHED")
+    (pending,) = pending_uploads()
+    assert f"run {run.run_id} was deleted there" in pending.reason
+    assert f"ablation sync --restore {run.run_id}" in pending.reason
+    store.delivery.close()
+    (told,) = [line for line in examine(store) if "have not reached" in line]
+    assert f"--discard {run.run_id}" in told
+    with pytest.raises(RunError, match="was deleted there"):
+        sync(SyncRequest(), print)
+    chosen = SyncRequest(**{way_out: [run.run_id]})
+    sync(chosen, print)
+    assert f"run {run.run_id}:" in capsys.readouterr().out
+    assert list(spool_root().iterdir()) == []
+    ended = direct.get_run(run.run_id)
+    assert (ended.info.lifecycle_stage, ended.info.status) == (
+        ("active", "FINISHED") if way_out == "restore" else ("deleted", "RUNNING")
+    )
 
 
 def test_one_runs_refusal_holds_up_no_other(
@@ -392,8 +427,8 @@ def test_credentials_are_used_and_written_nowhere(
     proxy.fail(None)
     proxy.credentials.clear()
     with pytest.raises(RunError, match=r"name it with --spool"):
-        sync(None, "http://me:other@127.0.0.1:1", print)
-    sync(None, uri, print)
+        sync(SyncRequest(tracking_uri="http://me:other@127.0.0.1:1"), print)
+    sync(SyncRequest(tracking_uri=uri), print)
     assert proxy.credentials == {"Basic " + base64.b64encode(f"me:{secret}".encode()).decode()}
     ended = direct.get_run(run.run_id)
     assert ended.info.status == "FAILED"
@@ -513,6 +548,30 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
     arguments[arguments.index("true")] = "false"
     assert exit_code(monkeypatch, arguments) == 0
     assert capsys.readouterr().out.count("reused") == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_waits_in_a_spool_is_sent_before_a_plan_reads_the_server(
+    arguments: list[str],
+    proxy: Proxy,
+    deliveries: list[Delivery],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments[arguments.index("true")] = "false"
+    proxy.fail_after(2, "close", "runs/create")
+    assert exit_code(monkeypatch, arguments) == 1
+    for delivery in deliveries:
+        delivery.close()
+    proxy.fail(None)
+    capsys.readouterr()
+    plan = [part for part in arguments if part not in ("--report", "false")]
+    plan[1] = "plan"
+    assert exit_code(monkeypatch, [*plan, "--no-measure"]) == 0
+    assert "0 to do, 3 reused" in capsys.readouterr().out
+    assert list(spool_root().iterdir()) == []
 
 
 def test_a_server_that_comes_back_has_it_all_at_the_end(
