@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ablation.config import label_range
 from ablation.core.errors import UsageError
 
 
@@ -21,14 +22,10 @@ def parse_taus(text: str) -> tuple[float, ...]:
 
 def parse_range(option: str, text: str) -> tuple[float, float]:
     """Return the ends of a range such as "0..3". Raises UsageError."""
-    lowest, dots, highest = text.partition("..")
     try:
-        ends = float(lowest), float(highest)
-    except ValueError:
-        ends = (0.0, 0.0)
-    if not dots or not ends[0] < ends[1]:
-        raise UsageError(f"{option} {text!r}: give the lowest and the highest label, such as 0..3")
-    return ends
+        return label_range.parse_range(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: {error}") from error
 
 
 def switches_from_text(

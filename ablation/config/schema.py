@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from ablation.config.label_range import check_train_on
 from ablation.config.loss_names import check_regression_loss, regression_losses
 
 #: The precision of matrix products.
@@ -47,6 +48,15 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     split_seed: int = Field(0, ge=0, description="draws Dev1, Dev2 and Dev2's held-out languages")
     max_tokens: int = Field(128, ge=4, le=8192, description="longer texts are cut (Table 4)")
+
+
+class LabelConfig(_Section):
+    train_on: Annotated[str, AfterValidator(check_train_on)] = Field(
+        "1..5",
+        description="scale that labels are mapped to for training; own: as they are. Scores and"
+        " predictions are on the corpus's scale. EPM depends on it: a sweep may compare several",
+        json_schema_extra=ADDED,
+    )
 
 
 class ModelConfig(_Section):
@@ -171,6 +181,7 @@ class RunConfig(_Section):
     """All settings that can change a run's results."""
 
     data: DataConfig = DataConfig()
+    label: LabelConfig = LabelConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
@@ -188,7 +199,8 @@ class RunConfig(_Section):
 
         Settings that were added later are left out at their defaults (`ADDED`).
         """
-        content = {name: _without_added(getattr(self, name)) for name in type(self).model_fields}
+        sections = {name: _without_added(getattr(self, name)) for name in type(self).model_fields}
+        content = {name: fields for name, fields in sections.items() if fields}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

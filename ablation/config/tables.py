@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 #: The tables of settings, in the order of `RunConfig`.
-SECTIONS: Final = ("data", "model", "loss", "optimisation")
+SECTIONS: Final = ("data", "label", "model", "loss", "optimisation")
 #: What `tomllib` raises: its own error (a ValueError), Python's for integers of thousands of
 #: digits, and Python's for deep nesting.
 NOT_TOML: Final = (ValueError, RecursionError)

@@ -1,6 +1,7 @@
 """Describe a corpus as the paper does: rows by language (Table 2), label histogram (Figure 1)."""
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -74,6 +75,20 @@ def row_counts(train_rows: pd.DataFrame, test_rows: pd.DataFrame | None) -> pd.D
     )
 
 
+def text_language(group: str, layout: CorpusLayout) -> str:
+    """Return the language of a group's texts for quoting them: its tag, "und" if not known."""
+    return group if layout.group.kind == "language" else "und"
+
+
+def label_digits(label_range: tuple[float, float]) -> int:
+    """Return the decimals that labels are printed with: one on 1 to 5, two on 0 to 1.
+
+    >>> [label_digits(ends) for ends in ((1, 5), (0, 1), (0, 100), (0, 0.01))]
+    [1, 2, 0, 4]
+    """
+    return max(0, 1 - math.floor(math.log10((label_range[1] - label_range[0]) / 2)))
+
+
 def label_histogram(
     label: pd.Series, label_range: tuple[float, float] = MINT_LAYOUT.label_range
 ) -> pd.Series:
@@ -93,7 +108,7 @@ def print_description(corpus: Corpus, console: Console) -> None:
     A corpus in MINT's format is shown beside the paper's Table 2 and Figure 1.
     """
     counts = row_counts(corpus.train, corpus.test)
-    if is_in_mint_format(corpus):
+    if corpus.layout.is_mint:
         console.print(_table_2(corpus, counts))
         title = "Labelled rows by intimacy (Figure 1)"
     else:
@@ -112,19 +127,8 @@ def print_description(corpus: Corpus, console: Console) -> None:
         console.print(note, markup=False, highlight=False)
 
 
-def is_in_mint_format(corpus: Corpus) -> bool:
-    """Tell if the corpus has the columns and labels of the paper's."""
-    layout = corpus.layout
-    return (layout.columns, layout.label_range) == (MINT_LAYOUT.columns, MINT_LAYOUT.label_range)
-
-
-def group_counts(corpus: Corpus) -> pd.DataFrame:
-    """Count rows by group: integer columns "train", and "dev" and "test" if there are such rows."""
-    frames = {"train": corpus.training_rows}
-    if corpus.given_dev:
-        frames["dev"] = corpus.train.iloc[len(corpus.training_rows) :]
-    if corpus.test is not None:
-        frames["test"] = corpus.test
+def group_counts(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Count the rows of each group (index) in each part (integer columns), such as "train"."""
     groups = ordered({group for frame in frames.values() for group in frame["language"]})
     counts = {part: frame["language"].value_counts() for part, frame in frames.items()}
     return pd.DataFrame(
@@ -138,10 +142,15 @@ def group_counts(corpus: Corpus) -> pd.DataFrame:
 
 def _group_table(corpus: Corpus) -> Table:
     layout = corpus.layout
-    kind = "group" if layout.group.kind == "none" else layout.group.kind
+    kind = layout.group.word
     table = Table(title=f"Rows by {kind}: {corpus.name}", title_justify="left")
     table.add_column(kind)
-    counts = group_counts(corpus)
+    frames = {"train": corpus.training_rows}
+    if corpus.given_dev:
+        frames["dev"] = corpus.train.iloc[len(corpus.training_rows) :]
+    if corpus.test is not None:
+        frames["test"] = corpus.test
+    counts = group_counts(frames)
     for column in counts.columns:
         table.add_column(str(column), justify="right")
     for group, row in counts.iterrows():
@@ -176,9 +185,9 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
         + ("synthetic data, no benchmark" if corpus.synthetic else "own data")
     ]
     sentences += corpus.remarks
-    if not is_in_mint_format(corpus):
+    if not corpus.layout.is_mint:
         sentences += _label_notes(corpus)
-    if corpus.test is None and is_in_mint_format(corpus):
+    if corpus.test is None and corpus.layout.is_mint:
         sentences.append("There is no test.csv: only development rows will be predicted.")
     elif corpus.test is None:
         sentences.append("There are no test rows: only development rows will be predicted.")
@@ -194,7 +203,7 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
         )
     ):
         sentences.append(f"{shared} test rows have a text that is also in the training file.")
-    if not is_in_mint_format(corpus):
+    if not corpus.layout.is_mint:
         return sentences
     differing = counts[
         (counts["train"] != counts["paper train"]) | (counts["test"] != counts["paper test"])

@@ -151,6 +151,16 @@ class GroupTable(_Table):
     from_file_name: bool = False
     names: Mapping[str, str] = Field(default_factory=dict)
 
+    @property
+    def word(self) -> str:
+        """A group in one word: language, domain or group."""
+        return "group" if self.kind == "none" else self.kind
+
+    @property
+    def plural(self) -> str:
+        """Groups in one word."""
+        return f"{self.word}s"
+
 
 class CorpusLayout(_Table):
     """Everything that `corpus.toml` says, see the tables."""
@@ -198,6 +208,12 @@ class CorpusLayout(_Table):
     def label_range(self) -> tuple[float, float]:
         """The lowest and the highest label."""
         return self.label.lowest, self.label.highest
+
+    @property
+    def is_mint(self) -> bool:
+        """Tell if columns and labels are those of the paper's corpus."""
+        same = (MINT_LAYOUT.columns, MINT_LAYOUT.label_range)
+        return (self.columns, self.label_range) == same
 
 
 #: The layout of the paper's corpus, and of the demo.

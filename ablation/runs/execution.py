@@ -145,7 +145,7 @@ def train_tracked(
     curves: list[tuple[int, str, float]] = []
 
     def on_point(values: Mapping[str, float], step: int) -> None:
-        tracked.log_metrics(values, step)
+        tracked.log_metrics({names.metric_name(name): v for name, v in values.items()}, step)
         curves.extend((step, name, value) for name, value in values.items())
 
     def on_step(done: int, total: int) -> None:

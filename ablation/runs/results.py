@@ -9,6 +9,7 @@ from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.runs import comparison
 from ablation.tracking import names
+from ablation.tracking.names import metric_name
 from ablation.tracking.runs import TrackedRun, now
 from ablation.tracking.store import Store
 from ablation.training.records import RunRecord
@@ -51,8 +52,8 @@ class RunOutcome:
 def log_result(tracked: TrackedRun, result: "RunResult") -> None:
     """Log figures as metrics of their own names, predictions and the record as artifacts."""
     record = result.record
-    metrics = {f"best/dev_{name}": value for name, value in record.dev.items()}
-    metrics |= {f"test/{name}": value for name, value in (record.test or {}).items()}
+    metrics = {metric_name(f"best/dev_{name}"): value for name, value in record.dev.items()}
+    metrics |= {metric_name(f"test/{name}"): value for name, value in (record.test or {}).items()}
     costs = {metric: getattr(record, field) for field, metric in _COSTS.items()}
     metrics |= {name: float(value) for name, value in costs.items() if value is not None}
     metrics["train/skipped_contrastive_batches"] = record.skipped_contrastive_batches
@@ -107,7 +108,7 @@ def log_comparison(suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutc
     reused = [outcome.run_id for outcome in outcomes if outcome.state == "reused"]
     suite.set_tags({names.REUSED: json.dumps(reused)})
     for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
-        suite.log_metrics({_metric_name(f"{column}/{variant}"): mean})
+        suite.log_metrics({metric_name(f"{column}/{variant}").strip("-"): mean})
 
 
 def as_json(outcomes: Sequence[RunOutcome]) -> list[dict[str, str | None]]:
@@ -121,8 +122,3 @@ def as_json(outcomes: Sequence[RunOutcome]) -> list[dict[str, str | None]]:
         }
         for outcome in outcomes
     ]
-
-
-def _metric_name(text: str) -> str:
-    """Replace the characters that MLflow's metric names can't have."""
-    return "".join(c if c.isalnum() or c in "_-./ " else "-" for c in text).strip("-")

@@ -142,6 +142,7 @@ def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object
             suite.log_text(names.DIFF_FILE, diff)
         if planned.tuning:
             suite.log_json(names.TUNING_FILE, planned.tuning.model_dump())
+        suite.log_json(names.CORPUS_LAYOUT, corpus.layout.model_dump(mode="json"))
         suite.log_table(names.TRAIN_CORPUS, corpus.train.reset_index(names="row"))
         if corpus.test is not None:
             suite.log_table(names.TEST_CORPUS, corpus.test.reset_index(names="row"))

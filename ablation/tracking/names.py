@@ -4,6 +4,7 @@ Metrics: `train/...` and `lr/...` by optimizer step, `dev/...` by epoch, and wit
 `best/epoch`, `best/dev_...` and `test/...` (see `ablation.training.evaluation.scores`).
 """
 
+import re
 from typing import Final
 
 #: The environment variable by which `mlflow run` passes on the run that it opened.
@@ -90,6 +91,8 @@ TUNING_FILE: Final = "tuning.json"
 #: On the suite run: texts and labels by row, which the runs' predictions refer to.
 TRAIN_CORPUS: Final = "corpus/train.parquet"
 TEST_CORPUS: Final = "corpus/test.parquet"
+#: On the suite run: the corpus's layout, see `ablation.data.layout`.
+CORPUS_LAYOUT: Final = "corpus/layout.json"
 COMPARISON: Final = "comparison"
 #: On a run of `ablation bench`: its table, and all figures that it was computed from.
 BENCH_TABLE: Final = "bench.md"
@@ -104,3 +107,9 @@ GRADIENTS: Final = (
     "gradient/cosine",
     "gradient/sum",
 )
+
+
+def metric_name(text: str) -> str:
+    """Replace what MLflow's metric names can't have, such as a group's "&" or "..", by hyphens."""
+    allowed = "".join(c if c.isalnum() or c in "_-./ " else "-" for c in text)
+    return re.sub(r"[./]{2,}", "-", allowed)

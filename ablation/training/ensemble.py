@@ -27,6 +27,7 @@ def select_members(
     dev_predictions: Mapping[str, Real[np.ndarray, " rows"]],
     dev_label: Real[np.ndarray, " rows"],
     rounds: int = ROUNDS,
+    weight: Real[np.ndarray, " rows"] | None = None,
 ) -> Counter[str]:
     """Select the models of the ensemble on development rows.
 
@@ -38,6 +39,7 @@ def select_members(
         dev_predictions: The predictions of each model.
         dev_label: The labels of the same rows.
         rounds: The number of additions to try.
+        weight: The weights of the rows, if they have any.
 
     Returns:
         How often each selected model enters the average.
@@ -49,7 +51,9 @@ def select_members(
     added: list[str] = []
     best_r, best_size = -np.inf, 0
     for _ in range(rounds):
-        candidates = {name: pearson(total + p, dev_label) for name, p in dev_predictions.items()}
+        candidates = {
+            name: pearson(total + p, dev_label, weight) for name, p in dev_predictions.items()
+        }
         known = {name: r for name, r in candidates.items() if r is not None}
         if not known:
             break
@@ -98,7 +102,8 @@ def run_ensemble(
     first = next(iter(dev.values()))
     if any(not np.array_equal(table["row"], first["row"]) for table in dev.values()):
         raise AssertionError("members were evaluated on different development rows")
-    members = select_members(_predictions(dev), first["label"].to_numpy())
+    weight = first["weight"].to_numpy() if "weight" in first else None
+    members = select_members(_predictions(dev), first["label"].to_numpy(), weight=weight)
     dev_combined = first.assign(prediction=average(_predictions(dev), members))
     test_combined = None
     if test is not None:

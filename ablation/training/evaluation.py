@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Real
 
 from ablation.config.schema import Precision
+from ablation.data.rows import UNGROUPED
 from ablation.training.batching import Texts, collate, prediction_batches
 from ablation.training.model import IntimacyRegressor
 from ablation.training.parallel import count_pieces, run_in_pieces
@@ -24,24 +25,31 @@ EVALUATION_BATCH: Final = 128
 
 
 def pearson(
-    prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]
+    prediction: Real[np.ndarray, " rows"],
+    label: Real[np.ndarray, " rows"],
+    weight: Real[np.ndarray, " rows"] | None = None,
 ) -> float | None:
     """Return Pearson's r in [-1, 1], or None if it does not exist.
 
-    Predictions that differ by less than 1e-9 of their size count as constant.
+    Predictions that differ by less than 1e-9 of their size count as constant. With weights (above
+    0), means and covariances are weighted.
     """
     if len(prediction) < 2 or not (np.isfinite(prediction).all() and np.isfinite(label).all()):
         return None
     if np.ptp(prediction) <= 1e-9 * max(1.0, float(np.abs(prediction).max())) or np.ptp(label) == 0:
         return None
-    return float(np.corrcoef(prediction.astype(np.float64), label.astype(np.float64))[0, 1])
+    if weight is None:
+        return float(np.corrcoef(prediction.astype(np.float64), label.astype(np.float64))[0, 1])
+    covariance = np.cov(prediction.astype(np.float64), label.astype(np.float64), aweights=weight)
+    return float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
 
 
 def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]:
     """Compute every correlation of a table of predictions.
 
     Args:
-        predictions: A table with the columns `language`, `label` and `prediction`.
+        predictions: A table with the columns `language`, `label` and `prediction`, and `weight` if
+            rows are weighted.
         seen: The training languages.
 
     Returns:
@@ -50,7 +58,9 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
         do not exist are missing, and so are means over languages of which one has none.
     """
     by_language = {
-        str(language): _pearson_of(rows) for language, rows in predictions.groupby("language")
+        str(language): _pearson_of(rows)
+        for language, rows in predictions.groupby("language")
+        if language != UNGROUPED
     }
     is_seen = predictions["language"].isin(list(seen)).to_numpy()
     subsets = {"": np.ones(len(predictions), dtype=bool), "_seen": is_seen, "_unseen": ~is_seen}
@@ -58,7 +68,7 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
     for suffix, mask in subsets.items():
         rows = predictions[mask]
         metrics[f"pearson{suffix}"] = _pearson_of(rows)
-        correlations = [by_language[language] for language in sorted(set(rows["language"]))]
+        correlations = [by_language.get(language) for language in sorted(set(rows["language"]))]
         known = [r for r in correlations if r is not None]
         is_complete = bool(known) and len(known) == len(correlations)
         metrics[f"mean_pearson{suffix}"] = float(np.mean(known)) if is_complete else None
@@ -67,7 +77,8 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
 
 
 def _pearson_of(rows: pd.DataFrame) -> float | None:
-    return pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy())
+    weight = rows["weight"].to_numpy() if "weight" in rows else None
+    return pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy(), weight)
 
 
 def predict(
@@ -95,8 +106,11 @@ def predict(
 def prediction_table(
     texts: Texts, languages: list[str], prediction: Float[np.ndarray, " rows"]
 ) -> pd.DataFrame:
-    """Return the columns `row`, `language`, `label` (NaN without one) and `prediction`."""
-    return pd.DataFrame(
+    """Return the columns `row`, `language`, `label` (NaN without one) and `prediction`.
+
+    Weighted rows have a column `weight` as well.
+    """
+    table = pd.DataFrame(
         {
             "row": texts.row,
             "language": [languages[i] for i in texts.language],
@@ -104,3 +118,4 @@ def prediction_table(
             "prediction": prediction.astype(np.float64),
         }
     )
+    return table if texts.weight is None else table.assign(weight=texts.weight)

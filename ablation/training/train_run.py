@@ -35,6 +35,7 @@ from ablation.training.diagnostics import language_distances
 from ablation.training.evaluation import predict, prediction_table, scores
 from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
+from ablation.training.label_scale import LabelScale, label_scale
 from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import regression_loss
 from ablation.training.losses.weighting import text_weights
@@ -236,11 +237,12 @@ def fresh_model(
     Raises:
         UsageError: Frozen tuning would freeze more layers than the encoder has.
     """
+    labels = prepared.train.label[split.train]
     model = build_model(
         prepared.trimmed.model,
         pooling_of(prepared.trimmed, config.model.pooling),
         dropout=config.model.dropout,
-        label_mean=float(prepared.train.label[split.train].mean()),
+        label_mean=float(_scale_of(prepared, config).to_training(labels).mean()),
         seed=seed_for("head", seed),
     )
     if config.model.frozen_tuning:
@@ -284,10 +286,11 @@ def train_run(
         prepared.frozen, "train", model, prepared.train, config.optimisation.precision
     )
     train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
+    scale = _scale_of(prepared, config)
     data = TrainingData(
-        replace(train_texts, weight=text_weights(train_texts.label, config.loss)),
+        _to_train_on(train_texts, scale, config),
         dev_texts,
-        lambda p: scores(prediction_table(dev_texts, prepared.languages, p), seen),
+        lambda p: scores(prediction_table(dev_texts, prepared.languages, scale.to_own(p)), seen),
     )
     with explain_out_of_memory(config):
         fitted = fit(model, data, config, seed=key.seed, hooks=hooks, checkpoints=checkpoints)
@@ -298,7 +301,7 @@ def train_run(
             prepared.frozen, "test", model, prepared.test, config.optimisation.precision
         )
         predicted = predict(model, test_texts, config.optimisation.precision)
-        test = prediction_table(prepared.test, prepared.languages, predicted)
+        test = prediction_table(prepared.test, prepared.languages, scale.to_own(predicted))
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -323,8 +326,26 @@ def train_run(
     distances = language_distances(
         model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed
     )
-    dev = prediction_table(dev_texts, prepared.languages, fitted.dev_predictions)
+    dev_predictions = scale.to_own(fitted.dev_predictions)
+    dev = prediction_table(dev_texts, prepared.languages, dev_predictions)
     return RunResult(record, dev, test, model, distances)
+
+
+def _scale_of(prepared: Prepared, config: RunConfig) -> LabelScale:
+    return label_scale(prepared.corpus.layout.label_range, config.label.train_on)
+
+
+def _to_train_on(texts: Texts, scale: LabelScale, config: RunConfig) -> Texts:
+    """Return the training texts with labels on the training scale, and weights of mean one.
+
+    A row's own weight multiplies the one that `loss.weighting` gives its label.
+    """
+    label = scale.to_training(texts.label)
+    weight = text_weights(label, config.loss)
+    if texts.weight is not None:
+        own = texts.weight if weight is None else texts.weight * weight
+        weight = (own / own.mean()).astype(np.float32)
+    return replace(texts, label=label, weight=weight)
 
 
 @contextmanager
@@ -382,14 +403,23 @@ def longest_input(encoder: Encoder) -> int:
     return positions - max([position_offset(encoder.model), *offsets])
 
 
-def tokenise(texts: Sequence[str], encoder: Encoder, config: RunConfig) -> list[np.ndarray]:
+def tokenise(
+    texts: Sequence[str],
+    encoder: Encoder,
+    config: RunConfig,
+    second_texts: Sequence[str] | None = None,
+) -> list[np.ndarray]:
     """Return the token ids (tokens,) of each text, with `model.prefix` before it.
 
-    Texts are cut to `data.max_tokens` or the encoder's positions, whichever is less.
+    Texts are cut to `data.max_tokens` or the encoder's positions, whichever is less. Pairs are
+    joined as the tokenizer joins them; of a long pair, the longer text is cut first.
     """
     longest = min(config.data.max_tokens, longest_input(encoder))
     encoded = encoder.tokenizer(
-        [config.model.prefix + text for text in texts], truncation=True, max_length=longest
+        [config.model.prefix + text for text in texts],
+        None if second_texts is None else list(second_texts),
+        truncation=True,
+        max_length=longest,
     )["input_ids"]
     return [np.asarray(ids, dtype=np.int64) for ids in encoded]
 
@@ -398,11 +428,13 @@ def _tokenised(
     rows: pd.DataFrame, encoder: Encoder, config: RunConfig, languages: list[str]
 ) -> Texts:
     number = {language: i for i, language in enumerate(languages)}
+    second = rows["second_text"].tolist() if "second_text" in rows else None
     return Texts(
-        tokenise(rows["text"].tolist(), encoder, config),
+        tokenise(rows["text"].tolist(), encoder, config, second),
         rows["label"].to_numpy(dtype=np.float64),
         rows["language"].map(number).to_numpy(dtype=np.int64),
         np.arange(len(rows)),
+        weight=rows["weight"].to_numpy(dtype=np.float32) if "weight" in rows else None,
     )
 
 
@@ -427,6 +459,4 @@ def _require_tokens(corpus: Corpus, train: Texts, test: Texts | None, encoder: s
 
 
 def _translate(texts: Texts, vocabulary: Vocabulary) -> Texts:
-    return Texts(
-        [vocabulary.translate(ids) for ids in texts.ids], texts.label, texts.language, texts.row
-    )
+    return replace(texts, ids=[vocabulary.translate(ids) for ids in texts.ids])

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ablation.core.errors import RunError, UsageError
 from ablation.core.suggest import did_you_mean
+from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from ablation.tracking import names
 from ablation.tracking.bundle import BundleSource
 from ablation.tracking.damage import DamagedRunError, tag_problem
@@ -252,6 +253,17 @@ def read_corpus(
             if train is not None:
                 return train, test
     return None, None
+
+
+def read_layout(experiment: Experiment, runs: Iterable[StoredRun]) -> CorpusLayout:
+    """Read the layout of these runs' corpus from one of their suites; MINT's if none kept it."""
+    digests = {run.part("data") for run in runs}
+    for suite in reversed(experiment.suites):
+        if suite.tags.get(f"{names.IDENTITY_PART}data") in digests:
+            content = read_suite_json(experiment, suite, names.CORPUS_LAYOUT)
+            if content is not None:
+                return CorpusLayout.model_validate(content)
+    return MINT_LAYOUT
 
 
 def read_suite_json(experiment: Experiment, suite: StoredSuite, path: str) -> Any:

@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from ablation.data.layout import CorpusLayout
 from ablation.tracking.bundle import TEXT, without_texts
 from reports.analysis import claim_verdicts
 from reports.analysis.budgets import Budgets, find_budgets
-from reports.analysis.collect import Experiment, read_corpus
+from reports.analysis.collect import Experiment, read_corpus, read_layout
 from reports.analysis.comparability import Comparability, compare_with_paper
 from reports.analysis.costs import Cost, compute_costs
 from reports.analysis.curve_study import CurveStudy, find_study
@@ -72,8 +73,13 @@ class ReportInputs:
         return find_study(self.experiment)
 
     @cached_property
+    def layout(self) -> CorpusLayout:
+        """The range of labels, the kind of groups, and the words for both."""
+        return read_layout(self.experiment, self.group.runs)
+
+    @cached_property
     def residuals(self) -> Residuals | None:
-        return compute_residuals(self.measurements)
+        return compute_residuals(self.measurements, self.layout.label_range)
 
     @cached_property
     def costs(self) -> list[Cost]:

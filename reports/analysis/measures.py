@@ -55,7 +55,9 @@ class EvalSubset:
         return self.eval_set == TEST
 
     def __str__(self) -> str:
-        name = self.eval_set if self.is_test else self.eval_set.replace("dev", "Dev")
+        name = self.eval_set
+        if name.startswith("dev"):
+            name = f"D{name[1:]}"
         if self.is_test and self.languages == "all":
             return "test overall"
         return name if self.languages == "all" else f"{name} {self.languages}"
@@ -105,7 +107,8 @@ class AlignedPredictions:
         pooled = [name for name in ("seen", "unseen") if self.members(name)]
         if self.eval_set != TEST and len(pooled) < 2:
             pooled = []
-        return ["all", *pooled, *self.languages]
+        # A single group is all there is.
+        return ["all", *pooled, *(self.languages if len(self.languages) > 1 else [])]
 
     def members(self, subset: str) -> list[str]:
         """Return a subset's languages; none if it has no rows."""
@@ -446,7 +449,13 @@ def compute_measurements(experiment: Experiment, group: Group) -> Measurements:
         dev = read_tables(experiment, runs, names.DEV_PREDICTIONS)
         samples += _align(split, runs, dev, lambda run, _: records[run.run_id].unseen_in_training)
     # Development rows are drawn from every language that has training rows, held out or not.
-    labelled = {language for sample in samples for language in sample.languages}
+    # Those of a corpus's own development file may have none.
+    labelled = {
+        language
+        for sample in samples
+        for language in sample.languages
+        if sample.eval_set != "given" or language not in sample.unseen
+    }
     test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
     samples += _align(TEST, tested, test, lambda _, all_: [x for x in all_ if x not in labelled])
     values = {key: value for sample in samples for key, value in _pearsons(sample)}

@@ -6,23 +6,23 @@ a row's prediction averaged over seeds first.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from ablation.data.description import bin_edges
+from ablation.data.layout import MINT_LAYOUT
 from reports.analysis import inference
 from reports.analysis.measures import AlignedPredictions, Measurements
 from reports.analysis.recalibration import recalibrated_residuals
 
-#: Half a point wide; the last holds 5.0 as well.
-LABEL_BINS: Final = tuple(np.arange(1.0, 5.0, 0.5))
-BIN_WIDTH: Final = 0.5
+#: Bins of labels, at least: half a point wide on 1 to 5. The last holds the highest label as well.
+LABEL_BINS: Final = 6
 CALIBRATION_BINS: Final = 10
 #: Fewer rows than this make no interval.
 FEWEST_ROWS: Final = 5
-#: Labels from here on are rare and called hard samples.
-HIGH_LABEL: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,39 @@ class Residuals:
         sample: The rows.
         of: By variant, (seeds, rows).
         runs: Run ids by variant, in the order of seeds.
+        label_range: The lowest and the highest label of the scale.
     """
 
     sample: AlignedPredictions
     of: dict[str, np.ndarray]
     runs: dict[str, tuple[str, ...]]
+    label_range: tuple[float, float] = MINT_LAYOUT.label_range
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """The edges of the bins of labels, (bins + 1,)."""
+        return bin_edges(self.label_range, LABEL_BINS)
 
     @property
     def bin(self) -> np.ndarray:
-        """The index of each row's label in `LABEL_BINS`, (rows,)."""
-        index = np.searchsorted(LABEL_BINS, self.sample.label + 1e-9, side="right") - 1
-        return np.clip(index, 0, len(LABEL_BINS) - 1)
+        """The index of each row's bin of labels, (rows,)."""
+        lower = self.edges[:-1]
+        index = np.searchsorted(lower, self.sample.label + 1e-9, side="right") - 1
+        return np.clip(index, 0, len(lower) - 1)
+
+    @property
+    def high_label(self) -> float:
+        """The middle of the scale: labels from here on are rare in MINT, the hard samples."""
+        return sum(self.label_range) / 2
 
     def mean_prediction(self, variant: str) -> np.ndarray:
         """Return a variant's predictions, averaged over seeds, (rows,)."""
         return np.asarray((self.sample.label + self.of[variant]).mean(axis=0))
 
 
-def compute_residuals(measurements: Measurements) -> Residuals | None:
+def compute_residuals(
+    measurements: Measurements, label_range: tuple[float, float] = MINT_LAYOUT.label_range
+) -> Residuals | None:
     """Return the residuals on the eval set that the report analyses; None without any."""
     samples = [s for s in measurements.samples if s.eval_set == measurements.analysed_set]
     if not samples:
@@ -64,7 +79,7 @@ def compute_residuals(measurements: Measurements) -> Residuals | None:
             columns = sample.predictions[:, [sample.column[run] for run in ids]]
             of[variant] = (columns - sample.label[:, None]).T
             runs[variant] = tuple(ids)
-    return Residuals(sample, of, runs)
+    return Residuals(sample, of, runs, label_range)
 
 
 def by_label(residuals: Residuals) -> pd.DataFrame:
@@ -72,7 +87,7 @@ def by_label(residuals: Residuals) -> pd.DataFrame:
 
     Columns: variant, bin (its lower label), rows, bias, rmse.
     """
-    bins = [float(low) for low in LABEL_BINS]
+    bins = [float(low) for low in residuals.edges[:-1]]
     return _errors_by(residuals, residuals.bin, "bin", bins)
 
 
@@ -104,7 +119,7 @@ def gain_by_label(residuals: Residuals, worse: str, better: str, *, seed: int = 
     squared = {v: (residuals.of[v] ** 2).mean(axis=0) for v in (worse, better)}
     gain = squared[worse] - squared[better]
     rows = []
-    for i, low in enumerate(LABEL_BINS):
+    for i, low in enumerate(residuals.edges[:-1]):
         in_bin = gain[residuals.bin == i]
         interval = inference.NO_INTERVAL
         if len(in_bin) >= FEWEST_ROWS:

@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.analysis.costs import Cost
 from reports.analysis.distances import Distances
-from reports.analysis.residuals import BIN_WIDTH
 from reports.analysis.steps import Step
 from reports.rendering.plotting import (
     COLOURS,
@@ -31,13 +30,14 @@ from reports.rendering.style import styled
 
 
 @styled
-def histogram(counts: pd.Series) -> Figure:
-    """Draw Figure 1: labelled rows by label."""
+def histogram(counts: pd.Series, measures: str = "intimacy") -> Figure:
+    """Draw Figure 1: labelled rows by label; `measures` says what labels are of."""
     figure, axes = new_axes(NARROW, 2.0)
     width = float(counts.index[1] - counts.index[0])
     axes.bar(counts.index, counts.to_numpy(), width=0.85 * width, color=COLOURS[0])
-    axes.set(xlabel=f"intimacy (bins of {width:g})", ylabel="rows")
-    axes.set_xticks(range(1, 6))
+    axes.set(xlabel=f"{measures} (bins of {width:g})", ylabel="rows")
+    # As many ticks as fit, among them the scale's lowest.
+    axes.set_xticks(counts.index[:: max(1, len(counts) // 4)])
     return figure
 
 
@@ -150,12 +150,12 @@ def cost(costs: Sequence[Cost]) -> Figure:
 
 
 @styled
-def residual_by_label(frame: pd.DataFrame) -> Figure:
-    """Draw the mean residual by label bin; columns variant, bin, bias."""
+def residual_by_label(frame: pd.DataFrame, width: float) -> Figure:
+    """Draw the mean residual by label bin of a width; columns variant, bin, bias."""
     figure, axes = new_axes(NARROW, 2.3)
-    _draw_series(axes, frame.assign(middle=frame["bin"] + BIN_WIDTH / 2), "middle", "bias")
+    _draw_series(axes, frame.assign(middle=frame["bin"] + width / 2), "middle", "bias")
     axes.axhline(0, color=GREY, linewidth=0.5)
-    axes.set(xlabel=f"label (bins of {BIN_WIDTH})", ylabel="mean of prediction − label")
+    axes.set(xlabel=f"label (bins of {width:g})", ylabel="mean of prediction − label")
     axes.legend(fontsize=5.5)
     return figure
 
@@ -174,11 +174,14 @@ def calibration(frame: pd.DataFrame) -> Figure:
 
 
 @styled
-def gain(frame: pd.DataFrame) -> Figure:
-    """Draw EPM's gain by label bin with 95% over rows; columns bin, rows, gain, low, high."""
+def gain(frame: pd.DataFrame, width: float) -> Figure:
+    """Draw EPM's gain by label bin of a width, with 95% over rows.
+
+    Columns bin, rows, gain, low, high.
+    """
     figure, axes = new_axes(NARROW, 2.3)
-    middle = frame["bin"] + BIN_WIDTH / 2
-    axes.bar(middle, frame["gain"], width=0.8 * BIN_WIDTH, color="#9CC4E4")
+    middle = frame["bin"] + width / 2
+    axes.bar(middle, frame["gain"], width=0.8 * width, color="#9CC4E4")
     axes.vlines(middle, frame["low"], frame["high"], color=COLOURS[0], linewidth=1)
     axes.axhline(0, color=GREY, linewidth=0.5)
     labels = [f"{low:g}\nn={rows}" for low, rows in zip(frame["bin"], frame["rows"], strict=True)]

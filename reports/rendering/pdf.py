@@ -4,6 +4,7 @@ All content goes to the template as JSON, so that no text is read as typst marku
 """
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -120,12 +121,18 @@ def _block(block: Block) -> dict[str, Any]:
     }
 
 
+def _typst_language(tag: str) -> str:
+    """Return a tag's language if typst knows such codes, those of two or three letters."""
+    language = tag.split("-")[0]
+    return language if re.fullmatch(r"[a-z]{2,3}", language) else ""
+
+
 def _cell(cell: Cell) -> dict[str, str | list[str]]:
     return {
         "text": printable(cell.text),
         "below": [printable(line) for line in cell.below.splitlines()],
         "mark": cell.mark,
-        "language": cell.language,
+        "language": _typst_language(cell.language),
         "anchor": cell.anchor,
         "link": cell.link,
         "target": cell.runs[0] if cell.runs else "",

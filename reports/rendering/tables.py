@@ -56,7 +56,7 @@ class Cell:
         below: Small print under it, line by line.
         runs: Ids of the runs that it comes from.
         mark: How to set it off.
-        language: ISO 639-1 code if it is a quoted text.
+        language: A language's tag if it is a quoted text; "und" if the language is not known.
         anchor: The run id whose row this is.
         link: An address.
     """

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
-from ablation.data.languages import language_name
+from ablation.data.description import group_title, label_digits, text_language
+from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis import residuals as analysis
 from reports.analysis.agreement import concordance, mae, rmse, spearman
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import TEST
-from reports.analysis.residuals import BIN_WIDTH, HIGH_LABEL, Residuals
+from reports.analysis.residuals import Residuals
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column
@@ -29,7 +31,8 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         return
     rows = inputs.analysed_rows
     by_label = analysis.by_label(residuals)
-    drawn = figures.residual_by_label(_titled(by_label))
+    width = float(residuals.edges[1] - residuals.edges[0])
+    drawn = figures.residual_by_label(_titled(by_label), width)
     yield Picture("residuals", f"Mean residual by label ({rows}).", drawn)
     drawn = figures.calibration(_titled(analysis.calibration(residuals)))
     caption = f"Calibration ({rows}): mean label against mean prediction."
@@ -37,30 +40,38 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     gain = analysis.gain_by_label(residuals, *GAIN, seed=inputs.seed)
     if len(gain):
         caption = f"EPM's gain over MSE ({rows}): squared error by label, 95% over rows."
-        yield Picture("gain", caption, figures.gain(gain))
-        yield gain_text(gain)
+        yield Picture("gain", caption, figures.gain(gain, width))
+        yield gain_text(gain, residuals.high_label, of_paper=inputs.layout.is_mint)
         recalibrated = analysis.recalibrate(residuals)
-        yield recalibrated_text(analysis.gain_by_label(recalibrated, *GAIN, seed=inputs.seed))
+        gain = analysis.gain_by_label(recalibrated, *GAIN, seed=inputs.seed)
+        yield recalibrated_text(gain, residuals.high_label)
     yield agreement_table(residuals)
     yield errors_table(residuals, by_label, "bin")
-    yield errors_table(residuals, analysis.by_language(residuals), "language")
+    if len(residuals.sample.languages) > 1:
+        yield errors_table(
+            residuals, analysis.by_language(residuals), "language", inputs.layout.group.word
+        )
     train, test = inputs.corpus
     corpus = test if residuals.sample.eval_set == TEST else train
     best = inputs.best_variant
     if best in residuals.of:
         texts = corpus if inputs.shows_texts else None
-        yield worst_table(best, analysis.worst_predictions(residuals, best, texts), rows)
+        worst = analysis.worst_predictions(residuals, best, texts)
+        yield worst_table(best, worst, rows, inputs.layout)
 
 
-def gain_text(gain: pd.DataFrame) -> str:
-    """Say whether EPM's gain lies with the rare, high labels."""
-    is_high = gain["bin"] >= HIGH_LABEL
+def gain_text(gain: pd.DataFrame, high_label: float, *, of_paper: bool = True) -> str:
+    """Say whether EPM's gain lies with the high labels, which are rare in the paper's corpus."""
+    is_high = gain["bin"] >= high_label
     high, low = analysis.mean_gain(gain[is_high]), analysis.mean_gain(gain[~is_high])
     better = ", ".join(f"{b:g}" for b in gain["bin"][gain["low"] > 0])
     worse = ", ".join(f"{b:g}" for b in gain["bin"][gain["high"] < 0])
+    claim = "The paper says that EPM helps with hard samples, which are the rare, high labels. "
+    counts = ", ".join(f"{gain['rows'][mask].sum():,}" for mask in (is_high, ~is_high))
     text = (
-        "The paper says that EPM helps with hard samples, which are the rare, high labels. Squared"
-        f" error {_change(high)} on labels of {HIGH_LABEL:g} and above and {_change(low)} below."
+        (claim if of_paper else f"Rows in the upper and lower half of the scale: {counts}. ")
+        + f"Squared error {_change(high)} on labels of {high_label:g} and above and"
+        + f" {_change(low)} below."
     )
     if better:
         text += f" The 95% interval over rows is above zero in the bins from {better}."
@@ -71,19 +82,22 @@ def gain_text(gain: pd.DataFrame) -> str:
     return text.replace("-", "−")
 
 
-def recalibrated_text(gain: pd.DataFrame) -> str:
+def recalibrated_text(gain: pd.DataFrame, high_label: float) -> str:
     """Say what of the gain is left without a shift or stretch of a run as a whole."""
-    is_high = gain["bin"] >= HIGH_LABEL
+    is_high = gain["bin"] >= high_label
     high, low = analysis.mean_gain(gain[is_high]), analysis.mean_gain(gain[~is_high])
     return (
         "A model whose predictions are all higher looks better on high labels at the same Pearson."
         " After each run's mean and scale are set to the labels', squared error"
-        f" {_change(high)} on labels of {HIGH_LABEL:g} and above and {_change(low)} below."
+        f" {_change(high)} on labels of {high_label:g} and above and {_change(low)} below."
     )
 
 
 def _change(gain: float) -> str:
-    return f"{'rises' if round(gain, 3) < 0 else 'falls'} by {abs(gain):.3f}"
+    if not np.isfinite(gain):
+        return "is unknown (no rows)"
+    digits = 3 if abs(gain) >= 0.001 or gain == 0 else 6
+    return f"{'rises' if round(gain, digits) < 0 else 'falls'} by {abs(gain):.{digits}f}"
 
 
 def agreement_table(residuals: Residuals) -> Table:
@@ -115,14 +129,17 @@ def agreement_table(residuals: Residuals) -> Table:
     )
 
 
-def errors_table(residuals: Residuals, frame: pd.DataFrame, by: str) -> Table:
-    """Return variants by label bins or languages: RMSE, below it the bias."""
+def errors_table(
+    residuals: Residuals, frame: pd.DataFrame, by: str, group: str = "language"
+) -> Table:
+    """Return variants by label bins or by groups, called `group`: RMSE, below it the bias."""
     values = list(dict.fromkeys(frame[by]))
     is_label = by == "bin"
-    titles = {v: f"{v:g}–{v + BIN_WIDTH:g}" if is_label else str(v) for v in values}
+    upper = dict(zip(residuals.edges[:-1].tolist(), residuals.edges[1:].tolist(), strict=True))
+    titles = {v: f"{v:g}–{upper[v]:g}" if is_label else str(v) for v in values}
     table = TableBuilder(
         "errors_label" if is_label else "errors_language",
-        "Error by label" if is_label else "Error by language",
+        "Error by label" if is_label else f"Error by {group}",
         method=Column("Method"),
         **{title: number_column(title) for title in titles.values()},
     )
@@ -142,16 +159,20 @@ def errors_table(residuals: Residuals, frame: pd.DataFrame, by: str) -> Table:
     )
 
 
-def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
+def worst_table(
+    variant: str, frame: pd.DataFrame, rows: str, layout: CorpusLayout = MINT_LAYOUT
+) -> Table:
     """Return the worst predictions; `rows` says which rows they are among.
 
     Without a column `text`, a row is told by its number in the file.
     """
     has_texts = "text" in frame
+    word = layout.group.word
+    digits = label_digits(layout.label_range)
     table = TableBuilder(
         "worst",
-        "The worst predictions of each language",
-        language=Column("Language", width=12),
+        f"The worst predictions of each {word}",
+        language=Column(word.capitalize(), width=12),
         row=Column("Text", width=70) if has_texts else number_column("row below the header"),
         label=number_column("label", width=8),
         prediction=number_column("predicted", width=10),
@@ -159,12 +180,12 @@ def worst_table(variant: str, frame: pd.DataFrame, rows: str) -> Table:
     for _, row in frame.iterrows():
         language = str(row["language"])
         table.add(
-            language=language_name(language),
-            row=Cell(str(row["text"]), language=language)
+            language=group_title(language, layout),
+            row=Cell(str(row["text"]), language=text_language(language, layout))
             if has_texts
             else f"{int(row['row']) + 1}",
-            label=number(float(row["label"]), 1),
-            prediction=number(float(row["prediction"]), 2),
+            label=number(float(row["label"]), digits),
+            prediction=number(float(row["prediction"]), digits + 1),
         )
     return table.build(
         f"{rows[0].upper()}{rows[1:]}; {row_title(variant)}, the best variant on development rows;"

@@ -29,7 +29,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     measurements = inputs.measurements
     eval_sets = [TEST] if measurements.has_test else []
     for eval_set in [*eval_sets, *inputs.group.splits]:
-        if not measurements.languages_of(eval_set):
+        if len(measurements.languages_of(eval_set)) < 2:
             continue
         if eval_set == measurements.analysed_set:
             rows = inputs.analysed_rows

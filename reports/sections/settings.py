@@ -7,8 +7,16 @@ import numpy as np
 import pandas as pd
 
 from ablation.config.schema import FIELDS, RunConfig
-from ablation.data.description import label_histogram, row_counts
+from ablation.data.description import (
+    group_counts,
+    group_title,
+    label_digits,
+    label_histogram,
+    row_counts,
+    text_language,
+)
 from ablation.data.languages import language_name, ordered
+from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis.budgets import NOT_TUNED, Budgets
 from reports.analysis.distances import read_distances
 from reports.analysis.groups import Group
@@ -56,11 +64,14 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if train is None:
         yield "No suite of these runs kept its corpus: no Tables 1 and 2, and no Figure 1."
     else:
+        layout = inputs.layout
         if inputs.shows_texts:
-            yield table_1(train)
-        yield table_2(train, test)
-        drawn = figures.histogram(label_histogram(train["label"]))
-        yield Picture("figure1", "Figure 1: labelled rows by intimacy.", drawn)
+            yield table_1(train, layout)
+        yield table_2(train, test) if layout.is_mint else counts_table(train, test, layout)
+        histogram = label_histogram(train["label"], layout.label_range)
+        drawn = figures.histogram(histogram, layout.task.measures)
+        figure = "Figure 1: labelled" if layout.is_mint else "Labelled"
+        yield Picture("figure1", f"{figure} rows by {layout.task.measures}.", drawn)
     yield table_4(inputs.group)
     if inputs.budgets:
         yield tuning_table(inputs.budgets)
@@ -83,28 +94,52 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         yield Picture("figure2", caption, figures.distances(distances), wide=True)
 
 
-def table_1(train: pd.DataFrame) -> Table:
-    """Return a sample of each language: its first row of a length that is typical."""
+def table_1(train: pd.DataFrame, layout: CorpusLayout = MINT_LAYOUT) -> Table:
+    """Return a sample of each group: its first row of a length that is typical."""
+    word, measures = layout.group.word, layout.task.measures.capitalize()
+    title = "samples of the training set"
     table = TableBuilder(
         "table1",
-        "Table 1: samples of the training set",
+        f"Table 1: {title}" if layout.is_mint else title.capitalize(),
         text=Column("Text", width=78),
-        language=Column("Language", width=12),
-        label=number_column("Intimacy", width=10),
+        language=Column(word.capitalize(), width=12),
+        label=number_column(measures, width=10),
     )
+    digits = label_digits(layout.label_range)
     for code in ordered(set(train["language"])):
         rows = train[train["language"] == code]
         lengths = rows["text"].str.len()
         low, high = lengths.quantile(0.25), lengths.quantile(0.75)
         typical = rows[lengths.between(low, high)].iloc[0]
+        text = str(typical["text"])
+        if "second_text" in rows:
+            text += f" | {typical['second_text']}"
         table.add(
-            text=Cell(str(typical["text"]), language=code),
-            language=language_name(code),
-            label=number(float(typical["label"]), 1),
+            text=Cell(text, language=text_language(code, layout)),
+            language=group_title(code, layout),
+            label=number(float(typical["label"]), digits),
         )
+    lowest, highest = layout.label_range
     return table.build(
-        "Intimacy from 1 to 5. Of each language the first row whose length is in the middle half."
+        f"{measures} from {lowest:g} to {highest:g}. Of each {word} the first row whose length is"
+        " in the middle half."
     )
+
+
+def counts_table(train: pd.DataFrame, test: pd.DataFrame | None, layout: CorpusLayout) -> Table:
+    """Return the rows of each group."""
+    counts = group_counts({"labelled": train} | ({} if test is None else {"test": test}))
+    table = TableBuilder(
+        "table2",
+        f"Rows of each {layout.group.word}",
+        group=Column(layout.group.word.capitalize()),
+        **{str(part): number_column(str(part)) for part in counts.columns},
+    )
+    for group, row in [*counts.iterrows(), *([("All", counts.sum())] if len(counts) > 1 else [])]:
+        title = group_title(str(group), layout)
+        cells = {str(part): Cell(f"{count:,}", float(count)) for part, count in row.items()}
+        table.add(group=title if title == group else f"{title} ({group})", **cells)
+    return table.build(*([layout.task.reference] if layout.task.reference else []), wide=False)
 
 
 def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
