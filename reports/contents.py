@@ -11,6 +11,8 @@ from reports.rendering.blocks import Report, Section
 from reports.sections.registry import find_sections
 from reports.sections.significance import few_seeds
 
+#: The heading of the section on groups, whatever their kind is.
+LANGUAGES: Final = "Languages"
 SYNTHETIC_WARNING: Final = (
     "The data are synthetic: these scores are no benchmark, and they decide no claim of the paper."
 )
@@ -28,7 +30,11 @@ def compose(inputs: ReportInputs, sections: Sequence[str] = ()) -> Report:
     """
     group = inputs.group
     entries = [e for e in find_sections(sections) if group.runs or e.of_study]
-    built = [Section(entry.title, tuple(entry.build(inputs))) for entry in entries]
+    plural = inputs.layout.group.plural.capitalize()
+    built = [
+        Section(plural if entry.title == LANGUAGES else entry.title, tuple(entry.build(inputs)))
+        for entry in entries
+    ]
     runs = group.runs or inputs.experiment.curves
     data = ", ".join(sorted({run.tags.get(names.CORPUS, "") for run in runs}))
     comparability = inputs.comparability
@@ -71,7 +77,7 @@ def _warnings(inputs: ReportInputs) -> Iterator[str]:
     group = inputs.group
     if group.synthetic:
         yield SYNTHETIC_WARNING
-    elif inputs.comparability.obstacle:
+    elif inputs.comparability.obstacle and inputs.layout.is_mint:
         yield (
             f"{inputs.comparability.obstacle.capitalize()}: its figures do not apply, and none of"
             " its claims is judged."
@@ -89,8 +95,8 @@ def _warnings(inputs: ReportInputs) -> Iterator[str]:
         )
     if not inputs.measurements.has_test:
         yield (
-            "The test rows have no labels: nothing is scored on them; languages and errors are"
-            " those of development rows."
+            "The test rows have no labels: nothing is scored on them;"
+            f" {inputs.layout.group.plural} and errors are those of development rows."
         )
     if inputs.budgets and inputs.budgets.warning:
         yield inputs.budgets.warning

@@ -1,6 +1,6 @@
 """Draw the report's figures from computed data; training curves are in `curve_figures`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ from reports.rendering.plotting import (
     new_grid,
 )
 from reports.rendering.style import styled
+
+#: Longer labels than a language's code need room.
+_CODE = 3
+_MANY_GROUPS = 6
 
 
 @styled
@@ -87,7 +91,7 @@ def budgets(best_so_far: Mapping[str, np.ndarray]) -> Figure:
 
 
 @styled
-def forest(steps: Sequence[Step]) -> Figure:
+def forest(steps: Sequence[Step], *, with_printed: bool = True) -> Figure:
     """Draw the steps' differences with their 95% intervals; the paper's as open diamonds."""
     shown = [step for step in steps if step.estimate.exists]
     figure, axes = new_axes(WIDE, 0.6 + 0.15 * len(shown))
@@ -110,7 +114,8 @@ def forest(steps: Sequence[Step]) -> Figure:
         if is_new and i:
             axes.axhline(i - 0.5, color="#DDDDDD", linewidth=0.5)
     axes.set_yticks(range(len(shown)), labels)
-    axes.set(xlabel="difference of Pearson × 100 (open diamond: the paper's)")
+    diamond = " (open diamond: the paper's)" if with_printed else ""
+    axes.set(xlabel=f"difference of Pearson × 100{diamond}")
     axes.set(ylim=(len(shown) - 0.4, -0.6))
     return figure
 
@@ -124,7 +129,8 @@ def heat(frame: pd.DataFrame) -> Figure:
     texts = np.vectorize(lambda value: f"{value:.1f}")(values)
     dark = values < (np.nanmin(values) + np.nanmax(values)) / 2
     label_cells(axes, values, texts, fontsize=6.5, dark=dark)
-    axes.set_xticks(range(len(frame.columns)), list(frame.columns))
+    crowded = frame.columns if len(frame.columns) > _MANY_GROUPS else ()
+    axes.set_xticks(range(len(frame.columns)), list(frame.columns), **_slant(crowded))
     axes.set_yticks(range(len(frame)), list(frame.index))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -190,6 +196,13 @@ def gain(frame: pd.DataFrame, width: float) -> Figure:
     return figure
 
 
+def _slant(labels: Iterable[str]) -> dict[str, Any]:
+    """Return how to set tick labels: slanted if one is longer than a language's code."""
+    if all(len(label) <= _CODE for label in labels):
+        return {}
+    return {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+
+
 def _draw_series(axes: Axes, frame: pd.DataFrame, x: str, y: str) -> None:
     """Draw `y` against `x` for each title in the column variant."""
     for i, (title, rows) in enumerate(frame.groupby("variant", sort=False)):
@@ -223,7 +236,7 @@ def _draw_kl(axes: Axes, matrix: Distances) -> None:
         axes.axvline(edge, color="white", linewidth=0.5)
     starts = np.concatenate([[-0.5], edges, [len(language) - 0.5]])
     centres, labels = (starts[:-1] + starts[1:]) / 2, list(dict.fromkeys(language))
-    axes.set_xticks(centres, labels)
+    axes.set_xticks(centres, labels, **_slant(labels))
     axes.set_yticks(centres, labels)
     axes.tick_params(length=0)
     axes.set_title(f"{matrix.title}: KL[i][j], {len(matrix.kl)} rows")
@@ -241,7 +254,7 @@ def _draw_pairs(axes: Axes, matrix: Distances) -> None:
         ]
     )
     label_cells(axes, np.zeros(same.shape), texts, fontsize=5, dark=np.zeros_like(same))
-    axes.set_xticks(range(len(matrix.language)), list(matrix.language))
+    axes.set_xticks(range(len(matrix.language)), list(matrix.language), **_slant(matrix.language))
     axes.set_yticks(range(len(matrix.language)), list(matrix.language))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

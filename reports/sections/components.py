@@ -22,13 +22,19 @@ FIRST_STEPS: Final = {"EPM": ("mse", "epm"), "CL": ("epm", "epm+cl"), "FT": ("ep
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the effects and, for data like the paper's, their order."""
     if any(effect.weights for effect in find_effects(inputs.group.variants)):
-        yield effects_table(inputs.measurements, comparable=inputs.comparability.applies)
+        yield effects_table(
+            inputs.measurements,
+            comparable=inputs.comparability.applies,
+            with_paper=inputs.layout.is_mint,
+        )
     order = order_table(inputs.measurements)
     if order.rows and inputs.comparability.applies:
         yield order
 
 
-def effects_table(measurements: Measurements, *, comparable: bool) -> Table:
+def effects_table(
+    measurements: Measurements, *, comparable: bool, with_paper: bool = True
+) -> Table:
     """Return main effects and interactions on every column of Table 3."""
     table = TableBuilder(
         "effects",
@@ -37,7 +43,7 @@ def effects_table(measurements: Measurements, *, comparable: bool) -> Table:
         rows=Column("on", width=10),
         estimate=number_column("estimate", width=8),
         interval=number_column("95%", width=14),
-        printed=number_column("paper", width=7),
+        **({"printed": number_column("paper", width=7)} if with_paper else {}),
         cells=Column("taken from", width=25),
         missing=Column("runs that would complete it", width=23),
     )
@@ -49,7 +55,7 @@ def effects_table(measurements: Measurements, *, comparable: bool) -> Table:
                 rows=EMPTY,
                 estimate=EMPTY,
                 interval=EMPTY,
-                printed=EMPTY,
+                **({"printed": EMPTY} if with_paper else {}),
                 cells="no runs",
                 missing=", ".join(effect.missing),
             )
@@ -62,7 +68,7 @@ def effects_table(measurements: Measurements, *, comparable: bool) -> Table:
                 rows=str(subset),
                 estimate=difference_cell(estimate.mean, estimate),
                 interval=interval_cell(estimate.interval, estimate),
-                printed=difference_cell(printed),
+                **({"printed": difference_cell(printed)} if with_paper else {}),
                 cells=", ".join(effect.cells),
                 missing=", ".join(effect.missing) or "none",
             )

@@ -1,12 +1,13 @@
 """Sum the report up on a page: what was asked, what was found, and what it can't say."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, ScoreClaim
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import contrast_text
+from reports.analysis.own_task import Comparison, compare_variants
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment
 from reports.rendering.blocks import Block
@@ -15,6 +16,7 @@ from reports.rendering.tables import (
     EMPTY,
     Cell,
     Column,
+    Mark,
     Table,
     TableBuilder,
     interval_text,
@@ -29,6 +31,9 @@ from reports.sections.registry import section
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the question, the paper's claims with their verdicts, and the limits."""
     comparability = inputs.comparability
+    if not inputs.layout.is_mint:
+        yield from own_findings(inputs)
+        return
     yield (
         "Asked: do these runs bear out what the paper says of its losses (EPM against MSE), of"
         " language-contrastive learning (CL), of frozen tuning (FT) and of their ensemble?"
@@ -44,6 +49,64 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         yield comparability.caveat
     yield claims_table(inputs.claims)
     yield limits(inputs)
+
+
+def own_findings(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield question and answers on a corpus that no figures were printed for."""
+    task = inputs.layout.task
+    corpus = f"corpus {task.name}" if task.name else "this corpus"
+    reference = f" ({task.reference})" if task.reference else ""
+    yield (
+        f"Asked: on {corpus}{reference}, does another loss or way of tuning than the plainest row's"
+        f" predict {task.measures} better, by Pearson?"
+    )
+    comparisons = compare_variants(inputs.measurements)
+    if not comparisons:
+        yield "Found: no two rows have runs on the same rows and seeds to compare."
+        return
+    answers: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        answers.setdefault(comparison.answer, []).append(str(comparison))
+    listed = "; ".join(f"{answer}: {', '.join(steps)}" for answer, steps in answers.items())
+    yield f"Found on {comparisons[0].rows}: {listed}."
+    yield comparisons_table(comparisons)
+    yield limits(inputs)
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
+    """Return each comparison with its verdict and the numbers behind it."""
+    table = TableBuilder(
+        "comparisons",
+        "Rows compared",
+        step=Column("from → to", width=26),
+        answer=Column("answer", width=14),
+        estimate=number_column("difference", width=10),
+        interval=number_column("95%", width=16),
+        over=Column("over", width=14),
+        p=number_column("p", width=8),
+        p_holm=number_column("p, Holm", width=8),
+        reason=Column("no interval, as", width=16),
+    )
+    marks: dict[str, Mark] = {"better": "good", "worse": "bad", "undecided": "unsure"}
+    for comparison in comparisons:
+        runs = comparison.runs
+        interval = 100 * comparison.interval.low, 100 * comparison.interval.high
+        table.add(
+            step=str(comparison),
+            answer=Cell(comparison.answer, mark=marks.get(comparison.answer, "")),
+            estimate=number(100 * comparison.mean, 2, signed=True, runs=runs),
+            interval=Cell(interval_text(*interval), runs=runs),
+            over=comparison.over or EMPTY,
+            p=number(comparison.p, 3),
+            p_holm=number(comparison.p_holm, 3),
+            reason=comparison.reason or EMPTY,
+        )
+    return table.build(
+        "Differences of Pearson × 100, paired by row and seed. Better or worse: p below 0.05 after"
+        " Holm's adjustment over all lines. No difference: the interval lies within half a point"
+        " of zero. Of folds, the interval is Nadeau and Bengio's, which counts the training rows"
+        " that folds share."
+    )
 
 
 def summary(assessments: Mapping[str, Assessment]) -> str:
@@ -118,9 +181,10 @@ def limits(inputs: ReportInputs) -> str:
         f"What it can't say. {seeds} seed{'s' * (seeds != 1)}"
         + (": no verdict." if seeds < 2 else " stand for all trainings.")
     ]
+    plural = inputs.layout.group.plural
     sentences.append(
-        "Languages are fixed: a verdict is about these languages, not about others. The split is"
-        " one draw: another split_seed would give other development rows."
+        f"{plural.capitalize()} are fixed: a verdict is about these {plural}, not about others. The"
+        " split is one draw: another split_seed would give other development rows."
     )
     sentences.append(
         "Scores on development rows are flattered, since these rows chose the epochs and the"

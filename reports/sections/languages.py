@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from ablation.data.languages import language_name
+from ablation.core.slugs import slug
+from ablation.data.description import group_title
+from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements
@@ -33,10 +35,11 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
             continue
         if eval_set == measurements.analysed_set:
             rows = inputs.analysed_rows
-            caption = f"Pearson × 100 by variant and language ({rows}), mean over seeds."
+            word = inputs.layout.group.word
+            caption = f"Pearson × 100 by variant and {word} ({rows}), mean over seeds."
             drawn = figures.heat(scores_by_language(measurements, eval_set))
             yield Picture("languages", caption, drawn, wide=True)
-        yield language_table(measurements, eval_set)
+        yield language_table(measurements, eval_set, inputs.layout)
 
 
 def scores_by_language(measurements: Measurements, eval_set: str) -> pd.DataFrame:
@@ -51,7 +54,9 @@ def scores_by_language(measurements: Measurements, eval_set: str) -> pd.DataFram
     return pd.DataFrame(scores)
 
 
-def language_table(measurements: Measurements, eval_set: str) -> Table:
+def language_table(
+    measurements: Measurements, eval_set: str, layout: CorpusLayout = MINT_LAYOUT
+) -> Table:
     """Return variants by languages: mean over seeds, under it 95% over rows and over seeds."""
     languages = measurements.languages_of(eval_set)
     variants = _variants(measurements, eval_set)
@@ -62,8 +67,8 @@ def language_table(measurements: Measurements, eval_set: str) -> Table:
     if eval_set == TEST:
         columns = {x: mark_best(column) for x, column in columns.items()}
     table = TableBuilder(
-        f"languages_{eval_set.replace(':', '_').replace('+', '_')}",
-        f"Pearson × 100 by language, {_rows_text(measurements, eval_set)}",
+        f"languages_{slug(eval_set.replace(':', '_').replace('+', '_'))}",
+        f"Pearson × 100 by {layout.group.word}, {_rows_text(measurements, eval_set)}",
         method=Column("Method"),
         **{x: number_column(x) for x in languages},
         mean=number_column("mean"),
@@ -73,13 +78,20 @@ def language_table(measurements: Measurements, eval_set: str) -> Table:
         mean = _score_cell(measurements.language_mean(variant, eval_set))
         table.add(method=row_title(variant), **cells, mean=mean)
     names = ", ".join(
-        f"{x} {language_name(x)} ({max(e.rows for e in estimates[x])} rows)" for x in languages
+        f"{_named(x, layout)} ({max(e.rows for e in estimates[x])} rows)" for x in languages
     )
     return table.build(
         "Small print: 95% over rows and seeds (over rows alone for one seed); none below 50 rows."
-        " The mean over languages is of these languages: its interval is not about others."
+        f" The mean over {layout.group.plural} is of these {layout.group.plural}: its interval is"
+        " not about others."
         f" {names}."
     )
+
+
+def _named(group: str, layout: CorpusLayout) -> str:
+    """Return a group with its name, where that is another: `fr French`."""
+    title = group_title(group, layout)
+    return group if title == group else f"{group} {title}"
 
 
 def _variants(measurements: Measurements, eval_set: str) -> list[str]:

@@ -13,24 +13,18 @@ from reports.sections.registry import section
 @section("Appendix: methods, assumptions, sources", order=110)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the methods, and how the group differs from the others."""
+    groups = inputs.layout.group
     yield (
-        "Uncertainty. Rows and seeds are random, languages and the split are fixed. A row enters by"
-        " its jackknife influence on the correlation, within its language (Efron, 1982); the"
+        f"Uncertainty. Rows and seeds are random, {groups.plural} and the split are fixed. A row"
+        f" enters by its jackknife influence on the correlation, within its {groups.word} (Efron,"
+        " 1982); the"
         " row-by-seed part counts once (Searle, Casella and McCulloch, 1992). Degrees of freedom"
         " are Satterthwaite's (1946), lowered for components of few levels. Intervals of"
         " correlations are symmetric on Fisher's z scale and stay within −100 and 100."
         f" Fewer than {LEAST_ROWS} rows or {LEAST_LABELS} distinct labels give no interval and no"
         " verdict; one seed gives no verdict."
     )
-    yield (
-        "Verdicts. A printed figure is one training's: it is compared by a prediction interval for"
-        " a second experiment of its size (Patil, Peng and Leek, 2016). A claimed size is"
-        f" replicated if at least {DEFAULTS.least_share:.0%} of it is shown; no effect is shown by"
-        f" equivalence within {100 * DEFAULTS.smallest_effect:g} points (Schuirmann, 1987)."
-        " Levels are divided by the number of claims, steps or cells that the paper prints"
-        " (Bonferroni), counted before any run, so that no verdict depends on which runs there"
-        " are; a claim of several effects is an intersection-union test (Berger, 1982)."
-    )
+    yield _verdict_rules() if inputs.layout.is_mint else own_scale(inputs)
     yield (
         "Curves. Paired differences are tested by flipping their signs (Fisher, 1935), with"
         " intervals from subset means (Hartigan, 1969); rates of collapse by Fisher's exact test"
@@ -47,3 +41,28 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         others = [other for other in inputs.groups if other is not group]
         difference = describe(group, others)
         yield f"The runs shown differ from the experiment's others in: {difference}."
+
+
+def _verdict_rules() -> str:
+    return (
+        "Verdicts. A printed figure is one training's: it is compared by a prediction interval for"
+        " a second experiment of its size (Patil, Peng and Leek, 2016). A claimed size is"
+        f" replicated if at least {DEFAULTS.least_share:.0%} of it is shown; no effect is shown by"
+        f" equivalence within {100 * DEFAULTS.smallest_effect:g} points (Schuirmann, 1987)."
+        " Levels are divided by the number of claims, steps or cells that the paper prints"
+        " (Bonferroni), counted before any run, so that no verdict depends on which runs there"
+        " are; a claim of several effects is an intersection-union test (Berger, 1982)."
+    )
+
+
+def own_scale(inputs: ReportInputs) -> str:
+    """Say which scale the labels of an own corpus were trained on."""
+    layout = inputs.layout
+    lowest, highest = layout.label_range
+    settings = sorted({run.params.get("label.train_on", "") for run in inputs.group.runs} - {""})
+    return (
+        f"Scale. Labels go from {lowest:g} to {highest:g}; they were trained on the scale"
+        f" {', '.join(settings) or 'of the corpus'} (label.train_on), since EPM depends on the unit"
+        " of the labels. Losses and training curves are on that scale, all scores, errors and"
+        " predictions on the corpus's own."
+    )

@@ -1,12 +1,13 @@
 """Show Table 3 beside the paper's, and what the runs say of the paper's claims."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
 from ablation.config.variants import GROUPS
-from ablation.data.languages import language_name
+from ablation.data.description import group_title
+from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import EvalSubset, Measurements
@@ -29,6 +30,9 @@ CELL_FAMILY: Final = Family("the printed cells of Table 3", len(printed_cells())
 @section("Results", order=10)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield Table 3, and its cells one by one if they can be held against the paper's."""
+    if not inputs.layout.is_mint:
+        yield scores_table(inputs.measurements, inputs.layout)
+        return
     yield table_3(inputs.measurements, with_paper=inputs.comparability.applies)
     obstacle = inputs.comparability.cell_obstacle
     if obstacle:
@@ -61,6 +65,38 @@ def table_3(measurements: Measurements, *, with_paper: bool) -> Table:
         cells = {name: column[i] for name, column in columns.items()}
         table.add(method=row_title(variant), **cells)
     return table.build(*_table_3_notes(measurements, with_paper=with_paper))
+
+
+def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:
+    """Return variants by columns on a corpus that no figures were printed for."""
+    subsets = {
+        str(subset): subset
+        for subset in measurements.columns
+        if not subset.is_test or subset in measurements.subsets
+    }
+    variants = measurements.group.variants
+    columns = {
+        name: [_score_cell(measurements, v, s, with_paper=False) for v in variants]
+        for name, s in subsets.items()
+    }
+    columns |= {name: mark_best(columns[name]) for name, s in subsets.items() if s.is_test}
+    table = TableBuilder(
+        "table3",
+        "Scores",
+        method=Column("Method", width=16),
+        **{name: number_column(name, width=11) for name in subsets},
+    )
+    for i, variant in enumerate(variants):
+        cells = {name: column[i] for name, column in columns.items()}
+        table.add(method=row_title(variant), **cells)
+    notes = [
+        "Pearson × 100, pooled over rows; mean ± standard deviation over seeds. Development"
+        " columns are flattered: their rows chose the epochs and the ensemble's members."
+    ]
+    if measurements.has_test:
+        notes.append(f"Test columns: models of {EvalSubset(measurements.test_from)}.")
+    held_out = _held_out(measurements, layout, measurements.group.splits)
+    return table.build(*notes, *([f"{held_out}."] if held_out else []))
 
 
 def cells_table(measurements: Measurements) -> Table:
@@ -124,19 +160,21 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
             " is that of the submitted system."
         )
     if any(split.startswith("dev2") for split in measurements.group.splits):
-        notes.append(_held_out_languages(measurements))
+        splits = [split for split in measurements.group.splits if split.startswith("dev2")]
+        held_out = _held_out(measurements, MINT_LAYOUT, splits)
+        notes.append(f"{held_out}. The paper does not name its two languages.")
     return notes
 
 
-def _held_out_languages(measurements: Measurements) -> str:
-    """Name the languages that each Dev2 held out."""
+def _held_out(measurements: Measurements, layout: CorpusLayout, splits: Sequence[str]) -> str:
+    """Name the groups that each split held out."""
     clauses = []
-    for split in (s for s in measurements.group.splits if s.startswith("dev2")):
+    for split in splits:
         records = [r for r in measurements.records.values() if r.split == split]
-        for languages in sorted({record.unseen_in_training for record in records}):
-            names = " and ".join(language_name(x) for x in languages)
+        for groups in sorted({r.unseen_in_training for r in records if r.unseen_in_training}):
+            names = " and ".join(group_title(x, layout) for x in groups)
             clauses.append(f"{EvalSubset(split)} held out {names}")
-    return "; ".join(clauses) + ". The paper does not name its two languages."
+    return "; ".join(clauses)
 
 
 def _score_cell(

@@ -72,24 +72,24 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         drawn = figures.histogram(histogram, layout.task.measures)
         figure = "Figure 1: labelled" if layout.is_mint else "Labelled"
         yield Picture("figure1", f"{figure} rows by {layout.task.measures}.", drawn)
-    yield table_4(inputs.group)
+    yield table_4(inputs.group, with_paper=inputs.layout.is_mint)
     if inputs.budgets:
         yield tuning_table(inputs.budgets)
         yield _tuning_picture(inputs.budgets)
     frozen = layers(inputs.measurements)
     if len(frozen):
         caption = (
-            "Figure 3: trained layers (filled) and frozen ones (hatched) of each variant;"
-            " E embeddings, H head."
+            f"{_numbered(inputs, 3, 'trained')} layers (filled) and frozen ones (hatched) of each"
+            " variant; E embeddings, H head."
         )
         yield Picture("figure3", caption, figures.layers(frozen))
     distances = read_distances(inputs.experiment, inputs.group)
     if distances:
         taus = ", ".join(f"{tau:g}" for tau in sorted({d.tau for d in distances}))
         caption = (
-            "Figure 2: the KL divergences between the sentence vectors of one real training batch"
-            " after training (left), and the positive (P) and negative (N) pairs of some of its"
-            f" rows with theirs (right). τ = {taus}."
+            f"{_numbered(inputs, 2, 'the')} KL divergences between the sentence vectors of one"
+            " real training batch after training (left), and the positive (P) and negative (N)"
+            f" pairs of some of its rows with theirs (right). τ = {taus}."
         )
         yield Picture("figure2", caption, figures.distances(distances), wide=True)
 
@@ -170,20 +170,26 @@ def table_2(train: pd.DataFrame, test: pd.DataFrame | None) -> Table:
     )
 
 
-def table_4(group: Group) -> Table:
+def _numbered(inputs: ReportInputs, figure: int, word: str) -> str:
+    """Begin a caption with the paper's number of the figure if the corpus is like the paper's."""
+    return f"Figure {figure}: {word}" if inputs.layout.is_mint else word.capitalize()
+
+
+def table_4(group: Group, *, with_paper: bool = True) -> Table:
     """Return the paper's hyperparameters and the ones used, then other changed settings."""
     table = TableBuilder(
         "table4",
-        "Table 4: the settings used",
-        title=Column("Table 4", width=27),
+        "Table 4: the settings used" if with_paper else "The settings used",
+        title=Column("Table 4" if with_paper else "name", width=27),
         field=Column("setting", width=28),
-        printed=Column("paper", width=30),
+        **({"printed": Column("paper", width=30)} if with_paper else {}),
         used=Column("used", width=15),
     )
     defaults = RunConfig().flat()
     for field in (*TABLE_4, *(f for f in FIELDS if f not in TABLE_4)):
         if field == _OPTIMIZER_BEFORE:
-            table.add(title="Optimizer", field=EMPTY, printed="AdamW", used="AdamW")
+            cells = {"printed": "AdamW"} if with_paper else {}
+            table.add(title="Optimizer", field=EMPTY, used="AdamW", **cells)
         used = sorted({run.params[field] for run in group.runs if field in run.params})
         differs = used != [str(defaults[field])]
         is_unchanged = field not in TABLE_4 and (not differs or field in _MAKE_THE_VARIANT)
@@ -195,12 +201,12 @@ def table_4(group: Group) -> Table:
         table.add(
             title=TABLE_4.get(field, EMPTY.text),
             field=field,
-            printed=printed,
-            used=Cell(", ".join(used), mark="differs" if differs else ""),
+            used=Cell(", ".join(used), mark="differs" if differs and with_paper else ""),
+            **({"printed": printed} if with_paper else {}),
         )
     return table.build(
-        "Marked: other than the paper's. What makes a variant (its losses, frozen tuning) is not"
-        " listed."
+        ("Marked: other than the paper's. " if with_paper else "")
+        + "What makes a variant (its losses, frozen tuning) is not listed."
     )
 
 

@@ -1,12 +1,13 @@
 """Show whether differences are real: the paper's steps and the tests behind them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from reports.analysis import inference
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import Measurements
+from reports.analysis.measures import NAN, Measurements
 from reports.analysis.steps import STEP_FAMILY, Step
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
@@ -19,13 +20,31 @@ from reports.sections.registry import section
 @section("Is it better, or noise?", order=20)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the steps as a figure and a table, then their tests."""
+    if not inputs.layout.is_mint:
+        yield from _own_steps(inputs)
+        return
     if not any(step.estimate.exists for step in inputs.steps):
         yield "No step of the paper has runs on both of its sides."
         return
     caption = "The paper's steps: difference and 95% interval on each set of rows."
     yield Picture("steps", caption, figures.forest(inputs.steps), wide=True)
     yield steps_table(inputs.steps, with_paper=inputs.comparability.applies)
-    yield tests_table(inputs.measurements, inputs.steps)
+    yield tests_table(inputs.measurements, inputs.steps, with_paper=True)
+
+
+def _own_steps(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the steps on a corpus that no figures were printed for."""
+    steps = [
+        replace(step, assessment=replace(step.assessment, printed=NAN, need=""))
+        for step in inputs.steps
+        if step.estimate.exists
+    ]
+    if not steps:
+        yield "No two rows that differ in one component have runs on the same rows."
+        return
+    caption = "Steps from row to row: difference and 95% interval on each set of rows."
+    yield Picture("steps", caption, figures.forest(steps, with_printed=False), wide=True)
+    yield tests_table(inputs.measurements, steps, with_paper=False)
 
 
 def steps_table(steps: Sequence[Step], *, with_paper: bool) -> Table:
@@ -76,7 +95,7 @@ def _paper_cells(step: Step) -> dict[str, Cell | str]:
     }
 
 
-def tests_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
+def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper: bool) -> Table:
     """Return the tests behind each step, over rows and over seeds, and their power."""
     over_rows, over_seeds, power = "over rows", "over seeds", "could show"
     table = TableBuilder(
@@ -91,7 +110,7 @@ def tests_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
         improvement=number_column("P(better)", group=over_seeds, width=8),
         detectable_rows=number_column("rows", group=power, width=6),
         detectable_seeds=number_column("seeds", group=power, width=6),
-        needed=Column("to decide", width=22),
+        **({"needed": Column("to decide", width=22)} if with_paper else {}),
     )
     for step in (s for s in steps if s.estimate.exists):
         estimate = step.estimate
@@ -106,14 +125,19 @@ def tests_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
             improvement=number(inference.probability_of_improvement(better, worse)),
             detectable_rows=percent_cell(estimate.detectable_over_rows),
             detectable_seeds=percent_cell(estimate.detectable_over_seeds),
-            needed=step.assessment.need or EMPTY,
+            **({"needed": step.assessment.need or EMPTY} if with_paper else {}),
         )
     return table.build(
         "Over rows: other texts, these trained models. Over seeds: other trainings, these texts"
         " (Student's t, paired). P(better): share of pairs of runs in which the second scores"
         " higher. Could show: the smallest difference (× 100) that a sample like this one would"
-        " show with 80% power at the 5% level. To decide: an undecided step, if the paper's"
-        " difference is the true one, with 80% power at the family's level, from these variances.",
+        " show with 80% power at the 5% level."
+        + (
+            " To decide: an undecided step, if the paper's difference is the true one, with 80%"
+            " power at the family's level, from these variances."
+            if with_paper
+            else ""
+        ),
         few_seeds(max((len(step.estimate.seeds) for step in steps), default=0)),
     )
 

@@ -31,14 +31,16 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         }
         missing = [v for v in variants if v not in inputs.curves]
         if not present:
-            yield f"Figure {figure}: no runs of {' or '.join(variants)}."
+            if inputs.layout.is_mint:
+                yield f"Figure {figure}: no runs of {' or '.join(variants)}."
             continue
+        number = f"Figure {figure}: training" if inputs.layout.is_mint else "Training"
         caption = (
-            f"Figure {figure}: training Pearson at each logging point,"
+            f"{number} Pearson at each logging point,"
             f" {EvalSubset(inputs.measurements.test_from)}; every seed thin, their mean bold,"
             " nothing smoothed."
         )
-        if missing:
+        if missing and inputs.layout.is_mint:
             caption += f" No runs of {', '.join(missing)}."
         yield Picture(f"figure{figure}", caption, training_curves(present))
     yield curves_table(inputs.curves)
