@@ -295,13 +295,14 @@ def train_run(
     with explain_out_of_memory(config):
         fitted = fit(model, data, config, seed=key.seed, hooks=hooks, checkpoints=checkpoints)
     trained = time.monotonic() - began + fitted.seconds_before
+    predict_on_own_scale(model, scale)
     test = None
     if prepared.test is not None:
         test_texts = attach_cached_hidden(
             prepared.frozen, "test", model, prepared.test, config.optimisation.precision
         )
         predicted = predict(model, test_texts, config.optimisation.precision)
-        test = prediction_table(prepared.test, prepared.languages, scale.to_own(predicted))
+        test = prediction_table(prepared.test, prepared.languages, predicted)
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -333,6 +334,15 @@ def train_run(
 
 def _scale_of(prepared: Prepared, config: RunConfig) -> LabelScale:
     return label_scale(prepared.corpus.layout.label_range, config.label.train_on)
+
+
+def predict_on_own_scale(model: IntimacyRegressor, scale: LabelScale) -> None:
+    """Change a trained model's head, in place, to predict on the labels' own scale."""
+    if scale.is_identity:
+        return
+    with torch.no_grad():
+        model.head.weight.div_(scale.factor)
+        model.head.bias.sub_(scale.training[0]).div_(scale.factor).add_(scale.own[0])
 
 
 def _to_train_on(texts: Texts, scale: LabelScale, config: RunConfig) -> Texts:
@@ -447,6 +457,8 @@ def _require_tokens(corpus: Corpus, train: Texts, test: Texts | None, encoder: s
     ):
         if texts is None or rows is None:
             continue
+        if not corpus.layout.is_mint:
+            file = "test rows" if file == "test.csv" else "labelled rows"
         problems += [
             f"{corpus.name}/{file}, row {row + 1} below the header: encoder {encoder!r} makes no"
             f" token of the text {rows['text'].iloc[row][:40]!a}; change or remove the row"
