@@ -40,22 +40,20 @@ class Packing:
     """Texts packed end to end.
 
     Attributes:
-        lengths: Tokens of each text, int64 (texts,), on the CPU: shapes depend on them, and to read
-            them from a GPU would wait for it.
+        lengths: Tokens of each text, int64 (texts,).
         heads: Attention heads.
+        width: Tokens of the longest text; kept here, since reading `lengths` waits for a GPU.
         text: Each token's text, int64 (tokens,).
         position: Each token's position in its text, from 0, int64 (tokens,).
+        offsets: The first token of each text, then the number of tokens, int32 (texts + 1,).
     """
 
     lengths: torch.Tensor
     heads: int
+    width: int
     text: torch.Tensor
     position: torch.Tensor
-
-    @cached_property
-    def width(self) -> int:
-        """Return the number of tokens of the longest text."""
-        return int(self.lengths.max())
+    offsets: torch.Tensor
 
     @cached_property
     def slot(self) -> torch.Tensor:
@@ -65,14 +63,8 @@ class Packing:
     @cached_property
     def mask(self) -> torch.Tensor:
         """Return a mask of the padded grid, bool (texts, 1, 1, width): True for tokens."""
-        mask = torch.arange(self.width) < self.lengths[:, None]
-        return to_device(mask[:, None, None, :], self.text.device)
-
-    @cached_property
-    def offsets(self) -> torch.Tensor:
-        """Return the first token of each text and the number of tokens, int32 (texts + 1,)."""
-        offsets = torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0)).int()
-        return to_device(offsets, self.text.device)
+        positions = torch.arange(self.width, device=self.lengths.device)
+        return (positions < self.lengths[:, None])[:, None, None, :]
 
     @cached_property
     def layout(self) -> Layout:
@@ -81,15 +73,21 @@ class Packing:
 
 
 def make_packing(lengths: torch.Tensor, model: PreTrainedModel) -> Packing:
-    """Return the packing of texts with these lengths, int64 (texts,) on the CPU, for `model`."""
+    """Return the packing of texts with these lengths, int64 (texts,) on the CPU, for `model`.
+
+    Its tensors are on the device of `model`.
+    """
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     text = torch.arange(len(lengths)).repeat_interleave(lengths)
-    position = torch.arange(len(text)) - (lengths.cumsum(0) - lengths)[text]
+    position = torch.arange(len(text)) - offsets[text]
     device = next(model.parameters()).device
     return Packing(
-        lengths,
+        to_device(lengths, device),
         int(model.config.num_attention_heads),
+        int(lengths.max()),
         to_device(text, device),
         to_device(position, device),
+        to_device(offsets.int(), device),
     )
 
 
@@ -208,22 +206,17 @@ def use_packing(model: PreTrainedModel) -> None:
     model.set_attn_implementation(NAME)
 
 
-def encode_packed(
-    model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the encoder on packed `ids`, int64 (tokens,).
-
-    Return the last hidden states (tokens, hidden) and each token's text, int64 (tokens,).
-    """
-    packing = make_packing(lengths, model)
+def encode_packed(model: PreTrainedModel, ids: torch.Tensor, packing: Packing) -> torch.Tensor:
+    """Run the encoder on packed `ids`, int64 (tokens,); return the last states (tokens, hidden)."""
     positions = (packing.position + position_offset(model)).unsqueeze(0)
     output = model(input_ids=ids.unsqueeze(0), position_ids=positions, packing=packing)
-    return output.last_hidden_state[0], packing.text
+    hidden: torch.Tensor = output.last_hidden_state[0]
+    return hidden
 
 
-def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def embed_packed(model: PreTrainedModel, ids: torch.Tensor, packing: Packing) -> torch.Tensor:
     """Return the embeddings (tokens, hidden) of packed `ids`, the input of the lowest layer."""
-    positions = make_packing(lengths, model).position + position_offset(model)
+    positions = packing.position + position_offset(model)
     embeddings = model.get_submodule("embeddings")
     embedded: torch.Tensor = embeddings(input_ids=ids[None], position_ids=positions[None])
     return embedded[0]
@@ -232,27 +225,26 @@ def embed_packed(model: PreTrainedModel, ids: torch.Tensor, lengths: torch.Tenso
 def layers_packed(
     model: PreTrainedModel,
     hidden: torch.Tensor,
-    lengths: torch.Tensor,
+    packing: Packing,
     first: int,
     last: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """Run the layers `first` to `last` - 1 on packed hidden states.
 
     Args:
         model: The encoder.
         hidden: Output of the layer below `first`, (tokens, hidden).
-        lengths: Tokens of each text, int64 (texts,).
+        packing: The texts.
         first: The lowest layer to run.
         last: The layer above the highest one to run; None runs to the encoder's output.
 
     Returns:
-        Hidden states (tokens, hidden) and each token's text, int64 (tokens,).
+        Hidden states (tokens, hidden).
     """
-    packing = make_packing(lengths, model)
     states = hidden.unsqueeze(0)
     for layer in transformer_layers(model)[first:last]:
         states = layer(states, None, packing=packing)
     norm = dict(model.get_submodule("encoder").named_children()).get("LayerNorm")
     if last is None and norm is not None:  # XLM-R XL has a norm above its layers
         states = norm(states)
-    return states[0], packing.text
+    return states[0]

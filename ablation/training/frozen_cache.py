@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float32
 
 from ablation.config.schema import Precision
-from ablation.encoders.packing import embed_packed, is_packable, layers_packed
+from ablation.encoders.packing import embed_packed, is_packable, layers_packed, make_packing
 from ablation.training.batching import HiddenStates, Texts, collate, prediction_batches
 from ablation.training.evaluation import EVALUATION_BATCH
 from ablation.training.model import IntimacyRegressor
@@ -112,12 +112,10 @@ def _compute(
     def compute_rows(indices: np.ndarray) -> None:
         batch = collate(texts, indices, device)
         with torch.inference_mode(), autocast(device, precision):
-            states = batch.hidden
+            packing, states = make_packing(batch.lengths, model.encoder), batch.hidden
             if states is None:
-                states = embed_packed(model.encoder, batch.ids, batch.lengths)
-            states, _ = layers_packed(
-                model.encoder, states, batch.lengths, layers.start, layers.stop
-            )
+                states = embed_packed(model.encoder, batch.ids, packing)
+            states = layers_packed(model.encoder, states, packing, layers.start, layers.stop)
         rows = states.float().cpu().split(batch.lengths.tolist())
         for start, row in zip(hidden.start[indices], rows, strict=True):
             hidden.values[start : start + len(row)] = row.numpy()

@@ -17,6 +17,7 @@ from ablation.config.schema import RunConfig
 from ablation.data.seeding import seed_for
 from ablation.training.batching import Texts, collate, epoch_batches
 from ablation.training.checkpoints import CheckpointWriter, load_latest
+from ablation.training.cuda_graphs import release_graphs
 from ablation.training.evaluation import predict
 from ablation.training.model import IntimacyRegressor
 from ablation.training.optimizer import make_optimizer, make_schedule
@@ -149,6 +150,7 @@ def fit(
     metrics: Mapping[str, float] = {}
     predictions = np.empty(0, dtype=np.float32)
     with contextlib.ExitStack() as stack:
+        stack.callback(release_graphs, model)
         writer = None
         if checkpoints is not None:
             writer = stack.enter_context(contextlib.closing(CheckpointWriter(checkpoints)))

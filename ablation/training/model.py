@@ -13,11 +13,11 @@ from ablation.core.suggest import did_you_mean
 from ablation.encoders.dropout import use_fast_dropout
 from ablation.encoders.loading import padding_id
 from ablation.encoders.packing import (
+    Packing,
     encode_packed,
     is_packable,
     layers_packed,
     make_packing,
-    to_device,
     use_packing,
 )
 
@@ -97,29 +97,39 @@ class IntimacyRegressor(nn.Module):
             hidden: Outputs of the frozen layers for the tokens. If given, the embeddings and the
                 frozen layers are not run, and `ids` is not read.
         """
+        return self.predict_packed(ids, make_packing(lengths, self.encoder), hidden)
+
+    def predict_packed(
+        self,
+        ids: Int64[Tensor, " tokens"],
+        packing: Packing,
+        hidden: Float[Tensor, "tokens hidden"] | None = None,
+    ) -> Output:
+        """Predict packed texts; see `forward`."""
         if hidden is not None:
-            hidden, text = layers_packed(self.encoder, hidden, lengths, self.frozen_layers or 0)
+            hidden = layers_packed(self.encoder, hidden, packing, self.frozen_layers or 0)
         elif is_packable(self.encoder):
-            hidden, text = encode_packed(self.encoder, ids, lengths)
+            hidden = encode_packed(self.encoder, ids, packing)
         else:
-            hidden, text = self._encode_padded(ids, lengths)
+            hidden = self._encode_padded(ids, packing)
         if self.pooling == "cls":
-            first = to_device(lengths.cumsum(0) - lengths, hidden.device)
-            sentence = hidden.index_select(0, first)
+            sentence = hidden.index_select(0, packing.offsets[:-1])
         else:
-            total = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, text, hidden)
-            sentence = total / to_device(lengths, hidden.device).unsqueeze(-1)
+            texts = len(packing.lengths)
+            total = hidden.new_zeros(texts, hidden.shape[-1]).index_add(0, packing.text, hidden)
+            sentence = total / packing.lengths.unsqueeze(-1)
         return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
 
     def _encode_padded(
-        self, ids: Int64[Tensor, " tokens"], lengths: Int64[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "tokens hidden"], Int64[Tensor, " tokens"]]:
+        self, ids: Int64[Tensor, " tokens"], packing: Packing
+    ) -> Float[Tensor, "tokens hidden"]:
         """Return what `encode_packed` does, for encoder families that have no packed attention."""
-        packing = make_packing(lengths, self.encoder)
-        grid = ids.new_full((len(lengths) * packing.width,), padding_id(self.encoder))
-        grid = grid.index_copy(0, packing.slot, ids).view(len(lengths), packing.width)
+        texts = len(packing.lengths)
+        grid = ids.new_full((texts * packing.width,), padding_id(self.encoder))
+        grid = grid.index_copy(0, packing.slot, ids).view(texts, packing.width)
         output = self.encoder(input_ids=grid, attention_mask=packing.mask[:, 0, 0].long())
-        return output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot), packing.text
+        hidden: Tensor = output.last_hidden_state.flatten(0, 1).index_select(0, packing.slot)
+        return hidden
 
 
 def set_dropout(encoder: PreTrainedModel, dropout: float) -> None:

@@ -18,6 +18,7 @@ from ablation.config.schema import LossConfig, Precision, RunConfig
 from ablation.core.errors import RunError
 from ablation.encoders.dropout import drawn_from
 from ablation.training.batching import Batch, merge, split_batch
+from ablation.training.cuda_graphs import graphed_forward
 from ablation.training.losses import LossTerms, total_loss
 from ablation.training.model import IntimacyRegressor, Output
 from ablation.training.parallel import count_pieces, map_threads
@@ -134,7 +135,10 @@ def _compute_gradients(
         return output, terms, {}
     if (pieces := count_pieces(model)) > 1:
         return _threaded_step(model, batch, pieces, config, on_terms)
-    output = _forward(model, batch, config.optimisation.precision)
+    precision = config.optimisation.precision
+    # Metrics of the terms may ask for gradients several times; a graph has them once.
+    graphed = graphed_forward(model, batch, precision) if on_terms is None else None
+    output = graphed or _forward(model, batch, precision)
     terms = _batch_loss(output, batch, config.loss)
     term_metrics = {} if on_terms is None else on_terms(model, terms)
     terms.total.backward()

@@ -13,9 +13,11 @@ HEADS, SIZE = 4, 32
 
 def states(lengths: torch.Tensor) -> tuple[Packing, list[torch.Tensor]]:
     """Return a packing of texts of `lengths` on the GPU, and queries, keys and values for it."""
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     text = torch.arange(len(lengths)).repeat_interleave(lengths)
-    position = torch.arange(len(text)) - (lengths.cumsum(0) - lengths)[text]
-    packing = Packing(lengths, HEADS, text.cuda(), position.cuda())
+    position = torch.arange(len(text)) - offsets[text]
+    tensors = (text.cuda(), position.cuda(), offsets.int().cuda())
+    packing = Packing(lengths.cuda(), HEADS, int(lengths.max()), *tensors)
     generator = torch.Generator("cuda").manual_seed(0)
     shape = (len(text), HEADS, SIZE)
     return packing, [

@@ -129,9 +129,10 @@ def test_gradients_of_packed_and_padded_attention_are_equal(tiny: Encoder) -> No
     padded = copy.deepcopy(packed)
     padded.encoder.set_attn_implementation("sdpa")
     packed(batch.ids, batch.lengths).prediction.square().sum().backward()
-    hidden, text = padded._encode_padded(batch.ids, batch.lengths)
+    packing = make_packing(batch.lengths, padded.encoder)
+    hidden = padded._encode_padded(batch.ids, packing)
     mean = (
-        hidden.new_zeros(len(texts), hidden.shape[-1]).index_add(0, text, hidden)
+        hidden.new_zeros(len(texts), hidden.shape[-1]).index_add(0, packing.text, hidden)
         / batch.lengths[:, None]
     )
     padded.head(mean).squeeze(-1).square().sum().backward()
