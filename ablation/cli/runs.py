@@ -231,8 +231,9 @@ def _write_draft(console: "Console", source: str, choices: "Choices", out: str) 
     path = Path(source).expanduser()
     if not source or not path.exists():
         raise UsageError(f"data init {source}: give the folder or the file of rows to look at")
-    draft = draft_layout(path, choices)
-    file = Path(out) if out else (path if path.is_dir() else path.parent) / CORPUS_FILE
+    folder = path if path.is_dir() else path.parent
+    file = Path(out).expanduser() if out else folder / CORPUS_FILE
+    draft = draft_layout(path, choices, beside=file.parent)
     if file.exists():
         raise UsageError(f"{file}: exists; remove it, or name another file with --out")
     file.write_text(draft.text, "utf-8")

@@ -5,6 +5,7 @@ and pairs such as sentence1 and sentence2 count. What can't be told is left open
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,12 +126,21 @@ class _Page:
         return head + "\n" + "\n\n".join(parts) + "\n"
 
 
-def draft_layout(source: Path, choices: Choices = NO_CHOICES) -> Draft:
+def draft_layout(
+    source: Path, choices: Choices = NO_CHOICES, *, beside: Path | None = None
+) -> Draft:
     """Look at a folder or a file of rows and draft its description.
 
-    Raises UsageError if nothing there can be read as rows.
+    Args:
+        source: The folder or the file.
+        choices: The user's own words.
+        beside: The folder that the description will be in; that of the files if None.
+
+    Raises:
+        UsageError: Nothing there can be read as rows, or a column that is named does not exist.
     """
     folder = source if source.is_dir() else source.parent
+    base = beside or folder
     problems: list[str] = []
     sniffed = list(_sniff_all(source, problems))
     if not sniffed:
@@ -141,8 +151,8 @@ def draft_layout(source: Path, choices: Choices = NO_CHOICES) -> Draft:
     page.set("task", "name", slug((source if source.is_dir() else folder).resolve().name))
     page.remark("task", 'reference = "a citation or address"')
     page.remark("task", 'measures = "words for what the labels measure"')
-    _draft_files(page, folder, parts)
-    _draft_contents(page, folder, parts, others, choices)
+    _draft_files(page, base, parts)
+    _draft_contents(page, base, parts, others, choices)
     for problem in problems:
         page.remark("files", f"left out: {problem}")
     return Draft(page.text(), tuple(page.sentences), tuple(page.questions), source)
@@ -268,14 +278,22 @@ def _draft_files(page: _Page, folder: Path, parts: Mapping[str, Sequence[_Sniffe
 
 def _patterns(folder: Path, files: Sequence[Path]) -> list[str]:
     """Return one pattern for several files that are all in one folder, else their names."""
-    names = [file.relative_to(folder).as_posix() for file in files]
+    names = [_relative(file, folder) for file in files]
     parents = {file.parent for file in files}
     if len(files) > 1 and len(parents) == 1:
         parent = parents.pop()
         suffix = "".join(files[0].suffixes)
         if sorted(parent.glob(f"*{suffix}")) == sorted(files):
-            return [(parent.relative_to(folder) / f"*{suffix}").as_posix()]
+            return [_relative(parent / f"*{suffix}", folder)]
     return names
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Write a path as seen from a folder, which need not hold it."""
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return file.absolute().as_posix()
 
 
 def _draft_contents(
@@ -395,7 +413,7 @@ def _draft_group(page: _Page, folder: Path, found: _Found, choices: Choices) -> 
             joined = _find_join(parts["train"], others)
         if joined:
             table, key = joined
-            path = table.file.relative_to(folder).as_posix()
+            path = _relative(table.file, folder)
             page.set("files", "join", path, f"it has further columns for each {key}")
             page.set("files", "join_on", key)
             candidates = [c for c in look_at([table], ".").values() if c.may_be_group]
