@@ -86,15 +86,20 @@ def run(
 
     if isinstance(plan_or_request, RunRequest):
         plan_or_request = plan(plan_or_request)
-    return run_plan(plan_or_request, Progress(console or Console(quiet=True)))
+    unsealed = plan_or_request.request.unseal
+    return run_plan(plan_or_request, Progress(console or Console(quiet=True), unsealed))
 
 
-def load_results(experiment: str = "ablation", tracking_uri: str | None = None) -> pd.DataFrame:
+def load_results(
+    experiment: str = "ablation", tracking_uri: str | None = None, *, test: bool = True
+) -> pd.DataFrame:
     """Load the scores of every finished run of an experiment as a tidy table.
 
     Args:
         experiment: The MLflow experiment's name or id.
         tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
+        test: Load test scores as well, which counts as a reading of the test rows: the table's
+            `attrs["test_readings"]` says how many there were.
 
     Returns:
         One row a run x subset x metric, with the columns variant, split, seed, rows ("dev" or
@@ -112,16 +117,20 @@ def load_results(experiment: str = "ablation", tracking_uri: str | None = None) 
         >>> test.groupby("variant")["value"].agg(["mean", "std"])
     """
     from reports.analysis.collect import collect, read_records
+    from reports.seal import count_reading
 
     stored = collect(tracking_uri, experiment)
     records = read_records(stored, stored.finished)
+    counted = count_reading(stored, "load_results") if test else ""
     rows = [
         (record.variant, record.split, record.seed, rows, *_score(name), value, record.identity, i)
         for i, record in records.items()
-        for rows, scores in (("dev", record.dev), ("test", record.test or {}))
+        for rows, scores in (("dev", record.dev), ("test", record.test or {} if test else {}))
         for name, value in scores.items()
     ]
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    frame.attrs["test_readings"] = counted
+    return frame
 
 
 def report(

@@ -34,6 +34,7 @@ from reports.rendering.blocks import Report
 from reports.rendering.html import write_html
 from reports.rendering.pdf import write_pdf
 from reports.rendering.tables import FORMS
+from reports.seal import count_reading
 
 ARTIFACT_FOLDER: Final = "report"
 NUMBERS_FILE: Final = "numbers.json"
@@ -77,11 +78,20 @@ KEPT_OF_REQUEST: Final = ("group", "mixed", "seed", "sections", "texts")
 
 @dataclass(frozen=True)
 class ReportOutput:
-    """A written report: its folder, and the suite it was logged to (None if it was not)."""
+    """A written report.
+
+    Attributes:
+        folder: Where it is.
+        report: Its content.
+        suite: The suite that it was logged to; None if it was not.
+        test_readings: How often the experiment's test rows were read, this time included; empty
+            if they have no scores.
+    """
 
     folder: Path
     report: Report
     suite: str | None
+    test_readings: str = ""
 
 
 def build(
@@ -118,7 +128,7 @@ def build(
             echo(f"logging to suite {suite}")
             store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
         log_verdicts(inputs, store)
-    return ReportOutput(folder, report, suite)
+    return ReportOutput(folder, report, suite, count_reading(inputs.experiment, "report"))
 
 
 def _compose_without_damaged(request: ReportRequest, echo: Echo) -> tuple[ReportInputs, Report]:

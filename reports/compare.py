@@ -23,6 +23,7 @@ from reports.analysis.groups import Group, differing
 from reports.analysis.head_to_head import HeadToHead, Side, compare_sides
 from reports.analysis.inputs import ReportInputs
 from reports.build import ReportRequest, quiet, read_inputs
+from reports.seal import count_reading
 
 FILES: Final = ("compare.csv", "compare.json")
 _COLUMNS: Final = (
@@ -80,6 +81,7 @@ class CompareResult:
 
     sides: tuple[ComparedSide, ComparedSide]
     comparisons: tuple[HeadToHead, ...]
+    test_readings: tuple[str, ...] = ()
 
     @property
     def differ_in(self) -> list[str]:
@@ -98,7 +100,7 @@ class CompareResult:
         sources = [side.inputs.measurements.test_from for side in self.sides]
         if sources[0] != sources[1]:
             notes.append(f"Test columns: models of {sources[0]} (A) and of {sources[1]} (B).")
-        return notes
+        return [*notes, *self.test_readings]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a comparison; scores, differences and bounds are correlations.
@@ -139,7 +141,9 @@ def compare(request: CompareRequest) -> CompareResult:
         raise UsageError(
             f"{first.text!r} and {second.text!r} can't be compared: {'; '.join(reasons)}"
         )
-    return CompareResult((first, second), comparisons)
+    experiments = {s.inputs.experiment.name: s.inputs.experiment for s in (first, second)}
+    counted = [count_reading(experiment, "compare") for experiment in experiments.values()]
+    return CompareResult((first, second), comparisons, tuple(filter(None, counted)))
 
 
 def write_comparison(result: CompareResult, folder: Path) -> list[Path]:

@@ -32,6 +32,7 @@ from reports.analysis.power import Sources
 from reports.build import ReportRequest, quiet, read_inputs
 from reports.rendering import plotting
 from reports.rendering.power_figures import power_curves
+from reports.seal import count_reading
 
 PICTURE: Final = "power"
 TABLE: Final = "power.csv"
@@ -116,6 +117,7 @@ class PowerPlan:
     request: PowerRequest
     claims: tuple[ClaimPlan, ...]
     origin: str
+    test_readings: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row an effect, sizes in points of Pearson × 100.
@@ -150,6 +152,7 @@ class PowerPlan:
             " half of it.",
             f"Claims about training curves take at least {curves} seeds that agree, and collapse at"
             f" least {sides} runs a side, whatever the variances.",
+            *filter(None, [self.test_readings]),
         ]
 
 
@@ -184,16 +187,16 @@ def plan_power(request: PowerRequest) -> PowerPlan:
     """
     claims = _claims(request.claims)
     if request.states_variances:
-        source, origin = _stated(request), "stated"
+        source, origin, counted = _stated(request), "stated", ""
     else:
-        source, origin = _of_pilot(request)
+        source, origin, counted = _of_pilot(request)
     plans = tuple(plan_claims(claims, request.design, source))
     if not any(effect.variances for plan in plans for effect in plan.effects):
         raise UsageError(
             f"experiment {request.experiment!r} has no two seeds of both sides of any of these"
             f" claims, so that the seeds' variance is not known; train them, or {_STATE_THEM}"
         )
-    return PowerPlan(request, plans, origin)
+    return PowerPlan(request, plans, origin, counted)
 
 
 def plan_power_of(planned: ResolvedRun) -> PowerPlan:
@@ -258,7 +261,8 @@ def _stated(request: PowerRequest) -> VarianceSource:
     return stated_variances(sources, rows)
 
 
-def _of_pilot(request: PowerRequest) -> tuple[VarianceSource, str]:
+def _of_pilot(request: PowerRequest) -> tuple[VarianceSource, str, str]:
+    """Return the pilot's variances, where they come from, and how often its test rows were read."""
     asked = ReportRequest(request.experiment, request.tracking_uri, group=request.group)
     inputs = read_inputs(asked, quiet)
     seeds = inputs.group.seeds
@@ -277,7 +281,7 @@ def _of_pilot(request: PowerRequest) -> tuple[VarianceSource, str]:
         origin += ", the seeds' at its upper 80% confidence limit"
     if inputs.comparability.obstacle:
         origin += f" ({inputs.comparability.obstacle})"
-    return source, origin
+    return source, origin, count_reading(inputs.experiment, "power")
 
 
 def _row(claim: ClaimPlan, plan: EffectPlan) -> tuple[object, ...]:

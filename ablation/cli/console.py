@@ -67,8 +67,13 @@ def print_store(console: "Console", store: "Store") -> None:
     )
 
 
-def print_comparison(console: "Console", records: "list[RunRecord]", corpus: "Corpus") -> None:
-    """Print Table 3 of these runs, with the paper's figures if they apply to the data."""
+def print_comparison(
+    console: "Console", records: "list[RunRecord]", corpus: "Corpus", *, unsealed: bool
+) -> None:
+    """Print Table 3 of these runs, with the paper's figures if they apply to the data.
+
+    Its test columns are left out unless they are `unsealed`.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -78,13 +83,19 @@ def print_comparison(console: "Console", records: "list[RunRecord]", corpus: "Co
     if table.empty:
         console.print("No run finished, so there is nothing to compare.", markup=False)
         return
+    sealed = corpus.has_test_labels and not unsealed
+    if sealed:
+        table = table[~table["column"].isin(list(TEST_COLUMNS))]
     text = as_text(table, with_paper=corpus.reference is not None)
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
     means = dict(
         zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True)
     )
     console.print(caption(records, corpus), markup=False, highlight=False)
-    printed = Table(caption="bold: best of these runs on test rows", caption_justify="left")
+    note = "Test scores are sealed: the report has them, and --unseal shows them here."
+    printed = Table(
+        caption=note if sealed else "bold: best of these runs on test rows", caption_justify="left"
+    )
     for column in text.columns:
         printed.add_column(column, no_wrap=True)
     for variant, row in text.iterrows():

@@ -134,6 +134,8 @@ def build_report(
         )
     for warning in output.report.warnings:
         console.print(warning, markup=False, highlight=False, style="yellow")
+    if output.test_readings:
+        console.print(output.test_readings, markup=False, highlight=False, soft_wrap=True)
     logged = f", and among the artifacts of suite {output.suite}" if output.suite else ""
     console.print(
         f"Report: {output.folder / 'report.html'}, report.pdf beside it{logged}",

@@ -72,6 +72,12 @@ def run(
     ] = None,
     keep: Keep = "rows",
     report: WithReport = True,
+    unseal: Annotated[
+        bool,
+        typer.Option(
+            "--unseal", help="Show test scores as runs end; counted as a reading of the test rows."
+        ),
+    ] = False,
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
@@ -95,6 +101,7 @@ def run(
         export=export,
         target=target,
         keep=cast("KeepRule", keep),  # checked by the request
+        unseal=unseal,
     )
     run_request(make_console(), request, with_report=report)
 
@@ -102,6 +109,7 @@ def run(
 def run_request(console: "Console", request: "RunRequest", *, with_report: bool) -> None:
     """Run a request, print its comparison table and report. Raises RunError if a run failed."""
     import ablation
+    from ablation.tracking.seal import readings
 
     planned = ablation.plan(request)
     print_run_header(console, planned.corpus, len(planned.runs), request.splits)
@@ -109,11 +117,14 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
     records = [outcome.record for outcome in outcomes if outcome.record]
-    print_comparison(console, records, planned.corpus)
+    print_comparison(console, records, planned.corpus, unsealed=request.unseal)
     print_store(console, planned.store)
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
-    if with_report and run_id and not unsynced_summary():  # a report reads what the store holds
+    if run_id and not unsynced_summary():  # what follows reads what the store holds
         experiment = planned.store.client.get_run(run_id).info.experiment_id
+        if request.unseal and not with_report:
+            console.print(str(readings(planned.store, experiment)), markup=False, highlight=False)
+    if with_report and run_id and not unsynced_summary():
         build_report(
             console,
             ablation.ReportRequest(experiment=experiment, tracking_uri=planned.store.uri),

@@ -44,9 +44,11 @@ class Progress:
     """Receive the events of runs and show them; a context manager.
 
     The time left is extrapolated from the speed of the runs so far, each weighed by its epochs.
+    Test scores stay out of sight unless `unsealed`.
     """
 
     console: Console
+    unsealed: bool = False
     rows: dict[RunKey, _Row] = field(default_factory=dict)
     _live: Live | None = None
 
@@ -111,6 +113,7 @@ class Progress:
     ) -> None:
         """Show the end of a run, with its pooled Pearson on development and test rows."""
         row = self.rows[key]
+        test = test if self.unsealed else None
         row.state, row.dev, row.test, row.note = state, dev, test, note
         if row.began:
             row.seconds = time.monotonic() - row.began
@@ -143,7 +146,8 @@ class Progress:
             title=f"{ended} of {len(self.rows)} runs · {_duration(self.seconds_left())} left",
             title_justify="left",
         )
-        for heading in ("variant", "split", "seed", "state", "epoch", "dev r", "test r", "time"):
+        test = ["test r"] if self.unsealed else []
+        for heading in ("variant", "split", "seed", "state", "epoch", "dev r", *test, "time"):
             table.add_column(
                 heading,
                 justify="left" if heading in ("variant", "split", "state") else "right",
@@ -160,7 +164,7 @@ class Progress:
                 if row.epochs
                 else "",
                 "" if row.dev is None else f"{row.dev:.4f}",
-                "" if row.test is None else f"{row.test:.4f}",
+                *["" if row.test is None else f"{row.test:.4f}"] * self.unsealed,
                 _duration(time.monotonic() - row.began if running else row.seconds, empty=""),
             )
         return table

@@ -49,6 +49,7 @@ class RunRequest:
         target: The label column to predict, if the corpus has several.
         keep: Keep the weights of the best seed of each row ("rows"), of the best run of each split
             ("best"), of all runs, or of none.
+        unseal: Show test scores while runs end, and count that as a reading of the test rows.
 
     Raises:
         UsageError: A string is given where a list is expected, or `keep` is unknown.
@@ -67,6 +68,7 @@ class RunRequest:
     export: Path | None = None
     target: str = ""
     keep: Keep = "rows"
+    unseal: bool = False
 
     def __post_init__(self) -> None:
         if self.keep not in get_args(Keep):

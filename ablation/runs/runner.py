@@ -51,6 +51,7 @@ from ablation.tracking.runs import (
     fail_on_error,
     start_run,
 )
+from ablation.tracking.seal import record_reading
 from ablation.tracking.store import experiment_id
 from ablation.training.checkpoints import prune
 
@@ -76,6 +77,8 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 store, experiment, suite, tags, preparations, progress, request.fresh
             )
             with fail_on_error(suite):
+                if request.unseal and planned.corpus.has_test_labels:
+                    record_reading(store, experiment, "run --unseal")
                 progress.plan([(run.key, _epochs(run)) for run in planned.runs])
                 with progress:
                     outcomes = _run_all(context, planned)

@@ -51,6 +51,8 @@ MEMBERS: Final = "ablation.members"
 MEMBER_RUNS: Final = "ablation.member_runs"
 #: When the test rows were predicted, ISO 8601; their labels are read only to score that.
 TEST_READ: Final = "ablation.test_rows_read"
+#: Prefix of one experiment tag for each reading of its test scores; the value is time and command.
+TEST_READING: Final = "ablation.test_reading."
 #: A study's name; a trial's number in it; how the trial ended: COMPLETE, PRUNED or FAIL.
 STUDY_NAME: Final = "ablation.study"
 TRIAL_NUMBER: Final = "ablation.trial_number"

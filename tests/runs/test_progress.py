@@ -67,7 +67,19 @@ def test_away_from_a_terminal_every_event_is_a_line(progress: Progress) -> None:
     assert len(lines) == 3
     assert lines[0].endswith("mse dev1 seed 0: started")
     assert "no Pearson (constant predictions)" in lines[1]
-    assert lines[2].endswith("finished, test 0.2500, collapsed")
+    assert lines[2].endswith("finished, collapsed")
+
+
+@pytest.mark.parametrize("unsealed", [False, True])
+def test_test_scores_are_shown_only_if_unsealed(progress: Progress, unsealed: bool) -> None:
+    progress.unsealed = unsealed
+    with progress:
+        progress.started(FIRST)
+        progress.ended(FIRST, "finished", 0.5, 0.25)
+    said = progress.console.file.getvalue() + text_of(progress)  # type: ignore[attr-defined]
+    assert ("0.2500" in said) is unsealed
+    assert ("test" in said) is unsealed
+    assert "0.5000" in said
 
 
 def test_a_table_longer_than_the_screen_shows_the_part_that_runs() -> None:
