@@ -32,7 +32,8 @@ Profile = Annotated[
 Variants = Annotated[
     str,
     typer.Option(
-        help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, all.",
+        help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, readings, "
+        "readings-all, all.",
         autocompletion=completion.VARIANTS,
     ),
 ]

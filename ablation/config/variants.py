@@ -1,20 +1,20 @@
 """Variants: the rows of the comparison, read from `variants.toml`, and groups of them.
 
 A variant is a row of settings and the question that it answers. A new row is a new table in the
-file. Two things in Table 3 are unclear and are named options elsewhere: the sign of Eq. 9
-(`loss.contrastive`), and the split whose models produced the test columns
-(`ablation.runs.comparison`).
+file. Where the paper can be read in two ways (`ablation.config.readings`), each row of Table 3 has
+further variants, one for each combination of the readings that concern it.
 """
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from importlib.resources import files
 from typing import Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ablation.config.readings import READINGS, combine, readings_of, variant_name
 from ablation.config.tables import NOT_TOML, SECTIONS, flatten, validation_problems
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
@@ -87,16 +87,62 @@ def _with_changes(table: Any) -> Any:
     return {**others, "changes": flatten(sections)}
 
 
-VARIANTS: Final[dict[str, Variant]] = parse_variant_table(
+_FILE: Final[dict[str, Variant]] = parse_variant_table(
     (files("ablation.config") / "variants.toml").read_text("utf-8"), "variants.toml"
 )
 
-#: Names that stand for several variants. "all" leaves out rows with an encoder of their own.
+
+def _rows_with_readings() -> dict[str, tuple[str, ...]]:
+    """Return the readings that concern each row of Table 3 that is one model of its encoder."""
+    rows = {
+        name: variant
+        for name, variant in _FILE.items()
+        if variant.paper and not variant.combines_runs and "model.encoder" not in variant.changes
+    }
+    return {name: readings_of(variant.changes) for name, variant in rows.items()}
+
+
+def _under_readings(row: str, names: tuple[str, ...]) -> Variant:
+    """Return a row of Table 3 as other readings have it; it has no printed figures."""
+    chosen = [READINGS[name] for name in names]
+    base = _FILE[row]
+    return replace(
+        base,
+        title=f"{base.title} ({', '.join(names)})",
+        question=" ".join(reading.question for reading in chosen),
+        changes={**base.changes, **{reading.field: reading.value for reading in chosen}},
+        paper=None,
+    )
+
+
+#: Each variant that is a row of Table 3 under other readings: the row, and the readings.
+READING_ROWS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    variant_name(row, names): (row, names)
+    for row, concerned in _rows_with_readings().items()
+    for names in combine(concerned)
+}
+
+VARIANTS: Final[dict[str, Variant]] = {
+    **_FILE,
+    **{
+        name: _under_readings(*under)
+        for name, under in READING_ROWS.items()
+        if name not in _FILE  # epm+cl(attract) is a row of the file, with a title of its own
+    },
+}
+
+#: Names that stand for several variants. "all" leaves out rows with an encoder of their own, and
+#: readings; "readings" changes one at a time, "readings-all" all that can be changed together.
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "table3": ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "ensemble"),
     "figure5": ("mse+cl", "epm+cl"),
     "factorial": ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "mse+cl", "mse+ft", "mse+cl+ft"),
-    "all": tuple(name for name, v in VARIANTS.items() if "model.encoder" not in v.changes),
+    "all": tuple(name for name, v in _FILE.items() if "model.encoder" not in v.changes),
+    "readings": (
+        *_rows_with_readings(),
+        *(name for name, (_, names) in READING_ROWS.items() if len(names) == 1),
+    ),
+    "readings-all": (*_rows_with_readings(), *READING_ROWS),
 }
 
 

@@ -86,7 +86,8 @@ def compare_with_paper(runs: Sequence[StoredRun]) -> Comparability:
         f"{field} {run.params[field]}"
         for field in fields
         for run in trained
-        if run.params.get(field, printed[field]) != printed[field]
+        if field not in _changes(run.variant)
+        and run.params.get(field, printed[field]) != printed[field]
     )
     return Comparability("", tuple(sorted(encoders - {printed[ENCODER]})), tuple(settings))
 

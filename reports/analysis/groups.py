@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from ablation.config.schema import FIELDS
-from ablation.config.variants import VARIANTS
+from ablation.config.variants import READING_ROWS, VARIANTS
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, read_suite_json
 
-#: Settings that a variant itself changes: they make the row, not the group.
-_OF_VARIANTS: Final = frozenset(field for variant in VARIANTS.values() for field in variant.changes)
+#: Settings that the table's rows themselves change: they make the row, not the group. Those that
+#: only a reading of the paper changes are shared by all other rows.
+_OF_VARIANTS: Final = frozenset(
+    field
+    for name, variant in VARIANTS.items()
+    if name not in READING_ROWS
+    for field in variant.changes
+)
 SHARED_FIELDS: Final = tuple(field for field in FIELDS if field not in _OF_VARIANTS)
 
 Key = tuple[tuple[str, str], ...]
@@ -60,14 +66,12 @@ def group_runs(experiment: Experiment) -> list[Group]:
     by_key: dict[Key, list[StoredRun]] = {}
     key_of: dict[str, Key] = {}
     trained = [run for run in experiment.finished if not run.member_runs]
-    # A variant with its own encoder (the baseline) joins every group that differs in that alone.
-    for run in sorted(trained, key=_has_own_encoder):
-        key = key_of[run.run_id] = _key(run)
-        joined = (
-            [other for other in by_key if _without_encoder(other) == _without_encoder(key)]
-            if _has_own_encoder(run)
-            else []
-        )
+    # A variant with its own encoder (the baseline), or a setting of its own (another reading of
+    # the paper), joins every group that differs in that alone.
+    for run in sorted(trained, key=lambda run: bool(_own_parts(run))):
+        key, own = _key(run), _own_parts(run)
+        key_of[run.run_id] = key
+        joined = [other for other in by_key if own and _without(other, own) == _without(key, own)]
         for group_key in joined or [key]:
             by_key.setdefault(group_key, []).append(run)
     for run in (run for run in experiment.finished if run.member_runs):
@@ -138,12 +142,15 @@ def study_key(run: StoredRun) -> Key:
     )
 
 
-def _has_own_encoder(run: StoredRun) -> bool:
-    return run.variant in VARIANTS and "model.encoder" in VARIANTS[run.variant].changes
+def _own_parts(run: StoredRun) -> frozenset[str]:
+    """Return the parts of the key that the run's variant itself sets."""
+    changes = VARIANTS[run.variant].changes if run.variant in VARIANTS else {}
+    own = {field for field in changes if field in SHARED_FIELDS}
+    return frozenset(own | {"encoder"} if "model.encoder" in changes else own)
 
 
-def _without_encoder(key: Key) -> Key:
-    return tuple(part for part in key if part[0] != "encoder")
+def _without(key: Key, parts: frozenset[str]) -> Key:
+    return tuple(part for part in key if part[0] not in parts)
 
 
 def _latest_of(key: Key, runs: Sequence[StoredRun]) -> Group:

@@ -17,8 +17,14 @@ from reports.analysis.costs import Cost, compute_costs
 from reports.analysis.curve_study import CurveStudy, find_study
 from reports.analysis.curves import Curve, curves_by_variant, read_curves
 from reports.analysis.groups import Group
-from reports.analysis.measures import EvalSubset, Measurements, compute_measurements
+from reports.analysis.measures import (
+    EvalSubset,
+    Measurements,
+    compute_measurements,
+    with_test_rows,
+)
 from reports.analysis.residuals import Residuals, compute_residuals
+from reports.analysis.specifications import SpecificationCurve, specification_curves
 from reports.analysis.steps import Step, compute_steps
 from reports.analysis.verdicts import Assessment
 
@@ -44,6 +50,22 @@ class ReportInputs:
     @cached_property
     def measurements(self) -> Measurements:
         return compute_measurements(self.experiment, self.group)
+
+    @cached_property
+    def by_test_split(self) -> dict[str, Measurements]:
+        """The measurements with each split's models in the test columns, by split."""
+        own = self.measurements
+        return {
+            split: own
+            if split == own.test_from or not own.has_test
+            else with_test_rows(self.experiment, own, split)
+            for split in self.group.splits
+        }
+
+    @cached_property
+    def specification_curves(self) -> list[SpecificationCurve]:
+        """Each effect of the claims under every reading of the paper that was run."""
+        return specification_curves(self.by_test_split, self.measurements.test_from)
 
     @cached_property
     def comparability(self) -> Comparability:

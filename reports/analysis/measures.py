@@ -442,24 +442,40 @@ def compute_measurements(experiment: Experiment, group: Group) -> Measurements:
     """
     records = read_records(experiment, group.runs)
     test_from = test_split(group.splits)
-    tested = [run for run in group.runs if run.split == test_from]
     samples: list[AlignedPredictions] = []
     for split in group.splits:
         runs = [run for run in group.runs if run.split == split]
         dev = read_tables(experiment, runs, names.DEV_PREDICTIONS)
         samples += _align(split, runs, dev, lambda run, _: records[run.run_id].unseen_in_training)
+    values = {key: value for sample in samples for key, value in _pearsons(sample)}
+    on_dev = Measurements(group, records, tuple(samples), test_from, values)
+    return with_test_rows(experiment, on_dev, test_from)
+
+
+def with_test_rows(
+    experiment: Experiment, measurements: Measurements, test_from: str
+) -> Measurements:
+    """Return the measurements with the models of another split in the test columns.
+
+    Raises:
+        RunError: An artifact is lost.
+    """
+    dev = [sample for sample in measurements.samples if sample.eval_set != TEST]
     # Development rows are drawn from every language that has training rows, held out or not.
     # Those of a corpus's own development file may have none.
     labelled = {
         language
-        for sample in samples
+        for sample in dev
         for language in sample.languages
         if sample.eval_set != "given" or language not in sample.unseen
     }
-    test = read_tables(experiment, tested, names.TEST_PREDICTIONS)
-    samples += _align(TEST, tested, test, lambda _, all_: [x for x in all_ if x not in labelled])
-    values = {key: value for sample in samples for key, value in _pearsons(sample)}
-    return Measurements(group, records, tuple(samples), test_from, values)
+    tested = [run for run in measurements.group.runs if run.split == test_from]
+    frames = read_tables(experiment, tested, names.TEST_PREDICTIONS)
+    test = _align(TEST, tested, frames, lambda _, all_: [x for x in all_ if x not in labelled])
+    values = {key: v for key, v in measurements.values.items() if key[1].eval_set != TEST}
+    values |= {key: value for sample in test for key, value in _pearsons(sample)}
+    group, records = measurements.group, measurements.records
+    return Measurements(group, records, (*dev, *test), test_from, values)
 
 
 def _pearsons(sample: AlignedPredictions) -> Iterator[tuple[tuple[str, EvalSubset], float]]:

@@ -68,6 +68,7 @@ def new_grid(
     *,
     shared: bool = False,
     width_ratios: Sequence[float] | None = None,
+    height_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure with (rows, columns) axes.
 
@@ -76,6 +77,7 @@ def new_grid(
         size: Width and height in inches.
         shared: Whether all axes have the same ranges.
         width_ratios: Relative widths of the columns.
+        height_ratios: Relative heights of the rows.
     """
     # Not pyplot's figure: nothing is kept open, and threads can draw.
     figure = Figure(figsize=size, layout="constrained")
@@ -86,6 +88,7 @@ def new_grid(
         sharex=shared,
         sharey=shared,
         width_ratios=width_ratios,
+        height_ratios=height_ratios,
     )
     return figure, grid
 

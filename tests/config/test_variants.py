@@ -5,6 +5,7 @@ import pytest
 from ablation.config.schema import FIELDS
 from ablation.config.variants import (
     GROUPS,
+    READING_ROWS,
     VARIANTS,
     PaperCells,
     get_variant,
@@ -106,8 +107,10 @@ def test_a_variants_name_says_what_it_trains(
     assert changes["model.frozen_tuning"] is frozen
 
 
-def test_all_leaves_out_rows_with_an_encoder_of_their_own() -> None:
-    assert set(VARIANTS) - set(GROUPS["all"]) == {"baseline"}
+def test_all_leaves_out_readings_and_rows_with_an_encoder_of_their_own() -> None:
+    left_out = set(VARIANTS) - set(GROUPS["all"])
+    assert left_out - READING_ROWS.keys() == {"baseline"}
+    assert set(READING_ROWS) - left_out == {"epm+cl(attract)"}  # a row of the file
 
 
 def test_an_unknown_variant_suggests_the_nearest() -> None:
