@@ -143,7 +143,8 @@ def _unpaired(together: Estimate, each: list[Estimate]) -> Uncertainty | None:
         (
             replace(of_rows, variance=np.maximum(rows, 0.0)),
             Component("seeds", np.asarray(seeds), np.asarray(df)),
-        )
+        ),
+        floor=of_rows,
     )
 
 

@@ -93,7 +93,8 @@ def power(effect: float, sources: Sources, size: Size, alpha: float = ALPHA) -> 
 
     The estimate is normal and independent of its estimated variances, which are multiples of
     chi-squares. Given these, the report's interval has a known length; the power is the mean over
-    their distribution of the probability that the interval leaves 0 out.
+    their distribution of the probability that the interval leaves 0 out. The interval's floor
+    (`Uncertainty.floor`) is left out, since the row-by-seed part is no source of its own.
     """
     seeds, rows, splits = np.broadcast_arrays(
         *(np.asarray(x, dtype=np.float64) for x in (size.seeds, size.rows, size.splits))

@@ -18,13 +18,13 @@ _LINE: Final = 0.15
 
 
 @styled
-def specification_curve(curve: SpecificationCurve) -> Figure:
+def specification_curve(curve: SpecificationCurve, *, with_paper: bool) -> Figure:
     """Draw estimates with 95% intervals, smallest first; under each, the choices that it makes."""
     choices = curve.choices
     heights = [_ESTIMATES, 0.3 + _LINE * len(choices)]
     figure, grid = new_grid(2, 1, (WIDE, sum(heights) + 0.3), height_ratios=heights)
     (above,), (below,) = grid
-    _draw_estimates(above, curve)
+    _draw_estimates(above, curve, 100 * curve.printed if with_paper else float("nan"))
     _draw_choices(below, curve, choices)
     limits = (-0.7, len(curve.specifications) - 0.3)
     for axes in (above, below):
@@ -32,7 +32,7 @@ def specification_curve(curve: SpecificationCurve) -> Figure:
     return figure
 
 
-def _draw_estimates(axes: Axes, curve: SpecificationCurve) -> None:
+def _draw_estimates(axes: Axes, curve: SpecificationCurve, printed: float) -> None:
     for i, specification in enumerate(curve.specifications):
         interval = specification.estimate.interval
         ink = _OWN if specification is curve.own else _OTHER
@@ -41,11 +41,11 @@ def _draw_estimates(axes: Axes, curve: SpecificationCurve) -> None:
             axes.plot([i, i], ends, color=ink, linewidth=0.8, alpha=0.7)
         axes.plot(i, 100 * specification.estimate.mean, "o", color=ink, markersize=3)
     axes.axhline(0, color=GREY, linewidth=0.6)
-    if np.isfinite(curve.printed):
-        axes.axhline(100 * curve.printed, color="#555555", linestyle="--", linewidth=0.8)
+    if np.isfinite(printed):
+        axes.axhline(printed, color="#555555", linestyle="--", linewidth=0.8)
     axes.set(ylabel="Pearson × 100")
     # Wide intervals would flatten the curve of the estimates.
-    means = 100 * np.append(curve.means, [0.0, np.nan_to_num(curve.printed)])
+    means = np.append(100 * curve.means, [0.0, np.nan_to_num(printed)])
     spread = max(1.0, float(np.ptp(means)))
     axes.set(ylim=(means.min() - spread, means.max() + spread))
 

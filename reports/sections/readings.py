@@ -42,7 +42,8 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
             " other colour is the paper as printed"
         )
         caption += ", dashed its figure." if np.isfinite(curve.printed) and with_paper else "."
-        yield Picture(f"readings_{number}", caption, specification_curve(curve), wide=True)
+        figure = specification_curve(curve, with_paper=with_paper)
+        yield Picture(f"readings_{number}", caption, figure, wide=True)
 
 
 def readings_table(curves: Sequence[SpecificationCurve], *, with_paper: bool) -> Table:

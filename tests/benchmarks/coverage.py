@@ -298,11 +298,13 @@ def verdict_rates(cell: Cell, truth: str, simulations: int, seed: int) -> list[V
 
 def _single(uncertainty: vc.Uncertainty, index: tuple[int, int]) -> vc.Uncertainty:
     """Return the uncertainty of one of many estimates."""
-    return vc.Uncertainty(
-        tuple(
-            vc.Component(c.factor, c.variance[index], c.df[index]) for c in uncertainty.components
-        )
-    )
+
+    def single(component: vc.Component) -> vc.Component:
+        variance, df = component.variance[index], component.df[index]
+        return vc.Component(component.factor, variance, df)
+
+    floor = None if uncertainty.floor is None else single(uncertainty.floor)
+    return vc.Uncertainty(tuple(map(single, uncertainty.components)), floor)
 
 
 def grid() -> list[list[Cell]]:

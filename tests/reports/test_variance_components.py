@@ -182,3 +182,19 @@ def test_standard_deviations_are_for_one_level() -> None:
     uncertainty = vc.Uncertainty((component("rows", 4e-4, 99), component("seeds", 1e-4, 2)))
     sds = vc.standard_deviations(uncertainty, {"rows": 100, "seeds": 4})
     assert sds == pytest.approx({"rows": 0.2, "seeds": 0.02})
+
+
+def test_seeds_that_agree_by_chance_do_not_end_the_uncertainty_of_the_rows() -> None:
+    """Two seeds with equal scores whose rows err in opposite ways: the rows alone say more."""
+    rng = np.random.default_rng(3)
+    influence = rng.normal(size=(1, 300))
+    influence -= influence.mean()
+    both = np.concatenate([influence, -0.2 * influence + 0.4 * rng.normal(size=(1, 300))])
+    values = np.array([0.05, 0.05])
+    uncertainty = vc.analyse(vc.SEEDS_AND_ROWS, values, both)
+    rows = vc.analyse(vc.Design(("seeds",), frozenset({"rows"})), values, both)
+    alone = float(rows.half_width())
+    assert float(vc.Uncertainty(uncertainty.components).half_width()) < 0.7 * alone
+    assert float(uncertainty.half_width()) == pytest.approx(0.7 * alone)
+    # The interval and the p agree on where the end is.
+    assert float(uncertainty.p(0.7 * alone)) == pytest.approx(0.05)
