@@ -37,6 +37,7 @@ _COLUMNS: Final = (
     "identity",
     "run_id",
 )
+_METRICS: Final = ("mean_pearson", "pearson", "spearman", "concordance", "rmse", "mae")
 
 
 def plan(request: RunRequest) -> ResolvedRun:
@@ -104,9 +105,10 @@ def load_results(
     Returns:
         One row a run x subset x metric, with the columns variant, split, seed, rows ("dev" or
         "test"), subset ("all", "seen", "unseen", or a language such as "fr"), metric ("pearson",
-        pooled over rows, or "mean_pearson", over languages), value (in [-1, 1]), identity (equal
-        for runs that must give equal results) and run_id. A score that does not exist, such as
-        that of constant predictions, has no row.
+        "spearman", "concordance", "rmse" and "mae" pooled over rows, "mean_pearson" over
+        languages), value (errors on the labels' scale), identity (equal for runs that must give
+        equal results) and run_id. A score that does not exist, such as that of constant
+        predictions, has no row.
 
     Raises:
         UsageError: There is no such store or experiment, or it has no run of an ablation.
@@ -251,5 +253,5 @@ def compare(
 
 def _score(name: str) -> tuple[str, str]:
     """Split a score's name, such as "mean_pearson_unseen", into metric and subset."""
-    head, _, subset = name.partition("pearson")
-    return f"{head}pearson", subset.removeprefix("_") or "all"
+    metric = next((m for m in _METRICS if name == m or name.startswith(f"{m}_")), name)
+    return metric, name.removeprefix(metric).removeprefix("_") or "all"

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ablation.core.errors import first_line
+from ablation.core.errors import RunError, first_line
 from ablation.tracking import names
 from ablation.tracking.seal import record_reading
 from reports.analysis.collect import Experiment
@@ -20,12 +20,9 @@ def count_reading(experiment: Experiment, command: str) -> str:
     store = experiment.source.store
     if store is None or not has_test_scores(experiment):
         return ""
-    # Takes a second to import, and only a store that is written to needs it.
-    from mlflow.exceptions import MlflowException
-
     try:
         return str(record_reading(store, experiment.experiment_id, command))
-    except (MlflowException, OSError) as error:
+    except RunError as error:
         return f"This reading of the test rows can't be counted: {first_line(error)}"
 
 

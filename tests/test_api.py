@@ -96,9 +96,11 @@ def test_results_have_a_row_for_each_run_subset_and_metric(
 ) -> None:
     assert not results.duplicated(["run_id", "rows", "subset", "metric"]).any()
     assert set(results["rows"]) == {"dev", "test"}
-    assert set(results["metric"]) == {"pearson", "mean_pearson"}
+    correlations = {"pearson", "mean_pearson", "spearman", "concordance"}
+    assert set(results["metric"]) == {*correlations, "rmse", "mae"}
     assert set(results["subset"]) == {"all", "seen", "unseen", "en", "es", "fr", "zh", "ko"}
-    assert results["value"].between(-1, 1).all()
+    assert results.query("metric in @correlations")["value"].between(-1, 1).all()
+    assert (results.query("metric not in @correlations")["value"] > 0).all()
     (value,) = results.query(
         "variant == 'epm' and rows == 'test' and metric == 'pearson' and subset == 'unseen'"
     )["value"]

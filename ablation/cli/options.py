@@ -66,6 +66,13 @@ Keep = Annotated[
         " split), all, none."
     ),
 ]
+SelectBy = Annotated[
+    str,
+    typer.Option(
+        help="Choose each run's epoch by pearson, spearman, concordance, rmse or mae.",
+        show_default="pearson, or the profile's",
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train runs again that have finished before.")]
 WithReport = Annotated[bool, typer.Option("--report/--no-report", help="End with a report.")]
 TrackingUri = Annotated[

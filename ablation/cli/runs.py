@@ -25,6 +25,7 @@ from ablation.cli.options import (
     Keep,
     Profile,
     Seeds,
+    SelectBy,
     Set,
     Splits,
     Target,
@@ -64,6 +65,7 @@ def run(
     encoder: EncoderName = "",
     experiment: Experiment = "",
     set_: Set = None,
+    select_by: SelectBy = "",
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
     target: Target = "",
@@ -83,7 +85,7 @@ def run(
     export = writable_folder("--export", export) if export else None
     from ablation.config.overrides import parse_overrides, parse_seeds
 
-    overrides = parse_overrides(set_ or ())
+    overrides = parse_overrides(set_ or ()) | _selection(select_by)
     check_encoder(profile, overrides, encoder)
     from ablation import RunRequest
 
@@ -104,6 +106,11 @@ def run(
         unseal=unseal,
     )
     run_request(make_console(), request, with_report=report)
+
+
+def _selection(select_by: str) -> dict[str, str]:
+    """Return the override that `--select-by` stands for, if it is given."""
+    return {"optimisation.select_by": select_by} if select_by else {}
 
 
 def run_request(console: "Console", request: "RunRequest", *, with_report: bool) -> None:
@@ -141,6 +148,7 @@ def plan(
     encoder: EncoderName = "",
     experiment: Experiment = "",
     set_: Set = None,
+    select_by: SelectBy = "",
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
     target: Target = "",
@@ -156,7 +164,7 @@ def plan(
     """Show what `run` would train with the same arguments, what it would reuse, and the time."""
     from ablation.config.overrides import parse_overrides, parse_seeds
 
-    overrides = parse_overrides(set_ or ())
+    overrides = parse_overrides(set_ or ()) | _selection(select_by)
     check_encoder(profile, overrides, encoder)
     import ablation
     from ablation.runs.estimate import estimate_all

@@ -24,6 +24,8 @@ from ablation.config.loss_names import check_regression_loss, regression_losses
 Precision = Literal["float32", "bfloat16"]
 #: The name of a module in `ablation/training/losses/regression`.
 RegressionLossName = Annotated[str, AfterValidator(check_regression_loss)]
+#: A measure on development rows that can choose a run's epoch.
+SelectBy = Literal["pearson", "spearman", "concordance", "rmse", "mae"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 #: Mark of a setting that 0.1.0 did not have. At its default it is left out of the digest, so that
@@ -172,6 +174,11 @@ class OptimisationConfig(_Section):
     )
     max_grad_norm: PositiveFloat = Field(1.0, description="Table 4")
     precision: Precision = Field("float32", description="of matrix products; losses stay float32")
+    select_by: SelectBy = Field(
+        "pearson",
+        description="chooses a run's epoch on its development rows, pooled",
+        json_schema_extra=ADDED,
+    )
     log_every: PositiveInt = Field(
         10, description="steps between two points of the training curves"
     )

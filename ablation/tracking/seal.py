@@ -8,12 +8,13 @@ experiment, so that two at once are both counted.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
+from ablation.core.errors import RunError
 from ablation.tracking import names
-from ablation.tracking.retry import retry_until_available
-from ablation.tracking.runs import now
+from ablation.tracking.retry import describe_error, retry_until_available
 from ablation.tracking.store import Store
 
 
@@ -42,12 +43,18 @@ def record_reading(store: Store, experiment: str, command: str) -> Readings:
         All readings so far, this one included.
 
     Raises:
-        RunError: The server is unreachable.
+        RunError: The store can't be written to, or its server is unreachable.
     """
+    from mlflow.exceptions import MlflowException
+
     tag = f"{names.TEST_READING}{uuid4().hex}"
-    write = partial(store.client.set_experiment_tag, experiment, tag, f"{now()} {command}")
-    retry_until_available(write, store.uri)
-    return readings(store, experiment)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    write = partial(store.client.set_experiment_tag, experiment, tag, f"{when} {command}")
+    try:
+        retry_until_available(write, store.uri)
+        return readings(store, experiment)
+    except (MlflowException, OSError) as error:
+        raise RunError(f"tracking store: {describe_error(error)}") from error
 
 
 def readings(store: Store, experiment: str) -> Readings:

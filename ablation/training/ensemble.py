@@ -16,7 +16,7 @@ from jaxtyping import Real
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.data.splits import Split
-from ablation.training.evaluation import pearson, scores
+from ablation.training.evaluation import agreement, pearson, scores
 from ablation.training.records import RunRecord
 from ablation.training.train_run import RunResult, test_scores
 
@@ -120,7 +120,7 @@ def run_ensemble(
         collapsed=False,
         selection="greedy forward selection by pooled Pearson on the development rows",
         unseen_in_training=split.unseen,
-        dev=scores(dev_combined, seen),
+        dev=scores(dev_combined, seen) | agreement(dev_combined, seen),
         test=test_scores(test_combined, corpus),
         members=dict(members),
     )

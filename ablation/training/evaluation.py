@@ -2,16 +2,18 @@
 
 The task's official score pools the rows of several languages. It differs from the mean over the
 languages where these have different score levels, so both are computed. A correlation that does not
-exist (constant predictions, fewer than two rows) is missing, never replaced by a number.
+exist (constant predictions, fewer than two rows) is missing, never replaced by a number. Rank
+correlation, concordance and errors stand beside Pearson's r in a run's record.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float32, Real
+from scipy import stats
 
 from ablation.config.schema import Precision
 from ablation.data.rows import UNGROUPED
@@ -73,6 +75,77 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
         is_complete = bool(known) and len(known) == len(correlations)
         metrics[f"mean_pearson{suffix}"] = float(np.mean(known)) if is_complete else None
     metrics |= {f"pearson_{language}": r for language, r in by_language.items()}
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def spearman(
+    prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]
+) -> float | None:
+    """Return Spearman's rank correlation in [-1, 1], ties at their mean rank; None as `pearson`."""
+    if pearson(prediction, label) is None:
+        return None
+    return pearson(stats.rankdata(prediction), stats.rankdata(label))
+
+
+def concordance(
+    prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]
+) -> float | None:
+    """Return Lin's concordance correlation coefficient in [-1, 1]; None as `pearson`.
+
+    Lin (1989), "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45,
+    equation 3, with moments over n.
+    """
+    if pearson(prediction, label) is None:
+        return None
+    x, y = prediction.astype(np.float64), label.astype(np.float64)
+    covariance = np.mean((x - x.mean()) * (y - y.mean()))
+    return float(2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+
+
+def rmse(prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]) -> float | None:
+    """Return the root mean squared error on the labels' scale; None without rows or labels."""
+    errors = prediction.astype(np.float64) - label
+    known = len(errors) and np.isfinite(errors).all()
+    return float(np.sqrt(np.mean(errors**2))) if known else None
+
+
+def mae(prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]) -> float | None:
+    """Return the mean absolute error on the labels' scale; None without rows or labels."""
+    errors = prediction.astype(np.float64) - label
+    known = len(errors) and np.isfinite(errors).all()
+    return float(np.mean(np.abs(errors))) if known else None
+
+
+#: Measures of agreement beside Pearson's r by name.
+AGREEMENT: Final[Mapping[str, Callable[[np.ndarray, np.ndarray], float | None]]] = {
+    "spearman": spearman,
+    "concordance": concordance,
+    "rmse": rmse,
+    "mae": mae,
+}
+#: Those of which less is better.
+ERRORS: Final = frozenset({"rmse", "mae"})
+
+
+def agreement(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]:
+    """Compute every measure of `AGREEMENT` of a table of predictions.
+
+    Args:
+        predictions: A table with the columns `language`, `label` and `prediction`.
+        seen: The training languages.
+
+    Returns:
+        For example `rmse`, `rmse_seen` and `rmse_unseen` over pooled rows, and `rmse_en` and so on
+        for single languages; those that do not exist are missing.
+    """
+    is_seen = predictions["language"].isin(list(seen)).to_numpy()
+    subsets = {"": predictions, "_seen": predictions[is_seen], "_unseen": predictions[~is_seen]}
+    subsets |= {f"_{language}": rows for language, rows in predictions.groupby("language")}
+    metrics = {
+        f"{name}{suffix}": measure(rows["prediction"].to_numpy(), rows["label"].to_numpy())
+        for suffix, rows in subsets.items()
+        for name, measure in AGREEMENT.items()
+    }
     return {name: value for name, value in metrics.items() if value is not None}
 
 

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ablation.config.schema import RunConfig
+from ablation.config.schema import RunConfig, SelectBy
 from ablation.data.seeding import seed_for
 from ablation.training.batching import Texts, collate, epoch_batches
 from ablation.training.checkpoints import CheckpointWriter, load_latest
 from ablation.training.cuda_graphs import release_graphs
-from ablation.training.evaluation import predict
+from ablation.training.evaluation import ERRORS, predict
 from ablation.training.model import IntimacyRegressor
 from ablation.training.optimizer import make_optimizer, make_schedule
 from ablation.training.step import OnTerms, StepResult, train_step
@@ -33,7 +33,8 @@ from ablation.training.training_state import (
 
 #: Receives metrics and their step (training points) or epoch (development points).
 OnPoint = Callable[[Mapping[str, float], int], None]
-#: Computes metrics from development predictions (rows,), with `pearson` among them if it exists.
+#: Computes metrics from development predictions (rows,), with `pearson` among them if it exists,
+#: and with `optimisation.select_by`.
 DevScores = Callable[[np.ndarray], Mapping[str, float]]
 
 
@@ -116,8 +117,9 @@ def fit(
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch.
 
-    The best epoch has the highest pooled development Pearson, the first one if several are equal.
-    Without any Pearson, the weights of the last epoch remain.
+    The best epoch has the highest pooled development Pearson (or is best by another measure,
+    `optimisation.select_by`), the first one if several are equal. An epoch without a Pearson, whose
+    predictions are constant, is never the best; without any, the weights of the last epoch remain.
 
     Args:
         model: The model, on the device to train on.
@@ -161,8 +163,7 @@ def fit(
             predictions = predict(model, data.dev, optimisation.precision)
             metrics = data.dev_scores(predictions)
             session.emit({f"dev/{name}": value for name, value in metrics.items()}, epoch)
-            r = metrics.get("pearson")
-            if r is not None and (state.best is None or r > state.best.metrics["pearson"]):
+            if _is_better(metrics, state.best, optimisation.select_by):
                 state.best = BestEpoch(epoch, dict(metrics), predictions, trained_weights(model))
             state.epoch = epoch
             if writer is not None and epoch < len(order):
@@ -176,6 +177,16 @@ def fit(
         return FitResult(None, dict(metrics), predictions, *counts)
     model.load_state_dict(state.best.weights, strict=False)
     return FitResult(state.best.epoch, state.best.metrics, state.best.predictions, *counts)
+
+
+def _is_better(metrics: Mapping[str, float], best: BestEpoch | None, by: SelectBy) -> bool:
+    """Return whether an epoch with these development metrics is better than the best so far."""
+    if "pearson" not in metrics or by not in metrics:
+        return False
+    if best is None:
+        return True
+    gain = metrics[by] - best.metrics[by]
+    return gain < 0 if by in ERRORS else gain > 0
 
 
 def _resume(session: _Session, checkpoints: Path) -> None:

@@ -1,8 +1,18 @@
 """The record of a finished run: `record.json` among its artifacts."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA = 1
+#: Measures that can choose an epoch, in words.
+SELECTION_NAMES: Final = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "concordance": "concordance",
+    "rmse": "RMSE",
+    "mae": "MAE",
+}
 
 
 class RunRecord(BaseModel):
@@ -13,8 +23,9 @@ class RunRecord(BaseModel):
         collapsed: True if no epoch had a development Pearson.
         selection: The rule by which the epoch or the members were selected.
         unseen_in_training: Languages that the split holds out of training.
-        dev: Correlations in [-1, 1] on the development rows, named by `evaluation.scores`.
-        test: Correlations on the test rows; None if these have no labels.
+        dev: Scores on the development rows, named by `evaluation.scores` and `agreement`;
+            runs of version 0.1.0 have correlations alone.
+        test: The same on the test rows; None if these have no labels.
         members: For an ensemble, how often each variant was selected.
         steps: Optimizer steps.
         seconds: Seconds from the start of training to the test predictions.

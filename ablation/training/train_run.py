@@ -32,7 +32,7 @@ from ablation.encoders.trimming import (
 )
 from ablation.training.batching import Texts
 from ablation.training.diagnostics import language_distances
-from ablation.training.evaluation import predict, prediction_table, scores
+from ablation.training.evaluation import agreement, predict, prediction_table, scores
 from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.label_scale import LabelScale, label_scale
@@ -40,7 +40,7 @@ from ablation.training.loop import Hooks, TrainingData, fit
 from ablation.training.losses import regression_loss
 from ablation.training.losses.weighting import text_weights
 from ablation.training.model import IntimacyRegressor, build_model, set_dropout
-from ablation.training.records import RunRecord
+from ablation.training.records import SELECTION_NAMES, RunRecord
 
 
 @dataclass(frozen=True)
@@ -286,12 +286,14 @@ def train_run(
         prepared.frozen, "train", model, prepared.train, config.optimisation.precision
     )
     train_texts, dev_texts = labelled.take(split.train), labelled.take(split.dev)
-    scale = _scale_of(prepared, config)
-    data = TrainingData(
-        _to_train_on(train_texts, scale, config),
-        dev_texts,
-        lambda p: scores(prediction_table(dev_texts, prepared.languages, scale.to_own(p)), seen),
-    )
+    scale, select_by = _scale_of(prepared, config), config.optimisation.select_by
+
+    def dev_scores(prediction: np.ndarray) -> dict[str, float]:
+        table = prediction_table(dev_texts, prepared.languages, scale.to_own(prediction))
+        # At each epoch only what the curves show and what chooses the epoch.
+        return scores(table, seen) | (agreement(table, seen) if select_by != "pearson" else {})
+
+    data = TrainingData(_to_train_on(train_texts, scale, config), dev_texts, dev_scores)
     with explain_out_of_memory(config):
         fitted = fit(model, data, config, seed=key.seed, hooks=hooks, checkpoints=checkpoints)
     trained = time.monotonic() - began + fitted.seconds_before
@@ -303,6 +305,8 @@ def train_run(
         )
         predicted = predict(model, test_texts, config.optimisation.precision)
         test = prediction_table(prepared.test, prepared.languages, predicted)
+    dev_predictions = scale.to_own(fitted.dev_predictions)
+    dev = prediction_table(dev_texts, prepared.languages, dev_predictions)
     record = RunRecord(
         variant=key.variant,
         split=key.split,
@@ -311,7 +315,8 @@ def train_run(
         best_epoch=fitted.best_epoch,
         collapsed=fitted.best_epoch is None,
         unseen_in_training=split.unseen,
-        dev=fitted.dev_scores,
+        selection=f"best epoch by pooled {SELECTION_NAMES[select_by]} on the development rows",
+        dev=fitted.dev_scores | agreement(dev, seen),
         test=test_scores(test, corpus),
         steps=fitted.steps,
         seconds=time.monotonic() - began + fitted.seconds_before,
@@ -327,8 +332,6 @@ def train_run(
     distances = language_distances(
         model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed
     )
-    dev_predictions = scale.to_own(fitted.dev_predictions)
-    dev = prediction_table(dev_texts, prepared.languages, dev_predictions)
     return RunResult(record, dev, test, model, distances)
 
 
@@ -378,11 +381,9 @@ def test_scores(test: pd.DataFrame | None, corpus: Corpus) -> dict[str, float] |
     As in the paper, "seen" are all languages with labelled rows, including those that Dev2 holds
     out of training.
     """
-    return (
-        scores(test, corpus.training_languages)
-        if test is not None and corpus.has_test_labels
-        else None
-    )
+    if test is None or not corpus.has_test_labels:
+        return None
+    return scores(test, corpus.training_languages) | agreement(test, corpus.training_languages)
 
 
 def peak_memory() -> int:

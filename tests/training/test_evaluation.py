@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ablation.training.ensemble import average, select_members
-from ablation.training.evaluation import pearson, scores
+from ablation.training.evaluation import (
+    agreement,
+    concordance,
+    mae,
+    pearson,
+    rmse,
+    scores,
+    spearman,
+)
+from reports.analysis import agreement as reported
 
 
 def table(rows: list[tuple[str, float, float]]) -> pd.DataFrame:
@@ -119,3 +128,60 @@ class TestEnsemble:
         combined = average(predictions, select_members(predictions, label))
         best = max(np.corrcoef(p, label)[0, 1] for p in predictions.values())
         assert np.corrcoef(combined, label)[0, 1] >= best - 1e-9
+
+
+@given(st.integers(0, 10_000), st.integers(3, 60))
+def test_rank_correlation_and_errors_are_those_of_scipy_and_numpy(seed: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=rows).round(1), rng.normal(size=rows).round(1)  # with ties
+    if np.ptp(a) and np.ptp(b):
+        assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert rmse(a, b) == pytest.approx(np.linalg.norm(a - b) / np.sqrt(rows))
+    assert mae(a, b) == pytest.approx(abs(a - b).sum() / rows)
+
+
+def test_concordance_falls_with_a_shift_and_a_stretch_alone() -> None:
+    """Lin (1989): the correlation times a factor for the shift and the ratio of the scales."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    y = x + rng.normal(size=200)
+    r, v, u = pearson(x, y), x.std() / y.std(), (x.mean() - y.mean()) / np.sqrt(x.std() * y.std())
+    assert concordance(x, y) == pytest.approx(r * 2 / (v + 1 / v + u**2))
+    assert concordance(x, x) == pytest.approx(1)
+    shifted, stretched = concordance(x, x + 1), concordance(x, 2 * x)
+    assert shifted is not None
+    assert stretched is not None
+    assert shifted < 0.9
+    assert stretched < 0.9
+
+
+def test_a_run_logs_what_its_report_computes() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "language": np.repeat(["en", "fr", "ko"], 20),
+            "label": rng.uniform(1, 5, 60),
+            "prediction": rng.uniform(1, 5, 60),
+        }
+    )
+    logged = agreement(frame, ["en", "fr"])
+    masks = {
+        "": np.full(60, True),
+        "_seen": np.arange(60) < 40,
+        "_unseen": np.arange(60) >= 40,
+        "_fr": (frame["language"] == "fr").to_numpy(),
+    }
+    for suffix, mask in masks.items():
+        predictions, label = frame["prediction"].to_numpy()[mask, None], frame["label"][mask]
+        for name in ("spearman", "concordance", "rmse", "mae"):
+            (value,) = getattr(reported, name)(predictions, label.to_numpy())
+            assert logged[f"{name}{suffix}"] == pytest.approx(value)
+
+
+def test_measures_that_do_not_exist_are_missing() -> None:
+    constant = table([("en", 1.0, 2.0), ("en", 3.0, 2.0)])
+    found = agreement(constant, ["en"])
+    assert {name for name in found if name.endswith("_en")} == {"rmse_en", "mae_en"}
+    assert not [name for name in found if name.endswith("_unseen")]
+    unlabelled = table([("en", np.nan, 2.0), ("en", 3.0, 2.5)])
+    assert agreement(unlabelled, ["en"]) == {}

@@ -107,6 +107,30 @@ def test_of_equal_epochs_the_first_is_the_best() -> None:
     assert result.best_epoch == 1
 
 
+@pytest.mark.parametrize(
+    ("by", "best"),
+    [("pearson", 2), ("spearman", 3), ("concordance", 1), ("rmse", 3), ("mae", 1)],
+)
+def test_another_measure_can_choose_the_epoch(by: str, best: int) -> None:
+    epochs = iter(
+        [
+            {"pearson": 0.1, "spearman": 0.1, "concordance": 0.9, "rmse": 0.9, "mae": 0.1},
+            {"pearson": 0.9, "spearman": 0.2, "concordance": 0.8, "rmse": 0.8, "mae": 0.2},
+            {"pearson": 0.2, "spearman": 0.3, "concordance": 0.7, "rmse": 0.7, "mae": 0.3},
+        ]
+    )
+    chosen_by = FAST.model_copy(update={"select_by": by})
+    result, _ = fitted(model(), texts(), chosen_by, scores=lambda _: next(epochs))
+    assert result.best_epoch == best
+
+
+def test_constant_predictions_are_never_the_best_whatever_their_error() -> None:
+    epochs = iter([{"rmse": 0.1}, {"pearson": 0.2, "rmse": 0.9}, {"rmse": 0.1}])
+    chosen_by = FAST.model_copy(update={"select_by": "rmse"})
+    result, _ = fitted(model(), texts(), chosen_by, scores=lambda _: next(epochs))
+    assert result.best_epoch == 2
+
+
 def test_a_run_without_any_pearson_has_collapsed() -> None:
     result, _ = fitted(model(), texts(), scores=lambda p: {})
     assert result.best_epoch is None
