@@ -9,7 +9,6 @@ numbers.json        every number, with the runs behind it: what `--verify` check
 import itertools
 import json
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ablation.core.errors import UsageError
-from ablation.core.files import write_atomically
+from ablation.core.files import replace_folder, write_atomically
 from ablation.core.slugs import slug
 from ablation.tracking import names
 from ablation.tracking.damage import DamagedRunError
@@ -38,6 +37,8 @@ from reports.seal import count_reading
 
 ARTIFACT_FOLDER: Final = "report"
 NUMBERS_FILE: Final = "numbers.json"
+#: What a killed command of version 0.1.0 may have left of a report.
+_PARTS: Final = frozenset({"tables", "figures", "report.html", "report.pdf", ".typst"})
 Echo = Callable[[str], None]
 
 
@@ -186,9 +187,23 @@ def write(
     inputs: ReportInputs, report: Report, request: ReportRequest, folder: Path, when: datetime
 ) -> None:
     """Write all forms of the report; equal reports give equal bytes but for the stated time."""
-    if folder.exists() and not (folder / NUMBERS_FILE).is_file() and any(folder.iterdir()):
+    if folder.exists() and not _may_replace(folder):
         raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
-    shutil.rmtree(folder, ignore_errors=True)
+    with replace_folder(folder) as draft:
+        _write(inputs, report, request, draft, when)
+
+
+def _may_replace(folder: Path) -> bool:
+    """Return whether a folder holds a report, what a killed command left of one, or nothing."""
+    if not folder.is_dir():
+        return False
+    entries = {entry.name for entry in folder.iterdir()}
+    return NUMBERS_FILE in entries or entries <= _PARTS
+
+
+def _write(
+    inputs: ReportInputs, report: Report, request: ReportRequest, folder: Path, when: datetime
+) -> None:
     for part in ("tables", "figures"):
         (folder / part).mkdir(parents=True)
     printed_format, *other_formats = plotting.FORMATS
@@ -213,7 +228,6 @@ def write(
         "runs": [run.run_id for run in all_runs],
         "tables": list_numbers(report),
     }
-    # Last: its presence tells that the report is whole.
     numbers = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     write_atomically(folder / NUMBERS_FILE, numbers, durable=False)
 

@@ -37,7 +37,7 @@ from ablation.tracking import names, provenance
 from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.history import past_runs
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
-from ablation.tracking.reading import has_all_artifacts
+from ablation.tracking.reading import may_be_reused
 from ablation.tracking.runs import TrackedRun, fail_on_error, start_run
 from ablation.tracking.store import Store, experiment_id, find_experiment, open_store
 from ablation.tracking.sync import send_waiting
@@ -132,7 +132,7 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     experiment = find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
     history = History(
         past_runs(store, experiment, names.CURVE) if experiment else [],
-        lambda run: has_all_artifacts(store, run.run_id, run.manifest),
+        lambda run: may_be_reused(store, run.run_id, run.manifest),
     )
     curves: dict[str, Curve] = {}
     for tau in taus:

@@ -14,6 +14,7 @@ import optuna
 import plotly.io
 
 from ablation.core.errors import RunError, UsageError
+from ablation.core.files import write_atomically
 from ablation.tracking import names
 from ablation.tracking.runs import adopt_run, reopen_run, start_run
 from ablation.tracking.store import Store, experiment_id
@@ -94,7 +95,7 @@ def conclude_equal_budget(tuned: EqualBudgetResult, folder: Path) -> None:
         "history.html": plotly.io.to_html(history),
     }
     for name, text in files.items():
-        (folder / name).write_text(text, "utf-8")
+        write_atomically(folder / name, text, durable=False)
         run.log_text(name, text)
     run.log_metrics(
         {

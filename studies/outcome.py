@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
+from ablation.core.files import write_atomically
 from ablation.tracking.runs import adopt_run
 from studies.profile import profile_text
 from studies.storage import lock_file
@@ -126,7 +127,7 @@ def _conclude(result: SweepResult, folder: Path) -> None:
             + "\n".join(parts)
         )
     for name, text in files.items():
-        (folder / name).write_text(text, "utf-8")
+        write_atomically(folder / name, text, durable=False)
         run.log_text(name, text)
     for file in draw(study, folder / "plots"):
         run.log_file(f"plots/{file.name}", file)

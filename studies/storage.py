@@ -1,25 +1,31 @@
 """Open the storage of a study: an SQL database, or a journal file for network folders."""
 
 import hashlib
-import tempfile
+import json
+import re
 import warnings
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Final
 
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import (
     BaseStorage,
     JournalStorage,
     RDBStorage,
     RetryHeartbeatStaleTrialCallback,
 )
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
+from sqlalchemy.exc import SQLAlchemyError
 
-from ablation.core.errors import UsageError, first_line
+from ablation.core.errors import UsageError
+from ablation.core.files import write_atomically
 from ablation.core.locks import lock
-from ablation.core.state import run_slot
+from ablation.core.state import run_slot, state_folder
+from ablation.tracking.retry import describe_unusable, redacted_line
 from ablation.tracking.store import refuse_foreign_sqlite
-from ablation.tracking.uris import redact_uri
+from ablation.tracking.uris import redact_uri, sqlite_file, sqlite_uri
 
 JOURNAL: Final = "journal:"
 #: A worker without a heartbeat for the grace period counts as dead, and its trial is run again.
@@ -29,12 +35,8 @@ GRACE_S: Final = 80
 
 def default_url(tracking_uri: str) -> str:
     """Return `studies.db` beside a local tracking store, else in the current folder."""
-    folder = (
-        Path(tracking_uri.removeprefix("sqlite:///")).parent
-        if tracking_uri.startswith("sqlite:///")
-        else Path.cwd()
-    )
-    return f"sqlite:///{folder / 'studies.db'}"
+    store = sqlite_file(tracking_uri)
+    return sqlite_uri((store.parent if store else Path.cwd()) / "studies.db")
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -46,6 +48,7 @@ def open_storage(url: str) -> BaseStorage:
         if url.startswith(JOURNAL):
             file = _journal_file(url)
             file.parent.mkdir(parents=True, exist_ok=True)
+            repair_journal(file)
             return JournalStorage(JournalFileBackend(str(file)))
         # Several workers on one SQLite file wait for each other instead of failing.
         engine: dict[str, Any] = (
@@ -64,19 +67,69 @@ def open_storage(url: str) -> BaseStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
     except Exception as error:  # Optuna, SQLAlchemy, alembic and a missing driver raise many kinds
-        raise UsageError(
-            f"storage {redact_uri(url)}: can't be used: {first_line(error)}"
-        ) from error
+        reason = describe_unusable(error)
+        raise UsageError(f"storage {redact_uri(url)}: can't be used: {reason}") from error
+
+
+def repair_journal(file: Path) -> None:
+    """Remove from a journal what a killed process was in the middle of writing.
+
+    Nothing that was acknowledged is lost: the torn entry is cut off, and an entry that another
+    process wrote behind it, on the same line, is kept. The journal as it was stays beside it.
+
+    Raises:
+        ValueError: A line can't be read, and is not torn.
+    """
+    if not file.is_file():
+        return
+    with get_lock_file(JournalFileSymlinkLock(str(file))):
+        content = file.read_bytes()
+        whole, _, _ = content.rpartition(b"\n")
+        kept = []
+        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
+            entry = _entry_of(line)
+            if entry is None:
+                raise ValueError(f"line {number} of the journal can't be read; remove that line")
+            kept.append(entry + b"\n")
+        repaired = b"".join(kept)
+        if repaired != content:
+            write_atomically(file.with_name(f"{file.name}.torn"), content)
+            write_atomically(file, repaired)
+
+
+def _entry_of(line: bytes) -> bytes | None:
+    """Return the last whole entry of a line; None if it has none."""
+    starts = [0, *(match.start() for match in re.finditer(rb'\{"op_code"', line))]
+    for start in dict.fromkeys(starts):
+        try:
+            if isinstance(json.loads(line[start:]), dict):
+                return line[start:]
+        except ValueError:
+            continue
+    return None
+
+
+def storage_failure(error: BaseException) -> str:
+    """Say in one line which failure of a storage is behind an error; empty if none is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StorageInternalError | SQLAlchemyError | JSONDecodeError):
+            return redacted_line(cause.__cause__ or cause)
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def lock_file(url: str) -> Path:
     """Return the file that workers on one machine lock while they take a trial."""
-    if url.startswith("sqlite:///"):
-        return Path(url.removeprefix("sqlite:///") + ".lock")
+    if (file := sqlite_file(url)) is not None:
+        return file.with_name(f"{file.name}.lock")
     if url.startswith(JOURNAL):
         return _journal_file(url).with_name(f"{_journal_file(url).name}.take.lock")
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"ablation-study-{digest}.lock"
+    # Not in the temporary folder: there the first user's lock would keep all others out.
+    folder = state_folder() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"study-{digest}.lock"
 
 
 def _journal_file(url: str) -> Path:

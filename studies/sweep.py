@@ -23,7 +23,7 @@ from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.core.errors import first_line
+from ablation.core.errors import RunError, first_line
 from ablation.core.identity import RunKey, code_digest, libraries
 from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.locks import POLL_S, lock
@@ -33,11 +33,12 @@ from ablation.runs.context import Preparations
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.process_id import is_alive_here, is_dead, this_process
+from ablation.tracking.runs import fail_run
 from ablation.tracking.store import experiment_id
 from ablation.tracking.uris import redact_uri
 from ablation.training.checkpoints import clear, prune
 from studies.space import check, configure, suggest
-from studies.storage import lock_file
+from studies.storage import lock_file, storage_failure
 from studies.study import (
     DIRECTIONS,
     REASON,
@@ -131,15 +132,24 @@ def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
             else:
                 _work_in_processes(resolved, limits)
                 study = open_study(resolved, encoders)
-        except KeyboardInterrupt:
-            resolved.store.writer.set_terminated(study_run, "KILLED")
-            if resolved.store.delivery:
-                resolved.store.delivery.drain()
-            raise
+        except BaseException as error:
+            raise _end(resolved, study_run, error) from error
+    # Of workers that died beside this one: no other command may follow.
+    end_orphans(resolved.store, experiment)
     stopped = _repeated_failure(study, limits)
     if stopped:
         echo(f"study {resolved.study_name!r} stopped: {stopped}")
     return SweepResult(study, resolved, study_run, stopped)
+
+
+def _end(resolved: ResolvedSweep, study_run: str, error: BaseException) -> BaseException:
+    """End the study's run after an error, and return what to raise: one line for a lost storage."""
+    lost = "" if isinstance(error, KeyboardInterrupt) else storage_failure(error)
+    if lost:
+        where = redact_uri(resolved.storage_url)
+        error = RunError(f"storage {where}: lost: {lost}; the same command continues the study")
+    fail_run(resolved.store, study_run, error)
+    return error
 
 
 def recover(study: Study, *, include_unowned: bool = True) -> int:
@@ -251,7 +261,12 @@ def _take(worker: _Worker, study_lock: FileLock) -> None:
             return values if multi else values[0]
 
         study.sampler = make_sampler(worker.resolved, study)
-        study.optimize(objective, n_trials=1, catch=(Exception,))
+        try:
+            study.optimize(objective, n_trials=1, catch=(Exception,))
+        except (ValueError, AssertionError):
+            # This process stood still: another one gave the trial up and queued its parameters.
+            if not _was_given_up(study, number):
+                raise
         for folder in folders:  # the trial has ended: no process continues from its checkpoints
             clear(folder)
     worker.echo(_summary(study, number))
@@ -323,6 +338,12 @@ def _work_in_processes(resolved: ResolvedSweep, limits: _Limits) -> None:
             for process in processes:
                 process.join()
             raise
+
+
+def _was_given_up(study: Study, number: int) -> bool:
+    """Return whether another process has failed the trial, for want of a sign of life."""
+    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
+    return states.get(number) == TrialState.FAIL
 
 
 def _count_layers(resolved: ResolvedSweep, preparations: Preparations) -> int:

@@ -117,8 +117,8 @@ def run_trial(
         names.PARENT: context.study_run,
     }
     tracked = start_run(context.store, context.experiment, f"trial {trial.number}", tags)
-    trial.set_user_attr(RUN_ID, tracked.run_id)
     try:
+        trial.set_user_attr(RUN_ID, tracked.run_id)
         tracked.log_params({**config.flat(), **_trial_params(jobs.params)})
         tracked.log_json(names.CONFIG_FILE, config.model_dump(mode="json"))
         tracked.log_json(names.ENVIRONMENT_FILE, environment())

@@ -24,6 +24,7 @@ from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
+from ablation.runs.request import opened_run
 from ablation.tracking import names, provenance
 from ablation.tracking.runs import TrackedRun, adopt_run, fail_on_error, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
@@ -191,7 +192,8 @@ def _open(resolved: ResolvedBench) -> TrackedRun:
         names.DIRTY: str(source.dirty).lower(),
     }
     # Measured commands must not adopt the run and experiment that `mlflow run` opened for this one.
-    name, opened = f"bench on {choose_device().type}", os.environ.pop(names.MLFLOW_RUN_ID, None)
+    name, opened = f"bench on {choose_device().type}", opened_run(resolved.store)
+    os.environ.pop(names.MLFLOW_RUN_ID, None)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     run = (
         adopt_run(resolved.store, opened, name, tags)

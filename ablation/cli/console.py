@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 import typer
 
 from ablation.core.errors import RunError, UsageError, first_line, one_line
-from ablation.tracking.uris import redact_uri
+from ablation.tracking.uris import is_http, redact_uri, strip_credentials
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,7 +143,7 @@ def main_with_exit_code(command: Callable[[], int | None], *, debug: bool) -> in
         code = ended.code
     except Exception as error:
         if debug:
-            raise
+            print(redact_uri("".join(traceback.format_exception(error))), file=sys.stderr)
         code = report_error(error)
     if line := unsynced_summary():
         print(f"ablation: {line}", file=sys.stderr)
@@ -169,7 +170,11 @@ def unsynced_summary() -> str:
 
 def ui_command(uri: str) -> str:
     """Return the command that opens the MLflow UI on a store, or the address of a server."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {redact_uri(uri)}"
+    return (
+        strip_credentials(uri)
+        if is_http(uri)
+        else f"mlflow ui --backend-store-uri {redact_uri(uri)}"
+    )
 
 
 def report_error(error: Exception) -> int:
@@ -196,8 +201,18 @@ def report_error(error: Exception) -> int:
             f"{type(error).__name__}: {first_line(error)} (ablation --debug ... shows where)"
         ]
     for problem in problems:
-        print(f"ablation: {one_line(problem)}", file=sys.stderr)
+        print(f"ablation: {one_line(redact_uri(problem))}", file=sys.stderr)
     return code
+
+
+def require_report_folder() -> None:
+    """Raise UsageError if a report can't be written below the working folder when training ends."""
+    folder = Path.cwd()
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{folder}: can't be written to, and the report would go there; run this in another"
+            " folder, or give --no-report"
+        )
 
 
 def writable_folder(option: str, folder: Path) -> Path:

@@ -1,10 +1,16 @@
 """Assemble the console script. Each command imports what is heavy when it is called."""
 
+import contextlib
 import gc
+import io
+import os
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
+import psutil
 import typer
 
 import ablation
@@ -17,6 +23,7 @@ from ablation.cli.report import bundle, report
 from ablation.cli.runs import data, plan, run
 from ablation.cli.studies import curves, sweep
 from ablation.cli.upkeep import doctor, sync
+from ablation.tracking.names import MLFLOW_RUN_ID
 
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     run,
@@ -61,11 +68,34 @@ def _options(
     """Accept the options that stand before a command; `main` reads --debug itself."""
 
 
+def work_in_callers_folder() -> None:
+    """Leave the temporary folder that `mlflow run` on a git address starts this command in.
+
+    Relative paths then mean what the caller meant, and the report lands beside the store.
+    """
+    if MLFLOW_RUN_ID not in os.environ:
+        return
+    here, temporary = Path.cwd(), Path(tempfile.gettempdir()).resolve()
+    if here == temporary or not here.is_relative_to(temporary) or not (here / "MLproject").exists():
+        return
+    from ablation.tracking.orphans import mlflow_run_process
+
+    with contextlib.suppress(OSError, psutil.Error):
+        if (caller := mlflow_run_process()) is not None:
+            os.chdir(caller.cwd())
+
+
 def main() -> NoReturn:
     """Run the command line; errors become one line each on standard error and an exit code."""
     # Commands end soon and keep what they make: at Python's own thresholds, collecting garbage
     # takes a fifteenth of the time of a large report.
     gc.set_threshold(50_000, 20, 20)
+    # What a terminal or a pipe can't show ends no command: tables keep their widths, errors their
+    # texts.
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    work_in_callers_folder()
     sys.exit(
         main_with_exit_code(
             lambda: app(prog_name="ablation", standalone_mode=False), debug="--debug" in sys.argv

@@ -14,6 +14,7 @@ from ablation.cli.console import (
     print_store,
     print_warnings,
     raise_for_failures,
+    require_report_folder,
     unsynced_summary,
     writable_folder,
 )
@@ -83,6 +84,8 @@ def run(
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
+    if report:
+        require_report_folder()
     from ablation.config.overrides import parse_overrides, parse_seeds
 
     overrides = parse_overrides(set_ or ()) | _selection(select_by)

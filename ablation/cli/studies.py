@@ -13,6 +13,7 @@ from ablation.cli.console import (
     print_run_header,
     print_store,
     raise_for_failures,
+    require_report_folder,
     unsynced_summary,
     writable_folder,
 )
@@ -185,6 +186,8 @@ def curves(
     target: Target = "",
 ) -> None:
     """Train Figures 4 and 5, measure gradients, and test the paper's claims on the curves."""
+    if report:
+        require_report_folder()
     from ablation.config.overrides import parse_overrides, parse_seeds
 
     overrides = parse_overrides(set_ or ())

@@ -6,6 +6,7 @@ profile, the profile's overrides for the variant, the command line, the variant'
 problems are reported together, before anything is trained.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
@@ -86,8 +87,12 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     UsageError for a text without "=".
     """
     overrides: dict[str, Any] = {}
+    # A comma only parts assignments before the next field: a path may have commas of its own.
     for assignment in (
-        part.strip() for text in assignments for part in text.split(",") if part.strip()
+        part.strip()
+        for text in assignments
+        for part in re.split(r",(?=\s*[\w.]+\s*=)", text)
+        if part.strip()
     ):
         name, equals, value = assignment.partition("=")
         if not equals:

@@ -13,7 +13,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from ablation.core.errors import RunError
-from ablation.core.state import state_folder
+from ablation.core.state import require_private, state_folder
 
 #: Seconds between two attempts to get a lock that another process holds.
 POLL_S: Final = 0.5
@@ -53,10 +53,12 @@ def lock(slot: str) -> Iterator[None]:
 def _file(slot: str) -> Path:
     folder = state_folder() / "locks"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        state_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(
             f"state folder {folder}: can't be written: {error.strerror};"
             " set ABLATION_STATE to another folder"
         ) from error
+    require_private(state_folder())
     return folder / f"{slot}.lock"

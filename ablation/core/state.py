@@ -2,10 +2,13 @@
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
 from platformdirs import user_state_path
+
+from ablation.core.errors import RunError
 
 STATE: Final = "ABLATION_STATE"
 
@@ -21,6 +24,15 @@ def state_folder() -> Path:
 def weights_root() -> Path:
     """Return the folder with one folder of kept weights for each run, named by its identity."""
     return state_folder() / "weights"
+
+
+def require_private(folder: Path) -> None:
+    """Raise RunError if other users could replace what is in `folder`, or make links there."""
+    if hasattr(os, "getuid") and folder.is_dir() and folder.stat().st_mode & stat.S_IWOTH:
+        raise RunError(
+            f"state folder {folder}: every user of this machine can write to it;"
+            f" run: chmod o-w {folder}"
+        )
 
 
 def checkpoints_root() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ablation.core.locks import try_lock
 from ablation.core.state import checkpoints_root, weights_root
+from ablation.encoders.cache import remove_stale_drafts
 from ablation.tracking.history import incomplete_runs, unreadable_runs
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.store import Store
@@ -36,6 +37,8 @@ def examine(store: Store) -> Iterator[str]:
             f"{pending.folder}: {pending.writes} writes of {pending.runs} runs have not reached "
             f"{pending.server} ({pending.reason}); send them with: ablation sync"
         )
+    for draft in remove_stale_drafts():
+        yield f"{draft}: left of an encoder that a killed process was converting; removed"
     for folder in sorted(checkpoints_root().glob("*/")):
         yield from _examine_checkpoints(folder)
     if any(weights_root().glob("*/")):
@@ -73,6 +76,9 @@ def _size(folder: Path) -> int:
 
 
 def _examine_checkpoints(folder: Path) -> Iterator[str]:
+    if folder.is_symlink():
+        yield f"checkpoints {folder}: is a symbolic link, which is not followed; remove it"
+        return
     with try_lock(folder.name) as acquired:
         if not acquired:
             return  # a living process writes there

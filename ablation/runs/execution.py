@@ -18,7 +18,7 @@ from ablation.tracking import names
 from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.history import finished_run
 from ablation.tracking.provenance import environment
-from ablation.tracking.reading import has_all_artifacts, read_json
+from ablation.tracking.reading import may_be_reused, read_record
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.training.checkpoints import clear, remove_corrupt
 from ablation.training.records import RunRecord
@@ -196,7 +196,7 @@ def finished_meanwhile(
     if (
         run is not None
         and run.run_id != damaged
-        and has_all_artifacts(context.store, run.run_id, run.manifest)
+        and may_be_reused(context.store, run.run_id, run.manifest)
     ):
         return run.run_id
     return None
@@ -207,7 +207,7 @@ def reuse(context: RunContext, key: RunKey, run_id: str) -> RunOutcome:
 
     Raises DamagedRunError if its record is lost or was changed.
     """
-    stored = read_json(context.store, run_id, names.RECORD_FILE)
+    stored = read_record(context.store, run_id)
     try:
         record = RunRecord.model_validate(stored)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from ablation.runs.context import Preparations
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.tracking import names
 from ablation.tracking.history import past_runs, unreadable_runs
-from ablation.tracking.reading import has_all_artifacts
+from ablation.tracking.reading import may_be_reused
 from ablation.tracking.store import Store, find_experiment, open_store
 from ablation.tracking.sync import send_waiting
 
@@ -122,7 +122,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     )
     history = History(
         past_runs(store, experiment) if experiment else [],
-        lambda run: has_all_artifacts(store, run.run_id, run.manifest),
+        lambda run: may_be_reused(store, run.run_id, run.manifest),
     )
     tuning = load_tuning(str(request.profile))
     runs = make_plan(
@@ -133,7 +133,8 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         fresh=request.fresh,
         tuning=tuning.digest if tuning else "",
     )
-    warnings = unreadable_runs(store, experiment) if experiment else ()
+    warnings = unreadable_runs(store, experiment) if experiment else []
+    warnings += _leftover_run(store)
     return ResolvedRun(request, corpus, store, runs, tuning, warnings)
 
 
@@ -158,14 +159,35 @@ def prepare_all(planned: ResolvedRun) -> Preparations:
     return preparations
 
 
+def opened_run(store: Store) -> str | None:
+    """Return the id of the run that `mlflow run` opened for this command.
+
+    A run that a leftover `MLFLOW_RUN_ID` names, such as a finished one, is none.
+    """
+    from ablation.tracking.runs import is_fresh_project_run
+
+    run_id = os.environ.get(names.MLFLOW_RUN_ID)
+    return run_id if run_id and is_fresh_project_run(store, run_id) else None
+
+
 def adopted_experiment(request: RunRequest, store: Store) -> str | None:
     """Return the experiment of the run that `mlflow run` opened, unless another is requested."""
-    run_id = os.environ.get(names.MLFLOW_RUN_ID)
-    if not run_id:
+    run_id = opened_run(store)
+    if run_id is None:
         return None
     experiment = store.client.get_experiment(store.client.get_run(run_id).info.experiment_id)
     is_wanted = request.experiment in (None, experiment.name)
     return str(experiment.experiment_id) if is_wanted else None
+
+
+def _leftover_run(store: Store) -> list[str]:
+    run_id = os.environ.get(names.MLFLOW_RUN_ID)
+    if not run_id or opened_run(store):
+        return []
+    return [
+        f"{names.MLFLOW_RUN_ID}={run_id}: no run that `mlflow run` has just opened; it is left"
+        " alone: unset the variable"
+    ]
 
 
 def mlflow_experiment(tracking_uri: str | None) -> str:

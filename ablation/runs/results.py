@@ -10,7 +10,7 @@ from ablation.data.corpus import Corpus
 from ablation.runs import comparison
 from ablation.tracking import names
 from ablation.tracking.names import metric_name
-from ablation.tracking.runs import TrackedRun, now
+from ablation.tracking.runs import TAG_LENGTH, TrackedRun, now
 from ablation.tracking.store import Store
 from ablation.training.records import RunRecord
 
@@ -58,11 +58,13 @@ def log_result(tracked: TrackedRun, result: "RunResult") -> None:
     metrics |= {name: float(value) for name, value in costs.items() if value is not None}
     metrics["train/skipped_contrastive_batches"] = record.skipped_contrastive_batches
     tracked.log_metrics(metrics)
-    tracked.log_json(names.RECORD_FILE, record.model_dump(mode="json"))
+    text = tracked.log_json(names.RECORD_FILE, record.model_dump(mode="json"))
     tracked.log_table(names.DEV_PREDICTIONS, result.dev)
     if result.distances is not None:
         tracked.log_table(names.DISTANCES, result.distances)
     tags: dict[str, object] = {names.COLLAPSED: str(record.collapsed).lower()}
+    if len(text) <= TAG_LENGTH:
+        tags[names.RECORD] = text
     if result.test is not None:
         tracked.log_table(names.TEST_PREDICTIONS, result.test)
         tags[names.TEST_READ] = (

@@ -32,6 +32,7 @@ from ablation.runs.request import (
     ResolvedRun,
     RunRequest,
     adopted_experiment,
+    opened_run,
     prepare_all,
 )
 from ablation.runs.results import RunOutcome, log_comparison, settle
@@ -126,8 +127,9 @@ def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object
     name = f"{corpus.name}: {','.join(request.variants)} ({request.profile})"
     tags = {names.KIND: names.SUITE, **tags}
     adopts = adopted_experiment(request, store) is not None
+    opened = opened_run(store)
     # Removed: a child process must not adopt this run.
-    opened = os.environ.pop(names.MLFLOW_RUN_ID, None)
+    os.environ.pop(names.MLFLOW_RUN_ID, None)
     if adopts and opened:
         suite = adopt_run(store, opened, name, tags)
     else:

@@ -43,6 +43,8 @@ COLLAPSED: Final = "ablation.collapsed"
 MANIFEST: Final = "ablation.artifacts"
 #: JSON object, artifact path to 16 hex digits of its SHA-256: reuse and reports check it.
 DIGESTS: Final = "ablation.artifact_digests"
+#: The text of `RECORD_FILE`, so that runs are reused without a request for each.
+RECORD: Final = "ablation.record"
 #: The number of metric points left out because they were not finite.
 NOT_FINITE: Final = "ablation.points_not_finite"
 #: An ensemble's members: JSON object, variant to how often it was selected.

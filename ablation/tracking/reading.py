@@ -22,7 +22,8 @@ from ablation.tracking.damage import (
     is_manifest,
 )
 from ablation.tracking.retry import retry_until_available
-from ablation.tracking.store import Store
+from ablation.tracking.store import ARTIFACTS, Store
+from ablation.tracking.uris import is_remote, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -66,9 +67,20 @@ def read_run(store: Store, run: "Run") -> RunRow:
 
 
 def _remember(store: Store, row: RunRow) -> None:
-    store.artifact_uris[row.run_id] = row.artifact_uri
+    store.artifact_uris[row.run_id] = _where_it_is_now(store, row)
+    if record := row.tags.get(names.RECORD):
+        store.records[row.run_id] = record
     with suppress(ValueError):  # of a tag that was edited, `tag_problem` tells
         store.digests[row.run_id] = digests_of(row.tags)
+
+
+def _where_it_is_now(store: Store, row: RunRow) -> str:
+    """Return the place of a run's artifacts, also in a store that was moved or copied with them."""
+    file, folder = sqlite_file(store.uri), local_artifacts(row.artifact_uri)
+    if file is None or folder is None or folder.is_relative_to(file.parent):
+        return row.artifact_uri
+    here = file.parent.joinpath(ARTIFACTS, *folder.parts[-3:])  # experiment, run, "artifacts"
+    return here.as_uri() if here.is_dir() else row.artifact_uri
 
 
 def to_row(run: "Run") -> RunRow:
@@ -112,6 +124,29 @@ def read_json(store: Store, run_id: str, path: str) -> Any:
         return json.loads(content)
     except ValueError as error:
         raise DamagedRunError(run_id, f"its artifact {path} is no JSON file") from error
+
+
+def read_record(store: Store, run_id: str) -> Any:
+    """Read the record of a run: from its tag, else from its artifact. Raises as `read_frame` does.
+
+    Local artifacts come first: they are read in no time, and they are what reports read.
+    """
+    record = store.records.get(run_id)
+    if record is None or _local_folder(store, run_id) is not None:
+        return read_json(store, run_id, names.RECORD_FILE)
+    digests = store.digests.get(run_id, {})
+    return json.loads(check_artifact(run_id, names.RECORD_FILE, record.encode(), digests))
+
+
+def may_be_reused(store: Store, run_id: str, manifest: str | None) -> bool:
+    """Return whether a finished run can be planned with.
+
+    Local artifacts are looked at. For a server's that would take requests for each run: there a run
+    that ended with a manifest counts, and what was lost since is found when it is read.
+    """
+    if is_remote(store.uri) and _local_folder(store, run_id) is None:
+        return bool(manifest) and is_manifest(manifest or "")
+    return has_all_artifacts(store, run_id, manifest)
 
 
 def has_all_artifacts(store: Store, run_id: str, manifest: str | None) -> bool:

@@ -17,6 +17,14 @@ LONGEST_PAUSE_S = 5.0
 #: HTTP statuses below 500 that ask for a retry: timeout, too early, too many requests.
 _RETRYABLE: Final = (408, 425, 429)
 _LONGEST_LINE: Final = 200
+#: Packages of database drivers, where they have another name than the module.
+_DRIVERS: Final = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}
+#: SQLAlchemy's errors of a connection, by name: importing it takes a while.
+_LOST_CONNECTION: Final = {"OperationalError", "InterfaceError", "PendingRollbackError"}
 T = TypeVar("T")
 
 
@@ -47,10 +55,23 @@ def retry_until_available(request: Callable[[], T], uri: str) -> T:
 
 def is_permanent(error: BaseException) -> bool:
     """Return whether a retry is useless: refused credentials, invalid request, missing file."""
+    if is_lost_connection(error):
+        return False
     status = http_status(error)
     return isinstance(error, FileNotFoundError) or (
         status is not None and 400 <= status < 500 and status not in _RETRYABLE
     )
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether a database's connection was lost; MLflow calls some such errors invalid."""
+    cause: BaseException | None = error
+    while cause is not None:
+        names = {kind.__name__ for kind in type(cause).__mro__ if "sqlalchemy" in kind.__module__}
+        if names & _LOST_CONNECTION or getattr(cause, "connection_invalidated", False):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def http_status(error: BaseException) -> int | None:
@@ -84,6 +105,20 @@ def describe_error(error: BaseException) -> str:
     elif status and is_permanent(error):
         line = f"refused with {status}: {line}"
     return line[:_LONGEST_LINE]
+
+
+def describe_unusable(error: BaseException) -> str:
+    """Return one line on why a store can't be opened; a missing driver is named with its package.
+
+    Credentials are left out.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            package = _DRIVERS.get(cause.name, cause.name)
+            return f"its driver {cause.name} is not installed: pip install '{package}'"
+        cause = cause.__cause__ or cause.__context__
+    return redacted_line(error)
 
 
 def redacted_line(error: BaseException) -> str:

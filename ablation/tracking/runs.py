@@ -16,9 +16,11 @@ from typing import Final, Literal
 import pandas as pd
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_SOURCE_TYPE
 
+from ablation.core.errors import RunError
 from ablation.data.corpus import Corpus
 from ablation.tracking import names
 from ablation.tracking.damage import artifact_digest
@@ -29,8 +31,11 @@ from ablation.tracking.store import Store
 from ablation.tracking.uris import redact_uri
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+#: The source type of the runs that `mlflow run` opens.
+_PROJECT: Final = "PROJECT"
 _PARAMS_PER_REQUEST: Final = 100
-_TAG_LENGTH: Final = 5000
+#: Longer values of tags are cut.
+TAG_LENGTH: Final = 5000
 _SYSTEM_METRICS_EVERY_S: Final = 5
 #: Seconds that a run which was interrupted waits for a slow server.
 _INTERRUPT_S: Final = 10.0
@@ -113,7 +118,7 @@ class TrackedRun:
         """Set tags; values are cut after 5,000 characters."""
         self._store.writer.log_batch(
             self._run,
-            tags=[RunTag(name, str(value)[:_TAG_LENGTH]) for name, value in tags.items()],
+            tags=[RunTag(name, str(value)[:TAG_LENGTH]) for name, value in tags.items()],
         )
 
     def log_params(self, params: Mapping[str, object]) -> None:
@@ -128,9 +133,11 @@ class TrackedRun:
         """Write `text` as the artifact `path`, UTF-8."""
         self._artifact(path, text.encode())
 
-    def log_json(self, path: str, value: object) -> None:
-        """Write `value` as the JSON artifact `path`, indented, with sorted keys."""
-        self.log_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    def log_json(self, path: str, value: object) -> str:
+        """Write `value` as the JSON artifact `path`, with sorted keys, and return its text."""
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        self.log_text(path, text)
+        return text
 
     def log_table(self, path: str, frame: pd.DataFrame) -> None:
         """Write `frame` as the Parquet artifact `path`, without its index."""
@@ -219,7 +226,15 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / name
             file.write_bytes(content)
-            self._store.writer.log_artifact(self._run, str(file), folder or None)
+            try:
+                self._store.writer.log_artifact(self._run, str(file), folder or None)
+            except OSError as error:
+                where = f": {error.filename}" if error.filename else ""
+                raise RunError(
+                    f"artifact {path} of run {self._run}{where}: can't be written:"
+                    f" {error.strerror or error}; free or open its folder, or give another"
+                    " --experiment"
+                ) from error
         self._manifest[path] = len(content)
         if path in names.CHECKED_FILES:
             self._digests[path] = artifact_digest(content)
@@ -271,13 +286,28 @@ def start_run(
     }
     if parent is not None:
         all_tags[names.PARENT] = parent.run_id
-    texts = {key: str(value)[:_TAG_LENGTH] for key, value in all_tags.items()}
+    texts = {key: str(value)[:TAG_LENGTH] for key, value in all_tags.items()}
     is_nested = names.PARENT in texts
     if store.delivery:
         run = store.delivery.create_run(experiment, name, texts, required=not is_nested)
         return TrackedRun(store, run, is_nested=is_nested)
     return TrackedRun(
         store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id
+    )
+
+
+def is_fresh_project_run(store: Store, run_id: str) -> bool:
+    """Return whether `mlflow run` has just opened a run, and nothing has written results to it."""
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException:
+        return False
+    return (
+        run.info.status == "RUNNING"
+        and run.info.lifecycle_stage == "active"
+        and run.data.tags.get(MLFLOW_SOURCE_TYPE) == _PROJECT
+        and names.KIND not in run.data.tags
+        and not run.data.metrics
     )
 
 
@@ -301,6 +331,16 @@ def reopen_run(store: Store, run_id: str) -> None:
         store.client.set_tag(run_id, names.PROCESS, this_process())
 
     retry_until_available(reopen, store.uri)
+
+
+def fail_run(store: Store, run_id: str, error: BaseException) -> None:
+    """End a run that `reopen_run` opened, as KILLED for an interrupt, else as FAILED."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = "interrupted" if interrupted else _reason(error)
+    store.writer.log_batch(run_id, tags=[RunTag(names.REASON, reason)])
+    store.writer.set_terminated(run_id, "KILLED" if interrupted else "FAILED")
+    if store.delivery:
+        store.delivery.drain(limit=_INTERRUPT_S)
 
 
 def now() -> str:

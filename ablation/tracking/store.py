@@ -1,18 +1,20 @@
 """Open a tracking store: find it, check that it is usable, and choose the experiment in it."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
-from ablation.tracking.retry import redacted_line, retry_until_available
+from ablation.tracking.retry import describe_unusable, redacted_line, retry_until_available
 from ablation.tracking.uris import (
     SQLITE,
     absolute_uri,
@@ -24,9 +26,13 @@ from ablation.tracking.uris import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+    from mlflow.entities import DatasetInput, Experiment, Metric, Param, RunTag
 
     from ablation.tracking.delivery import Delivery
+
+
+#: The folder beside a SQLite store with one folder of artifacts for each experiment.
+ARTIFACTS: Final = "mlruns"
 
 
 class Writer(Protocol):
@@ -68,6 +74,8 @@ class Store:
         self.artifact_uris: dict[str, str] = {}
         #: Digests of their artifacts by path, by run id.
         self.digests: dict[str, Mapping[str, str]] = {}
+        #: Texts of their records, by run id.
+        self.records: dict[str, str] = {}
         self._client = client
 
     @cached_property
@@ -115,6 +123,8 @@ def open_store(uri: str | None = None) -> Store:
         raise _unusable(uri, error) from error
     if not is_remote(uri):
         return Store(uri, client)
+    # It would print a traceback of a hundred lines for every lost connection.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     from ablation.tracking.delivery import Delivery
     from ablation.tracking.spool import Spool
 
@@ -151,9 +161,13 @@ def experiment_id(store: Store, name: str) -> str:
     The artifacts of a local store go into a folder beside it.
 
     Raises:
-        UsageError: The experiment was deleted or can't be created.
+        UsageError: The experiment was deleted or can't be created, or its name has outer spaces,
+            which would put its files into another one's folder.
     """
     from mlflow.exceptions import MlflowException
+
+    if name != name.strip():
+        raise UsageError(f"experiment {name!r}: give its name without spaces around it")
 
     try:
         experiment = retry_until_available(
@@ -167,20 +181,47 @@ def experiment_id(store: Store, name: str) -> str:
         experiment = store.client.get_experiment_by_name(name)
         if experiment is None:
             raise UsageError(f"experiment {name!r}: {redacted_line(error)}") from error
-    if experiment.lifecycle_stage != "active":
-        raise UsageError(
-            f"experiment {name!r} was deleted: restore it in the MLflow UI "
-            "or choose another --experiment"
-        )
-    return str(experiment.experiment_id)
+    _refuse_moved(store, experiment)
+    return _active_id(experiment)
+
+
+def _refuse_moved(store: Store, experiment: "Experiment") -> None:
+    """Raise UsageError if the artifacts of new runs would go where the store was before."""
+    location = _artifact_location(store, experiment.name)
+    stored = str(experiment.artifact_location)
+    if location is None or stored == location or not _is_ours(stored, location):
+        return
+    raise UsageError(
+        f"experiment {experiment.name!r}: its store was moved or copied, and new artifacts would go"
+        f" to {unquote(urlsplit(stored).path)}; move it back, or give another --experiment"
+        " (reports read it as it is)"
+    )
+
+
+def _is_ours(stored: str, location: str) -> bool:
+    """Return whether `stored` is a place beside a store, as this suite chooses it."""
+    tail = "/".join(location.split("/")[-2:])
+    return stored.startswith("file:") and stored.endswith(f"/{tail}")
 
 
 def find_experiment(store: Store, name: str) -> str | None:
-    """Return the id of the experiment `name`, deleted or not; None if there is none."""
+    """Return the id of the experiment `name`; None if there is none.
+
+    Raises UsageError if it was deleted.
+    """
     if store.is_new:
         return None
     experiment = retry_until_available(lambda: store.client.get_experiment_by_name(name), store.uri)
-    return None if experiment is None else str(experiment.experiment_id)
+    return None if experiment is None else _active_id(experiment)
+
+
+def _active_id(experiment: "Experiment") -> str:
+    if experiment.lifecycle_stage != "active":
+        raise UsageError(
+            f"experiment {experiment.name!r} was deleted: restore it in the MLflow UI "
+            "or choose another --experiment"
+        )
+    return str(experiment.experiment_id)
 
 
 def experiment_name(store: Store, experiment: str) -> str | None:
@@ -197,7 +238,7 @@ def _artifact_location(store: Store, name: str) -> str | None:
     file = sqlite_file(store.uri)
     if file is None:
         return None  # the server decides
-    return (file.parent / "mlruns" / (slug(name, longest=40) or "experiment")).as_uri()
+    return (file.parent / ARTIFACTS / (slug(name, longest=40) or "experiment")).as_uri()
 
 
 def _sqlite_client(uri: str) -> "MlflowClient":
@@ -211,7 +252,7 @@ def _sqlite_client(uri: str) -> "MlflowClient":
 
 
 def _lock_file(uri: str) -> Path:
-    file = Path(uri.removeprefix(SQLITE))
+    file = sqlite_file(uri) or Path("mlflow.db")
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.with_name(f".{file.name}.lock")
     lock.touch()  # raises in a folder that can't be written, where FileLock would wait for ever
@@ -219,7 +260,9 @@ def _lock_file(uri: str) -> Path:
 
 
 def _unusable(uri: str, error: Exception) -> UsageError:
-    return UsageError(f"tracking store {redact_uri(uri)}: can't be used: {redacted_line(error)}")
+    return UsageError(
+        f"tracking store {redact_uri(uri)}: can't be used: {describe_unusable(error)}"
+    )
 
 
 def _checked_client(uri: str) -> "MlflowClient":

@@ -5,36 +5,65 @@ from pathlib import Path
 from typing import Final
 
 SQLITE: Final = "sqlite:///"
-_CREDENTIALS: Final = re.compile(r"//[^/\s]*@")
+#: Databases behind a server, as MLflow names them.
+_DATABASES: Final = ("postgresql", "mysql", "mssql")
+#: `user:password@` of an address. A password may hold slashes that nobody escaped.
+_CREDENTIALS: Final = re.compile(r"//(?:[^/\s]*|[^/\s:@]+:[^\s'\"]*)@")
+#: Secrets among the parameters of an address, and in libpq's form of one.
+_SECRETS: Final = (
+    r"(?<![a-z])(password|passwd|pwd|sslpassword|token|secret|api_?key|access_?key)="
+    r"(?:'[^']*'|[^&\s;'\"]*)"
+)
+_SECRET: Final = re.compile(_SECRETS, re.IGNORECASE)
+_SECRET_PARAMETER: Final = re.compile(rf"(?<=[?&])(?:user=[^&]*|{_SECRETS})(?:&|$)", re.IGNORECASE)
 
 
 def redact_uri(text: str) -> str:
-    """Return `text` with `user:password@` replaced by `***@` in every address in it."""
-    return _CREDENTIALS.sub("//***@", text)
+    """Return `text` with the credentials of every address in it as `***`."""
+    return _SECRET.sub(r"\1=***", _CREDENTIALS.sub("//***@", text))
 
 
 def strip_credentials(uri: str) -> str:
-    """Return `uri` without `user:password@`, usable with credentials from elsewhere."""
-    return _CREDENTIALS.sub("//", uri)
+    """Return `uri` without user and password, usable with credentials from elsewhere."""
+    return _SECRET_PARAMETER.sub("", _CREDENTIALS.sub("//", uri)).rstrip("?&")
 
 
 def is_remote(uri: str) -> bool:
     """Return whether a store is behind a server, which may be unreachable for a while."""
+    return is_http(uri) or uri.partition("://")[0].partition("+")[0] in _DATABASES
+
+
+def is_http(uri: str) -> bool:
+    """Return whether a store is an MLflow server."""
     return uri.startswith(("http://", "https://"))
 
 
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite store; None for other stores and for one in memory."""
     path = uri.removeprefix(SQLITE).partition("?")[0]
-    return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
+    if not uri.startswith(SQLITE) or path in ("", ":memory:"):
+        return None
+    if "%" in path and not Path(path).parent.is_dir():
+        from sqlalchemy import make_url  # takes a while to import, for few names
+
+        path = make_url(uri).database or path
+    return Path(path)
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the address of a SQLite file, whose path may hold characters of addresses."""
+    if not set("%?#") & set(str(file)):
+        return f"{SQLITE}{file}"
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
 def absolute_uri(uri: str) -> str:
     """Return `uri` with a relative SQLite path or folder made absolute."""
     if uri.startswith(SQLITE):
-        path = uri.removeprefix(SQLITE)
-        in_memory = path in ("", ":memory:")
-        return uri if in_memory else SQLITE + str(Path(path).expanduser().resolve())
+        file = sqlite_file(uri)
+        return uri if file is None else sqlite_uri(file.expanduser().resolve())
     if "://" in uri or uri.startswith("databricks"):
         return uri
     return str(Path(uri).expanduser().resolve())

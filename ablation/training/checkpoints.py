@@ -74,6 +74,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         RunError: The folder can't be written.
     """
     name = f"epoch-{checkpoint.epoch:06d}"
+    _refuse_link(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / f"{name}.safetensors"
@@ -99,6 +100,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 def load_latest(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint in `folder` that is not corrupt, or None if there is none."""
+    _refuse_link(folder)
     for file in sorted(folder.glob("epoch-*.json"), reverse=True):
         if (checkpoint := read(file)) is not None:
             return checkpoint
@@ -123,6 +125,7 @@ def remove_corrupt(folder: Path) -> list[str]:
 
     The caller must hold the lock of the run: another process may be writing the partial files.
     """
+    _refuse_link(folder)
     intact = {file.stem for file in folder.glob("epoch-*.json") if read(file) is not None}
     corrupt = [
         file
@@ -151,6 +154,12 @@ def prune(root: Path, most: int = MAX_UNFINISHED_RUNS) -> list[Path]:
     for folder in folders[most:]:
         clear(folder)
     return folders[most:]
+
+
+def _refuse_link(folder: Path) -> None:
+    """Raise RunError for a symbolic link: files of another folder would be read and removed."""
+    if folder.is_symlink():
+        raise RunError(f"checkpoints {folder}: is a symbolic link; remove it")
 
 
 def _file_digest(file: Path) -> str:

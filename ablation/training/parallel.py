@@ -31,14 +31,16 @@ T = TypeVar("T")
 
 
 def count_pieces(model: IntimacyRegressor) -> int:
-    """Return the number of pieces to split a batch into: 2 on a CPU with an even number of threads.
+    """Return the number of pieces to split a batch into: 2 on a CPU, whatever its threads.
+
+    Each piece draws dropout of its own, so results would depend on the number of threads if that
+    decided the number of pieces, and runs of unlike machines would be taken for the same.
 
     Return 1 for encoders that are padded. They draw dropout from the process's generator
     (`ablation.encoders.dropout`), so results would depend on the order of the threads.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
-    has_even_threads = torch.get_num_threads() % PIECES == 0
-    return PIECES if on_cpu and has_even_threads and is_packable(model.encoder) else 1
+    return PIECES if on_cpu and is_packable(model.encoder) else 1
 
 
 def run_in_pieces(
@@ -60,7 +62,7 @@ def map_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T
     error of a call is raised after all calls have ended.
     """
     calls = [
-        _thread_pool(torch.get_num_threads() // PIECES).submit(function, *values)
+        _thread_pool(max(1, torch.get_num_threads() // PIECES)).submit(function, *values)
         for values in zip(*arguments, strict=True)
     ]
     for call in calls:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import pandas as pd
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from ablation.tracking.store import (
     find_experiment,
     open_store,
 )
-from ablation.tracking.uris import redact_uri
+from ablation.tracking.uris import absolute_uri, redact_uri, sqlite_file, strip_credentials
 from ablation.training.records import RunRecord
 
 T = TypeVar("T")
@@ -156,6 +157,7 @@ def collect(
     Raises:
         UsageError: There is no such store, experiment or bundle, or it has no run of an ablation.
     """
+    address = _ui_address(ui_url) if ui_url else ""
     source: RunSource = BundleSource(bundle) if bundle else open_source(tracking_uri, name)
     runs: dict[str, list[StoredRun]] = {names.RUN: [], names.CURVE: []}
     suites: dict[str, list[StoredSuite]] = {names.SUITE: [], names.CURVE_STUDY: []}
@@ -173,14 +175,13 @@ def collect(
     if not any(runs.values()):
         hint = next(iter(left_out.values()), "`ablation run` makes some")
         raise UsageError(f"experiment {source.experiment!r} has no run of an ablation; {hint}")
-    if ui_url is None and source.store is not None and source.store.uri.startswith("http"):
-        ui_url = redact_uri(source.store.uri)
-    address = ui_url.rstrip("/") if ui_url else None
+    if not address and source.store is not None and source.store.uri.startswith("http"):
+        address = _ui_address(source.store.uri)
     return Experiment(
         source,
         tuple(runs[names.RUN]),
         tuple(suites[names.SUITE]),
-        address,
+        address or None,
         tuple(runs[names.CURVE]),
         tuple(suites[names.CURVE_STUDY]),
         tuple(left_out.values()),
@@ -201,8 +202,8 @@ def open_source(tracking_uri: str | None, name: str) -> StoreSource:
 def open_store_that_exists(uri: str | None) -> Store:
     """Open the store at `uri`; raise UsageError if there is none, since reports create nothing."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    is_file = uri.startswith("sqlite:///")
-    if is_file and not Path(uri.removeprefix("sqlite:///")).expanduser().is_file():
+    file = sqlite_file(absolute_uri(uri))
+    if file is not None and not file.is_file():
         raise UsageError(
             f"tracking store {uri}: there is no such file; give --tracking-uri, or run this in the"
             " folder of the ablation"
@@ -287,6 +288,16 @@ def _optional(read: Callable[[], T]) -> T | None:
         return read()
     except RunError:
         return None
+
+
+def _ui_address(url: str) -> str:
+    """Return the address of a UI for links, without credentials. Raises UsageError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(
+            f"--ui-url {redact_uri(url)}: give an address such as http://127.0.0.1:5000"
+        )
+    return strip_credentials(url).rstrip("/")
 
 
 def _by_id(store: Store, name: str) -> str | None:

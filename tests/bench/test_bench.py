@@ -198,7 +198,8 @@ def test_measured_commands_know_nothing_of_the_run_that_mlflow_opened(
     store_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, seen = open_store(store_uri).client, list[str]()
-    opened = client.create_run(client.create_experiment("bench")).info
+    project = {"mlflow.source.type": "PROJECT"}
+    opened = client.create_run(client.create_experiment("bench"), tags=project).info
     monkeypatch.setenv("MLFLOW_RUN_ID", opened.run_id)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", opened.experiment_id)
 

@@ -92,6 +92,7 @@ def test_no_override_makes_a_row_another_than_its_title_says() -> None:
             {"model.encoder": "intfloat/multilingual-e5-small"},
         ),
         (["model.encoder=a=b"], {"model.encoder": "a=b"}),
+        (["model.encoder=/a,b,loss.tau=1"], {"model.encoder": "/a,b", "loss.tau": 1}),
         (['model.prefix="query: "'], {"model.prefix": "query: "}),
         ([], {}),
     ],

@@ -1,5 +1,6 @@
 """Locks between processes, and the folder of a machine's state."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_the_state_folder_is_that_of_the_environment(
     assert state_folder() == Path.home() / "state"
     monkeypatch.delenv("ABLATION_STATE")
     assert state_folder().name == "ablation-suite"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no users to tell apart")
+def test_a_state_folder_that_everybody_can_write_to_is_refused(state: Path) -> None:
+    with try_lock("run") as acquired:
+        assert acquired
+    assert state.stat().st_mode & 0o077 == 0, "made for its user alone"
+    state.chmod(0o777)
+    with pytest.raises(RunError, match="every user of this machine can write to it; run: chmod"):
+        try_lock("run").__enter__()
 
 
 def test_every_part_counts_in_a_runs_slot() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, DistilBertConfig, DistilBertModel, T5Config
 
-from ablation.core.errors import UsageError
+from ablation.core.errors import RunError, UsageError
 from ablation.encoders.cache import build_once
 from ablation.encoders.loading import load_encoder, pooling_of, transformer_layers
 from ablation.encoders.sources import encoder_digest
@@ -240,7 +240,7 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again(
         (folder / "half").touch()
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunError, match="encoder: can't be written: disk full"):
         build_once("encoder", fail)
     assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
     folder = build_once("encoder", lambda draft: (draft / "whole").touch())

@@ -151,6 +151,28 @@ class TestFiles:
             build(table_3.request(), tmp_path, log=False)
         assert (tmp_path / "thesis.tex").read_text() == "mine"
 
+    @pytest.mark.usefixtures("undrawn")
+    def test_a_report_that_was_broken_off_leaves_the_one_before(
+        self, experiment: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made, folder = experiment(**SMALL), tmp_path / "report"
+        build(made.request(), folder, log=False)
+        before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("reports.build.write_html", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                build(made.request(), folder, log=False)
+        assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
+        assert not list(tmp_path.glob(".report*"))
+        # What version 0.1.0 left behind when it was killed is replaced.
+        (folder / "numbers.json").unlink()
+        build(made.request(), folder, log=False)
+        assert (folder / "numbers.json").is_file()
+
 
 SCRIPTS = "مرحبا नमस्ते 안녕 你好 😂"
 

@@ -505,7 +505,7 @@ class TestAdoption:
         self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = open_store(request_.tracking_uri)
-        opened = store.client.create_run("0")
+        opened = store.client.create_run("0", tags={"mlflow.source.type": "PROJECT"})
         store.client.log_param(opened.info.run_id, "seeds", "0")
         monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
         carry_out(request_)
@@ -517,7 +517,7 @@ class TestAdoption:
         self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = open_store(request_.tracking_uri)
-        opened = store.client.create_run("0")
+        opened = store.client.create_run("0", tags={"mlflow.source.type": "PROJECT"})
         monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
         carry_out(replace(request_, experiment="elsewhere"))
         (suite,) = runs_of(store, names.SUITE)
@@ -526,6 +526,27 @@ class TestAdoption:
             suite.info.run_id
             in store.client.get_run(opened.info.run_id).data.tags["mlflow.note.content"]
         )
+
+    @pytest.mark.parametrize("leftover", ["finished", "a user's", "a run of ours", "unknown"])
+    def test_a_leftover_variable_turns_no_other_run_into_a_suite(
+        self, leftover: str, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = open_store(request_.tracking_uri)
+        tags = {} if leftover == "a user's" else {"mlflow.source.type": "PROJECT"}
+        if leftover == "a run of ours":
+            tags[names.KIND] = names.RUN
+        other = store.client.create_run("0", tags=tags, run_name="theirs").info.run_id
+        if leftover == "finished":
+            store.client.set_terminated(other)
+        before = store.client.get_run(other).to_dictionary()
+        monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32 if leftover == "unknown" else other)
+        planned = resolve_run(request_)
+        (warning,) = planned.warnings
+        assert warning.startswith("MLFLOW_RUN_ID=")
+        assert {o.state for o in run_plan(planned, quiet())} == {"finished"}
+        (suite,) = runs_of(store, names.SUITE)
+        assert suite.info.run_id != other
+        assert store.client.get_run(other).to_dictionary() == before
 
 
 def test_every_run_is_exported_with_a_card_and_reused_ones_need_no_training(

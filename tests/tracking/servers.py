@@ -27,6 +27,7 @@ class Server:
 
     def __init__(self, command: Sequence[str], port: int = 0) -> None:
         """Start `python -m COMMAND` on `port`, or on one that the system chooses."""
+        self.folder = Path()
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
             stdout=subprocess.PIPE,
@@ -55,7 +56,9 @@ def serve(folder: Path, port: int = 0) -> Server:
     """Serve the store `mlflow.db` and the artifacts in `folder`."""
     store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     artifacts = ["--artifacts-destination", str(folder / "artifacts")]
-    return Server(["mlflow", "server", *store, *artifacts, "--workers", "1"], port)
+    server = Server(["mlflow", "server", *store, *artifacts, "--workers", "1"], port)
+    server.folder = folder
+    return server
 
 
 def _follow(output: IO[str], started: "Future[int]") -> None:

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
+from sqlalchemy.exc import OperationalError
 
 from ablation.core.errors import RunError
 from ablation.tracking import retry
@@ -78,7 +80,7 @@ def test_an_outage_ends_in_one_line_after_the_patience(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["sqlite:////data/mlflow.db", "/data/mlruns", "postgresql://host/db"]
+    "uri", ["sqlite:////data/mlflow.db", "/data/mlruns", "file:///data/mlruns"]
 )
 def test_a_local_store_is_asked_once(uri: str, clock: Clock) -> None:
     request = Request(1, ConnectionError("reset"))
@@ -163,3 +165,51 @@ def test_credentials_are_masked_for_people_and_removed_for_machines() -> None:
     assert redact_uri("postgresql://me:secret@host/db") == "postgresql://***@host/db"
     assert redact_uri("sqlite:////data/a@b.db") == "sqlite:////data/a@b.db"
     assert strip_credentials(SERVER) == "https://tracking.example.org"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown", "stripped"),
+    [
+        ("http://me:pa/ss@host:5000/x", "http://***@host:5000/x", "http://host:5000/x"),
+        ("http://me:s@cr@t@host", "http://***@host", "http://host"),
+        ("http://token@host", "http://***@host", "http://host"),
+        ("http://host:5000/#/runs/1", "http://host:5000/#/runs/1", "http://host:5000/#/runs/1"),
+        (
+            "postgresql://host/db?user=me&password=secret",
+            "postgresql://host/db?user=me&password=***",
+            "postgresql://host/db",
+        ),
+        (
+            "postgresql:///db?password=secret&host=/tmp&sslmode=require",
+            "postgresql:///db?password=***&host=/tmp&sslmode=require",
+            "postgresql:///db?host=/tmp&sslmode=require",
+        ),
+        (
+            "no connection with host=h user=me password='se cret' dbname=x",
+            "no connection with host=h user=me password=*** dbname=x",
+            None,
+        ),
+    ],
+)
+def test_credentials_of_every_form_are_masked(uri: str, shown: str, stripped: str | None) -> None:
+    assert redact_uri(f"at {uri} now") == f"at {shown} now"
+    if stripped is not None:
+        assert strip_credentials(uri) == stripped
+
+
+@pytest.mark.parametrize("code", [INTERNAL_ERROR, BAD_REQUEST])
+def test_a_database_whose_connection_was_lost_is_waited_for(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.0)
+    answers = iter([True, True, False])
+
+    def request() -> str:
+        if next(answers):
+            try:
+                raise OperationalError("select 1", {}, Exception("server closed the connection"))
+            except OperationalError as error:
+                raise MlflowException("invalid", error_code=code) from error
+        return "answer"
+
+    assert retry_until_available(request, "postgresql://me:secret@host/db") == "answer"

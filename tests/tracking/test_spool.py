@@ -447,6 +447,54 @@ def test_credentials_are_used_and_written_nowhere(
     assert "***@" in traceback
 
 
+@pytest.mark.usefixtures("impatient")
+def test_no_command_says_or_writes_a_password(
+    arguments: list[str],
+    proxy: Proxy,
+    server: Server,
+    deliveries: list[Delivery],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    uri = f"http://me:s3cr/et@{proxy.address}".replace("/et", "%2Fet")
+    monkeypatch.chdir(tmp_path)
+    arguments[arguments.index(proxy.uri)] = uri
+    plan = [part for part in arguments if part not in ("--report", "true")]
+    plan[1] = "plan"
+    report = [
+        "ablation",
+        "report",
+        "--tracking-uri",
+        uri,
+        "--experiment",
+        arguments[arguments.index("--experiment") + 1],
+    ]
+    doctor, sync_ = ["ablation", "doctor"], ["ablation", "sync"]
+    given = ["--tracking-uri", uri]
+    wanted = [plan, arguments, report, [*report, "--verify"], [*doctor, *given], [*sync_, *given]]
+    for command in wanted:
+        assert exit_code(monkeypatch, command) in (0, None), command
+    proxy.fail_after(2, "close", "runs/create")
+    assert exit_code(monkeypatch, [*arguments, "--fresh"]) == 1
+    for delivery in deliveries:
+        delivery.close()
+    proxy.fail(401)
+    for command in wanted:
+        assert exit_code(monkeypatch, ["ablation", "--debug", *command[1:]]) != 0, command
+    out, err = capfd.readouterr()
+    assert "***@" in err
+    # Every file: reports, artifacts, the spool, and the server's database.
+    folders = (tmp_path, server.folder)
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert any(file.name == "report.html" for file in files)
+    html = next(file for file in files if file.name == "report.html").read_text("utf-8")
+    assert f"{proxy.uri}/#/experiments/" in html, "links that work"
+    found = [file for file in files if b"s3cr" in file.read_bytes()]
+    assert found == []
+    assert "s3cr" not in out + err
+
+
 def closed_port() -> int:
     """Return a port that nothing listens on."""
     with socket.socket() as unused:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from ablation.core.errors import UsageError
+from ablation.tracking import names
+from ablation.tracking.reading import has_all_artifacts, read_json, read_runs
+from ablation.tracking.runs import start_run
 from ablation.tracking.store import experiment_id, find_experiment, open_store
 from ablation.tracking.uris import absolute_uri
 from tests.commands import fork_context
@@ -115,6 +118,42 @@ def test_a_deleted_experiment_is_named(store_uri: str) -> None:
     store.client.delete_experiment(experiment_id(store, "gone"))
     with pytest.raises(UsageError, match="'gone' was deleted"):
         experiment_id(store, "gone")
+
+
+def test_a_plan_and_a_report_refuse_a_deleted_experiment_as_a_run_does(store_uri: str) -> None:
+    store = open_store(store_uri)
+    store.client.delete_experiment(experiment_id(store, "gone"))
+    with pytest.raises(UsageError, match="'gone' was deleted: restore it in the MLflow UI"):
+        find_experiment(store, "gone")
+    assert find_experiment(store, "never there") is None
+
+
+def test_a_store_that_was_moved_is_read_where_it_is_and_not_written(
+    store_uri: str, tmp_path: Path
+) -> None:
+    store = open_store(store_uri)
+    run = start_run(store, experiment_id(store, "mine"), "r", {names.KIND: names.RUN})
+    run.log_json(names.RECORD_FILE, {"a": 1})
+    run.end("FINISHED")
+    file = Path(store_uri.removeprefix("sqlite:///"))
+    (tmp_path / "new home").mkdir()
+    for part in ("mlflow.db", "mlruns"):
+        (file.parent / part).rename(tmp_path / "new home" / part)
+    moved = open_store(f"sqlite:///{tmp_path / 'new home' / 'mlflow.db'}")
+    experiment = find_experiment(moved, "mine")
+    assert experiment is not None
+    (row,) = read_runs(moved, experiment, [names.RUN])
+    assert has_all_artifacts(moved, row.run_id, row.tags[names.MANIFEST])
+    assert read_json(moved, row.run_id, names.RECORD_FILE) == {"a": 1}
+    with pytest.raises(UsageError, match=r"moved or copied, .* give another --experiment"):
+        experiment_id(moved, "mine")
+    assert experiment_id(moved, "another")
+
+
+@pytest.mark.parametrize("name", [" mine", "mine ", "mine\n"])
+def test_outer_spaces_of_an_experiments_name_are_refused(name: str, store_uri: str) -> None:
+    with pytest.raises(UsageError, match="without spaces around it"):
+        experiment_id(open_store(store_uri), name)
 
 
 def test_a_store_of_another_mlflow_version_is_refused(store_uri: str, tmp_path: Path) -> None:

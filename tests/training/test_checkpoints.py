@@ -20,6 +20,7 @@ from ablation.training.checkpoints import (
     clear,
     load_latest,
     prune,
+    remove_corrupt,
     save,
 )
 from ablation.training.evaluation import pearson
@@ -126,6 +127,21 @@ class TestFiles:
         assert sorted(f.name for f in tmp_path.iterdir()) == ["3", "4"]
         clear(tmp_path / "3")
         assert [f.name for f in tmp_path.iterdir()] == ["4"]
+
+
+def test_a_slot_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A link would have its target's files read as checkpoints, and removed."""
+    target, slot = tmp_path / "target", tmp_path / "root" / "slot"
+    target.mkdir()
+    slot.parent.mkdir()
+    (target / "thesis.tex").write_text("mine")
+    slot.symlink_to(target)
+    for use in (load_latest, remove_corrupt, lambda folder: save(folder, some(1))):
+        with pytest.raises(RunError, match="slot: is a symbolic link"):
+            use(slot)
+    clear(slot)
+    prune(slot.parent, 0)
+    assert [file.name for file in target.iterdir()] == ["thesis.tex"]
 
 
 class Died(BaseException):
