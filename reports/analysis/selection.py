@@ -7,6 +7,7 @@ by a choice that did not see it. Cawley and Talbot (2010), "On over-fitting in m
 JMLR 11.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -81,26 +82,62 @@ def nested_halves(
         nan = float("nan")
         return NestedScore(nan, nan, nan, np.full(candidates, np.nan))
     strata = np.zeros(rows, dtype=np.int64) if strata is None else strata
-    rng = np.random.default_rng(seed)
-    scores, weights = [], []
-    for _ in range(repeats):
-        half = _half(strata, rng)
-        for chooser in (half, ~half):
-            weight = choose(predictions[chooser], label[chooser])
-            weights.append(weight)
-            scores.append(_score(predictions[~chooser], label[~chooser], weight))
-    per_repeat = np.asarray(scores).reshape(repeats, 2).mean(axis=1)
+    halves = _halves(strata.astype(np.int64).tobytes(), repeats, seed)
+    choosers = np.stack([halves, ~halves], axis=1).reshape(2 * repeats, rows)
+    if choose is best_by_pearson:
+        weights, scores = _choose_best(predictions, label, choosers)
+    else:
+        weights = np.array([choose(predictions[half], label[half]) for half in choosers])
+        pairs = zip(choosers, weights, strict=True)
+        scores = np.array([_score(predictions[~h], label[~h], weight) for h, weight in pairs])
+    per_repeat = scores.reshape(repeats, 2).mean(axis=1)
     spread = float(per_repeat.std(ddof=1)) if repeats > 1 else float("nan")
     return NestedScore(
         _score(predictions, label, choose(predictions, label)),
         float(per_repeat.mean()),
         spread,
-        np.mean(weights, axis=0),
+        np.asarray(np.mean(weights, axis=0)),
     )
+
+
+def _choose_best(
+    predictions: Floats, label: Floats, choosers: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Choose by `best_by_pearson` on each half and score on the other, all halves at once.
+
+    Args:
+        predictions: (rows, candidates).
+        label: (rows,).
+        choosers: (halves, rows); a half is followed by its other one.
+
+    Returns:
+        weights (halves, candidates) and scores (halves,).
+    """
+    x, y = predictions - predictions.mean(axis=0), label - label.mean()
+    halves = choosers.astype(np.float64)
+    n = halves.sum(axis=1, keepdims=True)
+    sums, sum_y = halves @ x, halves @ y[:, None]
+    spread = halves @ x**2 - sums**2 / n
+    spread_y = halves @ (y**2)[:, None] - sum_y**2 / n
+    # Rounding leaves a constant's spread a little off zero.
+    size = np.maximum(1.0, np.abs(predictions).max(axis=0))
+    spread = np.where(spread > n * (1e-9 * size) ** 2, spread, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = (halves @ (x * y[:, None]) - sums * sum_y / n) / np.sqrt(spread * spread_y)
+    best = np.argmax(np.where(np.isfinite(r), r, -np.inf), axis=1)
+    others = np.arange(len(r)) ^ 1
+    return np.eye(predictions.shape[1])[best], np.clip(r[others, best], -1, 1)
 
 
 def _score(predictions: Floats, label: Floats, weight: Floats) -> float:
     return float(pearsons((predictions @ weight)[:, None], label)[0])
+
+
+@functools.lru_cache(maxsize=16)
+def _halves(strata: bytes, repeats: int, seed: int) -> NDArray[np.bool_]:
+    """Return which rows are in the first half of each repeat, (repeats, rows)."""
+    rng, numbers = np.random.default_rng(seed), np.frombuffer(strata, dtype=np.int64)
+    return np.array([_half(numbers, rng) for _ in range(repeats)])
 
 
 def _half(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """Define the parts of a report that `pdf` and `html` set: sections of text, tables, pictures."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -17,7 +18,45 @@ class Picture:
     wide: bool = False
 
 
-Block = str | Table | Picture
+@dataclass(frozen=True)
+class RunPoint:
+    """A run in an `Explorer`.
+
+    Attributes:
+        id: The run's id.
+        method: Index of its row in `Explorer.methods`.
+        split, seed: As they are shown.
+        epoch: The epoch that was kept; None for an ensemble or a collapsed run.
+    """
+
+    id: str
+    method: int
+    split: str
+    seed: int
+    epoch: int | None
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Scores of every run that a reader filters on the HTML page; print leaves it out.
+
+    Attributes:
+        id, caption: As a picture's.
+        methods: Titles of the rows.
+        points: The runs.
+        scores: By rows and language, the score of each of `points`; None where there is none.
+        languages: Titles of the languages.
+    """
+
+    id: str
+    caption: str
+    methods: tuple[str, ...]
+    points: tuple[RunPoint, ...]
+    scores: Mapping[str, Mapping[str, Sequence[float | None]]]
+    languages: Mapping[str, str]
+
+
+Block = str | Table | Picture | Explorer
 
 
 @dataclass(frozen=True)
@@ -58,3 +97,7 @@ class Report:
     @property
     def pictures(self) -> list[Picture]:
         return [block for block in self.blocks if isinstance(block, Picture)]
+
+    @property
+    def explorers(self) -> list[Explorer]:
+        return [block for block in self.blocks if isinstance(block, Explorer)]

@@ -8,14 +8,14 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import manimgx_fonts
 import noto_cjk_sans_otc
 import typst
 
-from reports.rendering.blocks import Block, Picture, Report
-from reports.rendering.tables import Cell, group_spans, printable
+from reports.rendering.blocks import Block, Explorer, Picture, Report
+from reports.rendering.tables import Cell, Table, group_spans, printable
 
 TEMPLATE: Final = Path(str(files("reports.rendering") / "document" / "report.typ"))
 #: After the template's Latin face; the first that has a glyph sets it.
@@ -68,6 +68,7 @@ def _document(report: Report, built: str) -> dict[str, Any]:
     anchors = {
         cell.anchor for table in report.tables for row in table.rows for cell in row if cell.anchor
     }
+    printed = [s for s in report.sections if any(_is_printed(block) for block in s.blocks)]
     return {
         "title": printable(report.title),
         "subtitle": printable(report.subtitle),
@@ -77,14 +78,14 @@ def _document(report: Report, built: str) -> dict[str, Any]:
         "built": built,
         "fonts": list(FONTS),
         "anchors": sorted(anchors),
-        "sections": [{"title": s.title, "blocks": _blocks(s.blocks)} for s in report.sections],
+        "sections": [{"title": s.title, "blocks": _blocks(s.blocks)} for s in printed],
     }
 
 
 def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     """Return the blocks in order; small pictures that follow each other stand side by side."""
     layout: list[dict[str, Any]] = []
-    for block in blocks:
+    for block in filter(_is_printed, blocks):
         content = _block(block)
         if not isinstance(block, Picture):
             layout.append(content)
@@ -100,7 +101,12 @@ def _fit(pictures: Sequence[dict[str, Any]], another: Picture) -> bool:
     return len(pictures) == 1 and not pictures[0]["wide"] and not another.wide
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _is_printed(block: Block) -> TypeGuard[str | Table | Picture]:
+    """Return whether a block stands in print: what needs a pointer does not."""
+    return not isinstance(block, Explorer)
+
+
+def _block(block: str | Table | Picture) -> dict[str, Any]:
     if isinstance(block, str):
         return {"kind": "text", "text": printable(block)}
     if isinstance(block, Picture):

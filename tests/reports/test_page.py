@@ -70,6 +70,38 @@ def test_the_page_works_by_itself(report: Path, chromium: str) -> None:
         browser.close()
 
 
+def test_runs_can_be_hovered_over_and_filtered_by_rows_and_language(
+    report: Path, chromium: str
+) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto(report.as_uri())
+        figure = page.locator("figure.explorer")
+        rows, language = figure.locator("select").all()
+        points = figure.locator(".plot .point")
+        heights: dict[tuple[str, str], list[str]] = {}
+        for chosen in (("Dev1", "all"), ("test", "all"), ("test", "ko"), ("Dev2", "it")):
+            rows.select_option(chosen[0])
+            language.select_option(chosen[1])
+            assert points.count() == 7 * 3
+            assert figure.locator("output").inner_text() == "21 runs"
+            transforms = [str(p.get_attribute("transform")) for p in points.all()]
+            heights[chosen] = transforms
+        assert len({tuple(transforms) for transforms in heights.values()}) == 4
+        rows.select_option("Dev1")  # ko has no training rows
+        assert language.locator("option").all_inner_texts() == [
+            "all languages",
+            *("Chinese", "English", "French", "Italian"),
+        ]
+        points.first.hover(force=True)
+        hovered = str(figure.locator(".hoverlayer .hovertext").text_content())
+        assert "seed 0" in hovered
+        assert "run " in hovered
+        assert report.stat().st_size < 6_000_000
+        browser.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_readable_on_a_phone_light_and_dark(
     report: Path, chromium: str, scheme: str
