@@ -17,6 +17,10 @@ SYNTHETIC_WARNING: Final = (
     "The data are synthetic: these scores are no benchmark, and they decide no claim of the paper."
 )
 
+SYNTHETIC_OTHERWISE: Final = (
+    "The data are synthetic: these scores are no benchmark, and they decide no claim."
+)
+
 
 def compose(inputs: ReportInputs, sections: Sequence[str] = ()) -> Report:
     """Return the report with every section that has something to show.
@@ -41,7 +45,7 @@ def compose(inputs: ReportInputs, sections: Sequence[str] = ()) -> Report:
     synthetic = any(run.synthetic for run in runs)
     kind = "synthetic data: no benchmark" if synthetic else "own data"
     if comparability.applies:
-        kind = "the paper's data"
+        kind = "the paper's data" if group.table.is_the_papers else "the publication's data"
     warnings = [*_warnings(inputs)] if group.runs else [SYNTHETIC_WARNING] * synthetic
     warnings += [f"{line}. It enters no number here." for line in inputs.experiment.damaged]
     return Report(
@@ -76,7 +80,7 @@ def _study_subtitle(inputs: ReportInputs) -> str:
 def _warnings(inputs: ReportInputs) -> Iterator[str]:
     group = inputs.group
     if group.synthetic:
-        yield SYNTHETIC_WARNING
+        yield SYNTHETIC_WARNING if group.table.is_the_papers else SYNTHETIC_OTHERWISE
     elif inputs.comparability.obstacle and inputs.layout.is_mint:
         yield (
             f"{inputs.comparability.obstacle.capitalize()}: its figures do not apply, and none of"

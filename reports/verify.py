@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from ablation.core.errors import RunError, UsageError, first_line
+from ablation.tracking import names
 from reports.analysis.collect import Experiment
 from reports.analysis.groups import Group, group_runs
 from reports.analysis.inputs import ReportInputs
@@ -140,7 +141,11 @@ def _read(folder: Path) -> _Written:
 def _restrict(experiment: Experiment, known: set[str]) -> Experiment:
     """Return the experiment with the known runs and their suites only."""
     runs = tuple(run for run in experiment.runs if run.run_id in known)
-    suites = {run.suite for run in runs}
+    suites = {run.suite for run in runs} | {
+        suite.run_id
+        for suite in experiment.suites
+        if known & set(json.loads(suite.tags.get(names.REUSED) or "[]"))
+    }
     return replace(
         experiment,
         runs=runs,

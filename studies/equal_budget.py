@@ -13,6 +13,8 @@ from time import monotonic
 import optuna
 import plotly.io
 
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3, load_table
 from ablation.core.errors import RunError, UsageError
 from ablation.core.files import write_atomically
 from ablation.tracking import names
@@ -36,9 +38,14 @@ class EqualBudgetResult:
     results: Mapping[str, SweepResult]
 
 
-def tunes_variants(space: str) -> bool:
-    """Return True if the space tunes several variants. Raises UsageError if it can't be read."""
-    return bool(variants_of(load_space(space)))
+def tunes_variants(space: str, variants: str = "") -> bool:
+    """Return True if the space tunes several variants. Raises UsageError if it can't be read.
+
+    Args:
+        space: A shipped space or a TOML file.
+        variants: The file of variants that the space's are rows of; the paper's table if empty.
+    """
+    return bool(variants_of(load_space(space, _table(variants))))
 
 
 def resolve_equal_budget(request: SweepRequest) -> dict[str, ResolvedSweep]:
@@ -48,7 +55,7 @@ def resolve_equal_budget(request: SweepRequest) -> dict[str, ResolvedSweep]:
     """
     if request.objective != "pearson":
         raise UsageError(f"objective {request.objective!r}: variants are tuned for pearson alone")
-    variants = variants_of(load_space(request.space))
+    variants = variants_of(load_space(request.space, _table(request.variants)))
     share, name = math.ceil(request.trials / len(variants)), study_name(request)
     return {
         variant: resolve_sweep(
@@ -56,6 +63,10 @@ def resolve_equal_budget(request: SweepRequest) -> dict[str, ResolvedSweep]:
         )
         for variant in variants
     }
+
+
+def _table(variants: str) -> VariantTable:
+    return load_table(variants) if variants else TABLE_3
 
 
 def sweep_variants(request: SweepRequest, echo: Echo) -> EqualBudgetResult:

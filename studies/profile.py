@@ -20,7 +20,7 @@ def profile_text(result: SweepResult, trial: FrozenTrial) -> str:
         f"# Trial {trial.number} of study {resolved.study_name!r}, "
         f"tuned on {', '.join(resolved.splits)} with variant {resolved.space.variant}."
     )
-    flat = configure(resolved.space, resolved.overrides, trial.params).flat()
+    flat = configure(resolved.space, resolved.overrides, trial.params, resolved.table).flat()
     chosen = {name: flat[name] for name in dict.fromkeys([*_general(resolved), *trial.params])}
     tuning = Tuning(
         study=resolved.study_name,

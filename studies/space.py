@@ -31,17 +31,17 @@ from pydantic_core import ErrorDetails
 from ablation.config.overrides import merge_overrides, resolve_config
 from ablation.config.schema import FIELDS, RunConfig
 from ablation.config.tables import NOT_TOML
-from ablation.config.variants import VARIANTS
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3
 from ablation.core.errors import UsageError, first_line
 from ablation.core.suggest import did_you_mean
 from ablation.training.freezing import require_layers
 
 _FOLDER: Final = files("studies") / "spaces"
 SHIPPED: Final = tuple(sorted(Path(file.name).stem for file in _FOLDER.iterdir()))
-#: The field that stands for rows of Table 3 instead of a setting: each of them is tuned in a study
+#: The field that stands for rows of the table, not a setting: each of them is tuned in a study
 #: of its own (`studies.equal_budget`).
 VARIANT: Final = "variant"
-TRAINED_VARIANTS: Final = tuple(n for n, variant in VARIANTS.items() if not variant.combines_runs)
 #: Storages keep whole numbers as doubles, which are exact up to here.
 _MAX_NUMBER: Final = 2**53
 
@@ -128,8 +128,11 @@ class Space(BaseModel):
     fields: dict[str, Bounds] = Field(min_length=1)
 
 
-def load_space(name_or_file: str) -> Space:
-    """Return a shipped space, or read a TOML file. Raises UsageError with a line a problem."""
+def load_space(name_or_file: str, table: VariantTable = TABLE_3) -> Space:
+    """Return a shipped space, or read a TOML file. Raises UsageError with a line a problem.
+
+    A space that names no variant is about `mse`, or about the first row of a table without it.
+    """
     text = _read(name_or_file)
     try:
         space = Space.model_validate(tomllib.loads(text))
@@ -138,7 +141,9 @@ def load_space(name_or_file: str) -> Space:
         raise UsageError([f"space {name_or_file}: {line}" for line in lines]) from error
     except NOT_TOML as error:
         raise UsageError(f"space {name_or_file}: not TOML: {error}") from error
-    if problems := _problems(space):
+    if "variant" not in space.model_fields_set and space.variant not in table.variants:
+        space = space.model_copy(update={"variant": next(iter(table.trained()), "")})
+    if problems := _problems(space, table):
         raise UsageError([f"space {name_or_file}: {problem}" for problem in problems])
     return space
 
@@ -154,19 +159,22 @@ def for_variant(space: Space, variant: str) -> Space:
     return space.model_copy(update={"variant": variant, "fields": fields})
 
 
-def check(space: Space, overrides: Mapping[str, Any], layers: int) -> None:
+def check(
+    space: Space, overrides: Mapping[str, Any], layers: int, table: VariantTable = TABLE_3
+) -> None:
     """Check that every corner of the space is a valid configuration, and that values can be drawn.
 
     Args:
         space: The space of one variant.
         overrides: The settings of all trials.
         layers: The number of the encoder's layers.
+        table: The table that the space's variant is a row of.
 
     Raises:
         UsageError: The settings don't take a corner, the variant decides a field of the space
             itself, or no value can be drawn.
     """
-    fixed = set(VARIANTS[space.variant].changes) & set(space.fields)
+    fixed = set(table.get(space.variant).changes) & set(space.fields)
     if fixed:
         raise UsageError(
             f"{', '.join(sorted(fixed))}: the variant {space.variant!r} decides this itself"
@@ -183,14 +191,19 @@ def check(space: Space, overrides: Mapping[str, Any], layers: int) -> None:
         {field: choice} for field, bounds in space.fields.items() for choice in bounds.choices
     ]
     for corner in corners:
-        model = configure(space, overrides, corner).model
+        model = configure(space, overrides, corner, table).model
         if model.frozen_tuning:
             require_layers(model.freeze_layers, layers)
 
 
-def configure(space: Space, overrides: Mapping[str, Any], params: Mapping[str, Any]) -> RunConfig:
+def configure(
+    space: Space,
+    overrides: Mapping[str, Any],
+    params: Mapping[str, Any],
+    table: VariantTable = TABLE_3,
+) -> RunConfig:
     """Return the settings of a trial with these parameters."""
-    return resolve_config(merge_overrides(overrides, params), space.variant)
+    return resolve_config(merge_overrides(overrides, params), space.variant, table)
 
 
 def suggest(trial: optuna.Trial, space: Space, layers: int) -> dict[str, Any]:
@@ -281,20 +294,24 @@ def _explain(error: ErrorDetails) -> str:
     return f"{'.'.join(location)}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _problems(space: Space) -> list[str]:
+def _problems(space: Space, table: VariantTable) -> list[str]:
     """Return a line for each name that is not known, and each range that a field can't take."""
     problems = []
     for field, bounds in space.fields.items():
         if field == VARIANT:
-            problems += [_untrained_variant(str(v)) for v in bounds.choices if not _is_trained(v)]
+            problems += [
+                _untrained_variant(str(v), table)
+                for v in bounds.choices
+                if v not in table.trained()
+            ]
             problems += ["variant takes choices"] if not bounds.choices else []
             problems += ["beside variant, name a field to tune"] if len(space.fields) == 1 else []
         elif field not in FIELDS:
             problems.append(f"unknown field {field!r}: {did_you_mean(field, FIELDS)}")
         elif not bounds.choices:
             problems += _range_problems(field, bounds)
-    if not _is_trained(space.variant):
-        problems.append(_untrained_variant(space.variant))
+    if space.variant not in table.trained():
+        problems.append(_untrained_variant(space.variant, table))
     return problems
 
 
@@ -312,14 +329,10 @@ def _range_problems(field: str, bounds: Bounds) -> list[str]:
     ]
 
 
-def _is_trained(variant: object) -> bool:
-    return variant in TRAINED_VARIANTS
-
-
-def _untrained_variant(name: str) -> str:
-    if name in VARIANTS:
+def _untrained_variant(name: str, table: VariantTable) -> str:
+    if name in table.variants:
         return f"variant {name!r} combines other runs: it has nothing to tune"
-    return f"unknown variant {name!r}: {did_you_mean(name, TRAINED_VARIANTS)}"
+    return f"unknown variant {name!r}: {did_you_mean(name, table.trained())}"
 
 
 def _nearest(distribution: IntDistribution | FloatDistribution, value: float) -> int | float:

@@ -21,7 +21,10 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ablation.config.overrides import load_profile, merge_overrides, resolve_config
+from ablation.config.overrides import OF_VARIANT, load_profile, merge_overrides, resolve_config
+from ablation.config.schema import RunConfig
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3, load_table
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
@@ -57,6 +60,7 @@ class SweepRequest:
     Attributes:
         space: A shipped space or a TOML file.
         variant: The variant to tune, of a space of several; the first if empty.
+        variants: A TOML file of variants that the space's are rows of; the paper's table if empty.
         study: The study's name, from space, data and profile if empty; an existing one goes on.
         trials: The number of trials in all, those done before included.
         timeout: Seconds after which no new trial is started; 0 for no limit.
@@ -78,6 +82,7 @@ class SweepRequest:
 
     space: str = "tau"
     variant: str = ""
+    variants: str = ""
     study: str = ""
     trials: int = 20
     timeout: float = 0.0
@@ -112,17 +117,28 @@ class ResolvedSweep:
     store: Store
     storage_url: str
     study_name: str
+    table: VariantTable = TABLE_3
+
+    @property
+    def shared_settings(self) -> RunConfig:
+        """The settings that no variant replaces."""
+        if self.table.is_the_papers:
+            return resolve_config(self.overrides)
+        shared = {k: v for k, v in self.overrides.items() if not k.startswith(OF_VARIANT)}
+        return resolve_config(shared)
 
 
 def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     """Check what can be checked before an encoder is loaded. Raises UsageError."""
     if problems := [*_unknown_names(request), *_out_of_range(request)]:
         raise UsageError(problems)
-    space, corpus = load_space(request.space), load_corpus(request.data, request.target)
+    table = load_table(request.variants) if request.variants else TABLE_3
+    space = load_space(request.space, table)
+    corpus = load_corpus(request.data, request.target)
     if variants_of(space):
         space = for_variant(space, request.variant or variants_of(space)[0])
     overrides = merge_overrides(load_profile(request.profile), request.overrides)
-    config = resolve_config(overrides, space.variant)
+    config = resolve_config(overrides, space.variant, table)
     splits = select_splits(request.splits, corpus, config.data.split_seed)
     check_groups(corpus, {space.variant: config}, splits)
     store = open_store(request.tracking_uri)
@@ -135,6 +151,7 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
         store,
         request.storage or default_url(store.uri),
         study_name(request),
+        table,
     )
 
 
@@ -142,7 +159,10 @@ def study_name(request: SweepRequest) -> str:
     """Return the study's name: the given one, or one of space, data and profile."""
     parts = (
         Path(part).name.removesuffix(".toml")
-        for part in (request.space, request.data, request.target, request.profile)
+        for part in (
+            *(request.space, request.variants),
+            *(request.data, request.target, request.profile),
+        )
         if part
     )
     return request.study or "-".join(parts)
@@ -156,7 +176,7 @@ def folder_name(request: SweepRequest) -> str:
 def encoder_digests(resolved: ResolvedSweep) -> dict[str, str]:
     """Return the digest of each encoder that a trial can have, by its name. Raises UsageError."""
     bounds = resolved.space.fields.get("model.encoder")
-    settings = configure(resolved.space, resolved.overrides, {})
+    settings = configure(resolved.space, resolved.overrides, {}, resolved.table)
     names = bounds.choices if bounds else (settings.model.encoder,)
     return {str(name): encoder_digest(str(name)) for name in names}
 
@@ -226,7 +246,7 @@ def make_sampler(resolved: ResolvedSweep, study: Study) -> BaseSampler:
 
 def make_pruner(resolved: ResolvedSweep) -> BasePruner:
     """Return the pruner; Hyperband's rungs are the epochs."""
-    epochs = resolve_config(resolved.overrides).optimisation.epochs
+    epochs = resolved.shared_settings.optimisation.epochs
     if resolved.request.pruner == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=4)
     if resolved.request.pruner == "median":
@@ -309,7 +329,10 @@ def _out_of_range(request: SweepRequest) -> list[str]:
 
 def _definition(resolved: ResolvedSweep, encoders: Mapping[str, str]) -> dict[str, Any]:
     """Return what two sweeps of one study share; sampler, pruner and workers may change."""
+    # The paper's rows are known by their names; those of a file can change.
+    row = {} if resolved.table.is_the_papers else resolved.table.get(resolved.space.variant).changes
     return {
+        **({"row": dict(row)} if row else {}),
         "space": resolved.space.model_dump(mode="json", exclude_defaults=True),
         "objective": resolved.request.objective,
         "splits": resolved.splits,
@@ -318,7 +341,7 @@ def _definition(resolved: ResolvedSweep, encoders: Mapping[str, str]) -> dict[st
         "encoder": dict(encoders),
         "settings": {
             name: value
-            for name, value in resolve_config(resolved.overrides).flat().items()
+            for name, value in resolved.shared_settings.flat().items()
             if name not in resolved.space.fields
         },
     }

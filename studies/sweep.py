@@ -109,7 +109,7 @@ def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     preparations = Preparations(resolved.corpus)
     layers = _count_layers(resolved, preparations)
-    check(resolved.space, resolved.overrides, layers)
+    check(resolved.space, resolved.overrides, layers, resolved.table)
     encoders = encoder_digests(resolved)
     study = open_study(resolved, encoders)
     experiment = experiment_id(resolved.store, resolved.request.experiment or DEFAULT_EXPERIMENT)
@@ -289,7 +289,7 @@ def _evaluate(
         folders: Takes the folders of its checkpoints.
     """
     resolved, context = worker.resolved, worker.context
-    config = configure(resolved.space, resolved.overrides, params)
+    config = configure(resolved.space, resolved.overrides, params, resolved.table)
     keys = [
         RunKey(resolved.space.variant, split, resolved.request.seed) for split in resolved.splits
     ]
@@ -347,7 +347,7 @@ def _was_given_up(study: Study, number: int) -> bool:
 
 
 def _count_layers(resolved: ResolvedSweep, preparations: Preparations) -> int:
-    config = configure(resolved.space, resolved.overrides, {})
+    config = configure(resolved.space, resolved.overrides, {}, resolved.table)
     return len(transformer_layers(preparations.get(config).encoder.model))
 
 

@@ -199,7 +199,7 @@ def _arguments(request: RunRequest) -> list[str]:
     chosen = {
         "data": str(request.data),
         "profile": str(request.profile),
-        "variants": ",".join(request.variants),
+        "variants": ",".join(map(str, request.variants)),
         "splits": ",".join(request.splits),
         "seeds": ",".join(map(str, request.seeds)),
     }

@@ -7,7 +7,7 @@ from typing import Final
 
 from ablation.bench.subprocesses import run_command
 from ablation.bench.table import Row
-from ablation.config.variants import VARIANTS, select_variants
+from ablation.config.variants import TABLE_3
 from ablation.tracking.store import open_store
 
 TARGET: Final = 0.6
@@ -28,8 +28,8 @@ def measure_suite(
         variants: The variants, with commas.
         splits: The splits.
     """
-    rows = select_variants(variants.split(","))
-    single = [name for name in rows if not VARIANTS[name].combines_runs]
+    rows = TABLE_3.select(variants.split(","))
+    single = [name for name in rows if not TABLE_3.variants[name].combines_runs]
     wholes, sums = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from ablation.tracking.uris import is_http, redact_uri, strip_credentials
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ablation.config.variant_table import VariantTable
     from ablation.data.corpus import Corpus
     from ablation.runs.results import RunOutcome
     from ablation.tracking.store import Store
@@ -69,30 +70,41 @@ def print_store(console: "Console", store: "Store") -> None:
 
 
 def print_comparison(
-    console: "Console", records: "list[RunRecord]", corpus: "Corpus", *, unsealed: bool
+    console: "Console",
+    records: "list[RunRecord]",
+    corpus: "Corpus",
+    rows: "VariantTable",
+    *,
+    unsealed: bool,
 ) -> None:
-    """Print Table 3 of these runs, with the paper's figures if they apply to the data.
+    """Print the table of these runs, with the printed figures if they apply to the data.
 
     Its test columns are left out unless they are `unsealed`.
     """
     from rich.table import Table
     from rich.text import Text
 
-    from ablation.runs.comparison import TEST_COLUMNS, as_text, caption, compare
+    from ablation.runs.comparison import (
+        TEST_COLUMNS,
+        as_text,
+        caption,
+        compare,
+        prints_for,
+    )
 
-    table = compare(records)
+    table = compare(records, rows=rows)
     if table.empty:
         console.print("No run finished, so there is nothing to compare.", markup=False)
         return
     sealed = corpus.has_test_labels and not unsealed
     if sealed:
         table = table[~table["column"].isin(list(TEST_COLUMNS))]
-    text = as_text(table, with_paper=corpus.reference is not None)
+    text = as_text(table, with_paper=prints_for(rows, corpus))
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
     means = dict(
         zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True)
     )
-    console.print(caption(records, corpus), markup=False, highlight=False)
+    console.print(caption(records, corpus, rows), markup=False, highlight=False)
     note = "Test scores are sealed: the report has them, and --unseal shows them here."
     printed = Table(
         caption=note if sealed else "bold: best of these runs on test rows", caption_justify="left"

@@ -32,8 +32,8 @@ Profile = Annotated[
 Variants = Annotated[
     str,
     typer.Option(
-        help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, readings, "
-        "readings-all, all.",
+        help="Rows of the table, with commas, e.g. mse,epm; table3, figure5, factorial, readings,"
+        " readings-all, all; or a TOML file of variants, alone or with names of its rows.",
         autocompletion=completion.VARIANTS,
     ),
 ]

@@ -127,7 +127,7 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
     records = [outcome.record for outcome in outcomes if outcome.record]
-    print_comparison(console, records, planned.corpus, unsealed=request.unseal)
+    print_comparison(console, records, planned.corpus, planned.table, unsealed=request.unseal)
     print_store(console, planned.store)
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
     if run_id and not unsynced_summary():  # what follows reads what the store holds

@@ -48,6 +48,13 @@ def sweep(
             autocompletion=completion.SPACE,
         ),
     ] = "tau",
+    variants: Annotated[
+        str,
+        typer.Option(
+            help="TOML file of variants that the space's are rows of.",
+            show_default="the paper's table",
+        ),
+    ] = "",
     study: Annotated[
         str,
         typer.Option(
@@ -121,6 +128,7 @@ def sweep(
     console = make_console()
     request = SweepRequest(
         space=space,
+        variants=variants,
         study=study,
         trials=trials,
         timeout=timeout,
@@ -140,7 +148,7 @@ def sweep(
         target=target,
     )
     folder = writable_folder("--out", Path(out or folder_name(request)))
-    by_variant = tunes_variants(space)
+    by_variant = tunes_variants(space, variants)
     seeds = parse_seeds(then_seeds) if by_variant and then_seeds != "none" else ()
 
     def echo(line: str) -> None:
@@ -149,7 +157,8 @@ def sweep(
     with interruptible("the same command continues the study"):
         results = _sweep_and_conclude(request, folder, echo, by_variant=by_variant)
     _print_best(results, echo)
-    echo(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}")
+    rows = f" --variants {variants}" if variants else ""
+    echo(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}{rows}")
     echo(f"Browse it with: optuna-dashboard {redact_uri(results[0].resolved.storage_url)}")
     if seeds:
         from ablation import RunRequest
@@ -157,7 +166,7 @@ def sweep(
         best = RunRequest(
             data=data,
             profile=folder / "best.toml",
-            variants=(*(result.resolved.space.variant for result in results), "ensemble"),
+            variants=_rows_to_run(results, variants),
             seeds=seeds,
             tracking_uri=tracking_uri,
             target=target,
@@ -244,6 +253,17 @@ def _sweep_and_conclude(
     result = sweep(resolve_sweep(request), echo)
     conclude(result, folder)
     return [result]
+
+
+def _rows_to_run(results: "list[SweepResult]", variants: str) -> tuple[str, ...]:
+    """Return the tuned rows with the table's ensemble, if it has one, and the file they are from.
+
+    The file comes first, if there is one.
+    """
+    table = results[0].resolved.table
+    tuned = [result.resolved.space.variant for result in results]
+    ensembles = [name for name, row in table.variants.items() if row.combines_runs]
+    return (*([variants] if variants else []), *tuned, *ensembles)
 
 
 def _print_best(results: "list[SweepResult]", echo: "Echo") -> None:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
+from ablation.config.own_code import parse_own, pin
 from ablation.core.suggest import did_you_mean
 
 REGRESSION_FOLDER: Final[Traversable] = files("ablation") / "training" / "losses" / "regression"
@@ -20,8 +21,15 @@ def regression_losses() -> tuple[str, ...]:
 
 
 def check_regression_loss(name: str) -> str:
-    """Return `name` if it is a regression loss, else raise ValueError with the nearest name."""
+    """Return the name of a regression loss; one of one's own is pinned to its source.
+
+    Raises:
+        ValueError: There is no such loss; the message names the nearest one.
+    """
+    if parse_own(name) is not None:
+        return pin(name)
     known = regression_losses()
     if name not in known:
-        raise ValueError(f"unknown loss: {did_you_mean(name, known)}")
+        hint = did_you_mean(name, known, others="FILE.py:FUNCTION")
+        raise ValueError(f"unknown loss: {hint}")
     return name

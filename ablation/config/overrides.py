@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from ablation.config.schema import FIELDS, RunConfig
 from ablation.config.tables import NOT_TOML, by_section, flatten, validation_problems
-from ablation.config.variants import VARIANTS, get_variant
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 
@@ -119,12 +120,20 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def resolve_config(overrides: Mapping[str, Any], variant: str = "mse") -> RunConfig:
-    """Return the settings of `variant`.
+def resolve_config(
+    overrides: Mapping[str, Any], variant: str = "mse", table: VariantTable = TABLE_3
+) -> RunConfig:
+    """Return the settings of a variant.
 
-    Raises UsageError with a line for each unknown field, variant and value out of range.
+    Args:
+        overrides: Values by dotted field name, and those for one variant (`OF_VARIANT`).
+        variant: The row.
+        table: The table that it is a row of.
+
+    Raises:
+        UsageError: One line for each unknown field, variant and value out of range.
     """
-    row = get_variant(variant)
+    row = table.get(variant)
     of_variants = {
         name.removeprefix(OF_VARIANT): fields
         for name, fields in overrides.items()
@@ -132,9 +141,9 @@ def resolve_config(overrides: Mapping[str, Any], variant: str = "mse") -> RunCon
     }
     shared = {name: v for name, v in overrides.items() if not name.startswith(OF_VARIANT)}
     problems = [
-        f"unknown variant {name!r} in the profile: {did_you_mean(name, VARIANTS)}"
+        f"unknown variant {name!r} in the profile: {did_you_mean(name, table.variants)}"
         for name in of_variants
-        if name not in VARIANTS
+        if name not in table.variants
     ]
     names = [*shared, *(field for fields in of_variants.values() for field in fields)]
     problems += [
@@ -142,8 +151,7 @@ def resolve_config(overrides: Mapping[str, Any], variant: str = "mse") -> RunCon
         for name in dict.fromkeys(names)
         if name not in FIELDS
     ]
-    effective = {**shared, **of_variants.get(variant, {})}
-    valid = {name: value for name, value in effective.items() if name in FIELDS}
+    valid = _without_row(overrides, variant)
     try:
         # Without the variant first: an invalid value counts even if the variant replaces it.
         RunConfig.model_validate(by_section(valid))
@@ -153,6 +161,24 @@ def resolve_config(overrides: Mapping[str, Any], variant: str = "mse") -> RunCon
     if problems:
         raise UsageError(problems)
     return config
+
+
+def replaced_by_row(
+    overrides: Mapping[str, Any], variant: str, table: VariantTable = TABLE_3
+) -> dict[str, str]:
+    """Return the settings that the variant replaces, as they would be without it, as text.
+
+    Runs may be averaged if they agree in these and in all other settings.
+    """
+    config = RunConfig.model_validate(by_section(_without_row(overrides, variant))).flat()
+    return {name: str(config[name]) for name in table.get(variant).changes}
+
+
+def _without_row(overrides: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """Return the known fields of the overrides for the variant, without its own changes."""
+    shared = {name: v for name, v in overrides.items() if not name.startswith(OF_VARIANT)}
+    effective = {**shared, **overrides.get(f"{OF_VARIANT}{variant}", {})}
+    return {name: value for name, value in effective.items() if name in FIELDS}
 
 
 def _profile_text(name_or_file: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.config import JsonDict
 
@@ -75,13 +76,33 @@ class ModelConfig(_Section):
         max_length=100,
         description="""put before each text; E5 encoders want "query: " (in quotes)""",
     )
-    pooling: Literal["auto", "cls", "mean"] = Field(
-        "auto", description="sentence vector; auto: by encoder family"
+    prompt: str = Field(
+        "auto",
+        min_length=1,
+        max_length=100,
+        description="if there is no prefix: a prompt that a sentence-transformers folder declares,"
+        " by its name; auto: its default one; none",
+        json_schema_extra=ADDED,
+    )
+    pooling: Literal["auto", "cls", "mean", "max", "last", "weighted_mean", "mean_sqrt"] = Field(
+        "auto",
+        description="sentence vector; auto: as a sentence-transformers folder declares, else by"
+        " encoder family",
     )
     frozen_tuning: bool = Field(
         False, description="FT, Section 3.3: train neither embeddings nor the lowest layers"
     )
     freeze_layers: int = Field(3, ge=0, description="how many layers FT freezes (Table 4)")
+    lora_rank: PositiveInt | None = Field(
+        None,
+        description="instead of the encoder, train adapters of this rank (LoRA; Hu et al., 2022)",
+        json_schema_extra=ADDED,
+    )
+    lora_alpha: PositiveFloat = Field(
+        16.0,
+        description="adapters count lora_alpha / lora_rank times",
+        json_schema_extra=ADDED,
+    )
     frozen_dropout: bool = Field(
         False,
         description="dropout in frozen layers too; if off, they run once for all epochs",
@@ -93,11 +114,18 @@ class ModelConfig(_Section):
         True, description="train only the embeddings of tokens that occur; exact for them"
     )
 
+    @model_validator(mode="after")
+    def _is_frozen_in_one_way(self) -> "ModelConfig":
+        if self.frozen_tuning and self.lora_rank is not None:
+            raise ValueError("frozen_tuning and lora_rank both freeze the encoder: choose one")
+        return self
+
 
 class LossConfig(_Section):
     regression: RegressionLossName = Field(
         "mse",
-        description=f"{', '.join(regression_losses())}; mse is Eq. 2, epm is Eq. 3",
+        description=f"{', '.join(regression_losses())}, or FILE.py:FUNCTION; mse is Eq. 2, epm is"
+        " Eq. 3",
     )
     huber_delta: PositiveFloat = Field(
         1.0,
@@ -136,13 +164,22 @@ class LossConfig(_Section):
         description="1: inverse counts; 0.5: their square root",
         json_schema_extra=ADDED,
     )
-    contrastive: Literal["none", "as_printed", "attract"] = Field(
-        "none", description="Eq. 9 with its printed sign, or with the sign that its text describes"
+    contrastive: Literal["none", "as_printed", "attract", "supcon", "rank_n_contrast"] = Field(
+        "none",
+        description="Eq. 9 with its printed sign, or with the sign that its text describes; or on"
+        " labels: supcon (Khosla et al., 2020), rank_n_contrast (Zha et al., 2023)",
     )
     contrastive_weight: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="of Eq. 9 in the sum, Eq. 10"
+        1.0, ge=0, allow_inf_nan=False, description="of the contrastive term in the sum, Eq. 10"
     )
-    tau: PositiveFloat = Field(0.2, description="temperature of Eq. 9 (Table 4)")
+    tau: PositiveFloat = Field(
+        0.2, description="temperature of the contrastive term (Table 4, for Eq. 9)"
+    )
+    label_bin: PositiveFloat = Field(
+        0.5,
+        description="width of supcon's classes, in units of the label",
+        json_schema_extra=ADDED,
+    )
     self_pairs: bool = Field(
         True, description="count i = j among Eq. 9's pairs of one language, as printed"
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 #: The tables of settings, in the order of `RunConfig`.
 SECTIONS: Final = ("data", "label", "model", "loss", "optimisation")
@@ -38,6 +39,13 @@ def by_section(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def validation_problems(error: ValidationError) -> list[str]:
     """Return a line for each problem: the field, its value, and what is wrong with it."""
     return [
-        f"{'.'.join(map(str, e['loc']))} = {repr(e['input'])[:80]}: {e['msg'].lower()}"
+        f"{'.'.join(map(str, e['loc']))} = {repr(e['input'])[:80]}: {_message(e)}"
         for e in error.errors()
     ]
+
+
+def _message(error: ErrorDetails) -> str:
+    """Return pydantic's message in lower case, and a message of this package as it is."""
+    if error["type"] == "value_error" and "error" in error.get("ctx", {}):
+        return str(error["ctx"]["error"])
+    return error["msg"].lower()

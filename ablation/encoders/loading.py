@@ -6,7 +6,7 @@ is executed.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from transformers import (
@@ -19,24 +19,32 @@ from transformers import (
 
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
+from ablation.encoders.declared import (
+    NOTHING,
+    Declared,
+    declared_pooling,
+    read_declared,
+    text_prefix,
+)
 from ablation.encoders.sources import describe_failure, locate_encoder, silence_libraries
 
 #: Encoder families (`model_type`) whose own classification head reads the first token, which is the
 #: sentence vector for "auto" pooling. Other families are mean-pooled.
 CLS_FAMILIES: Final = ("xlm-roberta", "roberta", "xlm-roberta-xl", "camembert")
 #: Ways to make a sentence vector from a text's last hidden states.
-POOLINGS: Final = ("auto", "cls", "mean")
+POOLINGS: Final = ("auto", "cls", "mean", "max", "last", "weighted_mean", "mean_sqrt")
 #: Tokens of the smallest real vocabulary: without its files, transformers makes an empty tokenizer.
 FEWEST_TOKENS: Final = 32
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A pre-trained encoder in evaluation mode, float32, and its tokenizer."""
+    """A pre-trained encoder in evaluation mode, float32, its tokenizer, and what it declares."""
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    declared: Declared = NOTHING
 
     @property
     def hidden_size(self) -> int:
@@ -77,6 +85,11 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         raise
     except Exception as error:  # the libraries raise a dozen types
         raise UsageError(describe_failure(name, source, error)) from error
+    if any(key.startswith("decoder.") for key in report["missing_keys"]):
+        raise UsageError(
+            f"encoder {name!r}: is the encoder half of a {config.model_type} model, whose family is"
+            " not supported"
+        )
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
         raise UsageError(
             f"encoder {name!r}: its files lack {len(missing)} weights, such as {missing[0]};"
@@ -99,21 +112,28 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         model.config.num_hidden_layers = layers
         if hasattr(model, "n_layers"):  # XLM and FlauBERT count in the model as well
             model.n_layers = layers
-    return Encoder(name, model.eval(), tokenizer)
+    return Encoder(name, model.eval(), tokenizer, read_declared(name, source))
 
 
-def pooling_of(encoder: Encoder, pooling: str) -> Literal["cls", "mean"]:
-    """Return the pooling of the sentence vector; "auto" depends on the encoder's family.
+def pooling_of(encoder: Encoder, pooling: str) -> str:
+    """Return the pooling of the sentence vector.
 
-    Raises UsageError for an unknown pooling.
+    "auto" is the pooling that a sentence-transformers folder declares, and depends on the encoder's
+    family for others.
+
+    Raises UsageError for an unknown pooling, or if several are declared.
     """
     if pooling == "auto":
-        return "cls" if encoder.model.config.model_type in CLS_FAMILIES else "mean"
-    if pooling == "cls":
-        return "cls"
-    if pooling == "mean":
-        return "mean"
+        by_family = "cls" if encoder.model.config.model_type in CLS_FAMILIES else "mean"
+        return declared_pooling(encoder.name, encoder.declared) or by_family
+    if pooling in POOLINGS:
+        return pooling
     raise UsageError(f"unknown pooling {pooling!r}: {did_you_mean(pooling, POOLINGS)}")
+
+
+def prefix_of(encoder: Encoder, prefix: str, prompt: str) -> str:
+    """Return what to put before each text (`text_prefix`). Raises UsageError."""
+    return text_prefix(encoder.name, encoder.declared, prefix, prompt)
 
 
 def padding_id(model: PreTrainedModel) -> int:

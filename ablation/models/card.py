@@ -39,7 +39,10 @@ class CardScore:
 
 
 def render_card(
-    about: AboutModel, scored: ScoredRows, members: Mapping[str, float] | None = None
+    about: AboutModel,
+    scored: ScoredRows,
+    members: Mapping[str, float] | None = None,
+    prefix: str | None = None,
 ) -> str:
     """Return the card as Markdown, with the metadata that the Hugging Face Hub reads.
 
@@ -47,6 +50,7 @@ def render_card(
         about: The model's origin; for an ensemble that of a member, with the ensemble's key.
         scored: The run's predictions.
         members: The folders of an ensemble's members with their weights.
+        prefix: The text before each text; that of the settings if None.
     """
     template = (files("ablation.models") / "card.md.j2").read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -59,7 +63,7 @@ def render_card(
         base_model=encoder if encoder.count("/") == 1 and not encoder.startswith(".") else None,
         low=f"{low:g}",
         high=f"{high:g}",
-        prefix=about.config.model.prefix,
+        prefix=about.config.model.prefix if prefix is None else prefix,
         members=members,
         scores=card_scores(scored, about.languages),
         has_test=scored.test is not None and bool(scored.test["label"].notna().all()),

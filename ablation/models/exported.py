@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from ablation.core.errors import UsageError, first_line
-from ablation.encoders.loading import load_encoder
+from ablation.encoders.loading import load_encoder, prefix_of
 from ablation.models.kept_weights import AboutModel, KeptRun, rebuild
 from ablation.training.model import IntimacyRegressor
 from ablation.training.train_run import longest_input
@@ -35,7 +35,14 @@ _PROMPTS_FILE: Final = "config_sentence_transformers.json"
 _POOLING: Final = "1_Pooling"
 _HEAD: Final = "2_Dense"
 #: The pooling of a model, and the switch that says it to sentence-transformers.
-_POOLING_FLAGS: Final = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}
+_POOLING_FLAGS: Final = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "last": "pooling_mode_lasttoken",
+    "weighted_mean": "pooling_mode_weightedmean_tokens",
+    "mean_sqrt": "pooling_mode_mean_sqrt_len_tokens",
+}
 _MODULES: Final = (("", "Transformer"), (_POOLING, "Pooling"), (_HEAD, "Dense"))
 
 
@@ -63,7 +70,8 @@ def load_kept(kept: KeptRun) -> LoadedModel:
     model, encoder = rebuild(kept)
     config = kept.about.config
     limit = min(config.data.max_tokens, longest_input(encoder))
-    return LoadedModel(model, encoder.tokenizer, limit, config.model.prefix, kept.about)
+    prefix = prefix_of(encoder, config.model.prefix, config.model.prompt)
+    return LoadedModel(model, encoder.tokenizer, limit, prefix, kept.about)
 
 
 def write_model(folder: Path, loaded: LoadedModel) -> None:

@@ -33,6 +33,7 @@ from ablation.encoders.trimming import (
     restore,
     trim,
 )
+from ablation.training.lora import add_lora, merge_lora
 from ablation.training.model import IntimacyRegressor, set_dropout
 from ablation.training.training_state import trained_weights
 
@@ -193,6 +194,8 @@ def rebuild(kept: KeptRun) -> tuple[IntimacyRegressor, Encoder]:
         set_dropout(encoder.model, model_config.dropout)
     pooling = pooling_of(encoder, model_config.pooling)
     model = IntimacyRegressor(encoder.model, pooling, label_mean=0.0, seed=0)
+    if model_config.lora_rank is not None:
+        add_lora(model, model_config, seed=0)
     tensors = load_file(kept.folder / _WEIGHTS)
     pretrained = embedding_of(encoder.model).weight
     vocabulary = full_vocabulary(encoder.model)
@@ -211,6 +214,8 @@ def rebuild(kept: KeptRun) -> tuple[IntimacyRegressor, Encoder]:
         )
     if trimmed is not None:
         restore(encoder.model, vocabulary, pretrained)
+    if model_config.lora_rank is not None:
+        merge_lora(encoder.model)
     return model.eval(), encoder
 
 

@@ -9,7 +9,8 @@ from typing import Final
 
 import pandas as pd
 
-from ablation.config.variants import VARIANTS, PaperCells
+from ablation.config.variant_table import PrintedCells, VariantTable
+from ablation.config.variants import TABLE_3
 from ablation.data.corpus import Corpus
 from ablation.training.records import RunRecord
 
@@ -32,25 +33,34 @@ def test_split(splits: Sequence[str]) -> str:
     return "dev1" if "dev1" in splits else splits[0]
 
 
-def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.DataFrame:
+def prints_for(rows: VariantTable, corpus: Corpus) -> bool:
+    """Return True if the table has printed figures that are about this corpus."""
+    publication = rows.publication
+    return publication is not None and publication.corpus in (corpus.reference, corpus.name)
+
+
+def compare(
+    records: Iterable[RunRecord], test_from: str | None = None, rows: VariantTable = TABLE_3
+) -> pd.DataFrame:
     """Average the records over seeds: a row for each variant and column, in the table's order.
 
     Args:
         records: Records of finished runs.
         test_from: The split whose models give the test columns; chosen by `test_split` if None.
+        rows: The table that the variants are rows of.
 
     Returns:
-        Columns: `variant`, `column` (a split's name, or test seen, unseen, overall), `mean` and
-        `sd` over seeds (Pearson times 100; sd with n - 1, NaN for one seed), `seeds`, and `paper`.
-        A cell whose runs have no Pearson has `mean` NaN.
+        Columns: `variant`, `title`, `column` (a split's name, or test seen, unseen, overall),
+        `mean` and `sd` over seeds (Pearson times 100; sd with n - 1, NaN for one seed), `seeds`,
+        and `paper`. A cell whose runs have no Pearson has `mean` NaN.
     """
     records = list(records)
     splits = list(dict.fromkeys(record.split for record in records))
     if not splits:
-        return pd.DataFrame(columns=["variant", "column", "mean", "sd", "seeds", "paper"])
+        return pd.DataFrame(columns=["variant", "title", "column", "mean", "sd", "seeds", "paper"])
     test_from = test_from or test_split(splits)
-    rows = []
-    for variant in (name for name in VARIANTS if any(r.variant == name for r in records)):
+    lines = []
+    for variant in (name for name in rows.variants if any(r.variant == name for r in records)):
         cells: dict[str, list[float | None]] = {
             split: [
                 r.dev.get("pearson") for r in records if (r.variant, r.split) == (variant, split)
@@ -62,17 +72,18 @@ def compare(records: Iterable[RunRecord], test_from: str | None = None) -> pd.Da
             cells[column] = [None if r.test is None else r.test.get(figure) for r in tested]
         for column, values in cells.items():
             known = pd.Series([100 * v for v in values if v is not None], dtype=float)
-            rows.append(
+            lines.append(
                 {
                     "variant": variant,
+                    "title": rows.variants[variant].title,
                     "column": column,
                     "mean": known.mean(),
                     "sd": known.std(ddof=1),
                     "seeds": len(known),
-                    "paper": _paper_cell(VARIANTS[variant].paper, column),
+                    "paper": _printed_cell(rows.variants[variant].printed, column),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(lines)
 
 
 def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
@@ -88,20 +99,22 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
     )
     wide = texts.pivot(index="variant", columns="column", values="cell")
     wide = wide.loc[list(dict.fromkeys(table["variant"])), list(dict.fromkeys(table["column"]))]
-    wide.insert(0, "Method", [VARIANTS[name].title for name in wide.index])
+    titles = dict(zip(table["variant"], table["title"], strict=True))
+    wide.insert(0, "Method", [titles[name] for name in wide.index])
     wide.columns.name = None
     return wide.rename_axis(None)
 
 
-def caption(records: Iterable[RunRecord], corpus: Corpus) -> str:
+def caption(records: Iterable[RunRecord], corpus: Corpus, rows: VariantTable = TABLE_3) -> str:
     """Say what has to be known to read the table's figures."""
     splits = list(dict.fromkeys(record.split for record in records))
     text = "Pearson × 100, pooled over rows, mean ± sd over seeds"
     if corpus.synthetic:
         text += "; synthetic data, no benchmark"
-    elif corpus.reference:
-        text += f"; in brackets the paper's Table 3, on {corpus.reference}"
-    else:
+    elif prints_for(rows, corpus) and rows.publication:
+        source = "the paper's Table 3" if rows.is_the_papers else rows.publication.name
+        text += f"; in brackets {source}, on {rows.publication.corpus}"
+    elif rows.is_the_papers:
         text += "; not the paper's data, so its figures do not apply"
     if not splits:
         return f"{text}."
@@ -123,7 +136,7 @@ def _cell(mean: float, sd: float, paper: float) -> str:
     return ours if pd.isna(paper) else f"{ours} [{paper:.2f}]"
 
 
-def _paper_cell(cells: PaperCells | None, column: str) -> float:
+def _printed_cell(cells: PrintedCells | None, column: str) -> float:
     name = _PAPER_COLUMNS.get(column.split(":")[0])
     value = None if cells is None or name is None else getattr(cells, name)
     return float("nan") if value is None else value

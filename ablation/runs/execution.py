@@ -1,5 +1,6 @@
 """Train one run, log it, and set its final MLflow status."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def open_run(
     }
     if run.config is not None:
         all_tags[names.ENCODER] = run.config.model.encoder
+        all_tags[names.REPLACED] = json.dumps(run.replaced, sort_keys=True)
     all_tags |= tags or {}
     return start_run(context.store, context.experiment, name, all_tags, parent=context.suite)
 

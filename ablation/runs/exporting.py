@@ -76,8 +76,10 @@ def _export_one(folder: Path, kept: "KeptRun", scored: "ScoredRows") -> None:
     from ablation.models.card import render_card
     from ablation.models.exported import load_kept, write_model
 
-    write_model(folder, load_kept(kept))
-    write_atomically(folder / "README.md", render_card(kept.about, scored), durable=False)
+    loaded = load_kept(kept)
+    write_model(folder, loaded)
+    card = render_card(kept.about, scored, prefix=loaded.prefix)
+    write_atomically(folder / "README.md", card, durable=False)
 
 
 def _export_ensemble(

@@ -4,13 +4,14 @@ Nothing is trained here and no encoder's weights are loaded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Final, Literal
 
-from ablation.config.overrides import resolve_config
+from ablation.config.overrides import replaced_by_row, resolve_config
 from ablation.config.schema import RunConfig
-from ablation.config.variants import VARIANTS
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3
 from ablation.core.errors import UsageError
 from ablation.core.identity import Identity, RunKey, code_digest, identify, libraries
 from ablation.data.corpus import Corpus
@@ -26,11 +27,12 @@ State = Literal["to do", "finished", "failed", "stale"]
 
 @dataclass(frozen=True)
 class RunGrid:
-    """The runs of a plan: every variant on every split with every seed."""
+    """The runs of a plan: every variant of `table` on every split with every seed."""
 
     variants: Sequence[str]
     splits: Sequence[str]
     seeds: Sequence[int]
+    table: VariantTable = TABLE_3
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class PlannedRun:
     """One run of the plan. `config` is None for an ensemble, which trains nothing.
 
     A "finished" run is reused, as `run_id`. A "failed" or "stale" one is trained again, and
-    `reason` says what happened or what has changed since.
+    `reason` says what happened or what has changed since. `replaced` are the settings that the
+    variant replaces, as they would be without it.
     """
 
     key: RunKey
@@ -55,6 +58,7 @@ class PlannedRun:
     state: State
     reason: str = ""
     run_id: str | None = None
+    replaced: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_reused(self) -> bool:
@@ -83,9 +87,11 @@ def make_plan(
     Raises:
         UsageError: A setting, split or encoder can't be used.
     """
-    trained = [name for name in grid.variants if not VARIANTS[name].combines_runs]
-    combined = [name for name in grid.variants if VARIANTS[name].combines_runs]
-    configs = {name: resolve_config(settings, name) for name in trained}
+    rows = grid.table.variants
+    trained = [name for name in grid.variants if not rows[name].combines_runs]
+    combined = [name for name in grid.variants if rows[name].combines_runs]
+    configs = {name: resolve_config(settings, name, grid.table) for name in trained}
+    replaced = {name: replaced_by_row(settings, name, grid.table) for name in trained}
     splits = select_splits(grid.splits, corpus, configs[trained[0]].data.split_seed)
     check_groups(corpus, configs, splits)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
@@ -98,7 +104,7 @@ def make_plan(
 
     def planned(key: RunKey, config: RunConfig | None, identity: Identity) -> PlannedRun:
         return _decide(
-            PlannedRun(key, config, identity, "to do"),
+            PlannedRun(key, config, identity, "to do", replaced=replaced.get(key.variant, {})),
             past.get(key, []),
             None if fresh else history.is_intact,
         )

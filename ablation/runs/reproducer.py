@@ -30,6 +30,7 @@ from ablation.encoders.trimming import Vocabulary, embedding_of
 from ablation.tracking.runs import TrackedRun
 from ablation.training.batching import Texts, collate
 from ablation.training.freezing import freeze
+from ablation.training.lora import add_lora
 from ablation.training.model import IntimacyRegressor, build_model
 from ablation.training.optimizer import make_optimizer
 from ablation.training.step import FailedStep, NotFiniteError, set_random_state, train_step
@@ -157,6 +158,8 @@ def _rebuild(folder: Path, saved: _SavedStep) -> IntimacyRegressor:
     model = build_model(encoder.model, pooling, dropout=settings.dropout, label_mean=0.0, seed=0)
     if settings.frozen_tuning:
         freeze(model, settings.freeze_layers, dropout=settings.frozen_dropout)
+    if settings.lora_rank is not None:
+        add_lora(model, settings, seed=0)
     trainable = {name for name, value in model.named_parameters() if value.requires_grad}
     if set(saved.weights) != trainable:
         raise UsageError(f"{folder}: its weights are not those of encoder {settings.encoder!r}")

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ablation.config.overrides import load_profile, merge_overrides
 from ablation.config.tuning_record import Tuning, load_tuning
-from ablation.config.variants import select_variants
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3, read_selection
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
@@ -36,7 +37,8 @@ class RunRequest:
         data: "demo", a folder with a corpus.toml or with train.csv and optionally test.csv, a
             corpus.toml, or a file of rows.
         profile: A profile's name (smoke, demo, small, paper), or a TOML file.
-        variants: Names of variants or groups of them, see `ablation.config.variants`.
+        variants: Names of variants or groups of them. One may be a TOML file of variants: the
+            others are then names of its rows, and without others those run that it says.
         splits: Such as "dev1", "dev2:fr+it" or "kfold:5", see `ablation.data.splits`; "auto" for
             those that suit the corpus.
         seeds: Whole numbers from 0 on.
@@ -57,7 +59,7 @@ class RunRequest:
 
     data: str | Path = "demo"
     profile: str | Path = "demo"
-    variants: Sequence[str] = ("table3",)
+    variants: Sequence[str | Path] = ("table3",)
     splits: Sequence[str] = (AUTO,)
     seeds: Sequence[int] = (0,)
     encoder: str | None = None
@@ -97,6 +99,7 @@ class ResolvedRun:
     runs: list[PlannedRun]
     tuning: Tuning | None = None
     warnings: Sequence[str] = ()
+    table: VariantTable = TABLE_3
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a run: variant, split, seed, state, reason, run_id of a reused one."""
@@ -112,9 +115,8 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     """Check everything that can be checked without training. Raises UsageError."""
     corpus = load_corpus(str(request.data), request.target)
     settings = request.settings
-    grid = RunGrid(
-        select_variants(request.variants), tuple(request.splits), check_seeds(request.seeds)
-    )
+    table, variants = read_selection(request.variants)
+    grid = RunGrid(variants, tuple(request.splits), check_seeds(request.seeds), table)
     store = open_store(request.tracking_uri)
     send_waiting(store)
     experiment = adopted_experiment(request, store) or find_experiment(
@@ -135,7 +137,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     )
     warnings = unreadable_runs(store, experiment) if experiment else []
     warnings += _leftover_run(store)
-    return ResolvedRun(request, corpus, store, runs, tuning, warnings)
+    return ResolvedRun(request, corpus, store, runs, tuning, warnings, table)
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:

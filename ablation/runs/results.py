@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from ablation.config.variant_table import VariantTable
 from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.runs import comparison
@@ -98,12 +99,14 @@ def settle(
     return settled
 
 
-def log_comparison(suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutcome]) -> None:
+def log_comparison(
+    suite: TrackedRun, corpus: Corpus, outcomes: Sequence[RunOutcome], rows: VariantTable
+) -> None:
     """Log the comparison table and the list of outcomes, and the table's means as metrics."""
     records = [outcome.record for outcome in outcomes if outcome.record]
-    table = comparison.compare(records)
-    caption = comparison.caption(records, corpus)
-    markdown = comparison.as_markdown(table, with_paper=corpus.reference is not None)
+    table = comparison.compare(records, rows=rows)
+    caption = comparison.caption(records, corpus, rows)
+    markdown = comparison.as_markdown(table, with_paper=comparison.prints_for(rows, corpus))
     suite.log_text(f"{names.COMPARISON}.md", f"{caption}\n\n{markdown}")
     suite.log_text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
     suite.log_json(names.OUTCOMES_FILE, as_json(outcomes))

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablation.config.own_code import parse_own, source_of
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
 from ablation.core.locks import POLL_S, try_lock
@@ -83,7 +85,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 progress.plan([(run.key, _epochs(run)) for run in planned.runs])
                 with progress:
                     outcomes = _run_all(context, planned)
-                log_comparison(suite, planned.corpus, outcomes)
+                log_comparison(suite, planned.corpus, outcomes, planned.table)
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             suite.end(
                 "FAILED" if failed else "FINISHED",
@@ -124,8 +126,11 @@ def _epochs(run: PlannedRun) -> int:
 def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object]) -> TrackedRun:
     """Open the suite's run: the one that `mlflow run` opened, or a new one."""
     request, store, corpus = planned.request, planned.store, planned.corpus
-    name = f"{corpus.name}: {','.join(request.variants)} ({request.profile})"
+    variants = ",".join(Path(name).name for name in request.variants)
+    name = f"{corpus.name}: {variants} ({request.profile})"
     tags = {names.KIND: names.SUITE, **tags}
+    if planned.table.text:
+        tags[names.VARIANTS_FROM] = f"{planned.table.title}"
     adopts = adopted_experiment(request, store) is not None
     opened = opened_run(store)
     # Removed: a child process must not adopt this run.
@@ -145,6 +150,10 @@ def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object
         diff = provenance.source().diff
         if diff:
             suite.log_text(names.DIFF_FILE, diff)
+        if planned.table.text:
+            suite.log_text(names.VARIANTS_FILE, planned.table.text)
+        for file, source in _own_sources(planned).items():
+            suite.log_text(f"{names.CODE_FOLDER}/{file}", source)
         if planned.tuning:
             suite.log_json(names.TUNING_FILE, planned.tuning.model_dump())
         suite.log_json(names.CORPUS_LAYOUT, corpus.layout.model_dump(mode="json"))
@@ -154,12 +163,19 @@ def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object
     return suite
 
 
+def _own_sources(planned: ResolvedRun) -> dict[str, str]:
+    """Return the sources of the functions of one's own that runs of the plan name, by file."""
+    losses = [run.config.loss.regression for run in planned.runs if run.config is not None]
+    functions = [own for name in losses if (own := parse_own(name)) is not None]
+    return {own.file: source for own in functions if (source := source_of(own)) is not None}
+
+
 def _params(request: RunRequest) -> dict[str, object]:
     """Return the request in the words of the command line, as `mlflow run` records it too."""
     return {
         "data": request.data,
         "profile": request.profile,
-        "variants": ",".join(request.variants),
+        "variants": ",".join(map(str, request.variants)),
         "splits": ",".join(request.splits),
         "seeds": ",".join(map(str, request.seeds)),
         "target": request.target,

@@ -4,7 +4,7 @@ A bundle is a zip of the runs' tags, settings and records (JSON) and of their ta
 
 bundle.json                     format, experiment, digests of all other members
 runs.json                       runs and suites as the store has them, newest tags, no metrics
-artifacts.json                  JSON artifacts by run, and the members that hold the other ones
+artifacts.json                  JSON and text artifacts by run, and the members of the other ones
 predictions/{dev,test}/N.parquet   row, language, label once, then one column a run
 curves.parquet, language_distances.parquet   one table each, with the run in its first column
 corpus/DIGEST.parquet           rows of the corpus: label, language, length and digest of the text
@@ -150,6 +150,11 @@ class _Packer:
                 self._json_artifact(run, path)
             except RunError:
                 continue
+        try:
+            table = self.source.read_bytes(run, names.VARIANTS_FILE).decode("utf-8")
+            self.artifacts.setdefault(run, {})[names.VARIANTS_FILE] = table
+        except RunError:
+            pass  # the paper's table
         if not self.texts:
             for outcome in self.artifacts.get(run, {}).get(names.OUTCOMES_FILE, []):
                 outcome["reason"] = LEFT_OUT if outcome.get("reason") else ""
@@ -238,7 +243,8 @@ class BundleSource:
 
     def read_bytes(self, run: str, path: str) -> bytes:
         try:
-            return to_json(self._json[run][path])
+            content = self._json[run][path]
+            return content.encode() if isinstance(content, str) else to_json(content)
         except KeyError as error:
             raise unreadable(run, path, _missing(self._file)) from error
 

@@ -63,6 +63,10 @@ TRIAL_STATE: Final = "ablation.trial_state"
 SAME_AS: Final = "ablation.same_as_trial"
 #: JSON list of the settings for which each variant has its own value, because each was tuned.
 OWN_FIELDS: Final = "ablation.tuned_fields"
+#: JSON object: the settings that a run's variant replaces, as they would be without it.
+REPLACED: Final = "ablation.replaced_settings"
+#: On a suite whose variants are those of a file: the file's name.
+VARIANTS_FROM: Final = "ablation.variants_file"
 #: The epoch after which a run continues that an earlier process began.
 RESUMED: Final = "ablation.resumed_after_epoch"
 #: JSON list of the ids of the runs that a suite reused instead of training them again.
@@ -92,6 +96,9 @@ CHECKED_FILES: Final = (
 OUTCOMES_FILE: Final = "runs.json"
 #: On the suite run: how its profile's settings were found, see `ablation.config.tuning_record`.
 TUNING_FILE: Final = "tuning.json"
+#: On the suite run: the file of variants that it was given, and sources of functions it names.
+VARIANTS_FILE: Final = "variants.toml"
+CODE_FOLDER: Final = "code"
 #: On the suite run: texts and labels by row, which the runs' predictions refer to.
 TRAIN_CORPUS: Final = "corpus/train.parquet"
 TEST_CORPUS: Final = "corpus/test.parquet"

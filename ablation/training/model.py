@@ -1,7 +1,7 @@
 """The regressor of Eq. 1: an encoder, one sentence vector per text, a linear head."""
 
 import copy
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -20,9 +20,7 @@ from ablation.encoders.packing import (
     make_packing,
     use_packing,
 )
-
-#: The ways to make one sentence vector: the first token's vector, or the mean over the tokens.
-POOLINGS: Final = ("cls", "mean")
+from ablation.training.pooling import POOLINGS
 
 
 class Output(NamedTuple):
@@ -112,12 +110,7 @@ class IntimacyRegressor(nn.Module):
             hidden = encode_packed(self.encoder, ids, packing)
         else:
             hidden = self._encode_padded(ids, packing)
-        if self.pooling == "cls":
-            sentence = hidden.index_select(0, packing.offsets[:-1])
-        else:
-            texts = len(packing.lengths)
-            total = hidden.new_zeros(texts, hidden.shape[-1]).index_add(0, packing.text, hidden)
-            sentence = total / packing.lengths.unsqueeze(-1)
+        sentence = POOLINGS[self.pooling](hidden, packing)
         return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
 
     def _encode_padded(

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from ablation.config.schema import RunConfig
 from ablation.core.errors import RunError, UsageError, first_line
@@ -21,7 +23,13 @@ from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered
 from ablation.data.seeding import seed_for
 from ablation.data.splits import Split, make_split
-from ablation.encoders.loading import Encoder, load_encoder, pooling_of, transformer_layers
+from ablation.encoders.loading import (
+    Encoder,
+    load_encoder,
+    pooling_of,
+    prefix_of,
+    transformer_layers,
+)
 from ablation.encoders.packing import position_offset
 from ablation.encoders.trimming import (
     Vocabulary,
@@ -37,9 +45,11 @@ from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.label_scale import LabelScale, label_scale
 from ablation.training.loop import Hooks, TrainingData, fit
-from ablation.training.losses import regression_loss
+from ablation.training.lora import add_lora
+from ablation.training.losses.trial import try_regression_loss
 from ablation.training.losses.weighting import text_weights
 from ablation.training.model import IntimacyRegressor, build_model, set_dropout
+from ablation.training.precision import autocast
 from ablation.training.records import SELECTION_NAMES, RunRecord
 
 
@@ -90,12 +100,15 @@ class PreparationKey(NamedTuple):
     encoder: str
     layers: int | None
     prefix: str
+    prompt: str
     max_tokens: int
     trim_vocabulary: bool
 
 
 #: The longest text for encoders without a limit, in tokens.
 UNLIMITED: Final = 10**9
+#: The largest change of a text's vector by others in its batch that rounding can explain.
+_LARGEST_STRAY: Final = 1e-4
 #: Rows that an error names.
 _ROWS_NAMED: Final = 20
 
@@ -109,7 +122,12 @@ def preparation_key(config: RunConfig) -> PreparationKey:
     """Return the key of the `Prepared` that a run needs."""
     model = config.model
     return PreparationKey(
-        model.encoder, model.layers, model.prefix, config.data.max_tokens, model.trim_vocabulary
+        model.encoder,
+        model.layers,
+        model.prefix,
+        model.prompt,
+        config.data.max_tokens,
+        model.trim_vocabulary,
     )
 
 
@@ -157,17 +175,19 @@ def build_trimmed(encoder: Encoder, vocabulary: Vocabulary) -> Encoder:
     # deepcopy does not copy an object that is in its `memo`.
     model = copy.deepcopy(encoder.model, {id(embeddings): embeddings})
     trim(model, vocabulary)
-    return Encoder(encoder.name, model, encoder.tokenizer)
+    return replace(encoder, model=model)
 
 
 def check_trainable(config: RunConfig, prepared: Prepared) -> None:
     """Check what can only be known once the encoder and the losses are loaded.
 
     Raises:
-        UsageError: The loss can't be loaded, the encoder can't be run on the longest text, has no
-            dropout that follows `model.dropout`, or can't be frozen as frozen tuning needs.
+        UsageError: The loss can't be used, the encoder can't be run on the longest text, has no
+            dropout that follows `model.dropout`, or can't be frozen as frozen tuning needs, or
+            adapted as LoRA needs.
     """
-    regression_loss(config.loss.regression)
+    texts = _to_train_on(prepared.train, _scale_of(prepared, config), config)
+    try_regression_loss(config.loss, texts.label, texts.weight)
     model_config = config.model
     if model_config.frozen_tuning:
         layers = transformer_layers(prepared.encoder.model)
@@ -175,6 +195,8 @@ def check_trainable(config: RunConfig, prepared: Prepared) -> None:
     key = (
         model_config.pooling,
         model_config.dropout,
+        model_config.lora_rank,
+        config.optimisation.precision,
         model_config.frozen_tuning and (model_config.freeze_layers, model_config.frozen_dropout),
     )
     if key not in prepared.checked:
@@ -198,7 +220,9 @@ def _try_encoder(prepared: Prepared, config: RunConfig) -> None:
             seed=0,
         )
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            prediction = model.eval()(ids, lengths).prediction
+            with autocast(ids.device, config.optimisation.precision):
+                prediction = model.eval()(ids, lengths).prediction
+            strays = _strays_in_a_batch(model, ids)
             model.train()
             first, second = (model(ids, lengths).sentence for _ in range(2))
     except UsageError:
@@ -206,11 +230,18 @@ def _try_encoder(prepared: Prepared, config: RunConfig) -> None:
     except Exception as error:  # a family can break in any way
         raise UsageError(
             f"encoder {name!r}: can't be run on a text of {len(ids)} tokens"
-            f" ({type(error).__name__}: {first_line(error)}); use another encoder, a smaller"
-            " data.max_tokens, or all of its layers"
+            f" in {config.optimisation.precision} ({type(error).__name__}: {first_line(error)});"
+            " use another encoder, a smaller data.max_tokens, or all of its layers"
+            + (", or float32" if config.optimisation.precision != "float32" else "")
         ) from error
     if not bool(prediction.isfinite().all()):
         raise UsageError(f"encoder {name!r}: its output for a text is not finite")
+    if strays > _LARGEST_STRAY:
+        raise UsageError(
+            f"encoder {name!r}: what it makes of a text depends on the longer ones in its batch (it"
+            f" changes by {strays:.1%}), so that no prediction would hold for a text; use an"
+            " encoder of another family"
+        )
     if dropout is not None and torch.equal(first, second) != (dropout == 0):
         raise UsageError(
             f"model.dropout = {dropout:g}: encoder {name!r} has "
@@ -221,6 +252,17 @@ def _try_encoder(prepared: Prepared, config: RunConfig) -> None:
         if dropout is not None:
             set_dropout(model.encoder, dropout)
         freeze(model, config.model.freeze_layers, dropout=config.model.frozen_dropout)
+    if config.model.lora_rank is not None:
+        add_lora(model, config.model, seed=0)
+
+
+def _strays_in_a_batch(model: IntimacyRegressor, ids: Int64[Tensor, " tokens"]) -> float:
+    """Return by how much a short text's vector changes beside a long one, relative to its size."""
+    short = ids[: max(1, len(ids) // 3)]
+    alone = model(short, torch.tensor([len(short)])).sentence[0]
+    lengths = torch.tensor([len(ids), len(short)])
+    beside = model(torch.cat([ids, short]), lengths).sentence[1]
+    return float((alone - beside).norm() / alone.norm().clamp(min=1e-12))
 
 
 def fresh_model(
@@ -247,6 +289,8 @@ def fresh_model(
     )
     if config.model.frozen_tuning:
         freeze(model, config.model.freeze_layers, dropout=config.model.frozen_dropout)
+    if config.model.lora_rank is not None:
+        add_lora(model, config.model, seed_for("lora", seed))
     return model.to(choose_device())
 
 
@@ -420,14 +464,15 @@ def tokenise(
     config: RunConfig,
     second_texts: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
-    """Return the token ids (tokens,) of each text, with `model.prefix` before it.
+    """Return the token ids (tokens,) of each text, with its prefix or prompt before it.
 
     Texts are cut to `data.max_tokens` or the encoder's positions, whichever is less. Pairs are
     joined as the tokenizer joins them; of a long pair, the longer text is cut first.
     """
     longest = min(config.data.max_tokens, longest_input(encoder))
+    prefix = prefix_of(encoder, config.model.prefix, config.model.prompt)
     encoded = encoder.tokenizer(
-        [config.model.prefix + text for text in texts],
+        [prefix + text for text in texts],
         None if second_texts is None else list(second_texts),
         truncation=True,
         max_length=longest,

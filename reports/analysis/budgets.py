@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 
 from ablation.config.tuning_record import Tuning
-from ablation.config.variants import VARIANTS
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, read_suite_json
 from reports.analysis.groups import Group
@@ -22,10 +23,11 @@ NOT_TUNED: Final = "none"
 
 @dataclass(frozen=True)
 class Budgets:
-    """The tuning of one group of runs, and the group's trained variants."""
+    """The tuning of one group of runs, and the group's trained variants, rows of `table`."""
 
     tuning: Tuning
     variants: Sequence[str]
+    table: VariantTable = TABLE_3
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -41,7 +43,9 @@ class Budgets:
         """Warning for the first page; empty if all variants had equal budgets."""
         if self.equal:
             return ""
-        listed = ", ".join(f"{row_title(v)} {n or NOT_TUNED}" for v, n in self.counts.items())
+        listed = ", ".join(
+            f"{row_title(v, self.table)} {n or NOT_TUNED}" for v, n in self.counts.items()
+        )
         return (
             f"Unequal tuning: trials by row: {listed}. A row may be better only because it was"
             " tuned longer."
@@ -62,6 +66,7 @@ def find_budgets(experiment: Experiment, group: Group) -> Budgets | None:
     for suite in reversed([suite for suite in experiment.suites if suite.run_id in parents]):
         record = read_suite_json(experiment, suite, names.TUNING_FILE)
         if record is not None:
-            trained = [v for v in group.variants if v in VARIANTS and not VARIANTS[v].combines_runs]
-            return Budgets(Tuning.model_validate(record), trained)
+            rows = group.table.variants
+            trained = [v for v in group.variants if v in rows and not rows[v].combines_runs]
+            return Budgets(Tuning.model_validate(record), trained, group.table)
     return None

@@ -9,12 +9,12 @@ from reports.analysis.claims import (
     COLLAPSE,
     CURVE_CLAIMS,
     CURVE_FAMILY,
-    SCORE_CLAIMS,
-    SCORE_FAMILY,
     CollapseClaim,
     CurveClaim,
     Effect,
     ScoreClaim,
+    claims_of,
+    score_family,
 )
 from reports.analysis.curves import Curve
 from reports.analysis.few_runs import (
@@ -31,7 +31,12 @@ from reports.analysis.inference import Interval
 from reports.analysis.measures import NAN, Estimate, EvalSubset, Measurements
 from reports.analysis.printed import printed_effect
 from reports.analysis.replication import Verdict
-from reports.analysis.verdicts import Assessment, assess_effect, combine_assessments
+from reports.analysis.verdicts import (
+    Assessment,
+    assess_claimed_sign,
+    assess_effect,
+    combine_assessments,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class CurveEstimate(Estimate):
 
 
 def assess_score_claims(measurements: Measurements, obstacle: str) -> dict[str, Assessment]:
-    """Assess each claim about Table 3, by id.
+    """Assess each claim about the table's scores, by id.
 
     Args:
         measurements: What was measured.
@@ -59,7 +64,8 @@ def assess_score_claims(measurements: Measurements, obstacle: str) -> dict[str, 
         claim.id: _assess_score_claim(
             claim, [_assess_part(claim, e, measurements, obstacle) for e in claim.effects]
         )
-        for claim in SCORE_CLAIMS
+        for claim in claims_of(measurements.group.table).values()
+        if isinstance(claim, ScoreClaim)
     }
 
 
@@ -179,14 +185,16 @@ def _assess_part(
 ) -> Assessment:
     """Assess an effect; development rows that stand in for the test rows refute nothing."""
     claimed, subset = effect.subsets[0], find_subset(effect, measurements)
-    assessment = assess_effect(
-        measurements.contrast(effect.weights, subset),
-        printed_effect(effect.weights, claimed),
-        SCORE_FAMILY,
-        kind=claim.kind,
-        parts=len(claim.effects),
-        obstacle=obstacle,
-    )
+    table = measurements.group.table
+    estimate, parts = measurements.contrast(effect.weights, subset), len(claim.effects)
+    printed = printed_effect(effect.weights, claimed, table)
+    family = score_family(table)
+    if np.isfinite(printed) or table.is_the_papers:
+        assessment = assess_effect(
+            estimate, printed, family, kind=claim.kind, parts=parts, obstacle=obstacle
+        )
+    else:
+        assessment = assess_claimed_sign(estimate, family, parts=parts, obstacle=obstacle)
     assessment = replace(assessment, subject=str(subset))
     if claimed.is_test and not subset.is_test and assessment.verdict in _DECIDED:
         reason = f"{subset} only stands in for {claimed}, on which nothing was scored"
@@ -201,8 +209,9 @@ _DECIDED = frozenset(Verdict) - {Verdict.UNDECIDED, Verdict.MISSING, Verdict.NOT
 
 def _assess_score_claim(claim: ScoreClaim, parts: Sequence[Assessment]) -> Assessment:
     what = "size" if claim.kind == "size" else "sign"
+    word = "printed" if any(np.isfinite(part.printed) for part in parts) else "claimed"
     stand_ins = [part.reason for part in parts if "stands in" in part.reason]
-    all_hold = stand_ins[0] if stand_ins else f"every effect has the printed {what}"
+    all_hold = stand_ins[0] if stand_ins else f"every effect has the {word} {what}"
     assessment = replace(combine_assessments(parts, all_hold), subject=claim.text)
     missing = dict.fromkeys(p.subject for p in parts if p.verdict == Verdict.MISSING)
     if missing and assessment.verdict != Verdict.NOT_COMPARABLE:

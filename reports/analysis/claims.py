@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ablation.config.variant_table import COLUMNS, VariantTable
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from reports.analysis.measures import TEST, EvalSubset
@@ -247,6 +248,29 @@ CURVE_FAMILY: Final = Family("the paper's claims about training curves", len(CUR
 CLAIMS: Final[Mapping[str, Claim]] = {
     claim.id: claim for claim in (*SCORE_CLAIMS, *CURVE_CLAIMS, COLLAPSE)
 }
+
+
+def claims_of(table: VariantTable) -> Mapping[str, Claim]:
+    """Return the claims that are made about a table's rows, by id."""
+    if table.is_the_papers:
+        return CLAIMS
+    return {
+        claim_id: ScoreClaim(
+            claim_id,
+            claim.text,
+            claim.where,
+            _step(claim.worse, claim.better, *((EvalSubset(*COLUMNS[c]),) for c in claim.on)),
+            claim.kind,
+        )
+        for claim_id, claim in table.claims.items()
+    }
+
+
+def score_family(table: VariantTable) -> Family:
+    """Return the family of the claims about a table's scores."""
+    if table.is_the_papers:
+        return SCORE_FAMILY
+    return Family(f"the claims about {table.title}", max(1, len(table.claims)))
 
 
 def find_claim(claim_id: str) -> Claim:

@@ -74,6 +74,15 @@ class StoredRun:
         }
 
     @property
+    def replaced(self) -> dict[str, str] | None:
+        """The settings that the variant replaces, as they would be without it.
+
+        None for runs of version 0.1.0, which did not record them.
+        """
+        text = self.tags.get(names.REPLACED)
+        return None if text is None else {str(k): str(v) for k, v in json.loads(text).items()}
+
+    @property
     def synthetic(self) -> bool:
         return self.tags.get(names.SYNTHETIC) == "true"
 
@@ -282,6 +291,12 @@ def read_suite_json(experiment: Experiment, suite: StoredSuite, path: str) -> An
     """Read a JSON artifact of a suite; None if it has none (killed, or still running)."""
     content = _optional(lambda: experiment.source.read_bytes(suite.run_id, path))
     return None if content is None else json.loads(content)
+
+
+def read_suite_text(experiment: Experiment, suite: StoredSuite, path: str) -> str | None:
+    """Read a text artifact of a suite; None if it has none."""
+    content = _optional(lambda: experiment.source.read_bytes(suite.run_id, path))
+    return None if content is None else content.decode("utf-8")
 
 
 def _read_all(

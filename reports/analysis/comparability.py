@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from ablation.config.schema import RunConfig
-from ablation.config.variants import VARIANTS
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3
 from ablation.data.reference import MINT
+from ablation.tracking import names
 from reports.analysis.collect import StoredRun
 from reports.analysis.groups import SHARED_FIELDS
 
@@ -37,22 +39,26 @@ class Comparability:
         obstacle: Why none of the paper's figures applies; empty if they do.
         encoders: Other encoders than the paper's.
         settings: Other settings than the paper's, such as "optimisation.epochs 3".
+        has_figures: False for a table of which nothing is printed.
     """
 
     obstacle: str = ""
     encoders: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    has_figures: bool = True
 
     @property
     def applies(self) -> bool:
         """True if the paper's figures may stand beside these."""
-        return not self.obstacle
+        return not self.obstacle and self.has_figures
 
     @property
     def cell_obstacle(self) -> str:
         """Why no printed score can be reproduced; empty if it can."""
         if self.obstacle:
             return self.obstacle
+        if not self.has_figures:
+            return "nothing is printed of it"
         if self.encoders:
             return "another encoder"
         return "other settings" if self.settings else ""
@@ -71,10 +77,20 @@ class Comparability:
         )
 
 
-def compare_with_paper(runs: Sequence[StoredRun]) -> Comparability:
-    """Return what of the paper the runs can be held against."""
+def compare_with_paper(runs: Sequence[StoredRun], table: VariantTable = TABLE_3) -> Comparability:
+    """Return what of the table's publication the runs can be held against.
+
+    The settings of another publication than the paper are not known here.
+    """
     if any(run.synthetic for run in runs):
-        return Comparability(SYNTHETIC)
+        return Comparability(SYNTHETIC, has_figures=table.publication is not None)
+    if not table.is_the_papers:
+        if table.publication is None:
+            return Comparability(has_figures=False)
+        corpus = table.publication.corpus
+        if any(corpus not in (run.reference, run.tags.get(names.CORPUS)) for run in runs):
+            return Comparability(f"the data are not those of {table.publication.name}")
+        return Comparability()
     if any(run.reference != MINT for run in runs):
         return Comparability(OTHER_DATA)
     printed = {field: str(value) for field, value in RunConfig().flat().items()}
@@ -94,4 +110,5 @@ def compare_with_paper(runs: Sequence[StoredRun]) -> Comparability:
 
 def _changes(variant: str) -> frozenset[str]:
     """Return the settings that a variant itself changes."""
-    return frozenset(VARIANTS[variant].changes) if variant in VARIANTS else frozenset()
+    row = TABLE_3.variants.get(variant)
+    return frozenset() if row is None else frozenset(row.changes)

@@ -31,7 +31,7 @@ def compute_costs(measurements: Measurements) -> list[Cost]:
         records = [measurements.records[run.run_id] for run in runs]
         costs.append(
             Cost(
-                variant=row_title(variant),
+                variant=row_title(variant, measurements.group.table),
                 runs=len(records),
                 seconds=_mean(r.seconds for r in records),
                 tokens_per_second=_mean(r.tokens_per_second for r in records),

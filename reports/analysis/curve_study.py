@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ablation.config.variants import VARIANTS
+from ablation.config.variants import TABLE_3
 from reports.analysis.claim_verdicts import (
     assess_collapse,
     assess_curve_claim,
@@ -180,7 +180,7 @@ def _runs_under(study: CurveStudy, contrast: Contrast | None) -> tuple[str, ...]
 
 
 def _condition(run: StoredRun) -> Condition:
-    changes = VARIANTS[run.variant].changes
+    changes = TABLE_3.variants[run.variant].changes
     sign = str(changes["loss.contrastive"])
     contrast = None if sign == "none" else Contrast(sign, float(run.params["loss.tau"]))
     return Condition(str(changes["loss.regression"]), contrast)

@@ -43,14 +43,16 @@ class Distances:
 
 
 def read_distances(
-    experiment: Experiment, group: Group, variants: Sequence[str] = _PREFERRED
+    experiment: Experiment, group: Group, variants: Sequence[str] = ()
 ) -> list[Distances]:
     """Read the matrices of the first two of `variants` that kept one.
+
+    Without `variants`, those with a contrastive term come first in a table that is not the paper's.
 
     They are of the lowest seed of the first split.
     """
     matrices = []
-    for variant in variants:
+    for variant in variants or _preferred(group):
         runs = [r for r in group.runs if r.variant == variant and r.split == group.splits[0]][:1]
         for run in runs:
             frame = read_tables(experiment, [run], names.DISTANCES)[run.run_id]
@@ -58,5 +60,12 @@ def read_distances(
                 kl = frame.filter(like="kl_").to_numpy(np.float64)
                 tau = float(run.params["loss.tau"])
                 language = frame["language"].to_numpy()
-                matrices.append(Distances(row_title(variant), kl, language, tau))
+                matrices.append(Distances(row_title(variant, group.table), kl, language, tau))
     return matrices[:_MOST_SHOWN]
+
+
+def _preferred(group: Group) -> Sequence[str]:
+    if group.table.is_the_papers:
+        return _PREFERRED
+    runs = {run.variant: run for run in group.runs}
+    return sorted(runs, key=lambda v: runs[v].params.get("loss.contrastive", "none") == "none")

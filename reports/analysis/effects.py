@@ -1,8 +1,8 @@
-"""Compute main effects and interactions of EPM, CL and FT from the variants at hand.
+"""Compute main effects and interactions of a table's components from the variants at hand.
 
-Table 3 is five cells of a 2 x 2 x 2 factorial. An effect is the mean over all pairs (for an
-interaction: quadruples) of cells that differ in nothing but its factors; it names the cells that
-it is taken from and those that are missing.
+Table 3 is five cells of a 2 x 2 x 2 factorial of EPM, CL and FT. An effect is the mean over all
+pairs (for an interaction: quadruples) of cells that differ in nothing but its factors; it names the
+cells that it is taken from and those that are missing.
 """
 
 import itertools
@@ -10,21 +10,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-FACTORS: Final = ("EPM", "CL", "FT")
-Levels = tuple[int, int, int]
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3
 
-#: The variants as cells of the factorial: with (1) or without (0) EPM, CL, FT.
-CELLS: Final[Mapping[str, Levels]] = {
-    "mse": (0, 0, 0),
-    "epm": (1, 0, 0),
-    "mse+cl": (0, 1, 0),
-    "mse+ft": (0, 0, 1),
-    "epm+cl": (1, 1, 0),
-    "epm+ft": (1, 0, 1),
-    "mse+cl+ft": (0, 1, 1),
-    "epm+cl+ft": (1, 1, 1),
-}
-_NAME: Final = {levels: name for name, levels in CELLS.items()}
+#: Factors of the highest interaction.
+_HIGHEST: Final = 3
 
 
 @dataclass(frozen=True)
@@ -35,11 +25,13 @@ class FactorialEffect:
         name: Its factors, such as `EPM × CL`.
         weights: A weight for each variant; empty if no complete set of cells is there.
         missing: Variants whose runs would complete it.
+        order: The factorial's variants in their order.
     """
 
     name: str
     weights: Mapping[str, float]
     missing: tuple[str, ...]
+    order: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
@@ -49,30 +41,40 @@ class FactorialEffect:
     @property
     def cells(self) -> tuple[str, ...]:
         """Variants that it is taken from, in the order of the factorial."""
-        return tuple(name for name in CELLS if self.weights.get(name))
+        return tuple(name for name in self.order if self.weights.get(name))
 
 
-def find_effects(present: Collection[str]) -> list[FactorialEffect]:
-    """Return all main effects and interactions, taken from the variants that are `present`."""
-    sets = (
-        factors
-        for size in (1, 2, 3)
-        for factors in itertools.combinations(range(len(FACTORS)), size)
-    )
-    return [_effect(factors, present) for factors in sets]
+def find_effects(present: Collection[str], table: VariantTable = TABLE_3) -> list[FactorialEffect]:
+    """Return the main effects and interactions, taken from the variants that are `present`.
+
+    Interactions of up to three components; a table without components has none.
+    """
+    components = table.components
+    return [
+        _effect(factors, present, table)
+        for size in range(1, min(len(components), _HIGHEST) + 1)
+        for factors in itertools.combinations(components, size)
+    ]
 
 
-def _effect(factors: tuple[int, ...], present: Collection[str]) -> FactorialEffect:
+def _effect(
+    factors: tuple[str, ...], present: Collection[str], table: VariantTable
+) -> FactorialEffect:
     """Average, over the other factors' settings, the signed sum over the 2^k cells of these."""
-    others = [f for f in range(len(FACTORS)) if f not in factors]
+    name_of = {cell: name for name, cell in table.cells.items()}
+    others = [component for component in table.components if component not in factors]
     sets: list[dict[str, float]] = []
     missing: set[str] = set()
     for rest in itertools.product((0, 1), repeat=len(others)):
-        cells = {}
+        cells: dict[str, float] = {}
+        having = {component for component, is_on in zip(others, rest, strict=True) if is_on}
         for setting in itertools.product((0, 1), repeat=len(factors)):
-            levels = dict(zip(others, rest, strict=True)) | dict(zip(factors, setting, strict=True))
-            name = _NAME[(levels[0], levels[1], levels[2])]
-            cells[name] = float((-1) ** (len(factors) - sum(setting)))
+            on = {component for component, is_on in zip(factors, setting, strict=True) if is_on}
+            name = name_of.get(frozenset(having | on))
+            if name is not None:
+                cells[name] = float((-1) ** (len(factors) - sum(setting)))
+        if len(cells) < 2 ** len(factors):
+            continue  # large tables have no rows for all cells
         absent = set(cells) - set(present)
         missing |= absent
         if not absent:
@@ -81,5 +83,7 @@ def _effect(factors: tuple[int, ...], present: Collection[str]) -> FactorialEffe
     for cells in sets:
         for name, sign in cells.items():
             weights[name] = weights.get(name, 0.0) + sign / len(sets)
-    name = " × ".join(FACTORS[f] for f in factors)
-    return FactorialEffect(name, weights, tuple(cell for cell in CELLS if cell in missing))
+    order = tuple(table.cells)
+    return FactorialEffect(
+        " × ".join(factors), weights, tuple(cell for cell in order if cell in missing), order
+    )

@@ -70,7 +70,7 @@ class ReportInputs:
     @cached_property
     def comparability(self) -> Comparability:
         """The paper's figures that apply to the group's runs."""
-        return compare_with_paper(self.group.runs or self.experiment.curves)
+        return compare_with_paper(self.group.runs or self.experiment.curves, self.group.table)
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -78,11 +78,12 @@ class ReportInputs:
 
     @cached_property
     def claims(self) -> dict[str, Assessment]:
-        """The paper's claims on the group's scores and curves, by id."""
+        """The claims about the group's scores, and the paper's about its curves, by id."""
         obstacle = self.comparability.obstacle
         scores = claim_verdicts.assess_score_claims(self.measurements, obstacle)
-        curves = claim_verdicts.assess_curve_claims(self.curves, obstacle)
-        return scores | curves
+        if not self.group.table.is_the_papers:
+            return scores
+        return scores | claim_verdicts.assess_curve_claims(self.curves, obstacle)
 
     @cached_property
     def curves(self) -> dict[str, dict[int, Curve]]:

@@ -1,6 +1,7 @@
 """Compare the rows of the table on a corpus that no figures were printed for.
 
-Every variant is compared with the plainest one, and the components with each other. Where all folds
+Every variant is compared with the plainest one, and the components with each other; in a table of
+the user's own, each row with those that it is said to be compared with. Where all folds
 of a k-fold split were run, the comparison is of their mean: its variance is that of the folds'
 differences times 1/k + n_dev/n_train, since folds share training rows (Nadeau and Bengio, 2003,
 "Inference for the generalization error", Machine Learning 52).
@@ -38,6 +39,7 @@ class Comparison:
         over: The things that the interval ranges over, in words.
         runs: Ids of the runs behind it.
         reason: Why there is no interval; empty if there is one.
+        title: The two variants' titles.
     """
 
     worse: str
@@ -50,6 +52,7 @@ class Comparison:
     over: str
     runs: tuple[str, ...]
     reason: str = ""
+    title: str = ""
 
     @property
     def answer(self) -> Answer:
@@ -63,7 +66,7 @@ class Comparison:
         return "no difference" if within else "undecided"
 
     def __str__(self) -> str:
-        return f"{short_title(self.worse)} → {short_title(self.better)}"
+        return self.title
 
 
 def compare_variants(measurements: Measurements) -> list[Comparison]:
@@ -73,12 +76,22 @@ def compare_variants(measurements: Measurements) -> list[Comparison]:
     else the development rows of one split.
     """
     folds = complete_folds(measurements.group.splits)
-    pairs = _pairs(measurements.group.variants)
+    group = measurements.group
+    declared = () if group.table.is_the_papers else group.table.steps
+    pairs = list(declared) or _pairs(group.variants)
     if folds and not measurements.has_test:
         found = [_over_folds(measurements, *pair, folds) for pair in pairs]
     else:
         found = [_on_subset(measurements, *pair) for pair in pairs]
-    existing = [comparison for comparison in found if np.isfinite(comparison.mean)]
+    existing = [
+        replace(
+            comparison,
+            title=f"{short_title(comparison.worse, group.table)} →"
+            f" {short_title(comparison.better, group.table)}",
+        )
+        for comparison in found
+        if np.isfinite(comparison.mean)
+    ]
     return _with_holm(existing)
 
 

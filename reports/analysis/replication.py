@@ -136,12 +136,14 @@ class Printed:
         rows: Its number of rows; as many as the measured ones if None.
         seeds: Its number of trainings for each variant.
         same_rows: Whether its rows are those that were scored here, so that they cancel.
+        word: "printed", or "claimed" for a sign that is claimed without a figure.
     """
 
     figure: float
     rows: int | None = None
     seeds: int = 1
     same_rows: bool = False
+    word: str = "printed"
 
 
 @dataclass(frozen=True)
@@ -241,8 +243,9 @@ def judge_claim(
     if refuted.high < 0:
         return judged(Verdict.OPPOSITE, "the effect goes the other way")
     if kind == "sign" and shown.low > 0:
-        smaller = ", smaller than printed" if reach.high < size else ""
-        return judged(Verdict.REPLICATED, f"the effect has the printed sign{smaller}")
+        is_smaller = reach.high < size and printed.word == "printed"
+        smaller = ", smaller than printed" if is_smaller else ""
+        return judged(Verdict.REPLICATED, f"the effect has the {printed.word} sign{smaller}")
     if kind == "size" and reach.high < size:
         seen = "" if shown.low > 0 else "; whether there is one at all is open"
         return judged(Verdict.SMALLER, f"the effect is smaller than the printed one{seen}")
@@ -259,8 +262,8 @@ def judge_claim(
     elif shown.low > 0 or shown.high < 0:
         why = "the sign is not certain at the family's level"
     else:
-        why = "both no effect and the printed one remain possible"
-        if reach.high < size:
+        why = f"both no effect and the {printed.word} one remain possible"
+        if reach.high < size and printed.word == "printed":
             why = "no effect remains possible, the printed size does not"
     return judged(Verdict.UNDECIDED, why)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from reports.analysis.measures import MISSING, NAN, Estimate
 from reports.analysis.replication import (
+    DEFAULTS,
     ClaimKind,
     Evidence,
     Family,
@@ -103,6 +104,30 @@ def assess_effect(
         return found
     judged = judge_claim(evidence, Printed(printed), kind, family, parts=parts)
     need = _need(evidence, judged, printed, kind, parts)
+    return replace(found, verdict=judged.verdict, reason=judged.why, need=need)
+
+
+def assess_claimed_sign(
+    estimate: Estimate, family: Family, *, parts: int = 1, obstacle: str = ""
+) -> Assessment:
+    """Assess the claim that an effect is above zero, of which no figure is printed.
+
+    To decide: if the true effect is the smallest one of interest.
+
+    Args:
+        estimate: The measured effect.
+        family: The claims that share an error rate, counted before any run.
+        parts: How many effects the claim rests on.
+        obstacle: Why nothing is judged on these data; empty if it is.
+    """
+    least = DEFAULTS.smallest_effect
+    missing, p = "not all of the runs are there", family.adjusted(estimate.p)
+    evidence, found = _evidence(Assessment(Verdict.MISSING, missing, estimate, least, p), obstacle)
+    found = replace(found, printed=NAN)
+    if evidence is None:
+        return found
+    judged = judge_claim(evidence, Printed(least, word="claimed"), "sign", family, parts=parts)
+    need = _need(evidence, judged, least, "sign", parts)
     return replace(found, verdict=judged.verdict, reason=judged.why, need=need)
 
 

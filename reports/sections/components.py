@@ -21,12 +21,14 @@ FIRST_STEPS: Final = {"EPM": ("mse", "epm"), "CL": ("epm", "epm+cl"), "FT": ("ep
 @section("What each component does", order=30)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the effects and, for data like the paper's, their order."""
-    if any(effect.weights for effect in find_effects(inputs.group.variants)):
+    if any(effect.weights for effect in find_effects(inputs.group.variants, inputs.group.table)):
         yield effects_table(
             inputs.measurements,
             comparable=inputs.comparability.applies,
             with_paper=inputs.layout.is_mint,
         )
+    if not inputs.group.table.is_the_papers:
+        return
     order = order_table(inputs.measurements)
     if order.rows and inputs.comparability.applies:
         yield order
@@ -48,7 +50,8 @@ def effects_table(
         missing=Column("runs that would complete it", width=23),
     )
     subsets = [s for s in measurements.columns if s in measurements.subsets]
-    for effect in find_effects(measurements.group.variants):
+    rows = measurements.group.table
+    for effect in find_effects(measurements.group.variants, rows):
         if not effect.weights:
             table.add(
                 effect=effect.name,
@@ -62,7 +65,7 @@ def effects_table(
             continue
         for subset in subsets:
             estimate = measurements.contrast(effect.weights, subset)
-            printed = printed_effect(effect.weights, subset) if comparable else NAN
+            printed = printed_effect(effect.weights, subset, rows) if comparable else NAN
             table.add(
                 effect=effect.name,
                 rows=str(subset),

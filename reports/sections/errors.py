@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ablation.config.variant_table import VariantTable
 from ablation.data.description import group_title, label_digits, text_language
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis import residuals as analysis
@@ -32,9 +33,10 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     rows = inputs.analysed_rows
     by_label = analysis.by_label(residuals)
     width = float(residuals.edges[1] - residuals.edges[0])
-    drawn = figures.residual_by_label(_titled(by_label), width)
+    table = inputs.group.table
+    drawn = figures.residual_by_label(_titled(by_label, table), width)
     yield Picture("residuals", f"Mean residual by label ({rows}).", drawn)
-    drawn = figures.calibration(_titled(analysis.calibration(residuals)))
+    drawn = figures.calibration(_titled(analysis.calibration(residuals), table))
     caption = f"Calibration ({rows}): mean label against mean prediction."
     yield Picture("calibration", caption, drawn)
     gain = analysis.gain_by_label(residuals, *GAIN, seed=inputs.seed)
@@ -45,11 +47,15 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         recalibrated = analysis.recalibrate(residuals)
         gain = analysis.gain_by_label(recalibrated, *GAIN, seed=inputs.seed)
         yield recalibrated_text(gain, residuals.high_label)
-    yield agreement_table(residuals)
-    yield errors_table(residuals, by_label, "bin")
+    yield agreement_table(residuals, table)
+    yield errors_table(residuals, by_label, "bin", table)
     if len(residuals.sample.languages) > 1:
         yield errors_table(
-            residuals, analysis.by_language(residuals), "language", inputs.layout.group.word
+            residuals,
+            analysis.by_language(residuals),
+            "language",
+            table,
+            inputs.layout.group.word,
         )
     train, test = inputs.corpus
     corpus = test if residuals.sample.eval_set == TEST else train
@@ -57,7 +63,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if best in residuals.of:
         texts = corpus if inputs.shows_texts else None
         worst = analysis.worst_predictions(residuals, best, texts)
-        yield worst_table(best, worst, rows, inputs.layout)
+        yield worst_table(row_title(best, table), worst, rows, inputs.layout)
 
 
 def gain_text(gain: pd.DataFrame, high_label: float, *, of_paper: bool = True) -> str:
@@ -100,7 +106,7 @@ def _change(gain: float) -> str:
     return f"{'rises' if round(gain, digits) < 0 else 'falls'} by {abs(gain):.{digits}f}"
 
 
-def agreement_table(residuals: Residuals) -> Table:
+def agreement_table(residuals: Residuals, variants: VariantTable) -> Table:
     """Return variants by measures beside Pearson, means over seeds."""
     table = TableBuilder(
         "agreement",
@@ -116,7 +122,7 @@ def agreement_table(residuals: Residuals) -> Table:
         predictions = (label + by_seed).T
         runs = residuals.runs[variant]
         table.add(
-            method=row_title(variant),
+            method=row_title(variant, variants),
             spearman=number(100 * spearman(predictions, label).mean(), runs=runs),
             concordance=number(100 * concordance(predictions, label).mean(), runs=runs),
             rmse=number(rmse(predictions, label).mean(), 3, runs=runs),
@@ -130,7 +136,11 @@ def agreement_table(residuals: Residuals) -> Table:
 
 
 def errors_table(
-    residuals: Residuals, frame: pd.DataFrame, by: str, group: str = "language"
+    residuals: Residuals,
+    frame: pd.DataFrame,
+    by: str,
+    variants: VariantTable,
+    group: str = "language",
 ) -> Table:
     """Return variants by label bins or by groups, called `group`: RMSE, below it the bias."""
     values = list(dict.fromkeys(frame[by]))
@@ -150,7 +160,7 @@ def errors_table(
             title: _error_cell(rmse[value], bias[value], residuals.runs[name])
             for value, title in titles.items()
         }
-        table.add(method=row_title(name), **cells)
+        table.add(method=row_title(name, variants), **cells)
     counts = frame.drop_duplicates(by).set_index(by)["rows"]
     listed = ", ".join(f"{title}: {counts[value]}" for value, title in titles.items())
     return table.build(
@@ -160,7 +170,7 @@ def errors_table(
 
 
 def worst_table(
-    variant: str, frame: pd.DataFrame, rows: str, layout: CorpusLayout = MINT_LAYOUT
+    title: str, frame: pd.DataFrame, rows: str, layout: CorpusLayout = MINT_LAYOUT
 ) -> Table:
     """Return the worst predictions; `rows` says which rows they are among.
 
@@ -188,13 +198,13 @@ def worst_table(
             prediction=number(float(row["prediction"]), digits + 1),
         )
     return table.build(
-        f"{rows[0].upper()}{rows[1:]}; {row_title(variant)}, the best variant on development rows;"
+        f"{rows[0].upper()}{rows[1:]}; {title}, the best variant on development rows;"
         " mean prediction over seeds."
     )
 
 
-def _titled(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(variant=frame["variant"].map(row_title))
+def _titled(frame: pd.DataFrame, variants: VariantTable) -> pd.DataFrame:
+    return frame.assign(variant=[row_title(v, variants) for v in frame["variant"]])
 
 
 def _error_cell(rmse: float, bias: float, runs: tuple[str, ...]) -> Cell:

@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from reports.analysis.claims import CLAIMS, CURVE_FAMILY, SCORE_FAMILY, ScoreClaim
+from ablation.config.variant_table import VariantTable
+from reports.analysis.claims import (
+    CLAIMS,
+    CURVE_FAMILY,
+    SCORE_FAMILY,
+    ScoreClaim,
+    claims_of,
+    score_family,
+)
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import contrast_text
 from reports.analysis.own_task import Comparison, compare_variants
@@ -30,7 +38,10 @@ from reports.sections.registry import section
 @section("What was asked, and what was found", order=5)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the question, the paper's claims with their verdicts, and the limits."""
-    comparability = inputs.comparability
+    comparability, table = inputs.comparability, inputs.group.table
+    if not table.is_the_papers:
+        yield from _of_another_table(inputs)
+        return
     if not inputs.layout.is_mint:
         yield from own_findings(inputs)
         return
@@ -44,10 +55,27 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
             f" {comparability.obstacle}. The sections below describe these runs for themselves."
         )
         return
-    yield summary(inputs.claims)
+    yield summary(inputs.claims, "the paper's claims")
     if comparability.caveat:
         yield comparability.caveat
-    yield claims_table(inputs.claims)
+    yield claims_table(inputs.claims, table)
+    yield limits(inputs)
+
+
+def _of_another_table(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the questions of a file of variants, its claims with their verdicts, and the limits."""
+    table, comparability = inputs.group.table, inputs.comparability
+    rows = [table.variants[v] for v in inputs.group.variants if v in table.variants]
+    yield f"Asked ({table.title}): " + " ".join(
+        f"{row.title.removeprefix('+ ')}: {row.question}" for row in rows
+    )
+    if not inputs.layout.is_mint:
+        yield from _comparisons(inputs)
+    if table.claims and comparability.obstacle:
+        yield f"Found: none of the table's claims is judged, as {comparability.obstacle}."
+    elif table.claims:
+        yield summary(inputs.claims, "the table's claims")
+        yield claims_table(inputs.claims, table)
     yield limits(inputs)
 
 
@@ -60,6 +88,12 @@ def own_findings(inputs: ReportInputs) -> Iterator[Block]:
         f"Asked: on {corpus}{reference}, does another loss or way of tuning than the plainest row's"
         f" predict {task.measures} better, by Pearson?"
     )
+    yield from _comparisons(inputs)
+    yield limits(inputs)
+
+
+def _comparisons(inputs: ReportInputs) -> Iterator[Block]:
+    """Yield the rows that are compared on a corpus that no figures were printed for."""
     comparisons = compare_variants(inputs.measurements)
     if not comparisons:
         yield "Found: no two rows have runs on the same rows and seeds to compare."
@@ -70,7 +104,6 @@ def own_findings(inputs: ReportInputs) -> Iterator[Block]:
     listed = "; ".join(f"{answer}: {', '.join(steps)}" for answer, steps in answers.items())
     yield f"Found on {comparisons[0].rows}: {listed}."
     yield comparisons_table(comparisons)
-    yield limits(inputs)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
@@ -109,23 +142,23 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     )
 
 
-def summary(assessments: Mapping[str, Assessment]) -> str:
+def summary(assessments: Mapping[str, Assessment], which: str) -> str:
     """Count the claims by verdict."""
     verdicts = [assessment.verdict for assessment in assessments.values()]
     counts = {verdict: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts}
     listed = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
-    return f"Found, of the paper's claims that these runs can speak of: {listed}."
+    return f"Found, of {which} that these runs can speak of: {listed}."
 
 
-def claims_table(assessments: Mapping[str, Assessment]) -> Table:
+def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> Table:
     """Return each claim with its verdict, and each of its effects with the numbers behind it.
 
     A claim without runs on any of its sides is one line.
     """
     table = TableBuilder(
         "claims",
-        "The paper's claims",
-        text=Column("the paper says", width=24),
+        "The paper's claims" if rows.is_the_papers else "The table's claims",
+        text=Column("the paper says" if rows.is_the_papers else "claim", width=24),
         verdict=Column("these runs", width=12),
         subject=Column("measured", width=17),
         estimate=number_column("estimate", width=8),
@@ -136,8 +169,9 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
         p=number_column("p × family", width=7),
         reason=Column("why", width=28),
     )
+    claims = claims_of(rows)
     for claim_id, assessment in assessments.items():
-        claim = CLAIMS[claim_id]
+        claim = claims[claim_id]
         on_scores = isinstance(claim, ScoreClaim)
         subjects = [assessment.subject]
         parts = [assessment]
@@ -146,9 +180,10 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
             measured = [(effect, part) for effect, part in pairs if part.estimate.exists]
             parts = [part for _, part in measured]
             subjects = [
-                f"{contrast_text(effect.weights)}, {part.subject}" for effect, part in measured
+                f"{contrast_text(effect.weights, rows)}, {part.subject}"
+                for effect, part in measured
             ]
-        first = f"{claim.text} ({claim.where})"
+        first = f"{claim.text} ({claim.where})" if claim.where else claim.text
         whole = Cell(why(assessment), runs=assessment.runs)
         for i, part in enumerate(parts or [assessment]):
             estimate = part.estimate
@@ -168,10 +203,16 @@ def claims_table(assessments: Mapping[str, Assessment]) -> Table:
         "Effects on scores in points of Pearson × 100, one line for each that the claim rests on;"
         " all of them have to hold. Replicated: a claimed sign is shown, or a claimed size agrees"
         " and at least half of it is shown. No effect: the effect is within half a point of zero."
-        f" p is multiplied by the size of its family, fixed before the runs: {SCORE_FAMILY.size}"
-        f" {SCORE_FAMILY.name.removeprefix('the paper' + chr(39) + 's ')}, {CURVE_FAMILY.size}"
-        " about training curves. The 95% intervals are of one effect alone."
+        " p is multiplied by the size of its family, fixed before the runs:"
+        f" {_families_text(rows)}. The 95% intervals are of one effect alone."
     )
+
+
+def _families_text(rows: VariantTable) -> str:
+    if not rows.is_the_papers:
+        return f"{score_family(rows).size} claims"
+    of_scores = SCORE_FAMILY.name.removeprefix("the paper's ")
+    return f"{SCORE_FAMILY.size} {of_scores}, {CURVE_FAMILY.size} about training curves"
 
 
 def limits(inputs: ReportInputs) -> str:

@@ -44,9 +44,10 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
 
 def scores_by_language(measurements: Measurements, eval_set: str) -> pd.DataFrame:
     """Return the mean Pearson by variant title (index) and language (columns)."""
+    table = measurements.group.table
     scores = {
         language: {
-            row_title(v): measurements.cell(v, EvalSubset(eval_set, language)).mean
+            row_title(v, table): measurements.cell(v, EvalSubset(eval_set, language)).mean
             for v in _variants(measurements, eval_set)
         }
         for language in measurements.languages_of(eval_set)
@@ -76,7 +77,7 @@ def language_table(
     for i, variant in enumerate(variants):
         cells = {x: columns[x][i] for x in languages}
         mean = _score_cell(measurements.language_mean(variant, eval_set))
-        table.add(method=row_title(variant), **cells, mean=mean)
+        table.add(method=row_title(variant, measurements.group.table), **cells, mean=mean)
     names = ", ".join(
         f"{_named(x, layout)} ({max(e.rows for e in estimates[x])} rows)" for x in languages
     )

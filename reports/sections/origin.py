@@ -96,7 +96,7 @@ def runs_table(experiment: Experiment, group: Group, measurements: Measurements)
         changed = "*" if run.tags.get(names.DIRTY) == "true" else ""
         table.add(
             run=run_cell(experiment, run, anchor=True),
-            method=row_title(run.variant),
+            method=row_title(run.variant, group.table),
             split=str(EvalSubset(run.split)),
             seed=run.seed,
             started=time_text(run.started),

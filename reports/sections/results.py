@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from ablation.config.variant_table import VariantTable
 from ablation.config.variants import GROUPS
 from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
@@ -29,15 +30,15 @@ CELL_FAMILY: Final = Family("the printed cells of Table 3", len(printed_cells())
 
 @section("Results", order=10)
 def build(inputs: ReportInputs) -> Iterator[Block]:
-    """Yield Table 3, and its cells one by one if they can be held against the paper's."""
-    if not inputs.layout.is_mint:
+    """Yield the table, and its cells one by one if they can be held against printed ones."""
+    if not inputs.layout.is_mint and not inputs.comparability.applies:
         yield scores_table(inputs.measurements, inputs.layout)
         return
     yield table_3(inputs.measurements, with_paper=inputs.comparability.applies)
     obstacle = inputs.comparability.cell_obstacle
-    if obstacle:
-        yield f"No cell of Table 3 is judged: {obstacle}."
-    else:
+    if obstacle and inputs.comparability.has_figures:
+        yield f"No cell of {inputs.group.table.title} is judged: {obstacle}."
+    elif not obstacle:
         yield cells_table(inputs.measurements)
 
 
@@ -47,8 +48,9 @@ def table_3(measurements: Measurements, *, with_paper: bool) -> Table:
     The best of a column is bold on test rows only: development rows chose the epochs and the
     ensemble's members, so that the highest of their scores is chosen too.
     """
-    further = [v for v in measurements.group.variants if v not in PRINTED_ROWS]
-    variants = [*PRINTED_ROWS, *further]
+    rows = measurements.group.table
+    listed = _listed_rows(rows) if with_paper or rows.is_the_papers else ()
+    variants = [*listed, *(v for v in measurements.group.variants if v not in listed)]
     subsets = {str(subset): subset for subset in measurements.columns}
     columns = {
         name: [_score_cell(measurements, v, s, with_paper=with_paper) for v in variants]
@@ -57,13 +59,13 @@ def table_3(measurements: Measurements, *, with_paper: bool) -> Table:
     columns |= {name: mark_best(columns[name]) for name, s in subsets.items() if s.is_test}
     table = TableBuilder(
         "table3",
-        "Table 3: ours and the paper's",
+        "Table 3: ours and the paper's" if rows.is_the_papers else rows.title,
         method=Column("Method", width=16),
         **{name: number_column(name, width=11) for name in subsets},
     )
     for i, variant in enumerate(variants):
         cells = {name: column[i] for name, column in columns.items()}
-        table.add(method=row_title(variant), **cells)
+        table.add(method=row_title(variant, rows), **cells)
     return table.build(*_table_3_notes(measurements, with_paper=with_paper))
 
 
@@ -82,13 +84,13 @@ def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:
     columns |= {name: mark_best(columns[name]) for name, s in subsets.items() if s.is_test}
     table = TableBuilder(
         "table3",
-        "Scores",
+        "Scores" if measurements.group.table.is_the_papers else measurements.group.table.title,
         method=Column("Method", width=16),
         **{name: number_column(name, width=11) for name in subsets},
     )
     for i, variant in enumerate(variants):
         cells = {name: column[i] for name, column in columns.items()}
-        table.add(method=row_title(variant), **cells)
+        table.add(method=row_title(variant, measurements.group.table), **cells)
     notes = [
         "Pearson × 100, pooled over rows; mean ± standard deviation over seeds. Development"
         " columns are flattered: their rows chose the epochs and the ensemble's members."
@@ -100,10 +102,11 @@ def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:
 
 
 def cells_table(measurements: Measurements) -> Table:
-    """Return each cell of Table 3 on a line, with its interval and its verdict."""
+    """Return each cell of the table on a line, with its interval and its verdict."""
+    rows, family = measurements.group.table, _cell_family(measurements.group.table)
     table = TableBuilder(
         "verdicts",
-        "Table 3, cell by cell",
+        f"{rows.title}, cell by cell",
         method=Column("Method", width=14),
         rows=Column("on", width=10),
         count=number_column("rows", width=6),
@@ -117,16 +120,16 @@ def cells_table(measurements: Measurements) -> Table:
         verdict=Column("verdict", width=12),
         reason=Column("why", width=26),
     )
-    for variant in PRINTED_ROWS:
+    for variant in _listed_rows(rows):
         for subset in measurements.columns:
-            printed = printed_score(variant, subset)
+            printed = printed_score(variant, subset, rows)
             estimate = measurements.cell(variant, subset)
             if not estimate.exists and not np.isfinite(printed):
                 continue
-            assessment = assess_cell(estimate, printed, CELL_FAMILY, "")
+            assessment = assess_cell(estimate, printed, family, "")
             missing = assessment.verdict == Verdict.MISSING
             table.add(
-                method=row_title(variant),
+                method=row_title(variant, rows),
                 rows=str(subset),
                 count=estimate.rows,
                 mean=percent_cell(estimate.mean, estimate),
@@ -142,8 +145,22 @@ def cells_table(measurements: Measurements) -> Table:
     return table.build(
         "Replicated: the paper's figure lies where a second experiment like the paper's (one seed,"
         " as many rows) would fall, and the interval reaches at most two points to either side."
-        f" Level: 5% over the {CELL_FAMILY.size} printed cells."
+        f" Level: 5% over the {family.size} printed cells."
     )
+
+
+def _listed_rows(table: VariantTable) -> tuple[str, ...]:
+    """Return the rows that are listed with or without runs: those that are printed."""
+    if table.is_the_papers:
+        return PRINTED_ROWS
+    return tuple(name for name, variant in table.variants.items() if variant.printed)
+
+
+def _cell_family(table: VariantTable) -> Family:
+    """Return the family of the table's printed cells."""
+    if table.is_the_papers:
+        return CELL_FAMILY
+    return Family(f"the printed cells of {table.title}", max(1, len(printed_cells(table))))
 
 
 def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]:
@@ -151,10 +168,17 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
         "Pearson × 100, pooled over rows; mean ± standard deviation over seeds. On test rows the"
         " best is bold and underlined, the second underlined. Development columns are flattered:"
         " their rows chose the epochs and the ensemble's members. Test columns: models of"
-        f" {EvalSubset(measurements.test_from)} (the paper does not say which split's models they"
-        " are).",
+        f" {EvalSubset(measurements.test_from)}"
+        + (
+            " (the paper does not say which split's models they are)."
+            if measurements.group.table.is_the_papers
+            else "."
+        ),
     ]
-    if with_paper:
+    publication = measurements.group.table.publication
+    if with_paper and publication and not measurements.group.table.is_the_papers:
+        notes.append(f"Small print: the figure of {publication.name} and the difference from it.")
+    elif with_paper:
         notes.append(
             "Small print: the paper's figure and the difference from it. Its overall score (56.70)"
             " is that of the submitted system."
@@ -162,7 +186,8 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
     if any(split.startswith("dev2") for split in measurements.group.splits):
         splits = [split for split in measurements.group.splits if split.startswith("dev2")]
         held_out = _held_out(measurements, MINT_LAYOUT, splits)
-        notes.append(f"{held_out}. The paper does not name its two languages.")
+        unnamed = " The paper does not name its two languages."
+        notes.append(f"{held_out}." + unnamed * measurements.group.table.is_the_papers)
     return notes
 
 
@@ -180,10 +205,11 @@ def _held_out(measurements: Measurements, layout: CorpusLayout, splits: Sequence
 def _score_cell(
     measurements: Measurements, variant: str, subset: EvalSubset, *, with_paper: bool
 ) -> Cell:
-    estimate, printed = measurements.cell(variant, subset), printed_score(variant, subset)
+    rows = measurements.group.table
+    estimate, printed = measurements.cell(variant, subset), printed_score(variant, subset, rows)
     below = ""
     if np.isfinite(printed) and with_paper:
-        below = f"paper {100 * printed:.2f}"
+        below = f"{'paper' if rows.is_the_papers else 'printed'} {100 * printed:.2f}"
         if estimate.exists:
             below += f" ({100 * (estimate.mean - printed):+.2f})".replace("-", "−")
     if not estimate.exists:

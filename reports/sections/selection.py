@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 
-from ablation.config.variants import VARIANTS
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset, Measurements
 from reports.analysis.selection import NestedScore, nested_halves
@@ -68,8 +67,9 @@ def selection_table(measurements: Measurements) -> Table:
 def _candidates(measurements: Measurements, sample: AlignedPredictions) -> dict[int, list[str]]:
     """Return the ids of trained runs by seed, of seeds with at least two of them."""
     by_seed: dict[int, list[str]] = {}
+    rows = measurements.group.table.variants
     for variant in measurements.group.variants:
-        if variant in VARIANTS and VARIANTS[variant].combines_runs:
+        if variant in rows and rows[variant].combines_runs:
             continue
         for seed, run in measurements.runs(variant, sample.eval_set).items():
             if run.run_id in sample.column:

@@ -228,7 +228,7 @@ def tuning_table(budgets: Budgets) -> Table:
         completed = int(np.isfinite(tuning.trials.get(variant, ())).sum())
         first_best = int(np.flatnonzero(best == best[-1])[0]) + 1 if completed else None
         table.add(
-            method=row_title(variant),
+            method=row_title(variant, budgets.table),
             trials=Cell(str(count or NOT_TUNED), count, mark="differs" if count != most else ""),
             completed=str(completed) if count else EMPTY,
             best=number(100 * best[-1] if count else None),
@@ -252,12 +252,14 @@ def layers(measurements: Measurements) -> pd.DataFrame:
         record = measurements.records[run.run_id]
         if record.layers_total is not None and record.layers_frozen is not None:
             share = (record.parameters_trainable or 0) / (record.parameters_total or 1)
-            title = row_title(run.variant)
+            title = row_title(run.variant, measurements.group.table)
             rows[run.variant] = (title, record.layers_total, record.layers_frozen, share)
     return pd.DataFrame(list(rows.values()), columns=["variant", "total", "frozen", "trainable"])
 
 
 def _tuning_picture(budgets: Budgets) -> Picture:
-    best = {row_title(v): budgets.best_so_far(v) for v, n in budgets.counts.items() if n}
+    best = {
+        row_title(v, budgets.table): budgets.best_so_far(v) for v, n in budgets.counts.items() if n
+    }
     caption = "Highest development Pearson against the number of trials."
     return Picture("tuning", caption, figures.budgets(best))

@@ -8,7 +8,8 @@ import numpy as np
 from reports.analysis import inference
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.measures import NAN, Measurements
-from reports.analysis.steps import STEP_FAMILY, Step
+from reports.analysis.replication import Family
+from reports.analysis.steps import STEP_FAMILY, Step, step_family
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.marks import verdict_cell
@@ -20,16 +21,22 @@ from reports.sections.registry import section
 @section("Is it better, or noise?", order=20)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the steps as a figure and a table, then their tests."""
-    if not inputs.layout.is_mint:
+    table = inputs.group.table
+    whose = "the paper" if table.is_the_papers else table.title
+    if not inputs.layout.is_mint and table.is_the_papers:
         yield from _own_steps(inputs)
         return
-    if not any(step.estimate.exists for step in inputs.steps):
-        yield "No step of the paper has runs on both of its sides."
+    if not table.steps:
+        yield "The file of variants says of no row what it is compared with (`compared_with`)."
         return
-    caption = "The paper's steps: difference and 95% interval on each set of rows."
+    if not any(step.estimate.exists for step in inputs.steps):
+        yield f"No step of {whose} has runs on both of its sides."
+        return
+    caption = f"The steps of {whose}: difference and 95% interval on each set of rows."
     yield Picture("steps", caption, figures.forest(inputs.steps), wide=True)
-    yield steps_table(inputs.steps, with_paper=inputs.comparability.applies)
-    yield tests_table(inputs.measurements, inputs.steps, with_paper=True)
+    family = step_family(inputs.measurements)
+    yield steps_table(inputs.steps, family, with_paper=inputs.comparability.applies)
+    yield tests_table(inputs.measurements, inputs.steps, with_paper=table.is_the_papers)
 
 
 def _own_steps(inputs: ReportInputs) -> Iterator[Block]:
@@ -47,7 +54,7 @@ def _own_steps(inputs: ReportInputs) -> Iterator[Block]:
     yield tests_table(inputs.measurements, steps, with_paper=False)
 
 
-def steps_table(steps: Sequence[Step], *, with_paper: bool) -> Table:
+def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> Table:
     """Return each step's difference, its interval, and whether it agrees with the paper's."""
     paper = {
         "printed": number_column("paper", width=7),
@@ -56,7 +63,7 @@ def steps_table(steps: Sequence[Step], *, with_paper: bool) -> Table:
     }
     table = TableBuilder(
         "steps",
-        "The paper's steps",
+        "The paper's steps" if family is STEP_FAMILY else f"T{family.name.removeprefix('t')}",
         step=Column("step", width=25),
         rows=Column("on", width=11),
         difference=number_column("difference", width=9),
@@ -81,8 +88,9 @@ def steps_table(steps: Sequence[Step], *, with_paper: bool) -> Table:
     return table.build(
         "Differences of Pearson × 100, paired by row and seed. With two seeds or more the interval"
         " holds for other rows and other seeds, else for other rows only. p belongs to the"
-        f" interval; p × family is multiplied by {STEP_FAMILY.size}, the number of steps that the"
-        " paper prints, whatever was run. Steps are judged by their sign."
+        f" interval; p × family is multiplied by {family.size}, the number of steps that "
+        + ("the paper prints" if family is STEP_FAMILY else "the table declares, on each column")
+        + ", whatever was run. Steps are judged by their sign."
     )
 
 

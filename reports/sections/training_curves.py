@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from ablation.config.variant_table import VariantTable
 from reports.analysis.curves import HAD_LEARNED, Curve
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
@@ -16,7 +17,7 @@ from reports.sections.cells import collapses_text
 from reports.sections.registry import section
 
 #: Figure numbers of the paper with their variants.
-FIGURES: Final = {4: ("mse", "epm"), 5: ("mse+cl", "epm+cl")}
+FIGURES: Final = {"4": ("mse", "epm"), "5": ("mse+cl", "epm+cl")}
 
 
 @section("Training curves", order=50)
@@ -25,9 +26,13 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if not inputs.curves:
         yield "These runs kept no training curves."
         return
-    for figure, variants in FIGURES.items():
+    table = inputs.group.table
+    figures = FIGURES if table.is_the_papers else {"": tuple(inputs.curves)}
+    for figure, variants in figures.items():
         present = {
-            row_title(v): [*inputs.curves[v].values()] for v in variants if v in inputs.curves
+            row_title(v, table): [*inputs.curves[v].values()]
+            for v in variants
+            if v in inputs.curves
         }
         missing = [v for v in variants if v not in inputs.curves]
         if not present:
@@ -42,11 +47,11 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         )
         if missing and inputs.layout.is_mint:
             caption += f" No runs of {', '.join(missing)}."
-        yield Picture(f"figure{figure}", caption, training_curves(present))
-    yield curves_table(inputs.curves)
+        yield Picture(f"figure{figure}" if figure else "curves", caption, training_curves(present))
+    yield curves_table(inputs.curves, table)
 
 
-def curves_table(by_variant: Mapping[str, dict[int, Curve]]) -> Table:
+def curves_table(by_variant: Mapping[str, dict[int, Curve]], variants: VariantTable) -> Table:
     """Return each variant's curves in numbers, means over seeds."""
     table = TableBuilder(
         "curves",
@@ -62,7 +67,7 @@ def curves_table(by_variant: Mapping[str, dict[int, Curve]]) -> Table:
         curves = list(by_seed.values())
         runs = tuple(curve.run.run_id for curve in curves)
         table.add(
-            method=row_title(variant),
+            method=row_title(variant, variants),
             seeds=len(curves),
             final=number(float(np.mean([c.final for c in curves])), 3, runs=runs),
             steps=number(float(np.mean([c.steps_to_converge for c in curves])), 0, runs=runs),

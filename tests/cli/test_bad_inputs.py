@@ -24,7 +24,7 @@ from ablation.cli.main import main
 from ablation.cli.parsing import split_list
 from ablation.config.overrides import load_profile, parse_overrides, resolve_config
 from ablation.config.tuning_record import load_tuning
-from ablation.config.variants import select_variants
+from ablation.config.variants import TABLE_3
 from ablation.core.errors import LONGEST_LINE, UsageError
 from ablation.data.corpus import load_corpus
 from ablation.data.splits import select_splits
@@ -883,7 +883,7 @@ def test_whatever_a_profile_or_a_space_holds_reading_it_never_breaks(
 )
 def test_whatever_an_argument_says_reading_it_never_breaks(good: Path, text: str) -> None:
     with contextlib.suppress(UsageError):
-        select_variants(split_list(text))
+        TABLE_3.select(split_list(text))
     with contextlib.suppress(UsageError):
         resolve_config(parse_overrides([text]))
     with contextlib.suppress(UsageError):

@@ -5,7 +5,7 @@ import pytest
 from ablation.config.overrides import load_profile, resolve_config
 from ablation.config.readings import READINGS, combine, readings_of, variant_name
 from ablation.config.schema import RunConfig
-from ablation.config.variants import GROUPS, READING_ROWS, VARIANTS, select_variants
+from ablation.config.variants import GROUPS, READING_ROWS, TABLE_3, VARIANTS
 
 
 @pytest.mark.parametrize("name", READINGS)
@@ -23,7 +23,7 @@ def test_a_variant_under_readings_changes_those_settings_of_its_row(
     ours, others = resolve_config(settings, row).flat(), resolve_config(settings, name).flat()
     changed = {field: value for field, value in others.items() if ours[field] != value}
     assert changed == {READINGS[r].field: READINGS[r].value for r in readings}
-    assert VARIANTS[name].paper is None
+    assert VARIANTS[name].printed is None
 
 
 def test_readings_concern_the_rows_that_they_make_a_difference_to() -> None:
@@ -37,7 +37,7 @@ def test_the_suites_change_one_reading_or_all_combinations() -> None:
     assert len(GROUPS["readings-all"]) == 2 + 2 + 8 + 4 + 16
     assert "ensemble" not in GROUPS["readings-all"]  # it would choose among all readings
     assert set(GROUPS["readings"]) <= set(GROUPS["readings-all"]) <= VARIANTS.keys()
-    assert select_variants(["readings"])[:5] == ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
+    assert TABLE_3.select(["readings"])[:5] == ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
 
 
 def test_a_name_does_not_depend_on_the_order() -> None:

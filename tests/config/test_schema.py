@@ -168,12 +168,12 @@ def test_the_most_seeds_are_a_thousand_in_a_range() -> None:
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(UsageError) as error:
         resolve_config(
-            {"loss.tua": 1, "loss.tau": -1, "optimisation.epochs": 0, "model.pooling": "max"}
+            {"loss.tua": 1, "loss.tau": -1, "optimisation.epochs": 0, "model.pooling": "highest"}
         )
     problems = error.value.problems
     assert len(problems) == 4
     assert problems[0] == "unknown field 'loss.tua': did you mean 'loss.tau'?"
-    assert problems[1].startswith("model.pooling = 'max'")
+    assert problems[1].startswith("model.pooling = 'highest'")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ablation.cli.main import main
-from ablation.config.variants import VARIANTS, parse_variant_table
+from ablation.config.variants import load_table
 from tests.conftest import some_rows, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +26,8 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-LOSS_EXAMPLE = "ablation/training/losses/regression/tilted.py"
-VARIANT_EXAMPLE = "a table of variants.toml"
+LOSS_EXAMPLE = "my_losses.py"
+VARIANT_EXAMPLE = "rows.toml"
 
 #: Commands that are not run here: who runs them, as a test or as a file with the text that does.
 RUN_ELSEWHERE = {
@@ -62,6 +62,7 @@ REPLACED = {
     "--profile small": "--profile smoke",
     "--seeds 0,1,2": "--seeds 0",
     "--taus 0.02,0.2,2": "--taus 0.2 --figures 4",
+    "--variants rows.toml --seeds 0,1": "--variants rows.toml,base,tilted --splits dev1",
     "--trials 4": "--trials 1",
     "--trials 7": "--trials 1",
     "--export models": "--export models --fresh",
@@ -152,11 +153,12 @@ def in_seconds(command: str) -> str:
 def test_what_a_page_says_can_be_typed(page: Path, workspace: Path) -> None:
     namespace: dict[str, object] = {}
     for block in blocks_of(page):
+        if block.title and block.title == Path(block.title).name:
+            (workspace / block.title).write_text(block.text, "utf-8")
+    for block in blocks_of(page):
         for command in block.commands:
             if command not in RUN_ELSEWHERE:
                 run(in_seconds(command))
-        if block.language == "toml":
-            (workspace / block.title).write_text(block.text, "utf-8")
         if block.language == "python" and not block.title:
             exec(compile(block.text, page.name, "exec"), namespace)
 
@@ -183,11 +185,13 @@ def test_the_example_of_a_loss_is_one() -> None:
     torch.testing.assert_close(value, torch.tensor((0.6 * 0.5 + 0.4 * 4) / 2))
 
 
-def test_the_example_of_a_variant_is_one() -> None:
-    entries = parse_variant_table(titled(VARIANT_EXAMPLE), VARIANT_EXAMPLE)
-    ((name, variant),) = entries.items()
-    assert name not in VARIANTS
-    assert variant.changes["loss.regression"] == Path(LOSS_EXAMPLE).stem
+def test_the_example_of_a_file_of_variants_is_one(tmp_path: Path) -> None:
+    for name in (VARIANT_EXAMPLE, LOSS_EXAMPLE):
+        (tmp_path / name).write_text(titled(name), "utf-8")
+    table = load_table(tmp_path / VARIANT_EXAMPLE)
+    assert table.variants["base+lds+ft"].changes["loss.weighting"] == "lds"
+    pinned = str(table.variants["tilted"].changes["loss.regression"])
+    assert pinned.startswith(f"{LOSS_EXAMPLE}:tilted@")
 
 
 def test_links_and_pictures_of_top_level_pages_are_there() -> None:

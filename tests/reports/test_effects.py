@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from reports.analysis.effects import CELLS, find_effects
+from ablation.config.variants import TABLE_3 as PAPER
+from reports.analysis.effects import find_effects
+
+#: Each cell of the factorial: with (1) or without (0) EPM, CL, FT.
+CELLS = {
+    name: tuple(int(component in cell) for component in PAPER.components)
+    for name, cell in PAPER.cells.items()
+}
 
 TABLE_3 = ("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft")
 

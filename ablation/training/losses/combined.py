@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ablation.config.schema import LossConfig
 from ablation.training.losses.contrastive import language_contrastive
+from ablation.training.losses.label_contrastive import rank_n_contrast, supervised_contrastive
 from ablation.training.losses.regression import regression_terms
 from ablation.training.model import Output
 
@@ -18,7 +19,7 @@ from ablation.training.model import Output
 class LossTerms(NamedTuple):
     """Eq. 10 and its terms.
 
-    `contrastive` is None if the variant has no such term or Eq. 9 has no value for the batch.
+    `contrastive` is None if the variant has no such term or the term has no value for the batch.
     `named` are the parts of a regression loss that consists of several.
     """
 
@@ -53,14 +54,27 @@ def total_loss(
     named = terms if len(terms) > 1 else {}
     if config.contrastive == "none":
         return LossTerms(regression, regression, None, named)
-    contrastive = language_contrastive(
-        output.sentence,
+    contrastive = _contrastive(output.sentence, label, language, config)
+    if contrastive is None:
+        return LossTerms(regression, regression, None, named)
+    total = regression + config.contrastive_weight * contrastive
+    return LossTerms(total, regression, contrastive, named)
+
+
+def _contrastive(
+    sentence: Float32[Tensor, "batch hidden"],
+    label: Float[Tensor, " batch"],
+    language: Int64[Tensor, " batch"],
+    config: LossConfig,
+) -> Float32[Tensor, ""] | None:
+    if config.contrastive == "supcon":
+        return supervised_contrastive(sentence, label, tau=config.tau, bin_width=config.label_bin)
+    if config.contrastive == "rank_n_contrast":
+        return rank_n_contrast(sentence, label, tau=config.tau)
+    return language_contrastive(
+        sentence,
         language,
         tau=config.tau,
         sign=config.contrastive,
         self_pairs=config.self_pairs,
     )
-    if contrastive is None:
-        return LossTerms(regression, regression, None, named)
-    total = regression + config.contrastive_weight * contrastive
-    return LossTerms(total, regression, contrastive, named)

@@ -16,6 +16,8 @@ from torch.nn.functional import log_softmax
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 
+#: Contrastive losses that are not Eq. 9 (`ablation.training.losses.label_contrastive`).
+ON_LABELS: Final = ("supcon", "rank_n_contrast")
 #: The factor on KL in each reading of Eq. 9.
 SIGNS: Final[dict[str, int]] = {"as_printed": 1, "attract": -1}
 
@@ -56,7 +58,9 @@ def language_contrastive(
         UsageError: `sign` is unknown.
     """
     if sign not in SIGNS:
-        raise UsageError(f"loss.contrastive = {sign!r}: {did_you_mean(sign, ['none', *SIGNS])}")
+        raise UsageError(
+            f"loss.contrastive = {sign!r}: {did_you_mean(sign, ['none', *SIGNS, *ON_LABELS])}"
+        )
     same = language[:, None] == language[None, :]
     positive = same
     if not self_pairs:
