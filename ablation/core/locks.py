@@ -35,6 +35,8 @@ def try_lock(slot: str) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError as error:
+        raise _no_lock(slot, error) from error
     try:
         yield True
     finally:
@@ -46,8 +48,23 @@ def try_lock(slot: str) -> Iterator[bool]:
 @contextmanager
 def lock(slot: str) -> Iterator[None]:
     """Hold the lock during the block; wait until it is free. Otherwise like `try_lock`."""
-    with FileLock(_file(slot), mode=0o600).acquire(poll_interval=POLL_S):
+    held = FileLock(_file(slot), mode=0o600)
+    try:
+        held.acquire(poll_interval=POLL_S)
+    except OSError as error:
+        raise _no_lock(slot, error) from error
+    try:
         yield
+    finally:
+        held.release()
+
+
+def _no_lock(slot: str, error: OSError) -> RunError:
+    """Return the error of a file system without locks, which names no file itself."""
+    return RunError(
+        f"lock {state_folder() / 'locks' / slot}.lock: can't be taken: {error.strerror or error};"
+        " set ABLATION_STATE to a folder on a file system with locks"
+    )
 
 
 def _file(slot: str) -> Path:

@@ -6,11 +6,13 @@ digest.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from ablation.core.errors import UsageError, first_line
 from ablation.encoders.bundled import bundled_encoder
+from ablation.encoders.cache import check_cached, file_digests
 from ablation.encoders.tiny import tiny_encoder
 
 #: The names of the two encoders that need neither a folder nor a network.
@@ -33,11 +35,14 @@ def encoder_digest(name: str) -> str:
     source = locate_encoder(name)
     if isinstance(source, Path):
         try:
-            return _files_digest(source)
+            digests = file_digests(source, _is_part)
         except OSError as error:
             raise UsageError(
                 f"encoder {name!r}: {error.filename}: can't be read: {error.strerror}"
             ) from error
+        if name in (BUNDLED, TINY):
+            check_cached(source, digests)
+        return _digest(digests)
     silence_libraries()
     from transformers import (
         AutoConfig,
@@ -114,14 +119,11 @@ def _require_safe_index(name: str, index: Path) -> None:
         )
 
 
-def _files_digest(folder: Path) -> str:
-    """Return the SHA-256 over names and contents of all files in `folder` that loading may read."""
+def _digest(digests: Mapping[str, str]) -> str:
+    """Return the SHA-256 over names and contents of files."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.rglob("*") if _is_part(file.relative_to(folder))):
-        if file.is_file():
-            digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for path, content in digests.items():
+        digest.update(path.encode() + b"\0" + bytes.fromhex(content))
     return digest.hexdigest()
 
 

@@ -1,8 +1,11 @@
 """Locks between processes, and the folder of a machine's state."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,18 @@ def test_the_state_folder_is_that_of_the_environment(
     assert state_folder() == Path.home() / "state"
     monkeypatch.delenv("ABLATION_STATE")
     assert state_folder().name == "ablation-suite"
+
+
+@pytest.mark.parametrize("take", [lock, try_lock])
+def test_a_file_system_without_locks_is_named(
+    take: Callable[[str], AbstractContextManager[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", fail)
+    with pytest.raises(RunError, match=r"run\.lock: can't be taken: No locks .* ABLATION_STATE"):
+        take("run").__enter__()
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no users to tell apart")

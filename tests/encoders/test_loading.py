@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModel, DistilBertConfig, DistilBertModel, T5Config
 
 from ablation.core.errors import RunError, UsageError
-from ablation.encoders.cache import build_once
+from ablation.encoders.cache import build_once, remove_stale_drafts
 from ablation.encoders.loading import load_encoder, pooling_of, transformer_layers
 from ablation.encoders.sources import encoder_digest
 from ablation.encoders.tiny import tiny_encoder
@@ -244,5 +245,33 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again(
         build_once("encoder", fail)
     assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
     folder = build_once("encoder", lambda draft: (draft / "whole").touch())
-    assert [entry.name for entry in folder.iterdir()] == ["whole"]
+    assert (folder / "whole").is_file()
+    assert not (folder / "half").exists()
     assert build_once("encoder", fail) == folder
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damaged_weights_in_the_cache_are_named_with_the_folder_to_delete(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
+    whole = encoder_digest("tiny")
+    (file,) = tmp_path.glob("tiny-*/model.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content if damage == "flipped" else content[:-7])
+    with pytest.raises(UsageError, match=r"model\.safetensors: is not as it was made .* delete"):
+        encoder_digest("tiny")
+    shutil.rmtree(file.parent)
+    assert encoder_digest("tiny") == whole
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATION_CACHE", str(tmp_path))
+    folder = build_once("encoder", lambda draft: (draft / "whole").touch())
+    for name in (".encoder.99999999-0123abcd.part", ".encoder-x1y2z3"):  # now, and in 0.1.0
+        (tmp_path / name).mkdir()
+    assert len(remove_stale_drafts()) == 2
+    assert [entry for entry in tmp_path.iterdir() if entry.is_dir()] == [folder]
