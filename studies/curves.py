@@ -29,6 +29,7 @@ from ablation.runs.execution import (
     train_tracked,
 )
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
+from ablation.runs.precision import resolve_precision
 from ablation.runs.progress import Progress
 from ablation.runs.request import DEFAULT_EXPERIMENT, check_seeds
 from ablation.runs.results import RunOutcome, as_json, settle
@@ -117,7 +118,9 @@ class ResolvedCurves:
 def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     """Check everything that can be checked without training. Raises UsageError."""
     corpus = load_corpus(str(request.data), request.target)
-    settings = merge_overrides(load_profile(str(request.profile)), request.overrides)
+    settings = resolve_precision(
+        merge_overrides(load_profile(str(request.profile)), request.overrides)
+    )
     taus = _checked_taus(request.taus)
     grid = RunGrid(_variants(request), (request.split,), check_seeds(request.seeds))
     if "," in request.split:

@@ -32,6 +32,7 @@ from ablation.data.seeding import seed_for
 from ablation.data.splits import select_splits
 from ablation.encoders.sources import encoder_digest
 from ablation.runs.plan import check_groups
+from ablation.runs.precision import resolve_precision
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, configure, for_variant, grid, load_space, variants_of
 from studies.storage import default_url, lock_file, open_storage
@@ -137,7 +138,7 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     corpus = load_corpus(request.data, request.target)
     if variants_of(space):
         space = for_variant(space, request.variant or variants_of(space)[0])
-    overrides = merge_overrides(load_profile(request.profile), request.overrides)
+    overrides = resolve_precision(merge_overrides(load_profile(request.profile), request.overrides))
     config = resolve_config(overrides, space.variant, table)
     splits = select_splits(request.splits, corpus, config.data.split_seed)
     check_groups(corpus, {space.variant: config}, splits)

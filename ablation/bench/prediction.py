@@ -10,11 +10,11 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, pipeline
 from transformers.utils import logging as transformers_logging
 
-from ablation.bench.matmul_peak import matrix_rate
 from ablation.bench.table import Row, ratios
 from ablation.bench.trainer import PaddedRegressor, padded_regressor
 from ablation.bench.workload import Workload, floating_point_operations, our_model
 from ablation.core.errors import RunError
+from ablation.runs.matmul_peak import matrix_rate
 from ablation.training.batching import Texts
 from ablation.training.evaluation import predict
 from ablation.training.model import IntimacyRegressor

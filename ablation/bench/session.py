@@ -24,6 +24,7 @@ from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
+from ablation.runs.precision import AUTO, FIELD
 from ablation.runs.request import opened_run
 from ablation.tracking import names, provenance
 from ablation.tracking.runs import TrackedRun, adopt_run, fail_on_error, start_run
@@ -116,9 +117,10 @@ def resolve_bench(request: BenchRequest) -> ResolvedBench:
     if request.profile:
         profile, by_device = request.profile, {}
     encoder = {"model.encoder": request.encoder} if request.encoder else {}
-    config = resolve_config(
-        merge_overrides(load_profile(profile), {**by_device, **encoder, **request.overrides}), "mse"
-    )
+    settings = merge_overrides(load_profile(profile), {**by_device, **encoder, **request.overrides})
+    if settings.get(FIELD) == AUTO:  # on a CPU both are measured, this suite first in float32
+        settings[FIELD] = "bfloat16" if choose_device().type == "cuda" else "float32"
+    config = resolve_config(settings, "mse")
     sections, corpus = select_sections(request.sections), load_corpus(request.data)
     return ResolvedBench(
         replace(request, profile=profile),

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from ablation.bench import trainer
-from ablation.bench.matmul_peak import bfloat16_pays, matrix_rate
 from ablation.bench.table import Row, ratios
 from ablation.bench.trainer import Timing, losses_in_order, padded_regressor, train
 from ablation.bench.workload import (
@@ -20,6 +19,7 @@ from ablation.bench.workload import (
     our_model,
 )
 from ablation.core.errors import RunError
+from ablation.runs.matmul_peak import bfloat16_pays, matrix_rate
 from ablation.training.batching import collate
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.loop import Hooks, TrainingData, fit

@@ -210,7 +210,11 @@ class OptimisationConfig(_Section):
         "linear", description="after the warm-up; Table 4's 'linear warmup' does not say"
     )
     max_grad_norm: PositiveFloat = Field(1.0, description="Table 4")
-    precision: Precision = Field("float32", description="of matrix products; losses stay float32")
+    precision: Precision = Field(
+        "float32",
+        description="of matrix products; losses stay float32. A profile or --set may say auto:"
+        " the faster one on this machine",
+    )
     select_by: SelectBy = Field(
         "pearson",
         description="chooses a run's epoch on its development rows, pooled",

@@ -88,11 +88,12 @@ def cost_class(config: RunConfig) -> tuple[object, ...]:
 def cost_key(run: PlannedRun, config: RunConfig) -> str:
     """Return the name of a cost's file: a digest of all that the cost depends on."""
     parts = {name: run.identity.parts[name] for name in ("data", "encoder", "code", "libraries")}
-    content = [parts, cost_class(config), config.data.max_tokens, _machine()]
+    content = [parts, cost_class(config), config.data.max_tokens, machine()]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
 
 
-def _machine() -> list[object]:
+def machine() -> list[object]:
+    """Return what tells this machine from others that compute at another speed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cards = sorted(card.name for card in Path("/proc/driver/nvidia/gpus").glob("*"))
     return [

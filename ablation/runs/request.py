@@ -18,6 +18,7 @@ from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.splits import AUTO
 from ablation.runs.context import Preparations
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
+from ablation.runs.precision import resolve_precision
 from ablation.tracking import names
 from ablation.tracking.history import past_runs, unreadable_runs
 from ablation.tracking.reading import may_be_reused
@@ -81,9 +82,13 @@ class RunRequest:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The profile's fields with the overrides. Raises UsageError for an unusable profile."""
+        """The profile's fields with the overrides, and the precision that "auto" means here.
+
+        Raises UsageError for an unusable profile.
+        """
         encoder = {"model.encoder": self.encoder} if self.encoder else {}
-        return merge_overrides(load_profile(str(self.profile)), encoder | dict(self.overrides))
+        profile = load_profile(str(self.profile))
+        return resolve_precision(merge_overrides(profile, encoder | dict(self.overrides)))
 
 
 @dataclass(frozen=True)

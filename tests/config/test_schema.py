@@ -23,6 +23,7 @@ from ablation.config.schema import ADDED, FIELDS, RunConfig
 from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variants import VARIANTS
 from ablation.core.errors import UsageError
+from ablation.runs.precision import resolve_precision
 
 TABLE_4 = {
     "model.encoder": "FacebookAI/xlm-roberta-large",
@@ -59,7 +60,7 @@ def test_every_profile_file_is_listed() -> None:
 
 
 def test_the_command_line_beats_the_profile_and_the_variant_beats_both() -> None:
-    profile = load_profile("demo")
+    profile = resolve_precision(load_profile("demo"))
     config = resolve_config(
         {**profile, **parse_overrides(["optimisation.epochs=7", "loss.regression=mse"])}, "epm"
     )

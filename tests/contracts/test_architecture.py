@@ -15,6 +15,7 @@ from typer.main import get_command
 from ablation.cli.main import app
 from ablation.config.overrides import PROFILES, load_profile, resolve_config
 from ablation.config.variants import VARIANTS
+from ablation.runs.precision import resolve_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ablation", "studies", "reports")
@@ -173,6 +174,6 @@ def test_the_main_entry_point_is_the_ablation() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("variant", [name for name, v in VARIANTS.items() if not v.combines_runs])
 def test_every_variant_resolves_under_every_profile(profile: str, variant: str) -> None:
-    config = resolve_config(load_profile(profile), variant).flat()
+    config = resolve_config(resolve_precision(load_profile(profile)), variant).flat()
     for field, value in VARIANTS[variant].changes.items():
         assert config[field] == value

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ablation.config.overrides import load_profile
 from ablation.core.errors import UsageError
+from ablation.runs.precision import resolve_precision
 from studies.space import (
     SHIPPED,
     Bounds,
@@ -28,7 +29,7 @@ LAYERS = 6
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_spaces_fit_the_settings_and_are_sampled_within_their_bounds(name: str) -> None:
     whole = load_space(name)
-    overrides = load_profile("demo")
+    overrides = resolve_precision(load_profile("demo"))
     assert whole.question.endswith("?")
     for space in [for_variant(whole, v) for v in variants_of(whole)] or [whole]:
         check(space, overrides, LAYERS)

@@ -1,0 +1,52 @@
+"""Choose the precision of matrix products that this machine is fastest in."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final, get_args
+
+from ablation.config.schema import Precision
+from ablation.core.files import write_atomically
+from ablation.core.state import state_folder
+from ablation.runs.costs import machine
+
+FIELD: Final = "optimisation.precision"
+#: The value with which a profile or the command line leaves the choice to the machine.
+AUTO: Final = "auto"
+
+
+def resolve_precision(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the precision "auto" in a profile's overrides, also in those for one variant."""
+    return {
+        name: fastest_precision()
+        if name == FIELD and value == AUTO
+        else resolve_precision(value)
+        if isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+    }
+
+
+def fastest_precision() -> Precision:
+    """Return the precision of the faster matrix products here: measured once a machine, then kept.
+
+    A state folder that can't be written is ignored: the next command measures again.
+    """
+    key = json.dumps([machine(), version("torch")])
+    file = state_folder() / "costs" / f"precision-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    with contextlib.suppress(OSError):
+        for precision in get_args(Precision):
+            if file.read_text("utf-8") == precision:
+                kept: Precision = precision
+                return kept
+    # Imported here: torch takes seconds, and a kept choice does not need it.
+    from ablation.runs.matmul_peak import bfloat16_pays
+    from ablation.training.train_run import choose_device
+
+    measured: Precision = "bfloat16" if bfloat16_pays(choose_device()) else "float32"
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, measured, durable=False)
+    return measured
