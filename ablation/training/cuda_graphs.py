@@ -3,8 +3,11 @@
 A step of a hundred short texts keeps a GPU busy for a few milliseconds, but its thousand kernels
 take the host many times as long to launch one by one. A graph launches them at once. It needs fixed
 shapes, so a batch's tokens are padded to a multiple with one more text that nothing depends on.
+
+They are used where the variable ABLATION_CUDA_GRAPHS is 1, see `docs/benchmarks/notes.md`.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +23,8 @@ from ablation.encoders.packing import Packing, is_packable, make_packing
 from ablation.training.batching import Batch
 from ablation.training.model import IntimacyRegressor, Output
 
+#: The environment variable that turns graphs on.
+SWITCH: Final = "ABLATION_CUDA_GRAPHS"
 #: A shape is captured when it occurs for the n-th time: rare ones are not worth a capture.
 CAPTURE_AT: Final = 3
 #: The most shapes that are captured for a model.
@@ -110,7 +115,8 @@ def graphed_forward(model: IntimacyRegressor, batch: Batch, precision: Precision
     Dropout is drawn as without graphs, from the device's generator, but in another order.
     """
     if not (
-        batch.ids.device.type == "cuda"
+        os.environ.get(SWITCH) == "1"
+        and batch.ids.device.type == "cuda"
         and precision == "bfloat16"
         and torch.is_grad_enabled()
         and model.training
@@ -148,8 +154,15 @@ def _capture(
     heads = int(model.encoder.config.num_attention_heads)
     device = inputs[0].device
     random_state = torch.cuda.get_rng_state(device)
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
     forward = PaddedForward(model, heads, width, precision).train()
     samples = tuple(value.clone() for value in inputs)
-    replay = torch.cuda.make_graphed_callables(forward, samples, allow_unused_input=True)
-    torch.cuda.set_rng_state(random_state, device)
+    try:
+        replay = torch.cuda.make_graphed_callables(forward, samples, allow_unused_input=True)
+    except RuntimeError:
+        # A capture that broke off leaves the generator waiting for its end: give it a fresh state.
+        generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+        raise
+    finally:
+        torch.cuda.set_rng_state(random_state, device)
     return cast("Replay", replay)

@@ -108,7 +108,8 @@ def train_step(
             FailedStep(step + 1, batch, metrics, weights, random_state),
         )
     optimizer.step()
-    return StepResult(output.prediction, metrics, term_metrics)
+    # Without its graph: kept from one step to the next, it breaks the capture of a CUDA graph.
+    return StepResult(output.prediction.detach(), metrics, term_metrics)
 
 
 def _metrics(terms: LossTerms, norm: Tensor) -> dict[str, float]:

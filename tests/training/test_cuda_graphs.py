@@ -11,6 +11,7 @@ from ablation.training import cuda_graphs
 from ablation.training.batching import collate
 from ablation.training.cuda_graphs import (
     CAPTURE_AT,
+    SWITCH,
     PaddedForward,
     padded_inputs,
     padded_tokens,
@@ -54,6 +55,7 @@ def test_padding_changes_no_prediction_and_no_gradient(pooling: str) -> None:
 class TestOnCuda:
     def losses(self, capture: bool, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         """Return the losses of steps on batches of one shape, with graphs or without."""
+        monkeypatch.setenv(SWITCH, "1")
         monkeypatch.setattr(cuda_graphs, "MOST_GRAPHS", 16 if capture else 0)
         device = torch.device("cuda")
         regressor, data = model(dropout=0.0).to(device), texts(24)
@@ -75,3 +77,12 @@ class TestOnCuda:
     def test_graphs_train_as_plain_steps_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         graphed, plain = (self.losses(capture, monkeypatch) for capture in (True, False))
         np.testing.assert_allclose(graphed, plain, rtol=2e-2)
+
+
+def test_what_a_step_returns_holds_no_graph_that_a_capture_would_meet() -> None:
+    regressor, data = model(dropout=0.0), texts(12)
+    settings = RunConfig(loss=LossConfig(regression="epm"))
+    optimizer = make_optimizer(regressor, settings.optimisation)
+    batch = collate(data, data.row, CPU)
+    result = train_step(regressor.train(), batch, optimizer, settings, 0)
+    assert result.prediction.grad_fn is None
