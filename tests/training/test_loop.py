@@ -227,7 +227,9 @@ def batches_of(seed: int) -> list[list[list[int]]]:
             seen.append(inputs[1].tolist())
 
     regressor.register_forward_pre_hook(note)
-    fitted(regressor, data, seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ablation.training.step.count_pieces", lambda model: 1)  # whole batches
+        fitted(regressor, data, seed=seed)
     return [seen[i : i + 3] for i in range(0, len(seen), 3)]
 
 
