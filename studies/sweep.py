@@ -133,7 +133,9 @@ def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
                 _work_in_processes(resolved, limits)
                 study = open_study(resolved, encoders)
         except BaseException as error:
-            raise _end(resolved, study_run, error) from error
+            if (ending := _end(resolved, study_run, error)) is error:
+                raise
+            raise ending from error
     # Of workers that died beside this one: no other command may follow.
     end_orphans(resolved.store, experiment)
     stopped = _repeated_failure(study, limits)
