@@ -47,8 +47,10 @@ def pearson(prediction: Floats, label: Floats) -> float:
     return float(pearsons(prediction[:, None], label)[0])
 
 
-def pearsons(predictions: Floats, label: Floats) -> Floats:
+def pearsons(predictions: Floats, label: Floats, weight: Floats | None = None) -> Floats:
     """Return Pearson's r of many models: (rows, models) and (rows,) to (models,).
+
+    With weights (rows,), above 0, means and products of deviations are weighted.
 
     `scipy.stats.pearsonr` agrees to the last digits but takes a millisecond for each model.
     """
@@ -56,7 +58,14 @@ def pearsons(predictions: Floats, label: Floats) -> Floats:
         return np.full(predictions.shape[1], np.nan)
     exists = np.asarray(np.isfinite(predictions).all(axis=0))
     exists[exists] = ~_are_constant(predictions[:, exists])
-    x, y = predictions[:, exists] - predictions[:, exists].mean(axis=0), label - label.mean()
+    if weight is None:
+        x, y = predictions[:, exists] - predictions[:, exists].mean(axis=0), label - label.mean()
+    else:
+        root = np.sqrt(weight)
+        x = root[:, None] * (
+            predictions[:, exists] - np.average(predictions[:, exists], axis=0, weights=weight)
+        )
+        y = root * (label - np.average(label, weights=weight))
     r = np.full(predictions.shape[1], np.nan)
     # Normalised first: the product of two sums of squares could leave the range of the numbers.
     r[exists] = np.clip((y / np.linalg.norm(y)) @ (x / np.linalg.norm(x, axis=0)), -1, 1)

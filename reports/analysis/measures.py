@@ -72,6 +72,7 @@ class AlignedPredictions:
         row, label, language: (rows,).
         predictions: (rows, runs).
         unseen: Languages without training rows.
+        weight: (rows,), the rows' weights; None if all weigh alike.
     """
 
     eval_set: str
@@ -81,6 +82,7 @@ class AlignedPredictions:
     language: np.ndarray
     predictions: np.ndarray
     unseen: tuple[str, ...]
+    weight: np.ndarray | None = None
     _masks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
     _influences: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
@@ -134,7 +136,9 @@ class AlignedPredictions:
         if subset not in self._influences:
             mask = self.rows_of(subset)
             predictions = np.ascontiguousarray(self.predictions[mask].T)
-            self._influences[subset] = pearson_influence(predictions, self.label[mask])[1]
+            weight = None if self.weight is None else self.weight[mask]
+            influence = pearson_influence(predictions, self.label[mask], weight)[1]
+            self._influences[subset] = influence
         return self._influences[subset]
 
 
@@ -491,7 +495,8 @@ def _pearsons(sample: AlignedPredictions) -> Iterator[tuple[tuple[str, EvalSubse
     """Yield the Pearson of each of the sample's runs on each of its subsets."""
     for name in sample.subsets:
         subset, rows = EvalSubset(sample.eval_set, name), sample.rows_of(name)
-        pearsons = inference.pearsons(sample.predictions[rows], sample.label[rows])
+        weight = None if sample.weight is None else sample.weight[rows]
+        pearsons = inference.pearsons(sample.predictions[rows], sample.label[rows], weight)
         for run, value in zip(sample.runs, pearsons, strict=True):
             yield (run, subset), float(value)
 
@@ -511,10 +516,11 @@ class _Predicted:
     def columns(self, *wanted: str) -> dict[str, dict[str, np.ndarray]]:
         return read_columns(self.experiment, self.runs, self.path, wanted)
 
-    def language(self, run: StoredRun) -> np.ndarray:
-        """Return the rows' languages (rows,) as a run has them."""
-        columns = read_columns(self.experiment, [run], self.path, ["language"])
-        return columns[run.run_id]["language"].astype(object)
+    def languages_and_weights(self, run: StoredRun) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the rows' languages (rows,) as a run has them, and their weights if any."""
+        frame = self.experiment.source.read_frame(run.run_id, self.path)
+        language = frame["language"].to_numpy().astype(object)
+        return language, frame["weight"].to_numpy(np.float64) if "weight" in frame else None
 
 
 def _align(
@@ -534,7 +540,8 @@ def _align(
     samples = []
     for members in alike.values():
         first, order = tables[members[0].run_id], orders[members[0].run_id]
-        language = predicted.language(members[0])[order]
+        language, weight = predicted.languages_and_weights(members[0])
+        language, weight = language[order], None if weight is None else weight[order]
         predictions = [tables[run.run_id]["prediction"][orders[run.run_id]] for run in members]
         samples.append(
             AlignedPredictions(
@@ -545,6 +552,7 @@ def _align(
                 language,
                 np.column_stack(predictions).astype(np.float64),
                 tuple(unseen_by(members[0], ordered(set(language)))),
+                weight,
             )
         )
     return samples

@@ -66,12 +66,15 @@ def too_few_rows(label: Floats, rows: NDArray[np.int64] | None = None) -> str | 
     return None
 
 
-def pearson_influence(predictions: Floats, label: Floats) -> tuple[Floats, Floats]:
+def pearson_influence(
+    predictions: Floats, label: Floats, weight: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Return Pearson's r and each row's jackknife influence on it.
 
     Args:
         predictions: (..., rows).
         label: (..., rows), broadcast against `predictions`.
+        weight: (rows,), above 0, of each row in means and products; all alike if omitted.
 
     Returns:
         r (...,) and the influence values (..., rows), (rows - 1) (r - r without the row). Both are
@@ -82,13 +85,15 @@ def pearson_influence(predictions: Floats, label: Floats) -> tuple[Floats, Float
     shape = np.broadcast_shapes(predictions.shape, label.shape)
     if n < 3:
         return np.full(shape[:-1], np.nan), np.full(shape, np.nan)
-    x, sxx = _centred(predictions)
-    y, syy = _centred(label)
-    sxy = np.sum(x * y, axis=-1, keepdims=True)
+    w = np.ones(n) if weight is None else weight * (n / weight.sum())
+    x, sxx = _centred(predictions, None if weight is None else w)
+    y, syy = _centred(label, None if weight is None else w)
+    sxy = np.sum(x * y if weight is None else w * x * y, axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         r = sxy / np.sqrt(sxx * syy)
-        # Without a row, each sum of products of deviations loses n / (n - 1) times the row's own.
-        scale = n / (n - 1)
+        # Without a row, each sum of products of deviations loses n / (n - 1) times the row's own;
+        # of a row that weighs w, it is w n / (n - w).
+        scale = n / (n - 1) if weight is None else w * n / (n - w)
         without = (sxy - scale * x * y) / np.sqrt((sxx - scale * x**2) * (syy - scale * y**2))
     exists = np.isfinite(r)
     r = np.where(exists, np.clip(r, -1, 1), np.nan)
@@ -441,10 +446,15 @@ def _subsets(factors: Collection[Factor], *, least: int) -> list[tuple[Factor, .
     return [subset for size in sizes for subset in combinations(factors, size)]
 
 
-def _centred(values: Floats) -> tuple[Floats, Floats]:
+def _centred(values: Floats, weight: Floats | None = None) -> tuple[Floats, Floats]:
     """Return deviations (..., rows) and their sums of squares (..., 1), NaN where constant."""
-    deviations = values - values.mean(axis=-1, keepdims=True)
-    squares = np.sum(deviations**2, axis=-1, keepdims=True)
+    if weight is None:
+        deviations = values - values.mean(axis=-1, keepdims=True)
+        squares = np.sum(deviations**2, axis=-1, keepdims=True)
+    else:
+        mean = np.sum(weight * values, axis=-1, keepdims=True) / weight.sum()
+        deviations = values - mean
+        squares = np.sum(weight * deviations**2, axis=-1, keepdims=True)
     low, high = values.min(axis=-1, keepdims=True), values.max(axis=-1, keepdims=True)
     # Float32 noise of a collapsed model is no variation.
     size = np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reports.analysis import inference
 from reports.analysis import variance_components as vc
 
 LSAT = np.array([576, 635, 558, 578, 666, 580, 555, 661, 651, 605, 653, 575, 545, 572, 594.0])
@@ -30,6 +31,25 @@ def test_influence_is_that_of_leaving_each_row_out() -> None:
     r, influence = vc.pearson_influence(x, y)
     without = [stats.pearsonr(np.delete(x, i), np.delete(y, i)).statistic for i in range(12)]
     np.testing.assert_allclose(influence, 11 * (float(r) - np.array(without)), atol=1e-12)
+
+
+def test_the_influence_of_a_weighted_row_is_that_of_leaving_it_out() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 12))
+    weight = rng.integers(1, 5, 12).astype(float)
+    r, influence = vc.pearson_influence(x, y, weight)
+
+    def repeated(rows: np.ndarray) -> float:
+        times = weight[rows].astype(int)
+        return float(stats.pearsonr(np.repeat(x[rows], times), np.repeat(y[rows], times)).statistic)
+
+    rows = np.arange(12)
+    assert float(r) == pytest.approx(repeated(rows))
+    assert inference.pearsons(x[:, None], y, weight)[0] == pytest.approx(repeated(rows))
+    without = [repeated(np.delete(rows, i)) for i in range(12)]
+    np.testing.assert_allclose(influence, 11 * (float(r) - np.array(without)), atol=1e-12)
+    same = vc.pearson_influence(x, y, np.full(12, 3.0))[1]
+    np.testing.assert_allclose(same, vc.pearson_influence(x, y)[1], atol=1e-12)
 
 
 def test_rows_variance_of_a_difference_is_olkin_and_finns() -> None:
