@@ -15,6 +15,7 @@ from ablation.data.rows import LONGEST_GROUP, parse_number
 _ROWS_PER_GROUP, _MOST_GROUPS = 10, 50
 #: Fewer rows than this can have different whole numbers without these being a running number.
 _FEWEST_NUMBERED: Final = 20
+_MOST_EMPTY_WORDS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,17 @@ class Column:
         rows: The number of rows, empty cells included.
         values: How often each value occurs that is not empty.
         numbers: The values as numbers; None if one of them is no number.
+        empty: Words among numbers that seem to stand for empty cells, such as "NA".
+        is_numbering: Whether it is a running number or another key: whole numbers, each once in
+            its file.
     """
 
     name: str
     rows: int
     values: Mapping[str, int]
     numbers: tuple[float, ...] | None
+    empty: tuple[str, ...] = ()
+    is_numbering: bool = False
 
     @property
     def filled(self) -> int:
@@ -43,14 +49,6 @@ class Column:
         """The mean number of characters of a value."""
         total = sum(len(value) * count for value, count in self.values.items())
         return total / max(1, self.filled)
-
-    @property
-    def is_numbering(self) -> bool:
-        """Tell if this is a running number or another key: whole numbers, each once."""
-        if self.numbers is None:
-            return False
-        is_whole = all(number == int(number) for number in self.numbers)
-        return is_whole and len(self.values) == self.filled >= _FEWEST_NUMBERED
 
     @property
     def may_be_label(self) -> bool:
@@ -91,8 +89,27 @@ def look_at(tables: Sequence[RawTable], decimal: str) -> dict[str, Column]:
             for record in table.records
             if (value := record.values.get(name)) is not None and (text := str(value).strip())
         )
-        columns[name] = Column(name, rows, values, _numbers(values, decimal))
+        empty = _empty_words(values, decimal)
+        numeric = {value: n for value, n in values.items() if value not in empty}
+        numbers = _numbers(numeric, decimal)
+        is_key = numbers is not None and all(number == int(number) for number in numbers)
+        is_key = is_key and all(_is_key(table, name) for table in tables)
+        columns[name] = Column(name, rows, values, numbers, empty, is_key)
     return columns
+
+
+def _is_key(table: RawTable, name: str) -> bool:
+    """Tell if the values of a column differ from each other in a file of many rows."""
+    values = [str(value) for record in table.records if (value := record.values.get(name))]
+    return len(set(values)) == len(values) and len(table.records) >= _FEWEST_NUMBERED
+
+
+def _empty_words(values: Mapping[str, int], decimal: str) -> tuple[str, ...]:
+    """Return the one or two words that stand among numbers, in at most half of the cells."""
+    words = [value for value in values if _numbers({value: 1}, decimal) is None]
+    count = sum(values[word] for word in words)
+    is_marker = 0 < len(words) <= _MOST_EMPTY_WORDS and len(values) > 2 * len(words)
+    return tuple(words) if is_marker and 2 * count <= sum(values.values()) else ()
 
 
 def are_languages(groups: Sequence[str]) -> bool:

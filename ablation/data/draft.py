@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +21,10 @@ from ablation.data.layout import (
     CORPUS_FILE,
     PART_WORDS,
     CorpusLayout,
-    group_from_file_name,
+    groups_from_paths,
     parse_layout,
 )
+from ablation.data.rows import parse_number
 
 PARTS: Final = ("train", "dev", "test")
 _DELIMITERS: Final = (",", "\t", ";", "|")
@@ -32,6 +33,8 @@ _DELIMITED: Final = (".csv", ".tsv", ".txt")
 _PAIR: Final = re.compile(r"(.+?)[_ ]?([12ab])", re.IGNORECASE)
 _PAIR_ENDS: Final = {"1": "2", "a": "b", "A": "B"}
 _VALUES_SHOWN: Final = 8
+#: Values that are all different and no longer than this are names rather than texts.
+_SHORTEST_TEXT: Final = 20
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:
         folder = source
         files = sorted(
             file
-            for pattern in ("*", "*/*")
+            for pattern in ("*", "*/*", "*/*/*")
             for file in source.glob(pattern)
             if file.is_file() and ending(file) in ENDINGS
         )
@@ -192,7 +195,7 @@ def _sniff_format(file: Path) -> TextFormat:
     if any("is not UTF-8" in problem for problem in probe):
         encoding = "cp1252"
     natural = TextFormat().delimiter_of(file)
-    best, best_score = TextFormat(encoding=encoding), (-1, -1, -1)
+    best, best_score = TextFormat(encoding=encoding), None
     for delimiter in sorted(_DELIMITERS, key=lambda d: d != natural):
         for quoting in ("csv", "none"):
             text_format = TextFormat(
@@ -206,9 +209,37 @@ def _sniff_format(file: Path) -> TextFormat:
                 continue
             score = (-len(found), len(table.columns), len(table.records))
             # Rows that a stray quotation mark swallows are missing, so more rows win.
-            if best_score == (-1, -1, -1) or score > best_score:
+            if best_score is None or score > best_score:
                 best, best_score = text_format, score
-    return best
+    return _with_header(file, best)
+
+
+def _with_header(file: Path, text_format: TextFormat) -> TextFormat:
+    """Name the columns if the first line has a number where all other lines have one."""
+    table = read_rows(file, text_format, [])
+    if table is None or len(table.records) < 2:
+        return text_format
+    numeric = {
+        column.name
+        for decimal in (",", ".")
+        for column in look_at([table], decimal).values()
+        if column.numbers is not None and not column.empty
+    }
+    if not any(_is_number(name) for name in numeric):
+        return text_format
+    names = tuple(f"column{i}" for i in range(1, len(table.columns) + 1))
+    return replace(text_format, header=names)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        parse_number(text, ",")
+    except ValueError:
+        try:
+            parse_number(text, ".")
+        except ValueError:
+            return False
+    return True
 
 
 def _part_of(file: Path, folder: Path) -> str:
@@ -270,6 +301,9 @@ def _draft_files(page: _Page, folder: Path, parts: Mapping[str, Sequence[_Sniffe
         if text_format.quoting == "none":
             reason = "quotation marks are part of the texts: read as CSV, rows would be lost"
             page.set("files", "quoting", "none", reason)
+        if text_format.header:
+            reason = "the first line has numbers, so there is no line of names: name the columns"
+            page.set("files", "header", list(text_format.header), reason)
         if text_format.encoding != "utf-8":
             page.set("files", "encoding", text_format.encoding, "the file is not UTF-8")
     if _decimal(parts) == ",":
@@ -318,7 +352,7 @@ def _draft_contents(
         page.set("columns", "weight", choices.weight, "as you said")
     page.set("columns", "others", "ignored", "further columns are not read")
     _draft_scale(page, tables, labels, choices, _decimal(parts))
-    _draft_missing(page, tables, texts, labels)
+    _draft_missing(page, tables, texts, [columns[name] for name in labels if name in columns])
 
 
 def _require_columns(
@@ -336,7 +370,8 @@ def _draft_texts(page: _Page, columns: Mapping[str, Column], choices: Choices) -
     candidates = sorted(
         (c for c in columns.values() if c.may_be_text), key=lambda c: -c.mean_length
     )
-    pair = _pair(candidates)
+    # Of columns that are no texts, names such as column1 and column2 say nothing.
+    pair = _pair(candidates[:2])
     if choices.text:
         text, reason = choices.text, "as you said"
     elif pair:
@@ -356,7 +391,8 @@ def _draft_texts(page: _Page, columns: Mapping[str, Column], choices: Choices) -
         return list(pair)
     for other in candidates:
         many = len(other.values) > other.filled / 4 and not other.may_be_group
-        if other.name != text and many and len(other.values) < other.filled:
+        is_text = len(other.values) < other.filled or other.mean_length > _SHORTEST_TEXT
+        if other.name != text and many and is_text:
             example = json.dumps(next(iter(other.values))[:40], ensure_ascii=False)
             page.remark(
                 "columns",
@@ -398,12 +434,14 @@ def _draft_labels(page: _Page, columns: Mapping[str, Column], choices: Choices) 
 
 def _draft_group(page: _Page, folder: Path, found: _Found, choices: Choices) -> None:
     parts, columns, others = found.parts, found.columns, found.others
-    of_files = {group_from_file_name(one.table.file) for one in parts["train"]}
+    paths = [_relative(one.table.file, folder) for one in parts["train"]]
+    of_files = set(groups_from_paths(paths))
     groups: list[str] = []
     if choices.group_kind == "none":
         page.set("group", "kind", "none", "as you said")
         return
-    if choices.group is None and len(parts["train"]) > 1 and "" not in of_files:
+    is_each_its_own = len(of_files) == len(parts["train"]) > 1 and "" not in of_files
+    if choices.group is None and is_each_its_own:
         groups = sorted(of_files)
         page.set("group", "from_file_name", True, f"a file for each group: {', '.join(groups)}")
     else:
@@ -510,19 +548,24 @@ def _draft_missing(
     page: _Page,
     tables: Mapping[str, Sequence[RawTable]],
     texts: Sequence[str],
-    labels: Sequence[str],
+    labels: Sequence[Column],
 ) -> None:
     labelled = [*tables["train"], *tables["dev"]]
+    empty = sorted({word for column in labels for word in column.empty})
+    if empty:
+        page.set("rows", "empty", empty, "words among the labels that are no numbers")
     for key, names, checked in (
         ("without_text", texts, [*labelled, *tables["test"]]),
-        ("without_label", labels, labelled),
+        ("without_label", [column.name for column in labels], labelled),
     ):
         missing = [
             table.file.name
             for table in checked
             for record in table.records
             for name in names
-            if (value := record.values.get(name)) is None or not str(value).strip()
+            if (value := record.values.get(name)) is None
+            or not str(value).strip()
+            or (key == "without_label" and str(value).strip() in empty)
         ]
         if missing:
             files = ", ".join(sorted(set(missing))[:3])

@@ -34,11 +34,13 @@ class TextFormat:
         delimiter: Between fields; empty for a tab in .tsv and .txt files, a comma elsewhere.
         quoting: "csv" for fields in quotation marks, "none" if these are ordinary characters.
         encoding: A name that Python knows.
+        header: Names of the columns, if the text has no line of names.
     """
 
     delimiter: str = ""
     quoting: Literal["csv", "none"] = "csv"
     encoding: str = "utf-8"
+    header: tuple[str, ...] = ()
 
     def delimiter_of(self, file: Path) -> str:
         """Return the delimiter of one file."""
@@ -145,7 +147,7 @@ def _read_delimited(
         return None
     before = len(problems)
     lines = _delimited_lines(file, text, text_format, problems)
-    header = next(lines, None)
+    header = (0, list(text_format.header)) if text_format.header else next(lines, None)
     if header is None:
         if len(problems) == before:
             problems.append(f"{file}: the file is empty")

@@ -38,7 +38,7 @@ def language_name(code: str) -> str:
     """Return the English name of a language's tag, or the tag itself if it has none.
 
     >>> [language_name(tag) for tag in ("fr", "fr-CA", "amh", "ptbr")]
-    ['French', 'Canadian French', 'Amharic', 'ptbr']
+    ['French', 'French (Canada)', 'Amharic', 'ptbr']
     """
     if code in english_names():
         return english_names()[code]

@@ -5,8 +5,9 @@ first `corpus.toml` for other files.
 """
 
 import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -67,6 +68,7 @@ class FilesTable(_Table):
         train, dev, test: The files of each part.
         delimiter, quoting, encoding: See `TextFormat`.
         decimal: The decimal mark of numbers in delimited text.
+        header: Names of the columns, if delimited text has no line of names.
         join: A file with further columns, such as the groups.
         join_on: The column that is in `join` and in the other files.
     """
@@ -78,6 +80,7 @@ class FilesTable(_Table):
     quoting: Literal["csv", "none"] = "csv"
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
+    header: Names = ()
     join: str = ""
     join_on: str = ""
 
@@ -85,7 +88,7 @@ class FilesTable(_Table):
 
     @property
     def text_format(self) -> TextFormat:
-        return TextFormat(self.delimiter, self.quoting, self.encoding)
+        return TextFormat(self.delimiter, self.quoting, self.encoding, self.header)
 
 
 class ColumnsTable(_Table):
@@ -132,8 +135,15 @@ class LabelTable(_Table):
 
 
 class RowsTable(_Table):
-    """`[rows]`: what to do with a row that lacks a text, or a label where one is needed."""
+    """`[rows]`: what to do with a row that lacks a text, or a label where one is needed.
 
+    Attributes:
+        without_text, without_label: "drop" leaves such rows out.
+        empty: Words that stand for an empty cell among labels and weights, such as "NA".
+    """
+
+    empty: Names = ()
+    _names = field_validator("empty", mode="before")(_as_names)
     without_text: Literal["error", "drop"] = "error"
     without_label: Literal["error", "drop"] = "error"
 
@@ -143,7 +153,7 @@ class GroupTable(_Table):
 
     Attributes:
         kind: "language", "domain" (any text) or "none".
-        from_file_name: Take the group from the file's name: that of "amh.csv" is "amh".
+        from_file_name: Take the group from the file's name, or its folder's: "amh.csv" is "amh".
         names: Names for reports by group, such as {"ptbr": "Brazilian Portuguese"}.
     """
 
@@ -254,16 +264,31 @@ def _problems(error: ValidationError) -> list[str]:
     return validation_problems(error)
 
 
-def group_from_file_name(file: Path) -> str:
-    """Return the group that a file's name says: its stem without the words train, dev and test.
+def groups_from_paths(paths: Sequence[str]) -> list[str]:
+    """Return the groups that the paths of one part's files say.
 
-    >>> group_from_file_name(Path("train/amh.csv"))
-    'amh'
-    >>> group_from_file_name(Path("ptbr_dev.tsv.gz"))
-    'ptbr'
+    Words such as train and dev, and words that all paths have, are left out.
+
+    >>> groups_from_paths(["train/amh.csv", "train/fr-CA.csv"])
+    ['amh', 'fr-CA']
+    >>> groups_from_paths(["EI-reg-En-anger-train.txt", "EI-reg-En-joy-train.txt"])
+    ['anger', 'joy']
+    >>> groups_from_paths(["en/train.csv", "ptbr/train.csv"])
+    ['en', 'ptbr']
     """
-    stem = file.name.split(".")[0]
-    words = stem.replace("-", "_").split("_")
-    kept = [word for word in words if word.lower() not in PART_WORDS]
-    # A tag such as fr-CA keeps its hyphen.
-    return stem if len(kept) == len(words) else "_".join(kept)
+    words = [_words(path) for path in paths]
+    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    groups = ["".join(w for w in _pieces(path) if w not in shared) for path in paths]
+    return [group.strip("-_/ ") for group in groups]
+
+
+def _words(path: str) -> list[str]:
+    return [piece for piece in _pieces(path) if piece[0].isalnum()]
+
+
+def _pieces(path: str) -> list[str]:
+    """Return a path's words without those of parts, and what stands between them."""
+    folder, _, name = path.rpartition("/")
+    # A tag such as fr-CA keeps its hyphen, so separators are pieces as well.
+    pieces = re.findall(r"[^\W_]+|[\W_]", f"{folder}/{name.split('.')[0]}")
+    return [piece for piece in pieces if piece.lower() not in PART_WORDS]

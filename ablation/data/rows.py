@@ -18,7 +18,7 @@ from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.data.formats import LONGEST_TEXT, RawTable, Record, Value, excerpt, read_rows
 from ablation.data.languages import parse_tag
-from ablation.data.layout import PART_WORDS, CorpusLayout, group_from_file_name
+from ablation.data.layout import PART_WORDS, CorpusLayout, groups_from_paths
 
 #: The group of every row of a corpus without groups.
 UNGROUPED: Final = "all rows"
@@ -95,8 +95,8 @@ def read_parts(
     reader = _Reader(folder, layout, target, findings)
     rows: dict[str, list[Row]] = {}
     for part in ("train", "test", "dev"):
-        for file in reader.files(part):
-            for row_part, row in reader.rows(file, part):
+        for file, group in reader.files(part):
+            for row_part, row in reader.rows(file, part, group):
                 rows.setdefault(row_part, []).append(row)
             rows.setdefault(part, [])
     return {part: _frame(rows[part], layout) for part in rows}
@@ -120,21 +120,24 @@ class _Reader:
         self.problems = findings.problems
         self.joined = self._read_join()
 
-    def files(self, part: str) -> list[Path]:
-        """Return a part's files; a pattern's in the order of their names."""
-        found: list[Path] = []
+    def files(self, part: str) -> list[tuple[Path, str | None]]:
+        """Return a part's files, a pattern's in the order of their names, and their groups."""
+        found: list[str] = []
         for pattern in getattr(self.layout.files, part):
             if not glob.has_magic(pattern):
-                found.append(self.folder / pattern)
+                found.append(pattern)
                 continue
             names = sorted(glob.glob(pattern, root_dir=self.folder))
             if not names:
                 self.problems.append(f"{self.folder / pattern}: no file has such a name")
-            found += [self.folder / name for name in names]
-        return found
+            found += [Path(name).as_posix() for name in names]
+        files = [self.folder / name for name in found]
+        if not self.layout.group.from_file_name:
+            return [(file, None) for file in files]
+        return list(zip(files, groups_from_paths(found), strict=True))
 
-    def rows(self, file: Path, part: str) -> Iterator[tuple[str, Row]]:
-        """Yield (part, row) for each valid row of a file."""
+    def rows(self, file: Path, part: str, group: str | None) -> Iterator[tuple[str, Row]]:
+        """Yield (part, row) for each valid row of a file, whose name may say the group."""
         before = len(self.problems)
         table = self._read(file)
         columns = None if table is None else self._columns(table, part)
@@ -144,7 +147,6 @@ class _Reader:
             if len(self.problems) == before:
                 self.problems.append(f"{file}: no rows below the header")
             return
-        group = group_from_file_name(file) if self.layout.group.from_file_name else None
         parsed: list[tuple[str, Row]] = []
         for record in table.records:
             row = self._row(f"{file}, {record.position}", record, columns, group, part)
@@ -332,7 +334,7 @@ class _Reader:
 
     def _label(self, position: str, value: Value, column: str, part: str) -> float:
         name = _named("label", column)
-        if not _as_text(value).strip():
+        if self._is_empty(value):
             if part != "test" and self.layout.rows.without_label == "error":
                 self.problems.append(f"{position}: the {name} is empty")
             return math.nan
@@ -345,6 +347,10 @@ class _Reader:
             )
             return math.nan
         return math.nan if label is None else label
+
+    def _is_empty(self, value: Value) -> bool:
+        text = _as_text(value).strip()
+        return not text or text in self.layout.rows.empty
 
     def _weight(self, position: str, value: Value, column: str) -> float:
         name = _named("weight", column)

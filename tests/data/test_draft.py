@@ -114,3 +114,46 @@ def test_groups_are_languages_if_most_are_known(groups: list[str], expected: boo
 )
 def test_a_scale_is_rounded_outward(ends: tuple[float, float], scale: tuple[float, float]) -> None:
     assert outward(*ends) == scale
+
+
+def test_files_without_a_line_of_names_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(
+        "".join(
+            f"news\t{i % 6}.5\tone text of several words, {i}\tanother text of words, {i}\n"
+            for i in range(60)
+        )
+    )
+    draft = draft_layout(tmp_path)
+    layout = draft.layout
+    assert layout.files.header == ("column1", "column2", "column3", "column4")
+    assert layout.columns.label == ("column2",)
+    assert layout.columns.second_text == ()
+    assert '# second_text = "column4"' in draft.text
+    (tmp_path / "corpus.toml").write_text(draft.text)
+    assert len(load_corpus(str(tmp_path)).train) == 60
+
+
+def test_a_word_among_numbers_is_an_empty_cell(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "text,y\n" + "".join(f"words {i},{'NA' if i % 5 == 0 else i % 4}\n" for i in range(60))
+    )
+    layout = draft_layout(tmp_path).layout
+    assert (layout.rows.empty, layout.rows.without_label) == (("NA",), "drop")
+    assert len(load_corpus(str(tmp_path / "a.csv")).train) == 48
+
+
+def test_folders_and_words_in_file_names_are_groups(tmp_path: Path) -> None:
+    for language in ("en", "yo"):
+        (tmp_path / language).mkdir()
+        for part in ("train", "test"):
+            (tmp_path / language / f"{part}.csv").write_text(
+                rows("id,t,y", "{i},words {i},{label}")
+            )
+    draft = draft_layout(tmp_path)
+    assert draft.layout.group.from_file_name
+    assert draft.layout.columns.label == ("y",)
+    (tmp_path / "corpus.toml").write_text(draft.text)
+    corpus = load_corpus(str(tmp_path))
+    assert corpus.training_languages == ["en", "yo"]
+    assert corpus.test is not None
+    assert set(corpus.test["language"]) == {"en", "yo"}
