@@ -10,6 +10,12 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
 from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
+from reports.analysis.measures import EvalSubset, Measurements
+from reports.analysis.variance_components import (
+    SEEDS_AND_LANGUAGES,
+    analyse,
+    contrast_interval,
+)
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +103,8 @@ def random_effects(effects: Floats, variances: Floats, level: float = 0.95) -> O
     """
     if len(effects) < 2 or not (np.isfinite(effects).all() and (variances > 0).all()):
         return None
-    fit = combine_effects(effects, variances, method_re="dl", use_t=True)
+    with np.errstate(invalid="ignore"):  # a variance between languages that comes out below 0
+        fit = combine_effects(effects, variances, method_re="dl", use_t=True)
     homogeneity = fit.test_homogeneity()
     interval = NO_INTERVAL
     if len(effects) >= LEAST_LANGUAGES:
@@ -111,3 +118,52 @@ def random_effects(effects: Floats, variances: Floats, level: float = 0.95) -> O
         float(max(fit.i2, 0.0)),
         float(homogeneity.pvalue),
     )
+
+
+@dataclass(frozen=True)
+class LanguageEffect:
+    """A step over languages in general.
+
+    Attributes:
+        mean: The mean over the languages and seeds.
+        interval: 95%, languages and seeds random.
+        spread: How far the languages differ, by their rows' variances.
+        holds: In how many of them the second variant is better.
+    """
+
+    mean: float
+    interval: Interval
+    spread: OverLanguages
+    holds: Replicability
+
+
+def effect_over_languages(
+    measurements: Measurements, worse: str, better: str, eval_set: str
+) -> LanguageEffect | None:
+    """Return `better` minus `worse` over languages in general.
+
+    None for fewer than `LEAST_LANGUAGES` with an interval and the same seeds, or fewer than two
+    seeds.
+    """
+    estimates = {
+        language: measurements.step(worse, better, EvalSubset(eval_set, language))
+        for language in measurements.languages_of(eval_set)
+    }
+    known = {
+        x: e for x, e in estimates.items() if e.uncertainty is not None and e.of_rows is not None
+    }
+    seeds = {e.seeds for e in known.values()}
+    if len(known) < LEAST_LANGUAGES or len(seeds) != 1 or len(next(iter(seeds))) < 2:
+        return None
+    values = np.array([e.per_seed for e in known.values()])
+    uncertainty = analyse(SEEDS_AND_LANGUAGES, values)
+    mean, half_width = float(values.mean()), float(uncertainty.half_width())
+    of_rows = [float(e.of_rows.variance) for e in known.values() if e.of_rows is not None]
+    spread = random_effects(values.mean(axis=1), np.array(of_rows))
+    if spread is None:
+        return None
+    p_values = [
+        float(e.uncertainty.p_below(e.mean)) for e in known.values() if e.uncertainty is not None
+    ]
+    holds = replicability(p_values, list(known))
+    return LanguageEffect(mean, contrast_interval(mean, half_width), spread, holds)
