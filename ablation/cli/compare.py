@@ -19,12 +19,11 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="A",
-            help="A variant, an experiment, EXPERIMENT#2 (its second group), EXPERIMENT:VARIANT.",
+            help="A variant, an experiment, EXPERIMENT#2 (its second group), EXPERIMENT:VARIANT."
         ),
     ],
     second: Annotated[
-        str, typer.Argument(metavar="B", help="The other side; differences are B minus A.")
+        str, typer.Argument(help="The other side, B; differences are B minus A, the first.")
     ],
     experiment: Annotated[
         str,

@@ -8,9 +8,11 @@ Complete = Callable[[str], list[str]]
 
 
 def variant_names() -> list[str]:
-    from ablation.config.variants import GROUPS, VARIANTS
+    from ablation.config.variants import GROUPS, READING_ROWS, VARIANTS
 
-    return [*GROUPS, *VARIANTS]
+    # Readings of the paper are dozens, and have groups of their own.
+    rows = [name for name in VARIANTS if name not in READING_ROWS or name in GROUPS["all"]]
+    return [*GROUPS, *rows]
 
 
 def profile_names() -> list[str]:

@@ -27,6 +27,7 @@ from reports.analysis.verdicts import (
 from reports.contents import compose
 from reports.rendering.marks import MARKS
 from reports.rendering.tables import Table
+from reports.sections.components import order_table
 from reports.sections.results import CELL_FAMILY
 from reports.sections.significance import few_seeds
 from tests.reports.conftest import Made
@@ -219,3 +220,17 @@ def test_five_seeds_prove_nothing_on_their_own_and_six_can() -> None:
     assert "0.0625" in few_seeds(5)
     assert "6 are needed" in few_seeds(5)
     assert "needed" not in few_seeds(6)
+
+
+def test_an_order_of_effects_is_a_description_and_no_test(table_3: Made) -> None:
+    """Finding 17: CL and FT share a side, so that chance does not make all six orders alike."""
+    inputs = table_3.inputs()
+    table = order_table(inputs.measurements)
+    assert [column.title for column in table.columns] == [
+        "on",
+        "paper's order",
+        "our order",
+        "orders",
+        "signs",
+    ]
+    assert all(cell.value is None for row in table.rows for cell in row)
