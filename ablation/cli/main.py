@@ -17,6 +17,7 @@ import ablation
 from ablation.cli.bench import bench
 from ablation.cli.compare import compare
 from ablation.cli.console import main_with_exit_code
+from ablation.cli.models import predict, register, submit
 from ablation.cli.options import MARKUP, Command, Commands, Debug
 from ablation.cli.power import power
 from ablation.cli.report import bundle, report
@@ -33,6 +34,9 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     bundle,
     power,
     compare,
+    predict,
+    register,
+    submit,
     sweep,
     curves,
     bench,

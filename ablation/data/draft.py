@@ -174,7 +174,7 @@ def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:
         )
     for file in files:
         found: list[str] = []
-        text_format = _sniff_format(file)
+        text_format = sniff_format(file)
         table = read_rows(file, text_format, found)
         # A text file of one column is a README rather than rows.
         if table is not None and table.records and len(table.columns) > 1:
@@ -185,7 +185,7 @@ def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:
             problems += found[:1] or [f"{file}: no rows of several columns"]
 
 
-def _sniff_format(file: Path) -> TextFormat:
+def sniff_format(file: Path) -> TextFormat:
     """Return the format under which delimited text reads best."""
     if ending(file) not in _DELIMITED:
         return TextFormat()

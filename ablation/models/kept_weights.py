@@ -54,7 +54,8 @@ class AboutModel(BaseModel):
         reference: The published corpus that its rows are, such as "MINT", if any.
         synthetic: True for the demo corpus.
         languages: The languages with training rows.
-        label_range: The lowest and the highest label of the training rows.
+        label_range: The ends of the labels' scale.
+        is_pair: True if a row is a pair of texts.
         best_epoch: The epoch that development rows selected; None if the run collapsed.
         dev_pearson: Its pooled Pearson on development rows; None if it has none.
     """
@@ -73,6 +74,7 @@ class AboutModel(BaseModel):
     synthetic: bool = False
     languages: tuple[str, ...] = ()
     label_range: tuple[float, float]
+    is_pair: bool = False
     best_epoch: int | None = None
     dev_pearson: float | None = None
 

@@ -48,34 +48,50 @@ class Predictor:
 
     members: tuple[Member, ...]
 
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
+    def predict(
+        self, texts: Sequence[str], second_texts: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Predict the intimacy of texts in any of the encoder's languages.
 
         Args:
             texts: The texts; long ones are cut as they were in training.
+            second_texts: The second text of each pair, if the model was trained on pairs.
 
         Returns:
             Scores (texts,), float32, on the scale of the training labels, such as 1 (not intimate)
             to 5 (very intimate). The regression is not clipped to that range.
 
         Raises:
-            UsageError: `texts` is a single string, or one of them is not a text or is empty.
+            UsageError: `texts` is a single string, or one of them is not a text or is empty; or
+                the model needs pairs and gets none, or the other way round.
         """
-        return self.score(texts).score
+        return self.score(texts, second_texts).score
 
-    def score(self, texts: Sequence[str], on_scored: OnScored | None = None) -> Prediction:
+    def score(
+        self,
+        texts: Sequence[str],
+        second_texts: Sequence[str] | None = None,
+        on_scored: OnScored | None = None,
+    ) -> Prediction:
         """Predict texts as `predict` does, with an ensemble's spread.
 
         Args:
             texts: The texts.
+            second_texts: The second text of each pair.
             on_scored: Called from time to time while texts are scored, for every model.
 
         Raises:
             UsageError: As in `predict`.
         """
         _check(texts)
+        if second_texts is not None:
+            _check(second_texts)
+            if len(second_texts) != len(texts):
+                raise UsageError(f"{len(texts)} texts and {len(second_texts)} second texts")
         report = on_scored or (lambda count: None)
-        scores = np.stack([_score(member.load(), texts, report) for member in self.members])
+        scores = np.stack(
+            [_score(member.load(), texts, second_texts, report) for member in self.members]
+        )
         if len(self.members) == 1:
             return Prediction(scores[0], None)
         weights = np.array([member.weight for member in self.members])
@@ -84,9 +100,15 @@ class Predictor:
         return Prediction(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))
 
 
-def single(loaded: LoadedModel) -> Predictor:
-    """Make a predictor of one model, moved to the first GPU if there is one."""
+def place(loaded: LoadedModel) -> LoadedModel:
+    """Move a model to the first GPU, if there is one."""
     loaded.model.to(choose_device())
+    return loaded
+
+
+def single(loaded: LoadedModel) -> Predictor:
+    """Make a predictor of one model, which stays loaded."""
+    place(loaded)
     return Predictor((Member(lambda: loaded),))
 
 
@@ -122,12 +144,7 @@ def load_model(folder: str | Path) -> Predictor:
 
 
 def _loader(folder: Path) -> Callable[[], LoadedModel]:
-    def load() -> LoadedModel:
-        loaded = read_model(folder)
-        loaded.model.to(choose_device())
-        return loaded
-
-    return load
+    return lambda: place(read_model(folder))
 
 
 def _check(texts: Sequence[str]) -> None:
@@ -138,12 +155,16 @@ def _check(texts: Sequence[str]) -> None:
             raise UsageError(f"text {number + 1} of {len(texts)}: {text!r} is not a text")
 
 
-def _score(loaded: LoadedModel, texts: Sequence[str], report: OnScored) -> np.ndarray:
+def _score(
+    loaded: LoadedModel, texts: Sequence[str], second: Sequence[str] | None, report: OnScored
+) -> np.ndarray:
     """Score texts, longest first, in the batches in which a run predicts its test rows."""
     if not texts:
         return np.empty(0, dtype=np.float32)
     encoded = loaded.tokenizer(
-        [loaded.prefix + text for text in texts], truncation=True, max_length=loaded.max_tokens
+        [loaded.prefix + text.strip() for text in texts],
+        truncation=True,
+        max_length=loaded.max_tokens,
     )
     ids = [np.asarray(row, dtype=np.int64) for row in encoded["input_ids"]]
     for number, row in enumerate(ids):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ablation.core.files import write_atomically
 from ablation.core.identity import RunKey
 from ablation.runs.keeping import members_of
+from ablation.runs.model_source import KeptModel
 from ablation.runs.results import RunOutcome
 from ablation.tracking import names
 from ablation.tracking.reading import read_frame
@@ -52,13 +53,23 @@ def export_run(
                 " --fresh --keep all trains it again and keeps them"
             )
         kept[key] = found
-    scored = read_scored(store, run_id, record)
-    folder = root / folder_name(outcome.key)
-    if record.members:
-        _export_ensemble(folder, outcome.key, record, kept, scored)
-    else:
-        _export_one(folder, kept[outcome.key], scored)
+    members = record.members or {}
+    shares = {key: float(members.get(key.variant, 1)) for key in kept}
+    write_export(
+        root / folder_name(outcome.key), KeptModel(outcome.key, kept, shares), record, store, run_id
+    )
     return ""
+
+
+def write_export(
+    folder: Path, model: KeptModel, record: "RunRecord", store: Store, run_id: str
+) -> None:
+    """Write a run's kept model to `folder`, with a card made from its stored predictions."""
+    scored = read_scored(store, run_id, record)
+    if record.members:
+        _export_ensemble(folder, model, record, scored)
+    else:
+        _export_one(folder, model.members[model.key], scored)
 
 
 def read_scored(store: Store, run_id: str, record: "RunRecord") -> "ScoredRows":
@@ -83,25 +94,21 @@ def _export_one(folder: Path, kept: "KeptRun", scored: "ScoredRows") -> None:
 
 
 def _export_ensemble(
-    folder: Path,
-    key: RunKey,
-    record: "RunRecord",
-    kept: "Mapping[RunKey, KeptRun]",
-    scored: "ScoredRows",
+    folder: Path, model: KeptModel, record: "RunRecord", scored: "ScoredRows"
 ) -> None:
     """Write each member to a folder of its own, or link the member that was exported beside it."""
     from ablation.models.card import render_card
     from ablation.models.exported import link_model, load_kept, write_ensemble, write_model
 
     weights: dict[str, float] = {}
-    for member, run in kept.items():
-        name = folder_name(member)
-        weights[name] = float((record.members or {})[member.variant])
-        if not link_model(folder.parent / name, folder / name, run.about):
-            write_model(folder / name, load_kept(run))
+    for key, kept in model.members.items():
+        name = folder_name(key)
+        weights[name] = model.shares[key]
+        if not link_model(folder.parent / name, folder / name, kept.about):
+            write_model(folder / name, load_kept(kept))
     write_ensemble(folder, weights)
-    first = next(iter(kept.values())).about
+    first = next(iter(model.members.values())).about
     about = first.model_copy(
-        update={"variant": key.variant, "identity": record.identity, "best_epoch": None}
+        update={"variant": model.key.variant, "identity": record.identity, "best_epoch": None}
     )
     write_atomically(folder / "README.md", render_card(about, scored, weights), durable=False)

@@ -8,6 +8,7 @@ from ablation.data.corpus import Corpus
 from ablation.runs.plan import PlannedRun
 from ablation.runs.request import Keep
 from ablation.runs.results import RunOutcome
+from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
     from ablation.models.kept_weights import AboutModel
@@ -86,19 +87,18 @@ def keep_run(corpus: Corpus, run: PlannedRun, prepared: "Prepared", result: "Run
     if result.model is None:
         return ""
     try:
-        keep_weights(result.model, prepared.vocabulary, about(corpus, run, result))
+        keep_weights(result.model, prepared.vocabulary, about(corpus, run, result.record))
     except OSError as error:
         return f"weights not kept: {error.strerror or error}"
     return ""
 
 
-def about(corpus: Corpus, run: PlannedRun, result: "RunResult") -> "AboutModel":
+def about(corpus: Corpus, run: PlannedRun, record: RunRecord) -> "AboutModel":
     """Describe the origin of a trained run's model."""
     from ablation.models.kept_weights import AboutModel
 
     if run.config is None:
         raise AssertionError("an ensemble has no weights of its own")
-    record = result.record
     return AboutModel(
         identity=record.identity,
         variant=run.key.variant,
@@ -113,6 +113,7 @@ def about(corpus: Corpus, run: PlannedRun, result: "RunResult") -> "AboutModel":
             code for code in corpus.training_languages if code not in record.unseen_in_training
         ),
         label_range=corpus.layout.label_range,
+        is_pair="second_text" in corpus.train,
         best_epoch=record.best_epoch,
         dev_pearson=record.dev.get("pearson"),
     )

@@ -95,9 +95,11 @@ class Progress:
     def epoch(self, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
         row = self.rows[key]
         row.epoch, row.dev = epoch, scores.get("pearson")
-        dev = (
-            "no Pearson (constant predictions)" if row.dev is None else f"dev Pearson {row.dev:.4f}"
-        )
+        dev = "no Pearson (constant predictions)"
+        if row.dev is not None:
+            dev = f"dev Pearson {row.dev:.4f}"
+        elif not scores:
+            dev = "no development rows"  # a refit
         self._line(
             key, f"epoch {epoch}/{row.epochs}, {dev}, {_duration(self.seconds_left())} left in all"
         )

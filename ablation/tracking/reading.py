@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
+from ablation.core.errors import UsageError
 from ablation.tracking import names
 from ablation.tracking.damage import (
     DamagedRunError,
@@ -85,6 +86,18 @@ def _where_it_is_now(store: Store, row: RunRow) -> str:
         return row.artifact_uri
     here = file.parent.joinpath(ARTIFACTS, *folder.parts[-3:])  # experiment, run, "artifacts"
     return here.as_uri() if here.is_dir() else row.artifact_uri
+
+
+def find_run(store: Store, run_id: str) -> RunRow:
+    """Return the run with this id. Raises UsageError if the store has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return to_row(retry_until_available(lambda: store.client.get_run(run_id), store.uri))
+    except MlflowException as error:
+        raise UsageError(
+            f"run {run_id}: not in this tracking store; give another with --tracking-uri"
+        ) from error
 
 
 def to_row(run: "Run") -> RunRow:

@@ -137,15 +137,7 @@ def fit(
         UsageError: A loss is unknown.
     """
     began = time.monotonic()
-    optimisation = config.optimisation
-    order = [
-        epoch_batches(data.train, optimisation.batch_size, seed_for("order", seed, epoch))
-        for epoch in range(optimisation.epochs)
-    ]
-    total_steps = sum(map(len, order))
-    optimizer = make_optimizer(model, optimisation)
-    schedule = make_schedule(optimizer, optimisation, total_steps)
-    session = _Session(model, config, optimizer, schedule, total_steps, hooks)
+    session, order = _start(model, data.train, config, seed, hooks)
     if checkpoints is not None:
         _resume(session, checkpoints)
     state = session.state
@@ -160,15 +152,17 @@ def fit(
             # Seeded for each epoch, so that an epoch does not depend on how earlier ones were run.
             torch.manual_seed(seed_for("dropout", seed, epoch))
             _train_epoch(session, data.train, batches)
-            predictions = predict(model, data.dev, optimisation.precision)
+            predictions = predict(model, data.dev, config.optimisation.precision)
             metrics = data.dev_scores(predictions)
             session.emit({f"dev/{name}": value for name, value in metrics.items()}, epoch)
-            if _is_better(metrics, state.best, optimisation.select_by):
+            if _is_better(metrics, state.best, config.optimisation.select_by):
                 state.best = BestEpoch(epoch, dict(metrics), predictions, trained_weights(model))
             state.epoch = epoch
             if writer is not None and epoch < len(order):
                 seconds = state.seconds + time.monotonic() - began
-                writer.save(to_checkpoint(state, model, optimizer, schedule, seconds))
+                writer.save(
+                    to_checkpoint(state, model, session.optimizer, session.schedule, seconds)
+                )
             hooks.on_epoch(epoch, metrics)
         if writer is not None:
             writer.wait()
@@ -187,6 +181,69 @@ def _is_better(metrics: Mapping[str, float], best: BestEpoch | None, by: SelectB
         return True
     gain = metrics[by] - best.metrics[by]
     return gain < 0 if by in ERRORS else gain > 0
+
+
+def refit(
+    model: IntimacyRegressor,
+    train: Texts,
+    config: RunConfig,
+    *,
+    seed: int,
+    epochs: int,
+    hooks: Hooks = NO_HOOKS,
+    checkpoints: Path | None = None,
+) -> None:
+    """Train `model` in place for the first `epochs` epochs of its schedule, on all rows given.
+
+    The learning rates are those of `fit`, which plans for all of `optimisation.epochs`. An epoch
+    that development rows selected there is so reached as it was, with more rows.
+
+    Args:
+        model: The model, on the device to train on.
+        train: The rows; none are held out.
+        config: The loss and the optimisation.
+        seed: As in `fit`.
+        epochs: From 1 to `optimisation.epochs`.
+        hooks: Callbacks.
+        checkpoints: As in `fit`.
+
+    Raises:
+        NotFiniteError: A loss or gradient norm is not a finite number.
+        RunError: A checkpoint can't be written.
+    """
+    session, order = _start(model, train, config, seed, hooks)
+    if checkpoints is not None:
+        _resume(session, checkpoints)
+    state = session.state
+    with contextlib.ExitStack() as stack:
+        stack.callback(release_graphs, model)
+        writer = None
+        if checkpoints is not None:
+            writer = stack.enter_context(contextlib.closing(CheckpointWriter(checkpoints)))
+        for epoch, batches in enumerate(order[state.epoch : epochs], start=state.epoch + 1):
+            torch.manual_seed(seed_for("dropout", seed, epoch))
+            _train_epoch(session, train, batches)
+            state.epoch = epoch
+            if writer is not None and epoch < epochs:
+                writer.save(to_checkpoint(state, model, session.optimizer, session.schedule, 0.0))
+            hooks.on_epoch(epoch, {})
+        if writer is not None:
+            writer.wait()
+
+
+def _start(
+    model: IntimacyRegressor, train: Texts, config: RunConfig, seed: int, hooks: Hooks
+) -> tuple[_Session, list[list[np.ndarray]]]:
+    """Make optimizer and schedule, and draw the batches of every epoch."""
+    optimisation = config.optimisation
+    order = [
+        epoch_batches(train, optimisation.batch_size, seed_for("order", seed, epoch))
+        for epoch in range(optimisation.epochs)
+    ]
+    total_steps = sum(map(len, order))
+    optimizer = make_optimizer(model, optimisation)
+    schedule = make_schedule(optimizer, optimisation, total_steps)
+    return _Session(model, config, optimizer, schedule, total_steps, hooks), order
 
 
 def _resume(session: _Session, checkpoints: Path) -> None:

@@ -44,7 +44,7 @@ from ablation.training.evaluation import agreement, predict, prediction_table, s
 from ablation.training.freezing import count_parameters, freeze, require_layers
 from ablation.training.frozen_cache import FrozenLayerCache, attach_cached_hidden
 from ablation.training.label_scale import LabelScale, label_scale
-from ablation.training.loop import Hooks, TrainingData, fit
+from ablation.training.loop import Hooks, TrainingData, fit, refit
 from ablation.training.lora import add_lora
 from ablation.training.losses.trial import try_regression_loss
 from ablation.training.losses.weighting import text_weights
@@ -403,6 +403,41 @@ def _to_train_on(texts: Texts, scale: LabelScale, config: RunConfig) -> Texts:
         own = texts.weight if weight is None else texts.weight * weight
         weight = (own / own.mean()).astype(np.float32)
     return replace(texts, label=label, weight=weight)
+
+
+def refit_run(
+    prepared: Prepared,
+    config: RunConfig,
+    seed: int,
+    epochs: int,
+    hooks: Hooks,
+    checkpoints: Path | None = None,
+) -> IntimacyRegressor:
+    """Train a run's model again on all labelled rows, without selecting anything.
+
+    Args:
+        prepared: The tokenised corpus and the encoder.
+        config: The run's settings.
+        seed: The run's seed.
+        epochs: The epoch that development rows selected, see `loop.refit`.
+        hooks: Callbacks of training.
+        checkpoints: A folder for checkpoints, from which a killed refit continues.
+
+    Raises:
+        RunError: As in `train_run`.
+    """
+    rows = np.arange(len(prepared.train))
+    split = Split("all", rows, rows[:0], ())
+    model = fresh_model(prepared, config, split, seed)
+    texts = attach_cached_hidden(
+        prepared.frozen, "train", model, prepared.train, config.optimisation.precision
+    )
+    scale = _scale_of(prepared, config)
+    texts = _to_train_on(texts, scale, config)
+    with explain_out_of_memory(config):
+        refit(model, texts, config, seed=seed, epochs=epochs, hooks=hooks, checkpoints=checkpoints)
+    predict_on_own_scale(model, scale)
+    return model
 
 
 @contextmanager

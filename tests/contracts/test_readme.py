@@ -49,6 +49,15 @@ RUN_ELSEWHERE = {
         "tests/cli/test_cli.py",
         "def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens",
     ),
+    "mlflow models serve -m models:/intimacy@champion --env-manager local": (
+        "tests/tracking/test_models.py",
+        "def test_the_real_server_scores_json_and_csv_and_refuses_a_null_text",
+    ),
+    "mlflow models predict -m models:/intimacy@champion --env-manager local -t csv"
+    " -i path/to/folder/test.csv": (
+        "tests/tracking/test_models.py",
+        "def test_mlflow_models_predict_scores_a_csv",
+    ),
     "mlflow run . -e report --env-manager local": (
         "tests/cli/test_cli.py",
         "def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens",

@@ -337,7 +337,9 @@ def test_a_run_gives_the_same_with_and_without_kept_outputs_and_leaves_a_whole_m
     assert quick.record.dev == pytest.approx(plain.record.dev, abs=1e-4)
     assert quick.record.parameters_trainable == plain.record.parameters_trainable
     assert quick.model is not None
-    kept = keep_weights(quick.model, prepared.vocabulary, about(prepared.corpus, planned, quick))
+    kept = keep_weights(
+        quick.model, prepared.vocabulary, about(prepared.corpus, planned, quick.record)
+    )
     loaded = load_kept(kept)
     whole = [
         np.array(i) for i in loaded.tokenizer(prepared.corpus.train["text"].tolist())["input_ids"]

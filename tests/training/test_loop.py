@@ -1,6 +1,7 @@
 """The loop: batches and seeds, the points of the curves, the best epoch, and failures."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from ablation.encoders.loading import load_encoder
 from ablation.training.batching import Texts
 from ablation.training.evaluation import pearson, predict, prediction_table
 from ablation.training.freezing import freeze
-from ablation.training.loop import DevScores, FitResult, Hooks, TrainingData, fit
+from ablation.training.loop import DevScores, FitResult, Hooks, TrainingData, fit, refit
 from ablation.training.model import IntimacyRegressor, build_model
 
 FAST = OptimisationConfig(epochs=3, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=2)
@@ -283,3 +284,35 @@ def test_steps_and_tokens_are_counted() -> None:
     result, _ = fitted(model(), data)
     assert result.steps == 3 * 5
     assert result.tokens == 3 * data.lengths.sum()
+
+
+def test_a_refit_ends_with_the_weights_of_the_chosen_epoch_to_the_bit(tmp_path: Path) -> None:
+    data, chosen = texts(), 2
+    plain, resumed, whole = model(), model(), model()
+    later = {2: 1.0, 1: 0.5, 3: 0.1}  # the score of each epoch, so that the second is the best
+    epochs = iter((1, 2, 3))
+    fitted(whole, data, scores=lambda p: {"pearson": later[next(epochs)]})
+    config = RunConfig(loss=MSE, optimisation=FAST)
+    refit(plain, data, config, seed=0, epochs=chosen)
+    assert torch.equal(plain.head.weight, whole.head.weight)
+
+    def die(epoch: int, scores: Mapping[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refit(
+            model(),
+            data,
+            config,
+            seed=0,
+            epochs=chosen,
+            hooks=Hooks(on_epoch=die),
+            checkpoints=tmp_path,
+        )
+    seen: list[int] = []
+    hooks = Hooks(on_epoch=lambda epoch, scores: seen.append(epoch))
+    refit(resumed, data, config, seed=0, epochs=chosen, hooks=hooks, checkpoints=tmp_path)
+    assert seen == [2]
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), resumed.parameters(), strict=True)
+    )

@@ -1,0 +1,194 @@
+"""Define the commands that use trained models: `predict`, `register` and `submit`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablation.cli.checks import check_encoder
+from ablation.cli.console import (
+    interruptible,
+    make_console,
+    print_run_header,
+    print_store,
+    writable_folder,
+)
+from ablation.cli.options import (
+    Data,
+    EncoderName,
+    Experiment,
+    Fresh,
+    Profile,
+    Seeds,
+    Set,
+    TrackingUri,
+    Variants,
+)
+from ablation.cli.parsing import split_list
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablation.runs.submission import Submission
+
+
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a model or ensemble, id of a run, or models:/NAME@champion."
+        ),
+    ],
+    file: Annotated[
+        str, typer.Argument(help="CSV, TSV, JSON lines, JSON, Parquet or Excel; - for stdin.")
+    ],
+    out: Annotated[
+        str, typer.Option(help="File to write, its ending says how.", show_default="CSV to stdout")
+    ] = "",
+    text: Annotated[str, typer.Option(help="Column of the texts.", show_default="text")] = "",
+    second_text: Annotated[
+        str, typer.Option(help="Column of a pair's second text.", show_default="single texts")
+    ] = "",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Score the texts of a file with a trained model: the same rows with a `prediction`."""
+    from ablation.models.rows_file import (
+        check_writable,
+        delimited,
+        read_stream,
+        read_texts,
+        scored_rows,
+        write_rows,
+    )
+
+    target = Path(out) if out else None
+    if target is not None:
+        check_writable(target)
+        writable_folder("--out", target.parent)
+    rows = (
+        read_stream(sys.stdin.buffer.read(), text, second_text)
+        if file == "-"
+        else read_texts(Path(file), text, second_text)
+    )
+    from ablation.runs.model_source import open_model
+
+    with (
+        interruptible("nothing was written"),
+        open_model(model, tracking_uri) as predictor,
+        _bar(len(rows.texts) * len(predictor.members)) as on_scored,
+    ):
+        prediction = predictor.score(rows.texts, rows.second_texts, on_scored)
+    columns, scored = scored_rows(rows, prediction)
+    if target is None:
+        sys.stdout.write(delimited(columns, scored))
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(target, columns, scored)
+        print(f"{target}: {len(scored)} rows", file=sys.stderr)
+
+
+def register(
+    run: Annotated[
+        str, typer.Argument(help="Id of a run.", show_default="the best by development rows")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "intimacy",
+    split: Annotated[str, typer.Option(help="The split whose rows choose the best run.")] = "dev1",
+    experiment: Experiment = "",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Log the best model with its weights, and register it in MLflow with the alias champion."""
+    from ablation.core.errors import UsageError
+    from ablation.runs.registering import register_best, register_run
+    from ablation.runs.request import DEFAULT_EXPERIMENT
+    from ablation.tracking.store import find_experiment, open_store
+
+    store, wanted = open_store(tracking_uri), experiment or DEFAULT_EXPERIMENT
+    if run:
+        champion = register_run(store, run, name, "Chosen by name, with `ablation register RUN`.")
+    elif (found := find_experiment(store, wanted)) is None:
+        raise UsageError(f"experiment {wanted!r}: there is none in this store; see --experiment")
+    else:
+        champion = register_best(store, found, split, name)
+    version = champion.version
+    for line in (
+        f"{version.name} version {version.version}, run {champion.run_id}: {champion.reason}",
+        f"score a file with it: ablation predict {version.uri} FILE",
+        f"serve it: mlflow models serve -m {version.uri} --env-manager local",
+    ):
+        make_console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar(total: int) -> "Iterator[Callable[[int], None]]":
+    """Show a progress bar on standard error if that is a terminal, and yield what advances it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("scored", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def submit(
+    data: Data = "demo",
+    profile: Profile = "demo",
+    variants: Variants = "mse,epm",
+    split: Annotated[str, typer.Option(help="The split whose rows choose the epochs.")] = "dev1",
+    seeds: Seeds = "0",
+    encoder: EncoderName = "",
+    experiment: Experiment = "",
+    set_: Set = None,
+    fresh: Fresh = False,
+    tracking_uri: TrackingUri = None,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("submission.csv"),
+) -> None:
+    """Refit rows on all labelled rows, average them, and write the task's submission file."""
+    from ablation.config.overrides import parse_overrides, parse_seeds
+
+    overrides = parse_overrides(set_ or ())
+    check_encoder(profile, overrides, encoder)
+    from ablation import RunRequest
+    from ablation.runs.progress import Progress
+    from ablation.runs.submission import make_submission, resolve_submission
+
+    planned = resolve_submission(
+        RunRequest(
+            data=data,
+            profile=profile,
+            variants=split_list(variants),
+            splits=(split,),
+            seeds=parse_seeds(seeds),
+            encoder=encoder or None,
+            overrides=overrides,
+            experiment=experiment or None,
+            tracking_uri=tracking_uri,
+            fresh=fresh,
+        )
+    )
+    console = make_console()
+    print_run_header(console, planned.corpus, len(planned.runs))
+    with interruptible("finished runs and refits are kept and will be reused"):
+        submission = make_submission(planned, out, Progress(console), Progress(console))
+    _print_submission(console, submission)
+    print_store(console, planned.store)
+
+
+def _print_submission(console: "Console", submission: "Submission") -> None:
+    score, count = submission.development, len(submission.keys)
+    lines = [
+        f"{submission.file}: {submission.rows} rows, the average of {count} refits on all rows",
+        f"development foretells r = {score.average:.3f} on its {score.rows} rows: the average of"
+        f" the {count} runs before their refit (alone {min(score.single):.3f} to"
+        f" {max(score.single):.3f})",
+        f"its optimism: selecting the epoch on these rows gained {score.optimism:.3f} a run over"
+        " the last epoch; choosing among rows by these figures would add to that",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

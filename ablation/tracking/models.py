@@ -1,0 +1,303 @@
+"""Log models to MLflow and its registry, without pickles, and find the files of a logged one."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ablation.core.errors import UsageError
+from ablation.tracking import names
+from ablation.tracking.reading import local_artifacts
+from ablation.tracking.retry import redacted_line
+from ablation.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+#: The alias of the version that is to be used.
+CHAMPION: Final = "champion"
+#: MLflow's own tag for a model whose files it does not have.
+_EXTERNAL: Final = "mlflow.model.isExternal"
+_MODEL_TYPE: Final = "text regression"
+#: The libraries that a served model needs, with the versions that logged it.
+_REQUIREMENTS: Final = ("mlflow", "numpy", "pandas", "safetensors", "torch", "transformers")
+#: The metric that chooses, and how many runs it chooses from at most.
+_DEV: Final = "best/dev_pearson"
+_MOST_RUNS: Final = 1000
+_EXAMPLES: Final = ("good night my love", "the buses leave at nine")
+#: MLflow's name for the exported folder among a model's files.
+_ARTIFACT: Final = "model"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version in the model registry, and the logged model that it is."""
+
+    name: str
+    version: str
+    model_id: str
+
+    @property
+    def uri(self) -> str:
+        """The address by which MLflow loads the champion."""
+        return f"models:/{self.name}@{CHAMPION}"
+
+
+def list_model(store: Store, run_id: str, name: str, params: Mapping[str, str]) -> str:
+    """Make a page for the model of a run whose weights MLflow does not have.
+
+    The run's metrics and data sets are linked to it.
+
+    Args:
+        store: A store that has the run.
+        run_id: The finished run.
+        name: The model's name.
+        params: What the page shows.
+
+    Returns:
+        The model's id.
+    """
+    run = store.client.get_run(run_id)
+    model = store.client.create_logged_model(
+        run.info.experiment_id,
+        name=_model_name(name),
+        source_run_id=run_id,
+        tags={_EXTERNAL: "true"},
+        params=dict(params),
+        model_type=_MODEL_TYPE,
+    )
+    store.client.finalize_logged_model(model.model_id, "READY")
+    _link(store, run, model.model_id)
+    return str(model.model_id)
+
+
+def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mapping[str, str]) -> str:
+    """Log an exported model, or an ensemble, with its weights, as a model of MLflow's pyfunc.
+
+    Args:
+        store: A store that has the run.
+        run_id: The run that it comes from.
+        name: The model's name.
+        folder: The exported folder.
+        params: What the model's page shows.
+
+    Returns:
+        The model's id.
+    """
+    import mlflow
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    run = store.client.get_run(run_id)
+    model = store.client.create_logged_model(
+        run.info.experiment_id,
+        name=_model_name(name),
+        source_run_id=run_id,
+        params=dict(params),
+        model_type=_MODEL_TYPE,
+    )
+    outputs: list[Any] = [ColSpec("double", "prediction")]
+    if (folder / "ensemble.json").is_file():
+        outputs.append(ColSpec("double", "spread", required=False))
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "logged"
+        with as_file(files("ablation.tracking") / "served_model.py") as code:
+            mlflow.pyfunc.save_model(
+                target,
+                python_model=str(code),
+                artifacts={_ARTIFACT: str(folder)},
+                signature=ModelSignature(Schema([ColSpec("string", "text")]), Schema(outputs)),
+                input_example=pd.DataFrame({"text": list(_EXAMPLES)}),
+                pip_requirements=[f"{library}=={version(library)}" for library in _REQUIREMENTS],
+                mlflow_model=Model(model_id=model.model_id, run_id=run_id),
+            )
+        _remove_paths(target / "MLmodel")
+        store.client.log_model_artifacts(model.model_id, str(target))
+    store.client.finalize_logged_model(model.model_id, "READY")
+    _link(store, run, model.model_id)
+    return str(model.model_id)
+
+
+def register_model(store: Store, model_id: str, name: str, description: str) -> RegisteredVersion:
+    """Register a logged model as a new version, and give it the alias `champion`.
+
+    Args:
+        store: The store of the model.
+        model_id: The logged model.
+        name: The registered model's name; created if there is none.
+        description: Why this model was chosen.
+
+    Raises:
+        UsageError: The name can't be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = store.client
+    try:
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        model = client.get_logged_model(model_id)
+        with _default_store(store):
+            made = client.create_model_version(
+                name,
+                source=f"models:/{model_id}",
+                run_id=model.source_run_id,
+                description=description,
+                model_id=model_id,
+            )
+        client.set_registered_model_alias(name, CHAMPION, made.version)
+    except MlflowException as error:
+        raise UsageError(f"registered model {name!r}: {redacted_line(error)}") from error
+    return RegisteredVersion(name, str(made.version), model_id)
+
+
+@contextmanager
+def registered_folder(store: Store, uri: str) -> Iterator[Path]:
+    """Yield the exported folder within a registered model.
+
+    Files that are not on this machine are downloaded, and removed after the block.
+
+    Args:
+        store: The store with the registry.
+        uri: Such as "models:/intimacy@champion", "models:/intimacy/2" or "models:/MODEL_ID".
+
+    Raises:
+        UsageError: There is no such model, or MLflow does not have its files.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            model = store.client.get_logged_model(_logged_model_id(store, uri))
+            folder = local_artifacts(model.artifact_location)
+            if folder is None:
+                folder = Path(
+                    mlflow.artifacts.download_artifacts(
+                        artifact_uri=f"models:/{model.model_id}",
+                        dst_path=scratch,
+                        tracking_uri=store.uri,
+                    )
+                )
+        except MlflowException as error:
+            raise UsageError(f"model {uri!r}: {redacted_line(error)}") from error
+        found = next((folder / "artifacts").glob("*/"), None)
+        if found is None:
+            raise UsageError(f"model {uri!r}: MLflow does not have its weights")
+        yield found
+
+
+@dataclass(frozen=True)
+class RankedRun:
+    """A finished run with its score on development rows."""
+
+    run_id: str
+    name: str
+    tags: Mapping[str, str]
+    dev_pearson: float
+
+
+def rank_runs(store: Store, experiment: str, split: str) -> list[RankedRun]:
+    """Return the finished runs of a split, the best first, by pooled Pearson on development rows.
+
+    Only runs with the data and the profile of the newest one are compared.
+    """
+    condition = (
+        f"tags.`{names.KIND}` = '{names.RUN}' and tags.`{names.SPLIT}` = '{split}'"
+        " and attributes.status = 'FINISHED'"
+    )
+    newest_first = ["attributes.start_time DESC"]
+    found = store.client.search_runs(
+        [experiment], condition, max_results=_MOST_RUNS, order_by=newest_first
+    )
+    ranked = [
+        RankedRun(run.info.run_id, str(run.info.run_name), run.data.tags, run.data.metrics[_DEV])
+        for run in found
+        if _DEV in run.data.metrics and _group(run) == _group(found[0])
+    ]
+    return sorted(ranked, key=lambda run: -run.dev_pearson)
+
+
+def _group(run: "Run") -> tuple[str | None, ...]:
+    return tuple(run.data.tags.get(n) for n in (f"{names.IDENTITY_PART}data", names.PROFILE))
+
+
+@contextmanager
+def _default_store(store: Store) -> Iterator[None]:
+    """Make MLflow take `store` for its default, where a client does not pass on its own."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def _logged_model_id(store: Store, uri: str) -> str:
+    match = re.fullmatch(r"models:/+([^@/]+)(?:@([^@/]+)|/(\d+))?", uri)
+    if match is None:
+        raise UsageError(f"model {uri!r}: write models:/NAME@{CHAMPION} or models:/NAME/VERSION")
+    name, alias, number = match.groups()
+    if alias:
+        found = store.client.get_model_version_by_alias(name, alias)
+    elif number:
+        found = store.client.get_model_version(name, number)
+    else:
+        return str(name)
+    return str(found.model_id or str(found.source).rpartition("/")[2])
+
+
+def _link(store: Store, run: "Run", model_id: str) -> None:
+    """Give a model its run's final metrics, and list it as the run's output."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    run_id = run.info.run_id
+    inputs = {
+        tag.value: entry.dataset
+        for entry in (run.inputs.dataset_inputs if run.inputs else [])
+        for tag in entry.tags
+        if tag.key == "mlflow.data.context"
+    }
+    metrics: list[Any] = []
+    for point in run.data._metric_objs:
+        kind = point.key.partition("/")[0]
+        if kind not in _METRIC_DATA:
+            continue
+        dataset = inputs.get(_METRIC_DATA[kind])
+        metrics.append(
+            Metric(
+                point.key,
+                point.value,
+                point.timestamp + 1,  # a point that the run has already is not linked
+                point.step,
+                model_id=model_id,
+                dataset_name=dataset.name if dataset else None,
+                dataset_digest=dataset.digest if dataset else None,
+                run_id=run_id,
+            )
+        )
+    store.client.log_batch(run_id, metrics=metrics)
+    store.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+#: The kind of a final metric, and the data set that it was computed on.
+_METRIC_DATA: Final = {"best": "training", "test": "test"}
+
+
+def _remove_paths(file: Path) -> None:
+    """Leave the name alone of the code's path, which is all that MLflow reads."""
+    text = file.read_text("utf-8")
+    file.write_text(re.sub(r"(model_code_path: ).*/", r"\1", text), "utf-8")
+
+
+def _model_name(text: str) -> str:
+    """Replace the characters that MLflow forbids in a model's name."""
+    return re.sub(r"""[/:.%"'\s]+""", "-", text).strip("-")

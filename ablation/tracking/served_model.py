@@ -1,0 +1,95 @@
+"""The code of a logged model: MLflow copies this file beside the weights and runs it alone.
+
+It needs torch, transformers and safetensors, and nothing of this package.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+_BATCH = 64
+
+
+class _Regressor:
+    """One exported folder: an encoder, pooling and a linear head."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.encoder = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.encoder.to(self.device)
+        self.limit = int(_json(folder / "sentence_bert_config.json")["max_seq_length"])
+        prompting = _json(folder / "config_sentence_transformers.json")
+        name = prompting.get("default_prompt_name")
+        self.prefix = "" if name is None else str(prompting["prompts"][name])
+        self.is_cls = bool(_json(folder / "1_Pooling/config.json")["pooling_mode_cls_token"])
+        head = load_file(folder / "2_Dense/model.safetensors")
+        self.weight = head["linear.weight"].to(self.device)
+        self.bias = head["linear.bias"].to(self.device)
+
+    @torch.inference_mode()
+    def score(self, texts: list[str]) -> np.ndarray:
+        scores = np.empty(len(texts), dtype=np.float32)
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            batch = self.tokenizer(
+                [self.prefix + texts[i] for i in chosen],
+                truncation=True,
+                max_length=self.limit,
+                padding=True,
+                return_tensors="pt",
+            ).to(self.device)
+            hidden = self.encoder(**batch).last_hidden_state
+            if self.is_cls:
+                sentence = hidden[:, 0]
+            else:
+                mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+                sentence = (hidden * mask).sum(1) / mask.sum(1)
+            scores[chosen] = torch.nn.functional.linear(sentence, self.weight, self.bias)[
+                :, 0
+            ].cpu()
+        return scores
+
+
+class IntimacyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+    """Scores the column `text`; an ensemble also returns the spread over its models."""
+
+    def load_context(self, context: Any) -> None:
+        folder = Path(context.artifacts["model"])
+        ensemble = folder / "ensemble.json"
+        shares = _json(ensemble)["members"] if ensemble.is_file() else {".": 1.0}
+        self.models = [_Regressor(folder / name) for name in shares]
+        self.shares = np.array(list(shares.values()), dtype=np.float64)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        texts = [value.strip() if isinstance(value, str) else "" for value in model_input["text"]]
+        if missing := [number for number, text in enumerate(texts) if not text]:
+            raise MlflowException(
+                f"text is missing or empty in row {missing[0]} (rows count from 0)",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        scores = np.stack([model.score(texts) for model in self.models])
+        mean = np.average(scores, axis=0, weights=self.shares)
+        columns = {"prediction": mean}
+        if len(self.models) > 1:
+            variance = np.average((scores - mean) ** 2, axis=0, weights=self.shares)
+            columns["spread"] = np.sqrt(variance)
+        return pd.DataFrame(columns, index=model_input.index).astype("float64")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return content
+
+
+mlflow.models.set_model(IntimacyModel())

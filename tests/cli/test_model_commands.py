@@ -1,0 +1,154 @@
+"""`ablation predict` and `ablation submit`, as they are typed."""
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablation.cli.main import main
+from ablation.tracking import names
+from ablation.tracking.reading import read_frame, read_runs
+from ablation.tracking.store import Store, open_store
+from tests.conftest import some_rows, write_corpus
+
+Typed = Callable[..., tuple[object, str, str]]
+SMOKE = ("--profile", "smoke", "--set", "optimisation.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    seen = ("en", "es", "fr", "zh")
+    write_corpus(folder / "corpus", some_rows(20, seen), some_rows(6, (*seen, "ko"), start=100))
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def ablation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Typed:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ABLATION_STATE", str(folder / "state"))
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ablation", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def store(folder: Path, ablation: Typed) -> Store:
+    """A store with the runs of three rows, two seeds each, whose models are exported."""
+    if not (folder / "exported").exists():
+        code, _, err = ablation(
+            *("run", "--data", "corpus", *SMOKE, "--variants", "mse,epm,ensemble"),
+            *("--splits", "dev1", "--seeds", "0,1", "--no-report", "--export", "exported"),
+        )
+        assert code == 0, err
+    return open_store(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def finished(store: Store) -> dict[str, str]:
+    """Ids of the runs by name."""
+    experiment = store.client.get_experiment_by_name("ablation")
+    assert experiment is not None
+    rows = read_runs(store, experiment.experiment_id, [names.RUN])
+    return {row.tags["mlflow.runName"]: row.run_id for row in rows}
+
+
+def test_a_folder_an_ensemble_and_a_run_score_a_file_as_their_runs_did(
+    ablation: Typed, store: Store, folder: Path
+) -> None:
+    for name in ("mse", "ensemble"):
+        expected = read_frame(store, finished(store)[f"{name} dev1 seed 0"], names.TEST_PREDICTIONS)
+        code, out, err = ablation("predict", f"exported/{name}-dev1-seed0", "corpus/test.csv")
+        assert code == 0, err
+        scored = pd.read_csv(io.StringIO(out))
+        given = pd.read_csv(folder / "corpus" / "test.csv")
+        pd.testing.assert_frame_equal(scored[given.columns], given)
+        np.testing.assert_allclose(scored["prediction"], expected["prediction"], atol=1e-5)
+        file = folder / "exported" / f"{name}-dev1-seed0" / "ensemble.json"
+        members = json.loads(file.read_text())["members"] if file.exists() else {}
+        assert ("spread" in scored) == (len(members) > 1)
+
+
+def test_kept_weights_score_like_the_export(ablation: Typed, store: Store, folder: Path) -> None:
+    best = [
+        run_id
+        for name, run_id in finished(store).items()
+        if name.startswith(("mse", "ensemble"))
+        and ablation("predict", run_id, "corpus/test.csv", "--out", f"{run_id}.jsonl")[0] == 0
+    ]
+    assert best  # one seed at least of each row
+    rows = [json.loads(line) for line in (folder / f"{best[0]}.jsonl").read_text().splitlines()]
+    expected = read_frame(store, best[0], names.TEST_PREDICTIONS)
+    np.testing.assert_allclose(
+        [row["prediction"] for row in rows], expected["prediction"], atol=1e-5
+    )
+
+
+def test_standard_input_is_read(
+    ablation: Typed, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"text\ngood night my love\nbuses at nine\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    code, out, _ = ablation("predict", "exported/mse-dev1-seed0", "-")
+    assert code == 0
+    assert out.splitlines()[0] == "text,prediction"
+    assert len(out.splitlines()) == 3
+
+
+def test_a_model_that_is_not_there_is_named_in_one_line(ablation: Typed, store: Store) -> None:
+    for source, message in (
+        ("nowhere", "no such folder"),
+        ("0" * 32, "not in this tracking store"),
+        ("corpus", "not a model"),
+    ):
+        code, _, err = ablation("predict", source, "corpus/test.csv")
+        assert code == 2
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
+def test_a_submission_has_a_score_for_each_test_row_and_is_made_once(
+    ablation: Typed, store: Store, folder: Path
+) -> None:
+    arguments = (
+        *("submit", "--data", "corpus", *SMOKE, "--variants", "mse,epm", "--seeds", "0,1"),
+        *("--out", "out/submission.csv"),
+    )
+    code, out, err = ablation(*arguments)
+    assert code == 0, err
+    assert "development foretells r =" in out
+    assert "optimism" in out
+    first = (folder / "out" / "submission.csv").read_text()
+    table = pd.read_csv(io.StringIO(first))
+    assert list(table.columns) == ["row", "score"]
+    assert list(table["row"]) == list(range(30))
+    again = ablation(*arguments)[1]
+    assert again.count("reused") == 8  # four development runs, four refits
+    table_again = pd.read_csv(folder / "out" / "submission.csv")
+    np.testing.assert_allclose(table_again["score"], table["score"], atol=2e-6)
+
+
+def test_what_can_not_be_submitted_is_said_before_training(ablation: Typed, folder: Path) -> None:
+    write_corpus(folder / "no-test", some_rows(20, ("en", "es")))
+    for arguments, message in (
+        (("--data", "no-test"), "no test rows"),
+        (("--data", "corpus", "--variants", "mse,ensemble"), "trains nothing"),
+        (("--data", "corpus", "--split", "dev2:all"), "one split"),
+    ):
+        code, _, err = ablation("submit", *SMOKE, *arguments)
+        assert code == 2
+        assert message in err
