@@ -218,7 +218,7 @@ def rank_runs(store: Store, experiment: str, split: str) -> list[RankedRun]:
     )
     ranked = [
         RankedRun(run.info.run_id, str(run.info.run_name), run.data.tags, run.data.metrics[_DEV])
-        for run in found
+        for run in reversed(found)  # of equal scores the older run is the first
         if _DEV in run.data.metrics and _group(run) == _group(found[0])
     ]
     return sorted(ranked, key=lambda run: -run.dev_pearson)
