@@ -1,5 +1,6 @@
 """Log models to MLflow and its registry, without pickles, and find the files of a logged one."""
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CHAMPION: Final = "champion"
 #: MLflow's own tag for a model whose files it does not have.
 _EXTERNAL: Final = "mlflow.model.isExternal"
+_TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 _MODEL_TYPE: Final = "text regression"
 #: The libraries that a served model needs, with the versions that logged it.
 _REQUIREMENTS: Final = ("mlflow", "numpy", "pandas", "safetensors", "torch", "transformers")
@@ -233,12 +235,14 @@ def _default_store(store: Store) -> Iterator[None]:
     """Make MLflow take `store` for its default, where a client does not pass on its own."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store.uri)
+    before = os.environ.get(_TRACKING_URI)
+    mlflow.set_tracking_uri(store.uri)  # sets the variable as well
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # as it is at first
+        if before is not None:
+            os.environ[_TRACKING_URI] = before
 
 
 def _logged_model_id(store: Store, uri: str) -> str:
