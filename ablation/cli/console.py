@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ablation.training.records import RunRecord
 
 _INTERRUPTED: Final = 130
+#: The address at which `mlflow ui` serves.
+LOCAL_UI: Final = "http://127.0.0.1:5000"
 #: The base of the errors that typer raises for arguments that it can't read.
 _USAGE_ERROR: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
@@ -60,13 +62,19 @@ def print_warnings(console: "Console", warnings: Sequence[str]) -> None:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_store(console: "Console", store: "Store") -> None:
-    """Print where the runs are tracked, and the command that browses them."""
+def print_store(console: "Console", store: "Store", experiment: str | None = None) -> None:
+    """Print where the runs are tracked, the command that browses them, and the table's address."""
     console.print(
         f"Tracked in {redact_uri(store.uri)}; browse with: {ui_command(store.uri)}",
         soft_wrap=True,
         markup=False,
     )
+    if experiment is not None:
+        from ablation.tracking.views import view_fragment
+
+        address = redact_uri(store.uri) if store.uri.startswith("http") else LOCAL_UI
+        page = f"{address.rstrip('/')}/{view_fragment(experiment, 'results')}"
+        console.print(f"Results by row: {page}", soft_wrap=True, markup=False, highlight=False)
 
 
 def print_comparison(

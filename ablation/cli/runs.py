@@ -128,13 +128,14 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
         outcomes = ablation.run(planned, console)
     records = [outcome.record for outcome in outcomes if outcome.record]
     print_comparison(console, records, planned.corpus, planned.table, unsealed=request.unseal)
-    print_store(console, planned.store)
     run_id = next((o.run_id for o in outcomes if o.record and o.run_id), None)
+    experiment = None
     if run_id and not unsynced_summary():  # what follows reads what the store holds
         experiment = planned.store.client.get_run(run_id).info.experiment_id
-        if request.unseal and not with_report:
-            console.print(str(readings(planned.store, experiment)), markup=False, highlight=False)
-    if with_report and run_id and not unsynced_summary():
+    print_store(console, planned.store, experiment)
+    if experiment is not None and request.unseal and not with_report:
+        console.print(str(readings(planned.store, experiment)), markup=False, highlight=False)
+    if with_report and experiment is not None:
         build_report(
             console,
             ablation.ReportRequest(experiment=experiment, tracking_uri=planned.store.uri),

@@ -68,6 +68,7 @@ def open_run(
         names.VARIANT: run.key.variant,
         names.SPLIT: run.key.split,
         names.SEED: run.key.seed,
+        names.ROW: row_name(run.key),
         names.IDENTITY: run.identity.digest,
         **context.tags,
         **{f"{names.IDENTITY_PART}{part}": digest for part, digest in run.identity.parts.items()},
@@ -77,6 +78,11 @@ def open_run(
         all_tags[names.REPLACED] = json.dumps(run.replaced, sort_keys=True)
     all_tags |= tags or {}
     return start_run(context.store, context.experiment, name, all_tags, parent=context.suite)
+
+
+def row_name(key: RunKey) -> str:
+    """Return the name of a run's row in the table of results, such as "mse · dev1"."""
+    return f"{key.variant} · {key.split}"
 
 
 def run_and_record(
@@ -102,6 +108,8 @@ def run_and_record(
     try:
         progress.started(key)
         warn_corrupt(key, checkpoints, progress.say)
+        # As parameters too: MLflow's box plots take no tags.
+        tracked.log_params({"variant": key.variant, "split": key.split, "seed": key.seed})
         tracked.log_dataset(context.corpus)
         tracked.log_json(names.ENVIRONMENT_FILE, environment())
         result = make()

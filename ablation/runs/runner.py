@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablation.config.own_code import parse_own, source_of
+from ablation.core.errors import first_line
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
 from ablation.core.locks import POLL_S, try_lock
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.splits import make_split
+from ablation.runs.comparison import TEST_COLUMNS, as_markdown, caption, compare, prints_for
 from ablation.runs.context import RunContext, origin_tags
 from ablation.runs.execution import (
     TrainingJob,
     finished_meanwhile,
     open_run,
     reuse,
+    row_name,
     run_and_record,
     train_tracked,
 )
@@ -56,6 +59,7 @@ from ablation.tracking.runs import (
 )
 from ablation.tracking.seal import record_reading
 from ablation.tracking.store import experiment_id
+from ablation.tracking.views import describe_experiment
 from ablation.training.checkpoints import prune
 
 if TYPE_CHECKING:
@@ -92,7 +96,37 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 f"{failed} runs failed" if failed else None,
                 echo=progress.say,
             )
+        _describe(planned, experiment, outcomes, progress)
     return settle(store, outcomes, progress.say)
+
+
+def _describe(
+    planned: ResolvedRun, experiment: str, outcomes: Sequence[RunOutcome], progress: Progress
+) -> None:
+    """Write the table and the views on the experiment's page; a store that refuses loses no run."""
+    records = [outcome.record for outcome in outcomes if outcome.record]
+    if not records:
+        return
+    corpus, rows = planned.corpus, planned.table
+    scores = compare(records, rows=rows)
+    scores = scores[~scores["column"].isin(TEST_COLUMNS)]  # sealed: the report has them
+    table = as_markdown(scores, with_paper=prints_for(rows, corpus))
+    prefix = "pearson_"
+    parts = {
+        name.removeprefix(prefix) for r in records for name in r.dev if name.startswith(prefix)
+    }
+    try:
+        problem = describe_experiment(
+            planned.store,
+            experiment,
+            f"{table}\n{caption(records, corpus, rows)}",
+            sorted(parts - {"seen", "unseen"}),
+            list(dict.fromkeys(row_name(outcome.key) for outcome in outcomes)),
+        )
+    except Exception as error:  # whatever the store raises, the runs are tracked
+        problem = f"the experiment's page was not described: {first_line(error)}"
+    if problem:
+        progress.say(problem)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ SUBMISSION: Final = "submission"
 VARIANT: Final = "ablation.variant"
 SPLIT: Final = "ablation.split"
 SEED: Final = "ablation.seed"
+#: Variant and split in one, by which MLflow's table groups the seeds.
+ROW: Final = "ablation.row"
 IDENTITY: Final = "ablation.identity"
 #: Prefix of one tag for each part of the identity: config, data, encoder, code, libraries, members.
 IDENTITY_PART: Final = "ablation.identity."

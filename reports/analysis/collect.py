@@ -140,9 +140,10 @@ class Experiment:
 
     def run_url(self, run_id: str) -> str:
         """Return the run's page in the MLflow UI; empty if the UI's address is not known."""
-        return (
-            f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}" if self.ui_url else ""
-        )
+        if not self.ui_url:
+            return ""
+        page = f"{self.ui_url}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{page}?workflowType=machine_learning"
 
 
 def collect(
