@@ -155,6 +155,9 @@ FAMILIES: dict[str, dict[str, object]] = {
     "canine": {"num_hash_buckets": 64, "local_transformer_stride": 8},
     "albert": {"embedding_size": 16, "num_hidden_layers": 4, "num_hidden_groups": 4},
     "xlm": {"emb_dim": 32, "n_layers": 4, "n_heads": 2},
+    "convbert": {"embedding_size": 32},
+    "nystromformer": {"num_landmarks": 8, "segment_means_seq_len": 8},
+    "deberta": {"relative_attention": True, "pos_att_type": "c2p|p2c"},
 }
 
 
@@ -200,6 +203,9 @@ def test_an_encoder_with_its_layers_in_several_lists_can_be_cut(tmp_path: Path) 
         ("fnet", {}, "can't be run on a text"),
         ("canine", {}, "no matrix of token embeddings"),
         ("albert", {"model.layers": 2}, "can't be run on a text"),
+        ("convbert", {}, "depends on the longer ones in its batch"),
+        ("nystromformer", {}, "depends on the longer ones in its batch"),
+        ("deberta", {"optimisation.precision": "bfloat16"}, "in bfloat16 .*, or float32"),
     ],
 )
 def test_an_encoder_that_cannot_be_run_is_refused_in_one_line(
