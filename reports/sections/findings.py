@@ -163,7 +163,7 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
         subject=Column("measured", width=17),
         estimate=number_column("estimate", width=8),
         interval=number_column("95%", width=14),
-        printed=number_column("paper", width=6),
+        printed=number_column("paper" if rows.is_the_papers else "printed", width=6),
         rows=number_column("rows", width=6),
         seeds=number_column("seeds", width=6),
         p=number_column("p × family", width=7),
