@@ -243,9 +243,10 @@ def judge_claim(
     if refuted.high < 0:
         return judged(Verdict.OPPOSITE, "the effect goes the other way")
     if kind == "sign" and shown.low > 0:
-        is_smaller = reach.high < size and printed.word == "printed"
-        smaller = ", smaller than printed" if is_smaller else ""
-        return judged(Verdict.REPLICATED, f"the effect has the {printed.word} sign{smaller}")
+        is_printed = printed.word == "printed"
+        apart = ", smaller than printed" if reach.high < size and is_printed else ""
+        apart = ", larger than printed" if reach.low > size and is_printed else apart
+        return judged(Verdict.REPLICATED, f"the effect has the {printed.word} sign{apart}")
     if kind == "size" and reach.high < size:
         seen = "" if shown.low > 0 else "; whether there is one at all is open"
         return judged(Verdict.SMALLER, f"the effect is smaller than the printed one{seen}")
@@ -262,7 +263,7 @@ def judge_claim(
     elif shown.low > 0 or shown.high < 0:
         why = "the sign is not certain at the family's level"
     else:
-        why = f"both no effect and the {printed.word} one remain possible"
+        why = f"both no effect and the {printed.word} one remain possible at the family's level"
         if reach.high < size and printed.word == "printed":
             why = "no effect remains possible, the printed size does not"
     return judged(Verdict.UNDECIDED, why)

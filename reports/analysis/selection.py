@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 Rule = Callable[[Floats, Floats], Floats]
 
 REPEATS: Final = 100
+#: As the ensemble has them.
+ROUNDS: Final = 25
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,27 @@ def best_by_pearson(predictions: Floats, label: Floats) -> Floats:
     weights = np.zeros(predictions.shape[1])
     weights[int(np.argmax(np.where(np.isfinite(r), r, -np.inf)))] = 1.0
     return weights
+
+
+def greedy_ensemble(predictions: Floats, label: Floats) -> Floats:
+    """Choose an ensemble as `ablation.training.ensemble.select_members` does, without torch.
+
+    Each round adds the candidate that raises the Pearson of the sum most, with replacement; the
+    shortest of the sums with the highest Pearson is kept. Caruana et al. (2004).
+    """
+    total = np.zeros(len(label))
+    added: list[int] = []
+    best, size = -np.inf, 0
+    for _ in range(ROUNDS):
+        r = pearsons(total[:, None] + predictions, label)
+        if not np.isfinite(r).any():
+            break
+        added.append(int(np.nanargmax(r)))
+        total = total + predictions[:, added[-1]]
+        if r[added[-1]] > best + 1e-12:
+            best, size = float(r[added[-1]]), len(added)
+    counts = np.bincount(added[:size], minlength=predictions.shape[1])
+    return np.asarray(counts / max(1, size), dtype=np.float64)
 
 
 def nested_halves(

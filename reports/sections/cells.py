@@ -12,6 +12,8 @@ from reports.analysis.measures import Estimate
 from reports.analysis.verdicts import Assessment
 from reports.rendering.tables import EMPTY, Cell, interval_text, number
 
+#: Smaller p values are not told apart.
+LEAST_P: Final = 0.001
 #: Characters of an id or a hash that a page shows.
 SHORT: Final = 8
 
@@ -31,6 +33,13 @@ def interval_cell(interval: Interval, estimate: Estimate | None = None) -> Cell:
     text = interval_text(100 * interval.low, 100 * interval.high)
     value = 100 * interval.low if text != EMPTY.text else None
     return Cell(text, value, runs=estimate.runs if estimate else ())
+
+
+def p_cell(value: float) -> Cell:
+    """Return a p value to three digits; a dash for one that does not exist."""
+    if np.isfinite(value) and value < LEAST_P:
+        return Cell(f"< {LEAST_P:g}", value)
+    return number(value, 3)
 
 
 def unit_cell(estimate: Estimate) -> Cell:

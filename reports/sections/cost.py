@@ -44,7 +44,7 @@ def cost_table(costs: Sequence[Cost], subset: str) -> Table:
             seconds=number(cost.seconds, 1),
             tokens=number(cost.tokens_per_second, 0),
             memory=number(cost.memory_gib, 2),
-            trainable=number(cost.trainable_millions, 1),
+            trainable=number(cost.trainable_millions, 2),
             pearson=percent_cell(cost.pearson.mean, cost.pearson),
         )
     return table.build(

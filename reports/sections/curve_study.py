@@ -19,7 +19,7 @@ from reports.rendering.tables import (
     number,
     number_column,
 )
-from reports.sections.cells import collapses_text, finite_mean, run_cell, time_text, why
+from reports.sections.cells import collapses_text, finite_mean, p_cell, run_cell, time_text, why
 from reports.sections.registry import section
 
 #: Quantities of a condition in numbers: the column, the attribute of `Curve`, and its digits.
@@ -73,7 +73,7 @@ def verdicts_table(study: CurveStudy) -> Table:
             subject=assessment.subject,
             mean=number(estimate.mean, 3, signed=True, runs=runs),
             interval=interval_text(estimate.over_seeds.low, estimate.over_seeds.high, 3),
-            p=number(assessment.p, 3),
+            p=p_cell(assessment.p),
             verdict=verdict_cell(assessment.verdict),
             reason=Cell(why(assessment), runs=runs if is_count else ()),
         )

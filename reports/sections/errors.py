@@ -80,11 +80,10 @@ def gain_text(gain: pd.DataFrame, high_label: float, *, of_paper: bool = True) -
         + f" {_change(low)} below."
     )
     if better:
-        text += f" The 95% interval over rows is above zero in the bins from {better}."
+        text += f" By the 95% interval over rows it falls in the bins from {better}"
     else:
-        text += " In no bin is the 95% interval over rows above zero."
-    if worse:
-        text += f" It is below zero in those from {worse}."
+        text += " By the 95% interval over rows it falls in no bin"
+    text += f" and rises in those from {worse}." if worse else " and rises in none."
     return text.replace("-", "−")
 
 
@@ -102,7 +101,9 @@ def recalibrated_text(gain: pd.DataFrame, high_label: float) -> str:
 def _change(gain: float) -> str:
     if not np.isfinite(gain):
         return "is unknown (no rows)"
-    digits = 3 if abs(gain) >= 0.001 or gain == 0 else 6
+    if abs(gain) < 5e-7:
+        return "does not change"
+    digits = 3 if abs(gain) >= 0.001 else 6
     return f"{'rises' if round(gain, digits) < 0 else 'falls'} by {abs(gain):.{digits}f}"
 
 
@@ -183,7 +184,7 @@ def worst_table(
         "worst",
         f"The worst predictions of each {word}",
         language=Column(word.capitalize(), width=12),
-        row=Column("Text", width=70) if has_texts else number_column("row below the header"),
+        row=Column("Text", width=70) if has_texts else number_column("row in the file", width=20),
         label=number_column("label", width=8),
         prediction=number_column("predicted", width=10),
     )

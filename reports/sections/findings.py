@@ -31,7 +31,7 @@ from reports.rendering.tables import (
     number,
     number_column,
 )
-from reports.sections.cells import difference_cell, interval_cell, why
+from reports.sections.cells import difference_cell, interval_cell, p_cell, why
 from reports.sections.registry import section
 
 
@@ -130,8 +130,8 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
             estimate=number(100 * comparison.mean, 2, signed=True, runs=runs),
             interval=Cell(interval_text(*interval), runs=runs),
             over=comparison.over or EMPTY,
-            p=number(comparison.p, 3),
-            p_holm=number(comparison.p_holm, 3),
+            p=p_cell(comparison.p),
+            p_holm=p_cell(comparison.p_holm),
             reason=comparison.reason or EMPTY,
         )
     return table.build(
@@ -196,7 +196,7 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
                 printed=difference_cell(part.printed) if on_scores else EMPTY,
                 rows=estimate.rows if estimate.rows else EMPTY,
                 seeds=len(estimate.seeds) if estimate.seeds else EMPTY,
-                p=number(part.p, 3),
+                p=p_cell(part.p) if part.runs else EMPTY,
                 reason=whole if i == 0 else "",
             )
     return table.build(
@@ -204,7 +204,8 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
         " all of them have to hold. Replicated: a claimed sign is shown, or a claimed size agrees"
         " and at least half of it is shown. No effect: the effect is within half a point of zero."
         " p is multiplied by the size of its family, fixed before the runs:"
-        f" {_families_text(rows)}. The 95% intervals are of one effect alone."
+        f" {_families_text(rows)}. The 95% intervals are of one effect alone, the verdicts at"
+        " the family's level: an interval may leave zero out where the verdict is undecided."
     )
 
 

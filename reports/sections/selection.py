@@ -6,8 +6,9 @@ from typing import Final
 import numpy as np
 
 from reports.analysis.inputs import ReportInputs
+from reports.analysis.labels import short_title
 from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset, Measurements
-from reports.analysis.selection import NestedScore, nested_halves
+from reports.analysis.selection import NestedScore, greedy_ensemble, nested_halves
 from reports.rendering.blocks import Block
 from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column
 from reports.sections.registry import section
@@ -19,9 +20,9 @@ REPEATS: Final = 10
 @section("What selection adds to development scores", order=45)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the table of selection if some development rows have several rows to choose from."""
-    table = selection_table(inputs.measurements)
-    if table.rows:
-        yield table
+    for table in (selection_table(inputs.measurements), ensemble_table(inputs.measurements)):
+        if table.rows:
+            yield table
 
 
 def selection_table(measurements: Measurements) -> Table:
@@ -61,6 +62,51 @@ def selection_table(measurements: Measurements) -> Table:
         " highest Pearson, scored on the rows that chose it. Nested: chosen on one half of these"
         f" rows, scored on the other, and swapped, over {REPEATS} ways of halving. The choice of"
         " epochs can't be undone: predictions of other epochs are not kept."
+    )
+
+
+def ensemble_table(measurements: Measurements) -> Table:
+    """Return each ensemble's members, its score as chosen, and as scored on other rows."""
+    table = TableBuilder(
+        "ensembles",
+        "The ensembles: their members, and what choosing them adds",
+        split=Column("chosen on", width=9),
+        seed=number_column("seed", width=6),
+        members=Column("members, and how often each was chosen", width=45),
+        apparent=number_column("apparent", width=10),
+        nested=number_column("nested", width=10),
+        optimism=number_column("optimism", width=10),
+        best=number_column("best member", width=10),
+    )
+    ensembles = [run for run in measurements.group.runs if run.members]
+    # With many seeds, few halvings each: seeds are ways of choosing, too.
+    repeats = max(1, min(REPEATS, 30 // max(1, len(ensembles))))
+    for run in ensembles:
+        samples = [s for s in measurements.samples if run.run_id in s.column and s.eval_set != TEST]
+        sample = next(iter(samples), None)
+        runs = _candidates(measurements, sample).get(run.seed, []) if sample else []
+        if sample is None or not runs:
+            continue
+        columns = sample.predictions[:, [sample.column[r] for r in runs]]
+        score = nested_halves(
+            columns, sample.label, choose=greedy_ensemble, strata=sample.strata, repeats=repeats
+        )
+        single = [measurements.values[r, EvalSubset(run.split)] for r in runs]
+        members = sorted(run.members.items(), key=lambda item: (-item[1], item[0]))
+        table.add(
+            split=str(EvalSubset(run.split)),
+            seed=run.seed,
+            members=", ".join(f"{short_title(name)} × {count}" for name, count in members),
+            apparent=number(100 * score.apparent, runs=[run.run_id]),
+            nested=number(100 * score.nested, runs=runs),
+            optimism=number(100 * score.optimism, signed=True, runs=runs),
+            best=number(100 * float(np.nanmax(single)), runs=runs),
+        )
+    return table.build(
+        "Pearson × 100. Apparent: greedy selection with replacement by Pearson, scored on the rows"
+        " that it chose on, where an ensemble can't fall below its best member. Nested: chosen on"
+        " one half of these rows, scored on the other, and swapped, over"
+        f" {repeats} way{'s' * (repeats > 1)} of halving."
     )
 
 

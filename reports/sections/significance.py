@@ -1,5 +1,6 @@
 """Show whether differences are real: the paper's steps and the tests behind them."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.marks import verdict_cell
 from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number, number_column
-from reports.sections.cells import difference_cell, interval_cell, percent_cell, unit_cell
+from reports.sections.cells import difference_cell, interval_cell, p_cell, percent_cell, unit_cell
 from reports.sections.registry import section
 
 
@@ -75,7 +76,7 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
         p_family=number_column("p × family", width=7),
         **(paper if with_paper else {}),
     )
-    for step in steps:
+    for step in (step for step in steps if step.estimate.exists):
         estimate, assessment = step.estimate, step.assessment
         table.add(
             step=str(step),
@@ -83,8 +84,8 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
             difference=difference_cell(estimate.mean, estimate),
             interval=interval_cell(estimate.interval, estimate),
             unit=unit_cell(estimate),
-            p=number(estimate.p, 3),
-            p_family=number(assessment.p, 3),
+            p=p_cell(estimate.p),
+            p_family=p_cell(assessment.p),
             **(_paper_cells(step) if with_paper else {}),
         )
     return table.build(
@@ -92,8 +93,24 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
         " holds for other rows and other seeds, else for other rows only. p belongs to the"
         f" interval; p × family is multiplied by {family.size}, the number of steps that "
         + ("the paper prints" if family is STEP_FAMILY else "the table declares, on each column")
-        + ", whatever was run. Steps are judged by their sign."
+        + ", whatever was run. Steps are judged by their sign, at the family's level:"
+        " one step's own interval may leave zero out where the verdict is undecided.",
+        *_not_measured(steps),
     )
+
+
+def _not_measured(steps: Sequence[Step]) -> Iterator[str]:
+    """Say in one sentence which printed steps have no difference, and why."""
+    missing = [step for step in steps if not step.estimate.exists]
+    if missing:
+        by_subset = Counter(str(step.subset) for step in missing)
+        listed = ", ".join(f"{count} on {subset}" for subset, count in by_subset.items())
+        why = Counter(
+            part.rpartition(": ")[2]
+            for step in missing
+            for part in step.assessment.reason.split("; ")
+        )
+        yield f"Printed steps without a difference here: {listed} ({', '.join(why)})."
 
 
 def _paper_cells(step: Step) -> dict[str, Cell | str]:
@@ -129,7 +146,7 @@ def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper
             step=str(step),
             rows=str(step.subset),
             row_interval=interval_cell(estimate.over_rows, estimate),
-            row_p=number(estimate.p_rows, 4),
+            row_p=p_cell(estimate.p_rows),
             seeds=len(estimate.seeds),
             seed_interval=interval_cell(estimate.over_seeds, estimate),
             improvement=number(inference.probability_of_improvement(better, worse)),

@@ -175,7 +175,7 @@ class TestWithoutTexts:
 
     def test_the_worst_predictions_are_told_by_their_row(self, built: ReportOutput) -> None:
         rows = list(csv.DictReader((built.folder / "tables/worst.csv").open(encoding="utf-8")))
-        assert all(int(row["row below the header"]) >= 1 for row in rows)
+        assert all(int(row["row in the file"]) >= 1 for row in rows)
 
     def test_a_report_with_texts_has_them(self, made: Made) -> None:
         tables = {t.id: t for t in compose(made.inputs()).tables}

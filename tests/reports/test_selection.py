@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ablation.training.ensemble import select_members
 from reports.analysis import selection as sel
 from reports.analysis.inference import pearson
 from reports.analysis.measures import EvalSubset
@@ -81,3 +82,27 @@ def test_the_report_scores_the_best_trained_row_on_rows_that_did_not_choose_it(
         assert apparent - nested == pytest.approx(optimism)
     best = max(measurements.cell(v, EvalSubset("dev1")).mean for v in ("epm", "epm+cl", "epm+ft"))
     assert rows["Dev1"][3] >= 100 * best
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_ensemble_is_chosen_as_training_chooses_it(seed: int) -> None:
+    predictions, label = candidates(seed, rows=60)
+    by_name = {str(i): column for i, column in enumerate(predictions.T)}
+    counts = select_members(by_name, label)
+    weights = sel.greedy_ensemble(predictions, label)
+    assert weights == pytest.approx([counts[name] / counts.total() for name in by_name])
+
+
+def test_an_ensemble_of_constants_has_no_member() -> None:
+    assert sel.greedy_ensemble(np.ones((9, 2)), np.arange(9.0)).tolist() == [0, 0]
+
+
+def test_the_ensembles_optimism_shows_on_few_rows() -> None:
+    """Members that are equally good: what greedy selection gains is luck of these rows."""
+    optimism = []
+    for seed in range(20):
+        predictions, label = candidates(seed, rows=120, epochs=8)
+        choose = sel.greedy_ensemble
+        score = sel.nested_halves(predictions, label, choose=choose, repeats=4)
+        optimism.append(score.optimism)
+    assert np.mean(optimism) > 0.003

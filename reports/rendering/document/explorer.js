@@ -32,14 +32,14 @@ for (const figure of document.querySelectorAll("figure.explorer")) {
       };
     });
     Plotly.react(plot, traces, {
-      height: 420, margin: { l: 60, r: 10, t: 10, b: 90 },
+      height: 420, margin: { l: 60, r: 10, t: 10, b: 60 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: style("--ink") },
       xaxis: {
         tickvals: data.methods.map((_, m) => m), ticktext: data.methods, range: [-0.6, data.methods.length - 0.4],
         zeroline: false, gridcolor: style("--line"), fixedrange: true,
       },
       yaxis: { title: { text: "Pearson × 100" }, zeroline: false, gridcolor: style("--line") },
-    }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+    }, { displayModeBar: false, responsive: true });
     figure.querySelector("output").textContent = `${shown.length} runs`;
   };
 
