@@ -35,7 +35,7 @@ _PROMPTS_FILE: Final = "config_sentence_transformers.json"
 _POOLING: Final = "1_Pooling"
 _HEAD: Final = "2_Dense"
 #: The pooling of a model, and the switch that says it to sentence-transformers.
-_POOLING_FLAGS: Final = {
+POOLING_FLAGS: Final = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
     "max": "pooling_mode_max_tokens",
@@ -95,7 +95,7 @@ def write_model(folder: Path, loaded: LoadedModel) -> None:
         folder / _POOLING / "config.json",
         {
             "word_embedding_dimension": hidden,
-            **{flag: pooling == model.pooling for pooling, flag in _POOLING_FLAGS.items()},
+            **{flag: pooling == model.pooling for pooling, flag in POOLING_FLAGS.items()},
         },
     )
     _write_json(
@@ -164,7 +164,7 @@ def read_model(folder: Path) -> LoadedModel:
         name = prompting.get("default_prompt_name")
         prefix = "" if name is None else str(prompting["prompts"][name])
         flags = _json(folder / _POOLING, "config.json")
-        (pooling,) = (name for name, flag in _POOLING_FLAGS.items() if flags.get(flag))
+        (pooling,) = (name for name, flag in POOLING_FLAGS.items() if flags.get(flag))
         head = load_file(folder / _HEAD / "model.safetensors")
         about = None
         if (folder / ABOUT_FILE).is_file():

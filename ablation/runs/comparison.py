@@ -114,7 +114,7 @@ def caption(records: Iterable[RunRecord], corpus: Corpus, rows: VariantTable = T
     elif prints_for(rows, corpus) and rows.publication:
         source = "the paper's Table 3" if rows.is_the_papers else rows.publication.name
         text += f"; in brackets {source}, on {rows.publication.corpus}"
-    elif rows.is_the_papers:
+    elif rows.is_the_papers and corpus.layout.is_mint:
         text += "; not the paper's data, so its figures do not apply"
     if not splits:
         return f"{text}."

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 #: The alias of the version that is to be used.
 CHAMPION: Final = "champion"
-#: MLflow's own tag for a model whose files it does not have.
-_EXTERNAL: Final = "mlflow.model.isExternal"
+#: The variable in which MLflow keeps the store of the moment.
 _TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 _MODEL_TYPE: Final = "text regression"
 #: The libraries that a served model needs, with the versions that logged it.
@@ -48,34 +47,6 @@ class RegisteredVersion:
     def uri(self) -> str:
         """The address by which MLflow loads the champion."""
         return f"models:/{self.name}@{CHAMPION}"
-
-
-def list_model(store: Store, run_id: str, name: str, params: Mapping[str, str]) -> str:
-    """Make a page for the model of a run whose weights MLflow does not have.
-
-    The run's metrics and data sets are linked to it.
-
-    Args:
-        store: A store that has the run.
-        run_id: The finished run.
-        name: The model's name.
-        params: What the page shows.
-
-    Returns:
-        The model's id.
-    """
-    run = store.client.get_run(run_id)
-    model = store.client.create_logged_model(
-        run.info.experiment_id,
-        name=_model_name(name),
-        source_run_id=run_id,
-        tags={_EXTERNAL: "true"},
-        params=dict(params),
-        model_type=_MODEL_TYPE,
-    )
-    store.client.finalize_logged_model(model.model_id, "READY")
-    _link(store, run, model.model_id)
-    return str(model.model_id)
 
 
 def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mapping[str, str]) -> str:

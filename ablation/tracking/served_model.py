@@ -19,6 +19,32 @@ from transformers import AutoModel, AutoTokenizer
 _BATCH = 64
 
 
+def _pool_last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    last = mask.shape[1] - 1 - mask.squeeze(-1).flip(1).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def _pool_weighted(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask * mask.cumsum(1)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+#: The poolings of sentence-transformers by their name in 1_Pooling/config.json. Each takes hidden
+#: states (texts, tokens, size) and a mask (texts, tokens, 1) that is 1 for tokens, 0 for padding.
+_POOLINGS = {
+    "pooling_mode_cls_token": lambda hidden, mask: hidden[:, 0],
+    "pooling_mode_mean_tokens": lambda hidden, mask: (hidden * mask).sum(1) / mask.sum(1),
+    "pooling_mode_max_tokens": lambda hidden, mask: hidden.masked_fill(mask == 0, -torch.inf).amax(
+        1
+    ),
+    "pooling_mode_lasttoken": _pool_last,
+    "pooling_mode_weightedmean_tokens": _pool_weighted,
+    "pooling_mode_mean_sqrt_len_tokens": lambda hidden, mask: (
+        (hidden * mask).sum(1) / mask.sum(1).sqrt()
+    ),
+}
+
+
 class _Regressor:
     """One exported folder: an encoder, pooling and a linear head."""
 
@@ -31,7 +57,8 @@ class _Regressor:
         prompting = _json(folder / "config_sentence_transformers.json")
         name = prompting.get("default_prompt_name")
         self.prefix = "" if name is None else str(prompting["prompts"][name])
-        self.is_cls = bool(_json(folder / "1_Pooling/config.json")["pooling_mode_cls_token"])
+        pooling = _json(folder / "1_Pooling/config.json")
+        (self.pool,) = [pool for mode, pool in _POOLINGS.items() if pooling.get(mode)]
         head = load_file(folder / "2_Dense/model.safetensors")
         self.weight = head["linear.weight"].to(self.device)
         self.bias = head["linear.bias"].to(self.device)
@@ -50,11 +77,8 @@ class _Regressor:
                 return_tensors="pt",
             ).to(self.device)
             hidden = self.encoder(**batch).last_hidden_state
-            if self.is_cls:
-                sentence = hidden[:, 0]
-            else:
-                mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-                sentence = (hidden * mask).sum(1) / mask.sum(1)
+            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            sentence = self.pool(hidden, mask)
             scores[chosen] = torch.nn.functional.linear(sentence, self.weight, self.bias)[
                 :, 0
             ].cpu()

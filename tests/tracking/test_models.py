@@ -14,18 +14,23 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from ablation.core.errors import UsageError
+from ablation.encoders.packing import Packing
+from ablation.models.exported import POOLING_FLAGS
 from ablation.runs.model_source import open_model
 from ablation.runs.progress import Progress
 from ablation.runs.registering import Champion, register_best, register_run
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.results import RunOutcome
 from ablation.runs.runner import run_plan
-from ablation.tracking.models import list_model, registered_folder
+from ablation.tracking import served_model
+from ablation.tracking.models import registered_folder
 from ablation.tracking.store import Store, find_experiment, open_store
+from ablation.training.pooling import POOLINGS
 from tests.conftest import some_rows, write_corpus
 from tests.tracking.servers import Server
 
@@ -114,23 +119,18 @@ def test_the_champion_scores_like_its_run_here_and_in_mlflow(
                 loaded.predict(pd.DataFrame({"text": ["a", missing]}))
 
 
-def test_a_run_without_weights_has_a_page_with_its_metrics(
-    store: Store, outcomes: list[RunOutcome]
-) -> None:
-    outcome = outcomes[0]
-    assert outcome.run_id
-    before = store.client.get_run(outcome.run_id).data.metrics
-    model = store.client.get_logged_model(
-        list_model(store, outcome.run_id, str(outcome.key), {"variant": "mse"})
-    )
-    assert model.status.value == "READY"
-    assert {m.key for m in model.metrics or []} >= {"best/dev_pearson", "test/pearson_unseen"}
-    assert store.client.get_run(outcome.run_id).data.metrics == before
-    with (
-        pytest.raises(UsageError, match="does not have its weights"),
-        registered_folder(store, f"models:/{model.model_id}"),
-    ):
-        pass
+@pytest.mark.parametrize("pooling", sorted(POOLINGS))
+def test_every_pooling_is_served_as_it_was_trained(pooling: str) -> None:
+    lengths, hidden = torch.tensor([4, 1, 3]), torch.randn(8, 5)
+    grid = torch.full((3, 4, 5), 9.0)
+    mask = torch.arange(4)[None, :] < lengths[:, None]
+    grid[mask] = hidden
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    text = torch.arange(3).repeat_interleave(lengths)
+    position = torch.arange(8) - offsets[text]
+    packing = Packing(lengths, 1, 4, text, position, offsets.int())
+    served = served_model._POOLINGS[POOLING_FLAGS[pooling]](grid, mask[..., None].float())
+    torch.testing.assert_close(served, POOLINGS[pooling](hidden, packing))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Reading runs and artifacts back from a store."""
 
-import sqlite3
-from contextlib import closing
 from itertools import product
 
 import pytest
@@ -15,7 +13,6 @@ from ablation.tracking.store import (
     find_experiment,
     open_store,
 )
-from ablation.tracking.uris import sqlite_file
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ def store(store_uri: str) -> Store:
     [
         (page, *case)
         for page, case in product(
-            (0, 1, 1000),
+            (1, 1000),
             [
                 ([names.RUN], ["0", "3"]),
                 ([names.RUN, names.SUITE], ["0", "1", "3"]),
@@ -62,38 +59,11 @@ def test_runs_come_back_by_kind_and_oldest_first(
     numbers: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`page` 0 reads the tables themselves, another one asks MLflow for so many runs at a time."""
-    if page:
-        monkeypatch.setattr(reading, "_PAGE", page)
-        ask_mlflow(monkeypatch)
+    monkeypatch.setattr(reading, "_PAGE", page)
     rows = read_runs(store, experiment_id(store, "main"), kinds)
     assert [row.start_time for row in rows] == [1000 + int(number) // 2 for number in numbers]
     assert sorted(row.tags["text"].split()[1] for row in rows) == numbers
     assert {row.tags[names.KIND] for row in rows} <= set(kinds)
-
-
-def ask_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read runs as from a server."""
-    monkeypatch.setattr(reading, "_runs_in_sqlite", lambda *_: None)
-
-
-def test_the_tables_of_a_store_say_what_mlflow_says(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = store, experiment_id(store, "main"), [names.RUN, names.SUITE]
-    direct = read_runs(*arguments)
-    ask_mlflow(monkeypatch)
-    assert direct == read_runs(*arguments)
-    assert len(direct) == 3
-
-
-def test_other_tables_are_left_to_mlflow(
-    store: Store,
-) -> None:
-    """MLflow may change its tables: a column that is missing is no error."""
-    with closing(sqlite3.connect(sqlite_file(store.uri) or "")) as tables:
-        tables.execute("alter table runs rename column artifact_uri to place")
-    assert reading._runs_in_sqlite(store.uri, "1", [names.RUN]) is None
 
 
 def test_a_row_holds_what_was_tracked(store: Store) -> None:
@@ -109,7 +79,6 @@ def test_a_row_holds_what_was_tracked(store: Store) -> None:
 def test_reading_runs_takes_one_request_a_kind_and_none_a_run(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask_mlflow(monkeypatch)
     experiment = experiment_id(store, "main")
     requests: list[str] = []
     for method in ("search_runs", "get_run", "list_artifacts", "download_artifacts"):
