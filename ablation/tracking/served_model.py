@@ -4,6 +4,7 @@ It needs torch, transformers and safetensors, and nothing of this package.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def _pool_weighted(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
+_Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 #: The poolings of sentence-transformers by their name in 1_Pooling/config.json. Each takes hidden
 #: states (texts, tokens, size) and a mask (texts, tokens, 1) that is 1 for tokens, 0 for padding.
-_POOLINGS = {
+_POOLINGS: dict[str, _Pool] = {
     "pooling_mode_cls_token": lambda hidden, mask: hidden[:, 0],
     "pooling_mode_mean_tokens": lambda hidden, mask: (hidden * mask).sum(1) / mask.sum(1),
     "pooling_mode_max_tokens": lambda hidden, mask: hidden.masked_fill(mask == 0, -torch.inf).amax(

@@ -44,8 +44,9 @@ class Explorer:
         id, caption: As a picture's.
         methods: Titles of the rows.
         points: The runs.
-        scores: By rows and language, the score of each of `points`; None where there is none.
-        languages: Titles of the languages.
+        scores: By rows and group, the score of each of `points`; None where there is none.
+        group_label: The word for the groups, such as Languages.
+        groups: Titles of the groups.
     """
 
     id: str
@@ -53,7 +54,8 @@ class Explorer:
     methods: tuple[str, ...]
     points: tuple[RunPoint, ...]
     scores: Mapping[str, Mapping[str, Sequence[float | None]]]
-    languages: Mapping[str, str]
+    group_label: str
+    groups: Mapping[str, str]
 
 
 Block = str | Table | Picture | Explorer

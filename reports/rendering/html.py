@@ -60,7 +60,7 @@ def _explorer_data(explorer: Explorer) -> Markup:
         "methods": explorer.methods,
         "runs": [asdict(point) for point in explorer.points],
         "scores": explorer.scores,
-        "languages": explorer.languages,
+        "groups": explorer.groups,
         "colours": COLOURS,
     }
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))

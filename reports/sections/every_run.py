@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ablation.data.languages import language_name
+from ablation.data.description import group_title
+from ablation.data.layout import CorpusLayout
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import NAN, EvalSubset, Measurements
@@ -17,14 +18,14 @@ _DIGITS = 2
 
 @section("Every run", order=15)
 def build(inputs: ReportInputs) -> Iterator[Block]:
-    """Yield the scores of all runs on each set of rows and language."""
-    explorer = every_run(inputs.measurements)
+    """Yield the scores of all runs on each set of rows and group."""
+    explorer = every_run(inputs.measurements, inputs.layout)
     if explorer.scores:
         yield explorer
 
 
-def every_run(measurements: Measurements) -> Explorer:
-    """Return each run's Pearson × 100 by rows and language; None where it does not exist."""
+def every_run(measurements: Measurements, layout: CorpusLayout) -> Explorer:
+    """Return each run's Pearson × 100 by rows and group; None where it does not exist."""
     group, records = measurements.group, measurements.records
     points = [
         RunPoint(
@@ -42,14 +43,16 @@ def every_run(measurements: Measurements) -> Explorer:
         scored = [round(v, _DIGITS) if np.isfinite(v) else None for v in values]
         rows = "test" if subset.is_test else str(EvalSubset(subset.eval_set))
         scores.setdefault(rows, {})[subset.languages] = scored
-    languages = {name for by_language in scores.values() for name in by_language}
-    pooled = {"all": "all languages", "seen": "languages seen", "unseen": "languages not seen"}
+    groups = {name for by_group in scores.values() for name in by_group}
+    plural = layout.group.plural
+    pooled = {"all": f"all {plural}", "seen": f"{plural} seen", "unseen": f"{plural} not seen"}
     return Explorer(
         id="every_run",
         caption="Each point is one training (or ensemble). Hover for its split, seed and run; click"
         " to go to its line in the table of runs.",
-        methods=tuple(row_title(variant) for variant in group.variants),
+        methods=tuple(row_title(variant, group.table) for variant in group.variants),
         points=tuple(points),
         scores=scores,
-        languages={name: pooled.get(name) or language_name(name) for name in sorted(languages)},
+        group_label=plural.capitalize(),
+        groups={name: pooled.get(name) or group_title(name, layout) for name in sorted(groups)},
     )

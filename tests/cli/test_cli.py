@@ -93,7 +93,7 @@ def test_help_names_every_command_without_loading_the_heavy_libraries(tmp_path: 
         ),
         (["run", "--report", "no", "--data", "{corpus}"], "--report 'no': this is a switch"),
         (["report", "--experiment", "nowhere"], "no experiment 'nowhere'"),
-        (["report", "--pool", "some"], "--pool 'some': this is a switch"),
+        (["report", "--pool", "some"], "some: there is no such file"),
         (["report", "--tracking-uri", "sqlite:///nowhere.db"], "nowhere.db: there is no such file"),
         (
             ["sweep", "--space", "tua", "--data", "{corpus}"],

@@ -73,6 +73,7 @@ class TestCollect:
         found = collect(table_3.uri, table_3.name, "http://ui:5000/")
         assert (
             found.run_url("abc") == f"http://ui:5000/#/experiments/{found.experiment_id}/runs/abc"
+            "?workflowType=machine_learning"
         )
 
     def test_a_remote_server_serves_as_well(

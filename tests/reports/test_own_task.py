@@ -61,6 +61,8 @@ def test_an_answer_needs_a_test_and_an_interval(
     mean: float, ends: tuple[float, float] | None, p: float, answer: Answer
 ) -> None:
     interval = NO_INTERVAL if ends is None else Interval(*ends)
-    comparison = Comparison("mse", "epm", "test", mean, interval, p, p, "rows and seeds", ())
+    comparison = Comparison(
+        "mse", "epm", "test", mean, interval, p, p, "rows and seeds", (), title="MSE → EPM"
+    )
     assert comparison.answer == answer
     assert str(comparison) == "MSE → EPM"

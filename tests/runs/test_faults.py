@@ -59,7 +59,7 @@ def test_a_full_state_folder_fails_the_run_with_its_reason_and_keeps_earlier_res
         tracking_uri=store_uri,
     )
     (before,) = run_plan(resolve_run(asked), quiet())
-    full = mounted("full", "size=200k")
+    full = mounted("full", "size=200k,mode=0755")
     monkeypatch.setenv("ABLATION_STATE", str(full))
     outcomes = run_plan(
         resolve_run(RunRequest(**{**asked.__dict__, "variants": ("mse", "epm")})), quiet()

@@ -61,7 +61,7 @@ def test_the_table_has_a_row_for_each_run_with_its_figures(progress: Progress) -
 def test_away_from_a_terminal_every_event_is_a_line(progress: Progress) -> None:
     with progress:
         progress.started(FIRST)
-        progress.epoch(FIRST, 1, {})
+        progress.epoch(FIRST, 1, {"rmse": 1.0})
         progress.ended(FIRST, "finished", None, 0.25, note="collapsed")
     lines = progress.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 3

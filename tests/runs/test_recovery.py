@@ -182,7 +182,7 @@ def each_once(corpus: Path, uri: str, folder: Path, count: int) -> None:
     store = open_store(uri)
     assert {r.info.status for r in runs_of(store)} == {"FINISHED"}
     assert finished(store).keys() == {"mse", "epm", "epm+cl", "ensemble"}
-    tables = {text[text.index("┏") : text.index("bold: best")] for text in said}
+    tables = {text[text.index("┏") : text.index("┘")] for text in said}
     assert len(tables) == 1
 
 

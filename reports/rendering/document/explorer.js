@@ -10,7 +10,7 @@ for (const figure of document.querySelectorAll("figure.explorer")) {
   const offerLanguages = () => {
     const before = language.value;
     const known = Object.keys(data.scores[rows.value]);
-    language.replaceChildren(...known.map(name => option(data.languages[name] ?? name, name)));
+    language.replaceChildren(...known.map(name => option(data.groups[name] ?? name, name)));
     language.value = known.includes(before) ? before : known[0];
   };
 
