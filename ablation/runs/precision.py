@@ -19,14 +19,13 @@ AUTO: Final = "auto"
 
 def resolve_precision(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Replace the precision "auto" in a profile's overrides, also in those for one variant."""
-    return {
-        name: fastest_precision()
-        if name == FIELD and value == AUTO
-        else resolve_precision(value)
-        if isinstance(value, Mapping)
-        else value
-        for name, value in settings.items()
-    }
+    resolved: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            resolved[name] = resolve_precision(value)
+        else:
+            resolved[name] = fastest_precision() if (name, value) == (FIELD, AUTO) else value
+    return resolved
 
 
 def fastest_precision() -> Precision:

@@ -104,7 +104,7 @@ def forest(steps: Sequence[Step], *, with_printed: bool = True) -> Figure:
             axes.plot(ends, [i, i], color=ink, linewidth=1)
         mean, printed = 100 * step.estimate.mean, 100 * step.assessment.printed
         axes.plot(mean, i, marker(number), color=ink, markersize=3.5)
-        if np.isfinite(printed):
+        if with_printed and np.isfinite(printed):
             axes.plot(printed, i, "d", mfc="none", mec="#555555", markersize=4)
     axes.axvline(0, color=GREY, linewidth=0.6)
     labels = []

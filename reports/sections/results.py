@@ -59,7 +59,7 @@ def table_3(measurements: Measurements, *, with_paper: bool) -> Table:
     columns |= {name: mark_best(columns[name]) for name, s in subsets.items() if s.is_test}
     table = TableBuilder(
         "table3",
-        "Table 3: ours and the paper's" if rows.is_the_papers else rows.title,
+        _title(rows, with_paper=with_paper),
         method=Column("Method", width=16),
         **{name: number_column(name, width=11) for name in subsets},
     )
@@ -67,6 +67,12 @@ def table_3(measurements: Measurements, *, with_paper: bool) -> Table:
         cells = {name: column[i] for name, column in columns.items()}
         table.add(method=row_title(variant, rows), **cells)
     return table.build(*_table_3_notes(measurements, with_paper=with_paper))
+
+
+def _title(rows: VariantTable, *, with_paper: bool) -> str:
+    if not rows.is_the_papers:
+        return rows.title
+    return "Table 3: ours and the paper's" if with_paper else "The rows of the paper's Table 3"
 
 
 def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:

@@ -34,8 +34,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         yield f"No step of {whose} has runs on both of its sides."
         return
     caption = f"The steps of {whose}: difference and 95% interval on each set of rows."
-    with_printed = table.is_the_papers or inputs.comparability.applies
-    drawn = figures.forest(inputs.steps, with_printed=with_printed)
+    drawn = figures.forest(inputs.steps, with_printed=inputs.comparability.applies)
     yield Picture("steps", caption, drawn, wide=True)
     family = step_family(inputs.measurements)
     yield steps_table(inputs.steps, family, with_paper=inputs.comparability.applies)
