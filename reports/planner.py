@@ -98,7 +98,7 @@ class PowerRequest:
 
     @property
     def states_variances(self) -> bool:
-        """Whether the variances are stated. Raises UsageError if only some of them are."""
+        """Tell if the variances are stated. Raises UsageError if only some of them are."""
         stated = [self.seed_sd is not None, self.row_error is not None]
         if any(stated) and not (all(stated) and self.rows):
             raise UsageError("stated variances take all three of --seed-sd, --row-error and --rows")

@@ -31,7 +31,7 @@ _PROMPTS_FILE: Final = "config_sentence_transformers.json"
 
 @dataclass(frozen=True)
 class Declared:
-    """What an encoder declares.
+    """Hold the pooling and the prompts that an encoder declares.
 
     Attributes:
         poolings: Poolings that make up the sentence vector; empty if nothing is declared.

@@ -125,7 +125,7 @@ class ReportInputs:
 
     @property
     def shows_texts(self) -> bool:
-        """Whether there are texts, and they may be shown."""
+        """Tell if there are texts that may be shown."""
         return any(rows is not None and TEXT in rows for rows in self.corpus)
 
     @cached_property

@@ -111,7 +111,7 @@ class ClaimPlan:
 
     @property
     def is_known(self) -> bool:
-        """Whether every effect has variances to plan by."""
+        """Tell if every effect has variances to plan by."""
         return all(plan.variances is not None for plan in self.effects)
 
     def power(self, seeds: Iterable[int] | None = None, *, rows_factor: float = 1.0) -> Floats:

@@ -69,7 +69,7 @@ class SpecificationCurve:
 
     @property
     def with_printed_sign(self) -> int:
-        """How many of the estimates have the printed effect's sign."""
+        """Count the estimates that have the printed effect's sign."""
         return int(np.sum(np.sign(self.means) == np.sign(self.printed)))
 
 

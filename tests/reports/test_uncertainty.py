@@ -1,4 +1,4 @@
-"""Where the uncertainty comes from: components of the steps, other languages, other splits."""
+"""Report where the uncertainty comes from: components of the steps, other languages and splits."""
 
 from typing import Any
 
