@@ -76,7 +76,7 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class _Limits:
-    """When the sweep began, by Optuna's clock, and the time (epoch seconds) of its last start."""
+    """Keep a sweep's beginning on Optuna's clock, and its last start in epoch seconds."""
 
     began: datetime
     deadline: float
