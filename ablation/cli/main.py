@@ -20,6 +20,7 @@ from ablation.cli.console import main_with_exit_code
 from ablation.cli.models import predict, register, submit
 from ablation.cli.options import MARKUP, Command, Commands, Debug
 from ablation.cli.power import power
+from ablation.cli.push import push
 from ablation.cli.report import bundle, report
 from ablation.cli.runs import data, plan, run
 from ablation.cli.studies import curves, sweep
@@ -37,6 +38,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     predict,
     register,
     submit,
+    push,
     sweep,
     curves,
     bench,

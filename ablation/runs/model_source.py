@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ablation.models.kept_weights import KeptRun
     from ablation.models.predictor import Predictor
 
-_RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+#: The id of an MLflow run.
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def open_model(source: str, tracking_uri: str | None = None) -> "Iterator[Predic
 
         with registered_folder(open_store(tracking_uri), source) as found:
             yield load_model(found)
-    elif _RUN_ID.fullmatch(source):
+    elif RUN_ID.fullmatch(source):
         yield _predictor_of(open_store(tracking_uri), source)
     else:
         raise UsageError(
