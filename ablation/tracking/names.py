@@ -36,7 +36,7 @@ REFERENCE: Final = "ablation.reference"
 CORPUS: Final = "ablation.corpus"
 COMMIT: Final = "ablation.git_commit"
 DIRTY: Final = "ablation.git_dirty"
-#: host:pid:start of the process that writes the run.
+#: host:pid:start of the process that writes the run, see `process_id`.
 PROCESS: Final = "ablation.process"
 REASON: Final = "ablation.reason"
 #: The id of a run in the spool of the process that asked a server for it: prevents doubled runs.

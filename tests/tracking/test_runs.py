@@ -15,7 +15,7 @@ from ablation.data.corpus import load_corpus
 from ablation.tracking import names
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.points import PointWriter
-from ablation.tracking.process_id import is_alive_here, is_dead, this_process
+from ablation.tracking.process_id import this_process
 from ablation.tracking.reading import has_all_artifacts, read_frame, read_json
 from ablation.tracking.runs import start_run
 from ablation.tracking.store import Store, experiment_id, open_store
@@ -131,36 +131,6 @@ def test_corpora_are_named_as_inputs_with_the_digest_of_their_bytes(
     second.log_dataset(without_test)
     second.end("FINISHED")
     assert len(store.client.get_run(second.run_id).inputs.dataset_inputs) == 1
-
-
-def test_a_clock_that_is_set_ends_no_living_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = this_process()
-    real = psutil.Process.create_time
-    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
-    assert this_process() == before
-    assert not is_dead(before)
-    assert is_alive_here(before)
-
-
-def test_of_a_process_that_is_hidden_or_named_otherwise_nothing_is_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    host, pid, start = this_process().rsplit(":", 2)
-    for text in ("", "abc", f"{host}:abc:{start}", f"{host}:{pid}:", f"{host}:{pid}:x7"):
-        assert not is_dead(text)
-    monkeypatch.setattr("ablation.tracking.process_id._PROC", tmp_path)
-    assert not is_dead(f"{host}:{pid}:{start}")
-    assert not is_dead(this_process())  # by its creation, in seconds
-
-
-def test_this_process_lives_and_others_of_its_number_do_not() -> None:
-    host, pid, start = this_process().rsplit(":", 2)
-    assert not is_dead(this_process())
-    assert is_dead(f"{host}:{pid}:{start}1")
-    created = psutil.Process().create_time()  # as version 0.1.0 wrote it
-    assert not is_dead(f"{host}:{pid}:{created:.0f}")
-    assert is_dead(f"{host}:{pid}:{created - 1000:.0f}")
-    assert not is_dead(f"another-host:{pid}:{start}")
 
 
 def test_runs_of_dead_processes_are_ended_as_killed_and_live_ones_left_alone(
