@@ -1,4 +1,4 @@
-"""Functions of one's own that settings name, by a file or an installed module.
+"""Functions and classes of one's own that settings name, by a file or an installed module.
 
 "my_losses.py:tilted" is a function of a file, "package.module:tilted" one of an installed module.
 Where such a name is given, the source is read and the name is pinned to it:
@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
-#: Settings that take a function of one's own.
-FIELDS: Final = ("loss.regression",)
+#: Settings that take a function or class of one's own.
+FIELDS: Final = ("loss.regression", "model.pooling", "model.head")
 _NAME: Final = re.compile(
     r"(?P<module>[^:@]+):(?P<function>[A-Za-z_]\w*)(?:@(?P<digest>[0-9a-f]{12}))?"
 )

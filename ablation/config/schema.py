@@ -20,6 +20,7 @@ from pydantic.config import JsonDict
 
 from ablation.config.label_range import check_train_on
 from ablation.config.loss_names import check_regression_loss, regression_losses
+from ablation.config.model_parts import LINEAR, POOLINGS, check_head, check_pooling
 
 #: The precision of matrix products.
 Precision = Literal["float32", "bfloat16"]
@@ -84,10 +85,15 @@ class ModelConfig(_Section):
         " by its name; auto: its default one; none",
         json_schema_extra=ADDED,
     )
-    pooling: Literal["auto", "cls", "mean", "max", "last", "weighted_mean", "mean_sqrt"] = Field(
+    pooling: Annotated[str, AfterValidator(check_pooling)] = Field(
         "auto",
-        description="sentence vector; auto: as a sentence-transformers folder declares, else by"
-        " encoder family",
+        description=f"sentence vector: {', '.join(POOLINGS)}, or FILE.py:NAME; auto: as a"
+        " sentence-transformers folder declares, else by encoder family",
+    )
+    head: Annotated[str, AfterValidator(check_head)] = Field(
+        LINEAR,
+        description="from the sentence vector to the score: linear (Eq. 1), or FILE.py:NAME",
+        json_schema_extra=ADDED,
     )
     frozen_tuning: bool = Field(
         False, description="FT, Section 3.3: train neither embeddings nor the lowest layers"
@@ -126,6 +132,12 @@ class LossConfig(_Section):
         "mse",
         description=f"{', '.join(regression_losses())}, or FILE.py:FUNCTION; mse is Eq. 2, epm is"
         " Eq. 3",
+    )
+    epm_scale: PositiveFloat = Field(
+        1.0,
+        description="of the residual in epm's exponential: r² exp(epm_scale |r|); 1 is Eq. 3,"
+        " towards 0 it is mse. The same as labels in another unit",
+        json_schema_extra=ADDED,
     )
     huber_delta: PositiveFloat = Field(
         1.0,

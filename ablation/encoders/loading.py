@@ -17,6 +17,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ablation.config.model_parts import POOLINGS
+from ablation.config.own_code import parse_own
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.encoders.declared import (
@@ -31,8 +33,6 @@ from ablation.encoders.sources import describe_failure, locate_encoder, silence_
 #: Encoder families (`model_type`) whose own classification head reads the first token, which is the
 #: sentence vector for "auto" pooling. Other families are mean-pooled.
 CLS_FAMILIES: Final = ("xlm-roberta", "roberta", "xlm-roberta-xl", "camembert")
-#: Ways to make a sentence vector from a text's last hidden states.
-POOLINGS: Final = ("auto", "cls", "mean", "max", "last", "weighted_mean", "mean_sqrt")
 #: Tokens of the smallest real vocabulary: without its files, transformers makes an empty tokenizer.
 FEWEST_TOKENS: Final = 32
 
@@ -126,7 +126,7 @@ def pooling_of(encoder: Encoder, pooling: str) -> str:
     if pooling == "auto":
         by_family = "cls" if encoder.model.config.model_type in CLS_FAMILIES else "mean"
         return declared_pooling(encoder.name, encoder.declared) or by_family
-    if pooling in POOLINGS:
+    if pooling in POOLINGS or parse_own(pooling) is not None:
         return pooling
     raise UsageError(f"unknown pooling {pooling!r}: {did_you_mean(pooling, POOLINGS)}")
 

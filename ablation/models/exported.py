@@ -16,8 +16,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from ablation.config.model_parts import NOT_EXPORTABLE
 from ablation.core.errors import UsageError, first_line
 from ablation.encoders.loading import load_encoder, prefix_of
 from ablation.models.kept_weights import AboutModel, KeptRun, rebuild
@@ -75,8 +77,15 @@ def load_kept(kept: KeptRun) -> LoadedModel:
 
 
 def write_model(folder: Path, loaded: LoadedModel) -> None:
-    """Write a model to `folder`, which is created if necessary."""
-    model, hidden = loaded.model, int(loaded.model.head.in_features)
+    """Write a model to `folder`, which is created if necessary.
+
+    Raises:
+        UsageError: Pooling or head are one's own, which the format can't hold.
+    """
+    model = loaded.model
+    if not isinstance(model.head, nn.Linear) or model.own_pooling is not None:
+        raise UsageError(NOT_EXPORTABLE)
+    hidden = int(model.head.in_features)
     folder.mkdir(parents=True, exist_ok=True)
     model.encoder.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)

@@ -195,7 +195,9 @@ def rebuild(kept: KeptRun) -> tuple[IntimacyRegressor, Encoder]:
     if model_config.dropout is not None:
         set_dropout(encoder.model, model_config.dropout)
     pooling = pooling_of(encoder, model_config.pooling)
-    model = IntimacyRegressor(encoder.model, pooling, label_mean=0.0, seed=0)
+    model = IntimacyRegressor(
+        encoder.model, pooling, label_mean=0.0, seed=0, head=model_config.head
+    )
     if model_config.lora_rank is not None:
         add_lora(model, model_config, seed=0)
     tensors = load_file(kept.folder / _WEIGHTS)

@@ -155,7 +155,14 @@ def _rebuild(folder: Path, saved: _SavedStep) -> IntimacyRegressor:
     if len(saved.vocabulary.kept) < embedding_of(encoder.model).num_embeddings:
         encoder = build_trimmed(encoder, saved.vocabulary)
     pooling = pooling_of(encoder, settings.pooling)
-    model = build_model(encoder.model, pooling, dropout=settings.dropout, label_mean=0.0, seed=0)
+    model = build_model(
+        encoder.model,
+        pooling,
+        dropout=settings.dropout,
+        label_mean=0.0,
+        seed=0,
+        head=settings.head,
+    )
     if settings.frozen_tuning:
         freeze(model, settings.freeze_layers, dropout=settings.frozen_dropout)
     if settings.lora_rank is not None:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 import pandas as pd
 
+from ablation.config.model_parts import NOT_EXPORTABLE, has_own_parts
 from ablation.config.overrides import load_profile, merge_overrides
 from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variant_table import VariantTable
@@ -140,9 +141,19 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         fresh=request.fresh,
         tuning=tuning.digest if tuning else "",
     )
+    if request.export:
+        _require_exportable(runs)
     warnings = unreadable_runs(store, experiment) if experiment else []
     warnings += _leftover_run(store)
     return ResolvedRun(request, corpus, store, runs, tuning, warnings, table)
+
+
+def _require_exportable(runs: Sequence[PlannedRun]) -> None:
+    """Raise UsageError for a row whose model can't be exported."""
+    models = {run.key.variant: run.config.model for run in runs if run.config is not None}
+    own = [name for name, model in models.items() if has_own_parts(model.pooling, model.head)]
+    if own:
+        raise UsageError(f"--export: {', '.join(own)}: {NOT_EXPORTABLE}")
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablation.config.own_code import parse_own, source_of
+from ablation.config.own_code import FIELDS, parse_own, source_of
 from ablation.core.errors import first_line
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
@@ -199,8 +199,9 @@ def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object
 
 def _own_sources(planned: ResolvedRun) -> dict[str, str]:
     """Return the sources of the functions of one's own that runs of the plan name, by file."""
-    losses = [run.config.loss.regression for run in planned.runs if run.config is not None]
-    functions = [own for name in losses if (own := parse_own(name)) is not None]
+    configs = [run.config.flat() for run in planned.runs if run.config is not None]
+    named = [config[field] for config in configs for field in FIELDS]
+    functions = [own for name in named if (own := parse_own(name)) is not None]
     return {own.file: source for own in functions if (source := source_of(own)) is not None}
 
 

@@ -121,6 +121,7 @@ def graphed_forward(model: IntimacyRegressor, batch: Batch, precision: Precision
         and torch.is_grad_enabled()
         and model.training
         and is_packable(model.encoder)
+        and not model.has_own_parts
     ):
         return None
     graphs = _graphs.setdefault(model, _Graphs())

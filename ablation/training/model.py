@@ -8,6 +8,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ablation.config.model_parts import LINEAR, has_own_parts
+from ablation.config.own_code import parse_own
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.encoders.dropout import use_fast_dropout
@@ -19,6 +21,14 @@ from ablation.encoders.packing import (
     layers_packed,
     make_packing,
     use_packing,
+)
+from ablation.training.own_parts import (
+    OwnHead,
+    OwnPooling,
+    features_of,
+    make_head,
+    make_pooling,
+    on_grid,
 )
 from ablation.training.pooling import POOLINGS
 
@@ -33,26 +43,35 @@ class Output(NamedTuple):
 class IntimacyRegressor(nn.Module):
     """y = w v + b (Eq. 1), with the sentence vector v of an encoder.
 
+    Pooling and head may be one's own (`ablation.training.own_parts`).
+
     `frozen_layers`, `frozen_dropout` and `frozen_modules` are set by
     `ablation.training.freezing.freeze`; a model that is not frozen has None, False and none.
     """
 
     def __init__(
-        self, encoder: PreTrainedModel, pooling: str, label_mean: float, seed: int
+        self,
+        encoder: PreTrainedModel,
+        pooling: str,
+        label_mean: float,
+        seed: int,
+        head: str = LINEAR,
     ) -> None:
         """Put a new head on `encoder`, which is changed in place.
 
         Args:
             encoder: The encoder.
-            pooling: One of `POOLINGS`.
+            pooling: One of `POOLINGS`, or the pinned name of one's own.
             label_mean: The initial bias, so that training need not first move there.
             seed: The seed of the head's initial weights.
+            head: "linear", or the pinned name of one's own.
 
         Raises:
-            UsageError: `pooling` is unknown.
+            UsageError: `pooling` is unknown, or a part of one's own can't be made.
         """
         super().__init__()
-        if pooling not in POOLINGS:
+        has_own_pooling = parse_own(pooling) is not None
+        if pooling not in POOLINGS and not has_own_pooling:
             raise UsageError(f"unknown pooling {pooling!r}: {did_you_mean(pooling, POOLINGS)}")
         self.encoder = encoder
         self.pooling = pooling
@@ -63,6 +82,15 @@ class IntimacyRegressor(nn.Module):
         if is_packable(encoder):
             use_packing(encoder)
         hidden = int(encoder.config.hidden_size)
+        self.own_pooling: OwnPooling | None = None
+        if has_own_pooling:
+            self.own_pooling = make_pooling(pooling, hidden, seed)
+            hidden = features_of(self.own_pooling, hidden)
+        self.has_own_parts = has_own_parts(pooling, head)
+        self.head: nn.Linear | OwnHead
+        if head != LINEAR:
+            self.head = make_head(head, hidden, label_mean, seed)
+            return
         self.head = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -110,7 +138,10 @@ class IntimacyRegressor(nn.Module):
             hidden = encode_packed(self.encoder, ids, packing)
         else:
             hidden = self._encode_padded(ids, packing)
-        sentence = POOLINGS[self.pooling](hidden, packing)
+        if self.own_pooling is not None:
+            sentence = self.own_pooling(on_grid(hidden, packing), packing.mask[:, 0, 0])
+        else:
+            sentence = POOLINGS[self.pooling](hidden, packing)
         return Output(self.head(sentence).squeeze(-1).float(), sentence.float())
 
     def _encode_padded(
@@ -138,18 +169,25 @@ def set_dropout(encoder: PreTrainedModel, dropout: float) -> None:
 
 
 def build_model(
-    encoder: PreTrainedModel, pooling: str, *, dropout: float | None, label_mean: float, seed: int
+    encoder: PreTrainedModel,
+    pooling: str,
+    *,
+    dropout: float | None,
+    label_mean: float,
+    seed: int,
+    head: str = LINEAR,
 ) -> IntimacyRegressor:
     """Create a regressor on a copy of `encoder`.
 
     Args:
         encoder: The pre-trained encoder, which stays unchanged.
-        pooling: One of `POOLINGS`.
+        pooling: One of `POOLINGS`, or the pinned name of one's own.
         dropout: The dropout probability of every encoder layer; the encoder's own if None.
         label_mean: The head's initial bias.
         seed: The seed of the head's initial weights.
+        head: "linear", or the pinned name of one's own.
     """
     encoder = copy.deepcopy(encoder)
     if dropout is not None:
         set_dropout(encoder, dropout)
-    return IntimacyRegressor(encoder, pooling, label_mean, seed)
+    return IntimacyRegressor(encoder, pooling, label_mean, seed, head)

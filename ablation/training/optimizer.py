@@ -40,13 +40,19 @@ def make_optimizer(model: IntimacyRegressor, optimisation: OptimisationConfig) -
         }
         for (depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+    above = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not name.startswith("encoder.")
+    ]
     settings += [
         {
-            "params": [model.head.weight],
+            "params": parameters,
             "lr": optimisation.lr_head,
-            "weight_decay": optimisation.weight_decay,
-        },
-        {"params": [model.head.bias], "lr": optimisation.lr_head, "weight_decay": 0.0},
+            "weight_decay": optimisation.weight_decay if decays else 0.0,
+        }
+        for decays in (True, False)
+        if (parameters := [p for p in above if (p.ndim > 1) == decays])
     ]
     return AdamW(settings, eps=optimisation.adam_eps, fused=True)
 

@@ -36,11 +36,13 @@ def count_pieces(model: IntimacyRegressor) -> int:
     Each piece draws dropout of its own, so results would depend on the number of threads if that
     decided the number of pieces, and runs of unlike machines would be taken for the same.
 
-    Return 1 for encoders that are padded. They draw dropout from the process's generator
-    (`ablation.encoders.dropout`), so results would depend on the order of the threads.
+    Return 1 for encoders that are padded, and for a pooling or head of one's own. They draw dropout
+    from the process's generator (`ablation.encoders.dropout`), so results would depend on the order
+    of the threads.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
-    return PIECES if on_cpu and is_packable(model.encoder) else 1
+    is_split = is_packable(model.encoder) and not model.has_own_parts
+    return PIECES if on_cpu and is_split else 1
 
 
 def run_in_pieces(

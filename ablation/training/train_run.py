@@ -49,6 +49,7 @@ from ablation.training.lora import add_lora
 from ablation.training.losses.trial import try_regression_loss
 from ablation.training.losses.weighting import text_weights
 from ablation.training.model import IntimacyRegressor, build_model, set_dropout
+from ablation.training.own_parts import try_own_parts
 from ablation.training.precision import autocast
 from ablation.training.records import SELECTION_NAMES, RunRecord
 
@@ -194,12 +195,14 @@ def check_trainable(config: RunConfig, prepared: Prepared) -> None:
         require_layers(model_config.freeze_layers, len(layers))
     key = (
         model_config.pooling,
+        model_config.head,
         model_config.dropout,
         model_config.lora_rank,
         config.optimisation.precision,
         model_config.frozen_tuning and (model_config.freeze_layers, model_config.frozen_dropout),
     )
     if key not in prepared.checked:
+        try_own_parts(model_config, prepared.encoder.hidden_size)
         _try_encoder(prepared, config)
         prepared.checked.add(key)
 
@@ -218,6 +221,7 @@ def _try_encoder(prepared: Prepared, config: RunConfig) -> None:
             dropout=0.5 if dropout else dropout,
             label_mean=0.0,
             seed=0,
+            head=config.model.head,
         )
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             with autocast(ids.device, config.optimisation.precision):
@@ -286,6 +290,7 @@ def fresh_model(
         dropout=config.model.dropout,
         label_mean=float(_scale_of(prepared, config).to_training(labels).mean()),
         seed=seed_for("head", seed),
+        head=config.model.head,
     )
     if config.model.frozen_tuning:
         freeze(model, config.model.freeze_layers, dropout=config.model.frozen_dropout)
@@ -388,7 +393,7 @@ def predict_on_own_scale(model: IntimacyRegressor, scale: LabelScale) -> None:
     if scale.is_identity:
         return
     with torch.no_grad():
-        model.head.weight.div_(scale.factor)
+        model.head.weight.div_(scale.factor).requires_grad_()  # so that it is kept
         model.head.bias.sub_(scale.training[0]).div_(scale.factor).add_(scale.own[0])
 
 

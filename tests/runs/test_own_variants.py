@@ -4,13 +4,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ablation
 from ablation.core.errors import UsageError
+from ablation.data.corpus import load_corpus
+from ablation.runs.model_source import open_model
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.tracking import names
-from ablation.tracking.reading import read_json
+from ablation.tracking.reading import read_frame, read_json
 from ablation.tracking.store import open_store
 from reports.build import ReportRequest, list_numbers, read_inputs
 from reports.contents import compose
@@ -111,6 +114,50 @@ def test_a_row_that_changed_its_meaning_is_another_run_and_never_averaged_with_i
     group = read_inputs(ReportRequest(tracking_uri=request_.tracking_uri)).group
     own = [run for run in group.runs if run.variant == "own"]
     assert [(run.seed, run.params["optimisation.lr_head"]) for run in own] == [(0, "0.05")]
+
+
+PARTS = """
+import torch
+class pool(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.query = torch.nn.Linear(size, 1)
+    def forward(self, hidden, mask):
+        score = self.query(hidden).squeeze(-1).masked_fill(~mask, -torch.inf)
+        return torch.cat([(score.softmax(-1)[..., None] * hidden).sum(1), hidden[:, 0]], -1)
+def head(size):
+    return torch.nn.Sequential(torch.nn.Linear(size, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+"""
+
+
+def test_a_pooling_and_a_head_of_ones_own_are_trained_stored_and_kept(
+    request_: RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts.py").write_text(PARTS, "utf-8")
+    settings = {
+        "model.pooling": "parts.py:pool",
+        "model.head": "parts.py:head",
+        "label.train_on": "0..1",  # so that the head is changed after training
+    }
+    request = replace(
+        request_, variants=("mse",), overrides={**request_.overrides, **settings}, keep="all"
+    )
+    with pytest.raises(UsageError, match=r"--export: mse: .*can't be exported"):
+        resolve_run(replace(request, export=tmp_path / "models"))
+    (outcome,) = carry_out(request)
+    store = open_store(request.tracking_uri)
+    (suite,) = runs_of(store, names.SUITE)
+    stored = store.client.download_artifacts(suite.info.run_id, "code/parts.py", str(tmp_path))
+    assert Path(stored).read_text("utf-8") == PARTS
+    assert resolve_run(request).runs[0].is_reused
+    corpus = load_corpus(str(request.data))
+    dev = read_frame(store, str(outcome.run_id), names.DEV_PREDICTIONS)
+    with open_model(str(outcome.run_id), store.uri) as predictor:
+        again = predictor.predict(corpus.train["text"].iloc[dev["row"]].tolist())
+    np.testing.assert_allclose(again, dev["prediction"], atol=1e-4)
+    (tmp_path / "parts.py").write_text(PARTS.replace("4", "5"), "utf-8")
+    assert resolve_run(request).runs[0].state == "stale"
 
 
 def test_a_loss_that_cannot_be_trained_with_stops_everything_before_it_is_written(

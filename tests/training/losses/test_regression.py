@@ -145,3 +145,21 @@ def test_half_precision_predictions_are_computed_in_float32(loss: object) -> Non
     value = loss(p, y)  # type: ignore[operator]
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(loss(p.float(), y).item())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("scale", [0.25, 2.0, 5.0])
+def test_a_scale_in_epm_is_another_unit_of_the_labels(scale: float) -> None:
+    random = torch.Generator().manual_seed(3)
+    p, y = (4 * torch.rand(2, 40, generator=random) + 1).unbind()
+    p.requires_grad_()
+    ours, theirs = epm(p, y, scale=scale), epm(scale * p, scale * y) / scale**2
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(value, p)[0] for value in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_epm_with_a_scale_near_zero_is_mse_and_far_away_is_finite() -> None:
+    p, y = torch.tensor([1.0, 4.0], requires_grad=True), torch.tensor([2.0, 2.5])
+    assert epm(p, y, scale=1e-6).item() == pytest.approx(mse(p, y).item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(epm(1e4 * p, y, scale=50.0), p)
+    assert gradient.isfinite().all()
