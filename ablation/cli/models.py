@@ -32,6 +32,7 @@ from ablation.cli.parsing import split_list
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ablation.runs.registering import Champion
     from ablation.runs.submission import Submission
 
 
@@ -112,13 +113,18 @@ def register(
         raise UsageError(f"experiment {wanted!r}: there is none in this store; see --experiment")
     else:
         champion = register_best(store, found, split, name)
+    print_champion(make_console(), champion)
+
+
+def print_champion(console: "Console", champion: "Champion") -> None:
+    """Print a registered version, the reason for it, and how it is used."""
     version = champion.version
     for line in (
         f"{version.name} version {version.version}, run {champion.run_id}: {champion.reason}",
         f"score a file with it: ablation predict {version.uri} FILE",
         f"serve it: mlflow models serve -m {version.uri} --env-manager local",
     ):
-        make_console().print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

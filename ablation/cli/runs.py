@@ -18,6 +18,7 @@ from ablation.cli.console import (
     unsynced_summary,
     writable_folder,
 )
+from ablation.cli.models import print_champion
 from ablation.cli.options import (
     Data,
     EncoderName,
@@ -36,7 +37,7 @@ from ablation.cli.options import (
 )
 from ablation.cli.parsing import parse_range, split_list
 from ablation.cli.report import build_report
-from ablation.core.errors import UsageError
+from ablation.core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,12 @@ def run(
         Path | None, typer.Option(help="Also write each run's best model to this folder.")
     ] = None,
     keep: Keep = "rows",
+    register: Annotated[
+        str,
+        typer.Option(
+            help="Register the best run by development rows in MLflow under this name, as champion."
+        ),
+    ] = "",
     report: WithReport = True,
     unseal: Annotated[
         bool,
@@ -84,6 +91,8 @@ def run(
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
+    if register and keep == "none":
+        raise UsageError("--register needs weights: give --keep best, rows or all")
     if report:
         require_report_folder()
     from ablation.config.overrides import parse_overrides, parse_seeds
@@ -108,7 +117,7 @@ def run(
         keep=cast("KeepRule", keep),  # checked by the request
         unseal=unseal,
     )
-    run_request(make_console(), request, with_report=report)
+    run_request(make_console(), request, with_report=report, register=register)
 
 
 def _selection(select_by: str) -> dict[str, str]:
@@ -116,8 +125,21 @@ def _selection(select_by: str) -> dict[str, str]:
     return {"optimisation.select_by": select_by} if select_by else {}
 
 
-def run_request(console: "Console", request: "RunRequest", *, with_report: bool) -> None:
-    """Run a request, print its comparison table and report. Raises RunError if a run failed."""
+def run_request(
+    console: "Console", request: "RunRequest", *, with_report: bool, register: str = ""
+) -> None:
+    """Run a request, print its comparison table and report, and register its best model.
+
+    Args:
+        console: The console to print on.
+        request: The runs that are wanted.
+        with_report: End with a report.
+        register: The name to register the best run under, if any.
+
+    Raises:
+        RunError: A run failed.
+        UsageError: The request or the name can't be used.
+    """
     import ablation
     from ablation.tracking.seal import readings
 
@@ -141,6 +163,21 @@ def run_request(console: "Console", request: "RunRequest", *, with_report: bool)
             ablation.ReportRequest(experiment=experiment, tracking_uri=planned.store.uri),
         )
     raise_for_failures(console, outcomes)
+    if register:
+        _register(console, planned, experiment, register)
+
+
+def _register(
+    console: "Console", planned: "ResolvedRun", experiment: str | None, name: str
+) -> None:
+    """Register the best run of the split that the test columns are from."""
+    from ablation.runs.comparison import test_split
+    from ablation.runs.registering import register_best
+
+    if experiment is None:
+        raise RunError(f"{name} was not registered: the tracking server has not got the runs yet")
+    split = test_split(list(dict.fromkeys(run.key.split for run in planned.runs)))
+    print_champion(console, register_best(planned.store, experiment, split, name))
 
 
 def plan(

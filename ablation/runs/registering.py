@@ -7,11 +7,13 @@ from typing import Final
 
 from ablation.core.errors import UsageError
 from ablation.runs.exporting import write_export
+from ablation.runs.model_pages import page_params
 from ablation.runs.model_source import find_model
 from ablation.tracking import names
 from ablation.tracking.models import (
     RankedRun,
     RegisteredVersion,
+    champion_of,
     log_model,
     rank_runs,
     register_model,
@@ -42,6 +44,9 @@ def register_best(store: Store, experiment: str, split: str, name: str) -> Champ
         split: The split whose development rows choose.
         name: The registered model's name.
 
+    Returns:
+        The champion. If it is the best run already, no version is added.
+
     Raises:
         UsageError: There is no finished run, or the best one's weights were not kept.
     """
@@ -49,6 +54,8 @@ def register_best(store: Store, experiment: str, split: str, name: str) -> Champ
     if not ranked:
         raise UsageError(f"no finished run of split {split!r} has a development score")
     best = ranked[0]
+    if (current := champion_of(store, name)) is not None and current[1] == best.run_id:
+        return Champion(current[0], best.run_id, f"still the {RULE} of {split}")
     second = f"; the next is {_scored(ranked[1])}" if len(ranked) > 1 else ""
     reason = (
         f"{RULE} of {split}: {_scored(best)}, of {len(ranked)} runs{second}. The score is of the"
@@ -71,16 +78,10 @@ def register_run(store: Store, run_id: str, name: str, reason: str) -> Champion:
     """
     model = find_model(store, run_id)
     record = RunRecord.model_validate(read_json(store, run_id, names.RECORD_FILE))
-    params = {
-        "variant": model.key.variant,
-        "split": model.key.split,
-        "seed": str(model.key.seed),
-        "identity": record.identity,
-    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         write_export(folder, model, record, store, run_id)
-        model_id = log_model(store, run_id, str(model.key), folder, params)
+        model_id = log_model(store, run_id, str(model.key), folder, page_params(model.key, record))
     version = register_model(store, model_id, name, reason)
     return Champion(version, run_id, reason)
 

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,6 @@ from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
 from ablation.core.locks import POLL_S, try_lock
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.splits import make_split
-from ablation.runs.comparison import TEST_COLUMNS, as_markdown, caption, compare, prints_for
 from ablation.runs.context import RunContext, origin_tags
 from ablation.runs.execution import (
     TrainingJob,
@@ -30,6 +29,15 @@ from ablation.runs.execution import (
 )
 from ablation.runs.exporting import export_run
 from ablation.runs.keeping import drop_beaten, keep_run
+from ablation.runs.model_pages import log_models_without_weights
+from ablation.runs.notes import (
+    failed_note,
+    question_of,
+    results_table,
+    run_note,
+    suite_note,
+    suite_questions,
+)
 from ablation.runs.plan import PlannedRun, ensemble_identity
 from ablation.runs.progress import Progress
 from ablation.runs.request import (
@@ -59,6 +67,7 @@ from ablation.tracking.runs import (
 )
 from ablation.tracking.seal import record_reading
 from ablation.tracking.store import experiment_id
+from ablation.tracking.uris import redact_uri
 from ablation.tracking.views import describe_experiment
 from ablation.training.checkpoints import prune
 
@@ -90,6 +99,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 with progress:
                     outcomes = _run_all(context, planned)
                 log_comparison(suite, planned.corpus, outcomes, planned.table)
+                suite.set_tags({names.NOTE: suite_note(planned, outcomes)})
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             suite.end(
                 "FAILED" if failed else "FINISHED",
@@ -97,7 +107,10 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 echo=progress.say,
             )
         _describe(planned, experiment, outcomes, progress)
-    return settle(store, outcomes, progress.say)
+    settled = settle(store, outcomes, progress.say)
+    if problem := log_models_without_weights(store, settled):
+        progress.say(problem)
+    return settled
 
 
 def _describe(
@@ -107,10 +120,6 @@ def _describe(
     records = [outcome.record for outcome in outcomes if outcome.record]
     if not records:
         return
-    corpus, rows = planned.corpus, planned.table
-    scores = compare(records, rows=rows)
-    scores = scores[~scores["column"].isin(TEST_COLUMNS)]  # sealed: the report has them
-    table = as_markdown(scores, with_paper=prints_for(rows, corpus))
     prefix = "pearson_"
     parts = {
         name.removeprefix(prefix) for r in records for name in r.dev if name.startswith(prefix)
@@ -119,7 +128,7 @@ def _describe(
         problem = describe_experiment(
             planned.store,
             experiment,
-            f"{table}\n{caption(records, corpus, rows)}",
+            results_table(planned, records),
             sorted(parts - {"seen", "unseen"}),
             list(dict.fromkeys(row_name(outcome.key) for outcome in outcomes)),
         )
@@ -162,7 +171,7 @@ def _open_suite(planned: ResolvedRun, experiment: str, tags: Mapping[str, object
     request, store, corpus = planned.request, planned.store, planned.corpus
     variants = ",".join(Path(name).name for name in request.variants)
     name = f"{corpus.name}: {variants} ({request.profile})"
-    tags = {names.KIND: names.SUITE, **tags}
+    tags = {names.KIND: names.SUITE, names.NOTE: suite_questions(planned), **tags}
     if planned.table.text:
         tags[names.VARIANTS_FROM] = f"{planned.table.title}"
     adopts = adopted_experiment(request, store) is not None
@@ -300,13 +309,25 @@ def run_one(
     context: RunContext, planned: ResolvedRun, run: PlannedRun, members: Sequence[RunOutcome]
 ) -> RunOutcome:
     """Train the run, or combine its members if it is an ensemble; an error fails this run only."""
-    tags = {}
+    question = question_of(run.key, planned.table)
+    tags = {names.NOTE: question}
     if run.config is not None and planned.tuning and planned.tuning.each_its_own:
         tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
     checkpoints = checkpoints_root() / _slot(context, run)
     tracked = open_run(context, run, str(run.key), tags=tags)
 
     def make() -> "RunResult":
+        try:
+            result = train()
+        except Exception as error:
+            with suppress(Exception):  # the store may be what fails
+                note = failed_note(question, redact_uri(first_line(error)))
+                tracked.set_tags({names.NOTE: note})
+            raise
+        tracked.set_tags({names.NOTE: run_note(question, result.record)})
+        return result
+
+    def train() -> "RunResult":
         if run.config is None:
             return _combine(context, planned, run, members, tracked)
         job = TrainingJob(run.key, run.config, run.identity.digest, checkpoints)

@@ -97,6 +97,50 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mappin
     return str(model.model_id)
 
 
+def log_external_model(store: Store, run_id: str, name: str, params: Mapping[str, str]) -> str:
+    """Log a model whose weights are not kept: a page with its run, its data and its metrics.
+
+    Args:
+        store: A store that has the run.
+        run_id: The run that it comes from.
+        name: The model's name.
+        params: What the model's page shows.
+
+    Returns:
+        The model's id.
+    """
+    from mlflow.models.utils import get_external_mlflow_model_spec
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
+
+    run = store.client.get_run(run_id)
+    model = store.client.create_logged_model(
+        run.info.experiment_id,
+        name=_model_name(name),
+        source_run_id=run_id,
+        tags={MLFLOW_MODEL_IS_EXTERNAL: "true"},
+        params=dict(params),
+        model_type=_MODEL_TYPE,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        get_external_mlflow_model_spec(model).save(str(Path(scratch) / "MLmodel"))
+        store.client.log_model_artifacts(model.model_id, scratch)
+    store.client.finalize_logged_model(model.model_id, "READY")
+    _link(store, run, model.model_id)
+    return str(model.model_id)
+
+
+def champion_of(store: Store, name: str) -> tuple[RegisteredVersion, str] | None:
+    """Return the champion of a registered model and its run's id; None if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    model = str(found.model_id or str(found.source).rpartition("/")[2])
+    return RegisteredVersion(name, str(found.version), model), str(found.run_id)
+
+
 def register_model(store: Store, model_id: str, name: str, description: str) -> RegisteredVersion:
     """Register a logged model as a new version, and give it the alias `champion`.
 

@@ -11,6 +11,8 @@ from typing import Final
 MLFLOW_RUN_ID: Final = "MLFLOW_RUN_ID"
 #: MLflow's own tag for a run's parent.
 PARENT: Final = "mlflow.parentRunId"
+#: MLflow's own tag for the text on the page of a run or an experiment, in Markdown.
+NOTE: Final = "mlflow.note.content"
 KIND: Final = "ablation.kind"
 SUITE: Final = "suite"
 RUN: Final = "run"

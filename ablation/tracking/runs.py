@@ -320,7 +320,7 @@ def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) 
 
 def describe_run(store: Store, run_id: str, text: str) -> None:
     """Set the description on the page of a run that this process does not write."""
-    store.writer.log_batch(run_id, tags=[RunTag("mlflow.note.content", text)])
+    store.writer.log_batch(run_id, tags=[RunTag(names.NOTE, text)])
 
 
 def reopen_run(store: Store, run_id: str) -> None:

@@ -19,7 +19,6 @@ from ablation.tracking.store import Store
 #: The versions of MLflow whose views were looked at in a browser.
 VIEW_VERSIONS: Final = ("3.17.",)
 _TAG: Final = "mlflow.sharedViewState."
-_NOTE: Final = "mlflow.note.content"
 #: MLflow cuts an experiment's tag here.
 _LONGEST_NOTE: Final = 20_000
 #: Opens an experiment on its runs, instead of on traces of language models.
@@ -114,7 +113,7 @@ def describe_experiment(
     views = all_views(languages) if has_views else {}
     links = [f"- [{view.name}]({view_fragment(experiment, key)})" for key, view in views.items()]
     note = "\n".join([table.strip(), "", *(["**Views**", "", *links] if links else [])])
-    tags = {_NOTE: note[:_LONGEST_NOTE]}
+    tags = {names.NOTE: note[:_LONGEST_NOTE]}
     now = time.time_ns() // 1_000_000
     for key, view in views.items():
         shared = {

@@ -98,6 +98,23 @@ def test_kept_weights_score_like_the_export(ablation: Typed, store: Store, folde
     )
 
 
+def test_a_run_ends_with_its_best_model_registered(ablation: Typed, store: Store) -> None:
+    rows = ("run", "--data", "corpus", *SMOKE, "--variants", "mse,epm,ensemble")
+    options = ("--splits", "dev1", "--seeds", "0,1", "--no-report", "--register", "at-the-end")
+    code, out, err = ablation(*rows, *options)
+    assert code == 0, err
+    assert "models:/at-the-end@champion" in out
+    version = store.client.get_model_version_by_alias("at-the-end", "champion")
+    assert version.run_id in finished(store).values()
+    assert "development rows of dev1" in str(version.description)
+
+
+def test_a_model_that_is_not_kept_can_not_be_registered(ablation: Typed) -> None:
+    code, _, err = ablation("run", *SMOKE, "--keep", "none", "--register", "nothing")
+    assert code == 2
+    assert "--keep" in err
+
+
 def test_standard_input_is_read(
     ablation: Typed, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from ablation.config.schema import FIELDS
+from ablation.config.variants import TABLE_3
 from ablation.core.errors import RunError, UsageError
 from ablation.core.identity import RunKey
 from ablation.models.kept_weights import find_kept
@@ -590,3 +593,83 @@ def test_the_best_seed_of_each_row_keeps_its_weights(request_: RunRequest) -> No
         records = [o.record for o in outcomes if o.record and o.key.variant == variant]
         best = max(records, key=lambda record: record.dev["pearson"])
         assert [r for r in records if find_kept(r.identity)] == [best]
+
+
+class TestNotes:
+    """The texts on the pages of suites and runs in MLflow."""
+
+    def test_a_suite_says_its_questions_and_its_development_scores_and_no_test_score(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
+        store, _ = finished
+        (suite,) = runs_of(store, names.SUITE)
+        note = suite.data.tags[names.NOTE]
+        assert TABLE_3.variants["epm"].question in note
+        assert "24 finished" in note
+        heading = note.splitlines()[0]  # the table comes first: MLflow folds the rest
+        assert "dev1" in heading
+        assert "test" not in heading
+
+    def test_a_run_says_its_question_and_its_score(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
+        store, outcomes = finished
+        for variant in ("epm", "ensemble"):
+            outcome = next(o for o in outcomes if o.key.variant == variant)
+            assert outcome.run_id
+            assert outcome.record
+            note = store.client.get_run(outcome.run_id).data.tags[names.NOTE]
+            assert TABLE_3.variants[variant].question in note
+            assert f"{outcome.record.dev['pearson']:.4f}" in note
+
+    def test_a_run_that_failed_says_why(
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*arguments: object, **options: object) -> None:
+            raise RunError("the loss is not finite")
+
+        monkeypatch.setattr(train_run, "train_run", broken)
+        outcomes = carry_out(replace(request_, variants=("mse",)))
+        assert outcomes[0].run_id
+        store = open_store(request_.tracking_uri)
+        note = store.client.get_run(outcomes[0].run_id).data.tags[names.NOTE]
+        assert "Failed: the loss is not finite" in note
+
+
+class TestModelPages:
+    """Models in MLflow of runs whose weights are not kept."""
+
+    def test_exactly_those_without_weights_have_one_with_metrics_and_data(
+        self, finished: tuple[Store, list[RunOutcome]]
+    ) -> None:
+        store, outcomes = finished
+        experiment = store.client.get_run(str(outcomes[0].run_id)).info.experiment_id
+        models = store.client.search_logged_models([experiment])
+        kept = {
+            o.run_id
+            for o in outcomes
+            if o.record and not o.record.members and find_kept(o.record.identity)
+        }
+        trained = {o.run_id for o in outcomes if o.record and not o.record.members}
+        sources = {str(model.source_run_id) for model in models}
+        assert kept
+        assert sources & trained == trained - kept
+        model = next(m for m in models if m.source_run_id in trained)
+        (score,) = [m for m in model.metrics or [] if m.key == "test/pearson"]
+        run = store.client.get_run(str(model.source_run_id))
+        assert score.value == run.data.metrics["test/pearson"]
+        assert score.dataset_name == "corpus-test"
+        assert model.tags["mlflow.model.isExternal"] == "true"
+
+    def test_a_store_that_refuses_them_loses_no_run(
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*arguments: object, **options: object) -> None:
+            raise MlflowException("no models here")
+
+        monkeypatch.setattr(MlflowClient, "create_logged_model", refuse)
+        log = io.StringIO()
+        request = replace(request_, variants=("mse",), keep="none")
+        outcomes = run_plan(resolve_run(request), Progress(Console(file=log)))
+        assert [outcome.state for outcome in outcomes] == ["finished"]
+        assert "models without weights were not logged: no models here" in log.getvalue()

@@ -86,6 +86,16 @@ def test_the_best_run_by_development_rows_is_the_champion_and_says_why(
     assert version.run_id == best.run_id
 
 
+def test_a_champion_that_is_still_the_best_run_is_not_registered_again(
+    store: Store, champion: Champion
+) -> None:
+    experiment = find_experiment(store, "ablation")
+    assert experiment is not None
+    again = register_best(store, experiment, "dev1", "intimacy")
+    assert again.version == champion.version
+    assert again.run_id == champion.run_id
+
+
 def test_the_logged_model_has_signature_example_requirements_and_metrics_but_no_pickle(
     store: Store, champion: Champion
 ) -> None:
