@@ -66,12 +66,17 @@ class Column:
         return "train" in parts and "" not in parts and len(parts) > 1
 
     @property
+    def are_markers(self) -> bool:
+        """Tell if the values are no numbers but a word or two, such as NONE for an empty cell."""
+        return self.numbers is None and 0 < len(self.values) <= _MOST_EMPTY_WORDS
+
+    @property
     def may_be_group(self) -> bool:
-        """Tell if the values are a few short texts, each in many rows, and none is missing."""
+        """Tell if the values are a few short texts, each in many rows, and most are there."""
         return (
             self.numbers is None
             and not self.says_part
-            and self.filled == self.rows
+            and 2 * self.filled > self.rows
             and 1 < len(self.values) <= min(_MOST_GROUPS, self.rows // _ROWS_PER_GROUP)
             and max(map(len, self.values)) <= LONGEST_GROUP
         )

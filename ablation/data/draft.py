@@ -7,6 +7,7 @@ and pairs such as sentence1 and sentence2 count. What can't be told is left open
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,17 @@ from typing import Any, Final
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.data.columns import Column, are_languages, look_at, outward, uses_decimal_commas
-from ablation.data.formats import ENDINGS, RawTable, TextFormat, ending, read_rows
+from ablation.data.formats import (
+    DELIMITED,
+    ENDINGS,
+    RawTable,
+    TextFormat,
+    ending,
+    field_counts,
+    is_utf_16,
+    read_rows,
+    stem,
+)
 from ablation.data.languages import language_name, parse_tag
 from ablation.data.layout import (
     CORPUS_FILE,
@@ -28,9 +39,10 @@ from ablation.data.rows import parse_number
 
 PARTS: Final = ("train", "dev", "test")
 _DELIMITERS: Final = (",", "\t", ";", "|")
-_DELIMITED: Final = (".csv", ".tsv", ".txt")
 #: A pair's columns end in 1 and 2, or a and b.
 _PAIR: Final = re.compile(r"(.+?)[_ ]?([12ab])", re.IGNORECASE)
+#: The name of a column that has none, without its number: no name of a pair.
+_UNNAMED: Final = "column"
 _PAIR_ENDS: Final = {"1": "2", "a": "b", "A": "B"}
 _VALUES_SHOWN: Final = 8
 #: Values that are all different and no longer than this are names rather than texts.
@@ -111,6 +123,12 @@ class _Page:
         if reason:
             self.sentences.append(f"guessed {table}.{key} = {_toml(value)}: {reason}")
 
+    def set_join(self, table: RawTable, key: str, folder: Path) -> None:
+        """Join another file's columns to the rows with its keys."""
+        path = _relative(table.file, folder)
+        self.set("files", "join", path, f"it has further columns for each {key}")
+        self.set("files", "join_on", key)
+
     def remark(self, table: str, text: str) -> None:
         self.tables.setdefault(table, []).append(f"# {text}")
 
@@ -151,12 +169,14 @@ def draft_layout(
         raise UsageError(problems or f"{source}: no file of rows in it ({known})")
     page = _Page()
     parts, others = _assign_parts(sniffed)
+    parts = _in_one_format(parts)
+    left_out = _without_texts(parts)
     page.set("task", "name", slug((source if source.is_dir() else folder).resolve().name))
     page.remark("task", 'reference = "a citation or address"')
     page.remark("task", 'measures = "words for what the labels measure"')
     _draft_files(page, base, parts)
     _draft_contents(page, base, parts, others, choices)
-    for problem in problems:
+    for problem in [*problems, *left_out]:
         page.remark("files", f"left out: {problem}")
     return Draft(page.text(), tuple(page.sentences), tuple(page.questions), source)
 
@@ -187,13 +207,19 @@ def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:
 
 def sniff_format(file: Path) -> TextFormat:
     """Return the format under which delimited text reads best."""
-    if ending(file) not in _DELIMITED:
+    if ending(file) not in DELIMITED:
         return TextFormat()
     encoding = "utf-8"
     probe: list[str] = []
     read_rows(file, TextFormat(), probe)
-    if any("is not UTF-8" in problem for problem in probe):
+    if is_utf_16(file):
+        encoding = "utf-16"
+    elif any("is not UTF-8" in problem for problem in probe):
+        probe = []
         encoding = "cp1252"
+        read_rows(file, TextFormat(encoding=encoding), probe)
+        if any("is not cp1252" in problem for problem in probe):
+            encoding = "latin-1"  # in which every byte is a character
     natural = TextFormat().delimiter_of(file)
     best, best_score = TextFormat(encoding=encoding), None
     for delimiter in sorted(_DELIMITERS, key=lambda d: d != natural):
@@ -203,6 +229,7 @@ def sniff_format(file: Path) -> TextFormat:
                 "csv" if quoting == "csv" else "none",
                 encoding,
             )
+            text_format = _with_width(file, text_format)
             found: list[str] = []
             table = read_rows(file, text_format, found)
             if table is None or len(table.columns) < 2:
@@ -212,6 +239,55 @@ def sniff_format(file: Path) -> TextFormat:
             if best_score is None or score > best_score:
                 best, best_score = text_format, score
     return _with_header(file, best)
+
+
+def _with_width(file: Path, text_format: TextFormat) -> TextFormat:
+    """Take the usual number of fields where some lines have more of them at their end.
+
+    Only between tabs: a surplus comma is one in a text without quotation marks.
+    """
+    counts = field_counts(file, text_format) if text_format.delimiter_of(file) == "\t" else []
+    if not counts:
+        return text_format
+    usual, lines = Counter(counts).most_common(1)[0]
+    if min(counts) < usual or max(counts) == usual or 2 * lines < len(counts):
+        return text_format
+    header = () if counts[0] == usual else _unnamed(usual)
+    return replace(text_format, surplus="ignored", header=header)
+
+
+def _unnamed(count: int) -> tuple[str, ...]:
+    return tuple(f"{_UNNAMED}{i}" for i in range(1, count + 1))
+
+
+def _in_one_format(
+    parts: Mapping[str, Sequence[_Sniffed]],
+) -> dict[str, list[_Sniffed]]:
+    """Read all delimited files as the first training file, since a description has one format."""
+    first = parts["train"][0]
+    return {
+        part: [_as_first(one, first.text_format) for one in files] for part, files in parts.items()
+    }
+
+
+def _without_texts(parts: dict[str, list[_Sniffed]]) -> list[str]:
+    """Take files of labels alone out of the parts, and return a line for each."""
+    columns = look_at([one.table for one in parts["train"]], ".")
+    texts = {name for name, column in columns.items() if column.may_be_text}
+    lines = []
+    for part in ("dev", "test"):
+        for one in [one for one in parts[part] if texts and not texts & set(one.table.columns)]:
+            parts[part].remove(one)
+            lines.append(f"{one.table.file}: has none of the columns {', '.join(sorted(texts))}")
+    return lines
+
+
+def _as_first(one: _Sniffed, text_format: TextFormat) -> _Sniffed:
+    file = one.table.file
+    if ending(file) not in DELIMITED or one.text_format == text_format:
+        return one
+    table = read_rows(file, text_format, [])
+    return one if table is None or not table.records else replace(one, table=table)
 
 
 def _with_header(file: Path, text_format: TextFormat) -> TextFormat:
@@ -227,8 +303,7 @@ def _with_header(file: Path, text_format: TextFormat) -> TextFormat:
     }
     if not any(_is_number(name) for name in numeric):
         return text_format
-    names = tuple(f"column{i}" for i in range(1, len(table.columns) + 1))
-    return replace(text_format, header=names)
+    return replace(text_format, header=_unnamed(len(table.columns)))
 
 
 def _is_number(text: str) -> bool:
@@ -245,7 +320,7 @@ def _is_number(text: str) -> bool:
 def _part_of(file: Path, folder: Path) -> str:
     """Return the part that a file's name or its folder's name says, "" for neither."""
     relative = file.relative_to(folder)
-    names = [file.name.split(".")[0], *(parent.name for parent in relative.parents)]
+    names = [stem(file.name), *(parent.name for parent in relative.parents)]
     for name in names:
         words = re.split(r"[^a-z]+", name.lower())
         parts = {PART_WORDS[word] for word in words if word in PART_WORDS}
@@ -295,7 +370,7 @@ def _draft_files(page: _Page, folder: Path, parts: Mapping[str, Sequence[_Sniffe
     # The format is one for all files; the first training file decides.
     first = parts["train"][0]
     file, text_format = first.table.file, first.text_format
-    if ending(file) in _DELIMITED:
+    if ending(file) in DELIMITED:
         if text_format.delimiter:
             page.set("files", "delimiter", text_format.delimiter, "gives the most columns")
         if text_format.quoting == "none":
@@ -304,6 +379,9 @@ def _draft_files(page: _Page, folder: Path, parts: Mapping[str, Sequence[_Sniffe
         if text_format.header:
             reason = "the first line has numbers, so there is no line of names: name the columns"
             page.set("files", "header", list(text_format.header), reason)
+        if text_format.surplus == "ignored":
+            reason = "some lines have further fields at their end"
+            page.set("files", "surplus", "ignored", reason)
         if text_format.encoding != "utf-8":
             page.set("files", "encoding", text_format.encoding, "the file is not UTF-8")
     if _decimal(parts) == ",":
@@ -340,6 +418,10 @@ def _draft_contents(
     train = [one.table for one in parts["train"]]
     columns = look_at(train, _decimal(parts))
     _require_columns(columns, choices, [one.table for one in others])
+    joined = _find_join(parts["train"], others) if _lacks_texts(columns, choices) else None
+    if joined is not None:
+        page.set_join(*joined, folder)
+        columns |= {k: v for k, v in look_at([joined[0]], ".").items() if k not in columns}
     split = next((c for c in columns.values() if c.says_part), None)
     if len(parts["train"]) == 1 and split and not (parts["dev"] or parts["test"]):
         page.set("columns", "split", split.name, f"its values are {_listed(split)}")
@@ -347,12 +429,25 @@ def _draft_contents(
     labels = _draft_labels(page, columns, choices)
     tables = {part: [one.table for one in files] for part, files in parts.items()}
     rest = {name: c for name, c in columns.items() if name not in (*texts, *labels)}
-    _draft_group(page, folder, _Found(parts, rest, others), choices)
+    _draft_group(page, folder, _Found(parts, rest, [] if joined else others), choices)
     if choices.weight:
         page.set("columns", "weight", choices.weight, "as you said")
     page.set("columns", "others", "ignored", "further columns are not read")
     _draft_scale(page, tables, labels, choices, _decimal(parts))
     _draft_missing(page, tables, texts, [columns[name] for name in labels if name in columns])
+
+
+def _lacks_texts(columns: Mapping[str, Column], choices: Choices) -> bool:
+    """Tell if what the training files have instead of texts are names, such as those of texts."""
+    if choices.text is not None:
+        return choices.text not in columns
+    texts = [column for column in columns.values() if column.may_be_text]
+    return all(_is_name(column) for column in texts)
+
+
+def _is_name(column: Column) -> bool:
+    """Tell if all values are different and short."""
+    return len(column.values) == column.filled and column.mean_length <= _SHORTEST_TEXT
 
 
 def _require_columns(
@@ -391,8 +486,7 @@ def _draft_texts(page: _Page, columns: Mapping[str, Column], choices: Choices) -
         return list(pair)
     for other in candidates:
         many = len(other.values) > other.filled / 4 and not other.may_be_group
-        is_text = len(other.values) < other.filled or other.mean_length > _SHORTEST_TEXT
-        if other.name != text and many and is_text:
+        if other.name != text and many and not _is_name(other):
             example = json.dumps(next(iter(other.values))[:40], ensure_ascii=False)
             page.remark(
                 "columns",
@@ -405,7 +499,7 @@ def _pair(candidates: Sequence[Column]) -> tuple[str, str] | None:
     names = {column.name for column in candidates}
     for column in candidates:
         match = _PAIR.fullmatch(column.name)
-        if match and match[2] in _PAIR_ENDS:
+        if match and match[2] in _PAIR_ENDS and match[1] != _UNNAMED:
             second = column.name[: match.start(2)] + _PAIR_ENDS[match[2]]
             if second in names:
                 return column.name, second
@@ -421,7 +515,7 @@ def _draft_labels(page: _Page, columns: Mapping[str, Column], choices: Choices) 
         chosen, reason = ["label"], "its name"
     elif len(candidates) == 1:
         chosen, reason = names, "the only column of numbers that is no running number"
-    elif candidates and len({_scale([c]) for c in candidates}) == 1:
+    elif candidates and _have_one_scale(candidates):
         chosen, reason = names, "columns of numbers on one scale: several targets, see --target"
     else:
         listed = ", ".join(f"{c.name} ({_range_text(_ends([c]))})" for c in candidates)
@@ -450,11 +544,8 @@ def _draft_group(page: _Page, folder: Path, found: _Found, choices: Choices) -> 
         if not candidates or (choices.group and choices.group not in columns):
             joined = _find_join(parts["train"], others)
         if joined:
-            table, key = joined
-            path = _relative(table.file, folder)
-            page.set("files", "join", path, f"it has further columns for each {key}")
-            page.set("files", "join_on", key)
-            candidates = [c for c in look_at([table], ".").values() if c.may_be_group]
+            page.set_join(*joined, folder)
+            candidates = [c for c in look_at([joined[0]], ".").values() if c.may_be_group]
         if choices.group:
             candidates = sorted(candidates, key=lambda c: c.name != choices.group)
             if not candidates or candidates[0].name != choices.group:
@@ -464,6 +555,9 @@ def _draft_group(page: _Page, folder: Path, found: _Found, choices: Choices) -> 
         if not candidates:
             page.set("group", "kind", "none", "no column of a few short texts")
             return
+        if candidates[0].filled < candidates[0].rows:
+            missing = candidates[0].rows - candidates[0].filled
+            page.set("rows", "without_group", "keep", f"{missing:,} training rows have no group")
         groups = sorted(candidates[0].values)
         others_named = [c.name for c in candidates[1:]]
         reason = "as you said" if choices.group else f"its values are {_listed(candidates[0])}"
@@ -551,7 +645,14 @@ def _draft_missing(
     labels: Sequence[Column],
 ) -> None:
     labelled = [*tables["train"], *tables["dev"]]
-    empty = sorted({word for column in labels for word in column.empty})
+    of_test = look_at(tables["test"], ".")
+    unknown = {
+        word
+        for column in labels
+        if (found := of_test.get(column.name)) is not None
+        for word in (found.values if found.are_markers else ())
+    }
+    empty = sorted(unknown | {word for column in labels for word in column.empty})
     if empty:
         page.set("rows", "empty", empty, "words among the labels that are no numbers")
     for key, names, checked in (
@@ -563,6 +664,7 @@ def _draft_missing(
             for table in checked
             for record in table.records
             for name in names
+            if name in table.columns or key == "without_label"
             if (value := record.values.get(name)) is None
             or not str(value).strip()
             or (key == "without_label" and str(value).strip() in empty)
@@ -577,7 +679,7 @@ def _decimal(parts: Mapping[str, Sequence[_Sniffed]]) -> str:
     delimited = [
         one.table
         for one in parts["train"]
-        if ending(one.table.file) in _DELIMITED
+        if ending(one.table.file) in DELIMITED
         and one.text_format.delimiter_of(one.table.file) != ","
     ]
     return "," if delimited and uses_decimal_commas(delimited) else "."
@@ -590,6 +692,13 @@ def _ends(columns: Sequence[Column]) -> tuple[float, float]:
 
 def _scale(columns: Sequence[Column]) -> tuple[float, float]:
     return outward(*_ends(columns))
+
+
+def _have_one_scale(columns: Sequence[Column]) -> bool:
+    """Tell if the numbers of each column go over half or more of what all of them go over."""
+    lowest, highest = _scale(columns)
+    scales = [_scale([column]) for column in columns]
+    return all(2 * (high - low) >= highest - lowest for low, high in scales)
 
 
 def _range_text(ends: tuple[float, float]) -> str:

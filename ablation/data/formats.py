@@ -20,8 +20,11 @@ from ablation.core.errors import first_line, one_line
 #: Longest accepted text, in characters: longer ones come from a quotation mark left open.
 LONGEST_TEXT: Final = 131_072
 #: Endings of files that hold rows; `.gz` may follow any of them.
-ENDINGS: Final = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
-_DELIMITED: Final = (".csv", ".tsv", ".txt")
+ENDINGS: Final = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+DELIMITED: Final = (".csv", ".tsv", ".txt", ".tab")
+#: The column of an object's keys, where a JSON file is an object of rows or of lists of rows.
+KEY: Final = "key"
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 Value = str | int | float | None
 
@@ -31,16 +34,18 @@ class TextFormat:
     """The way delimited text is written.
 
     Attributes:
-        delimiter: Between fields; empty for a tab in .tsv and .txt files, a comma elsewhere.
+        delimiter: Between fields; empty for a comma in .csv files, a tab elsewhere.
         quoting: "csv" for fields in quotation marks, "none" if these are ordinary characters.
         encoding: A name that Python knows.
         header: Names of the columns, if the text has no line of names.
+        surplus: "ignored" for lines that may have more fields at their end than there are columns.
     """
 
     delimiter: str = ""
     quoting: Literal["csv", "none"] = "csv"
     encoding: str = "utf-8"
     header: tuple[str, ...] = ()
+    surplus: Literal["error", "ignored"] = "error"
 
     def delimiter_of(self, file: Path) -> str:
         """Return the delimiter of one file."""
@@ -78,6 +83,31 @@ def ending(file: Path) -> str:
     return Path(name).suffix
 
 
+def stem(name: str) -> str:
+    """Return a file's name without the ending that says what it is.
+
+    >>> stem("anger-0to1.train.txt"), stem("en.csv.gz")
+    ('anger-0to1.train', 'en')
+    """
+    plain = name[:-3] if name.lower().endswith(".gz") else name
+    return Path(plain).stem if Path(plain).suffix.lower() in ENDINGS else plain
+
+
+def field_counts(file: Path, text_format: TextFormat) -> list[int]:
+    """Return the number of fields of each line of delimited text that is not blank."""
+    content = _bytes_of(file, [])
+    text = None if content is None else decode(file, content[1], text_format.encoding, [])
+    if text is None:
+        return []
+    return [len(fields) for _, fields in _delimited_lines(file, text, text_format, [])]
+
+
+def is_utf_16(file: Path) -> bool:
+    """Tell if a file begins as UTF-16 does."""
+    content = _bytes_of(file, [])
+    return content is not None and content[1].startswith(_UTF_16)
+
+
 def read_rows(file: Path, text_format: TextFormat, problems: list[str]) -> RawTable | None:
     """Read a file of rows.
 
@@ -89,22 +119,16 @@ def read_rows(file: Path, text_format: TextFormat, problems: list[str]) -> RawTa
     Returns:
         The rows; None if the file can't be read as a whole.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        problems.append(f"{file}: can't be read: {error.strerror}")
-        return None
     kind = ending(file)
+    found = _bytes_of(file, problems)
+    if found is None:
+        return None
     if kind not in ENDINGS:
         known = ", ".join(ENDINGS)
         problems.append(f"{file}: files that end in {kind or 'nothing'} can't be read; use {known}")
         return None
-    try:
-        raw = gzip.decompress(content) if file.name.lower().endswith(".gz") else content
-    except (OSError, EOFError, zlib.error) as error:
-        problems.append(f"{file}: can't be decompressed: {first_line(error)}")
-        return None
-    if kind in _DELIMITED:
+    content, raw = found
+    if kind in DELIMITED:
         table = _read_delimited(file, raw, text_format, problems)
     else:
         table = _READERS[kind](file, raw, problems)
@@ -113,10 +137,27 @@ def read_rows(file: Path, text_format: TextFormat, problems: list[str]) -> RawTa
     return RawTable(file, table.columns, table.records, content)
 
 
+def _bytes_of(file: Path, problems: list[str]) -> tuple[bytes, bytes] | None:
+    """Return a file's bytes, and these decompressed; None with a line in `problems`."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        problems.append(f"{file}: can't be read: {error.strerror}")
+        return None
+    try:
+        raw = gzip.decompress(content) if file.name.lower().endswith(".gz") else content
+    except (OSError, EOFError, zlib.error) as error:
+        problems.append(f"{file}: can't be decompressed: {first_line(error)}")
+        return None
+    return content, raw
+
+
 def decode(file: Path, content: bytes, encoding: str, problems: list[str]) -> str | None:
     """Return a file's text without its byte-order mark, or None with a line in `problems`."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) and not encoding.lower().startswith("utf-16"):
-        problems.append(f"{file}: this is UTF-16; save it as UTF-8")
+    if content.startswith(_UTF_16) and not encoding.lower().startswith("utf-16"):
+        problems.append(
+            f'{file}: this is UTF-16; save it as UTF-8, or set files.encoding = "utf-16"'
+        )
         return None
     is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
     try:
@@ -161,6 +202,8 @@ def _read_delimited(
     hint = "; quote texts that contain commas" if text_format.delimiter_of(file) == "," else ""
     for line, values in lines:
         surplus = len(values) - len(columns)
+        if surplus > 0 and text_format.surplus == "ignored":
+            values, surplus = values[: len(columns)], 0
         if surplus:
             amount = f"{abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}"
             problems.append(f"{file}, line {line}: {amount}{hint}")
@@ -223,10 +266,53 @@ def _read_json(file: Path, content: bytes, problems: list[str]) -> RawTable | No
     except (ValueError, RecursionError) as error:
         problems.append(f"{file}: not JSON: {first_line(error)}; JSON lines end in .jsonl")
         return None
-    if not isinstance(rows, list):
-        problems.append(f"{file}: not a list of rows; JSON lines end in .jsonl")
+    listed = _list_of_rows(rows)
+    if listed is None:
+        problems.append(
+            f"{file}: not a list of rows, nor an object that holds them; JSON lines end in .jsonl"
+        )
         return None
-    return _from_objects(file, [(f"row {i}", row) for i, row in enumerate(rows, 1)], problems)
+    return _from_objects(file, [(f"row {i}", row) for i, row in enumerate(listed, 1)], problems)
+
+
+def _list_of_rows(value: Any) -> list[Any] | None:
+    """Return the rows in a JSON value; None if it holds none.
+
+    These are a list of objects, alone or in an object beside other things; several such lists by
+    name; an object of rows by key; or an object of columns, each a list, or an object by row.
+    """
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or not value:
+        return None
+    lists = {
+        name: part
+        for name, part in value.items()
+        if isinstance(part, list) and part and all(isinstance(row, dict) for row in part)
+    }
+    if len(lists) == 1:
+        return next(iter(lists.values()))
+    if lists:
+        return [{KEY: name, **row} for name, rows in lists.items() for row in rows]
+    if (columns := _columns_of(value)) is not None:
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if len(value) > 1 and all(isinstance(row, dict) for row in value.values()):
+        return [{KEY: key, **row} for key, row in value.items()]
+    inner = [part for part in value.values() if isinstance(part, dict)]
+    return _list_of_rows(inner[0]) if len(inner) == 1 else None
+
+
+def _columns_of(value: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    """Return the values by column of an object of columns; None if it is none."""
+    parts = list(value.values())
+    if all(isinstance(part, list) for part in parts) and len({len(part) for part in parts}) == 1:
+        return dict(value)
+    if not all(isinstance(part, dict) for part in parts):
+        return None
+    # As many rows by name would be columns by row: of the two, the fewer are the columns.
+    if len({tuple(part) for part in parts}) == 1 and len(parts) < len(parts[0]):
+        return {name: list(part.values()) for name, part in value.items()}
+    return None
 
 
 def _from_objects(file: Path, rows: list[tuple[str, Any]], problems: list[str]) -> RawTable | None:
@@ -236,12 +322,24 @@ def _from_objects(file: Path, rows: list[tuple[str, Any]], problems: list[str]) 
         if not isinstance(row, dict):
             problems.append(f"{file}, {position}: not an object with a value for each column")
             continue
-        columns.update(dict.fromkeys(row))
-        records.append(Record(position, {name: _plain(value) for name, value in row.items()}))
+        flat = _flat(row)
+        columns.update(dict.fromkeys(flat))
+        records.append(Record(position, flat))
     if not columns:
         problems.append(f"{file}: the file is empty")
         return None
     return RawTable(file, tuple(columns), records)
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Return the values of an object by name, those of objects in it as "outer.inner"."""
+    flat: dict[str, Value] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = _plain(value)
+    return flat
 
 
 def _read_parquet(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
@@ -254,6 +352,8 @@ def _read_parquet(file: Path, content: bytes, problems: list[str]) -> RawTable |
     except (pa.ArrowException, OSError, ValueError) as error:
         problems.append(f"{file}: not Parquet: {first_line(error)}")
         return None
+    if any(pa.types.is_struct(kind) for kind in table.schema.types):
+        return _from_objects(file, [(f"row {i}", row) for i, row in enumerate(rows, 1)], problems)
     return _from_dicts(file, list(map(str, table.column_names)), rows, problems)
 
 

@@ -7,7 +7,7 @@ first `corpus.toml` for other files.
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ablation.config.tables import NOT_TOML, validation_problems
 from ablation.core.errors import UsageError
-from ablation.data.formats import TextFormat
+from ablation.data.formats import TextFormat, stem
 
 #: The name of a corpus's description.
 CORPUS_FILE: Final = "corpus.toml"
@@ -69,6 +69,7 @@ class FilesTable(_Table):
         delimiter, quoting, encoding: See `TextFormat`.
         decimal: The decimal mark of numbers in delimited text.
         header: Names of the columns, if delimited text has no line of names.
+        surplus: "ignored" if lines may have more fields at their end than there are columns.
         join: A file with further columns, such as the groups.
         join_on: The column that is in `join` and in the other files.
     """
@@ -81,6 +82,7 @@ class FilesTable(_Table):
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
     header: Names = ()
+    surplus: Literal["error", "ignored"] = "error"
     join: str = ""
     join_on: str = ""
 
@@ -88,7 +90,7 @@ class FilesTable(_Table):
 
     @property
     def text_format(self) -> TextFormat:
-        return TextFormat(self.delimiter, self.quoting, self.encoding, self.header)
+        return TextFormat(self.delimiter, self.quoting, self.encoding, self.header, self.surplus)
 
 
 class ColumnsTable(_Table):
@@ -135,10 +137,11 @@ class LabelTable(_Table):
 
 
 class RowsTable(_Table):
-    """`[rows]`: what to do with a row that lacks a text, or a label where one is needed.
+    """`[rows]`: what to do with a row that lacks a text, a group, or a label where one is needed.
 
     Attributes:
         without_text, without_label: "drop" leaves such rows out.
+        without_group: "drop" leaves such rows out; "keep" makes them a group of their own.
         empty: Words that stand for an empty cell among labels and weights, such as "NA".
     """
 
@@ -146,6 +149,7 @@ class RowsTable(_Table):
     _names = field_validator("empty", mode="before")(_as_names)
     without_text: Literal["error", "drop"] = "error"
     without_label: Literal["error", "drop"] = "error"
+    without_group: Literal["error", "drop", "keep"] = "error"
 
 
 class GroupTable(_Table):
@@ -275,20 +279,35 @@ def groups_from_paths(paths: Sequence[str]) -> list[str]:
     ['anger', 'joy']
     >>> groups_from_paths(["en/train.csv", "ptbr/train.csv"])
     ['en', 'ptbr']
+    >>> groups_from_paths(["../anger-0to1.train.txt", "../joy-0to1.train.txt"])
+    ['anger', 'joy']
     """
-    words = [_words(path) for path in paths]
-    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
-    groups = ["".join(w for w in _pieces(path) if w not in shared) for path in paths]
-    return [group.strip("-_/ ") for group in groups]
+    pieces = [_pieces(path) for path in paths]
+    words = [{word for word in of_path if _is_word(word)} for of_path in pieces]
+    shared = set.intersection(*words) if len(words) > 1 else set()
+    return [_joined(of_path, shared) for of_path in pieces]
 
 
-def _words(path: str) -> list[str]:
-    return [piece for piece in _pieces(path) if piece[0].isalnum()]
+def _joined(pieces: Sequence[str], shared: Collection[str]) -> str:
+    """Join the words that tell paths apart, by what stands between them in the path."""
+    group, between = "", ""
+    for piece in pieces:
+        if not _is_word(piece):
+            between += piece
+        elif piece in shared or piece.lower() in PART_WORDS:
+            between = "-"
+        else:
+            group += (between if group else "") + piece
+            between = ""
+    return group
+
+
+def _is_word(piece: str) -> bool:
+    return piece[0].isalnum()
 
 
 def _pieces(path: str) -> list[str]:
-    """Return a path's words without those of parts, and what stands between them."""
+    """Return a path's words, and the characters between them."""
     folder, _, name = path.rpartition("/")
     # A tag such as fr-CA keeps its hyphen, so separators are pieces as well.
-    pieces = re.findall(r"[^\W_]+|[\W_]", f"{folder}/{name.split('.')[0]}")
-    return [piece for piece in pieces if piece.lower() not in PART_WORDS]
+    return re.findall(r"[^\W_]+|[\W_]", f"{folder}/{stem(name)}")

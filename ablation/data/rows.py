@@ -22,6 +22,8 @@ from ablation.data.layout import PART_WORDS, CorpusLayout, groups_from_paths
 
 #: The group of every row of a corpus without groups.
 UNGROUPED: Final = "all rows"
+#: The groups of rows that have none: "undetermined" among languages (BCP 47).
+NO_GROUP, NO_LANGUAGE = "no group", "und"
 #: Words for subsets of rows in scores and reports, which no group may have for a name.
 _SUBSETS: Final = frozenset({"all", "seen", "unseen"})
 LONGEST_GROUP: Final = 60
@@ -283,6 +285,9 @@ class _Reader:
             part = self._part(position, values["split"], columns["split"])
         label = self._label(position, values.get("label"), columns.get("label", "label"), part)
         weight = 1.0
+        if named_group is None:
+            self.findings.dropped["group"] += 1
+            return None
         if "weight" in columns:
             weight = self._weight(position, values["weight"], columns["weight"])
         if len(self.problems) > before:
@@ -299,11 +304,17 @@ class _Reader:
             )
         return text
 
-    def _group(self, position: str, text: str | None, column: str) -> str:
-        """Return the group as it is stored: a language's tag, or the text on one line."""
+    def _group(self, position: str, text: str | None, column: str) -> str | None:
+        """Return the group as it is stored: a language's tag, or the text on one line.
+
+        None if the row is to be left out.
+        """
         kind = self.layout.group.kind
         if text is None or kind == "none":
             return UNGROUPED
+        without = self.layout.rows.without_group
+        if without != "error" and not text.strip():
+            return {"keep": NO_LANGUAGE if kind == "language" else NO_GROUP}.get(without)
         if kind == "language":
             tag = parse_tag(text)
             if tag is None:

@@ -1,12 +1,15 @@
 """Drafts of descriptions: what values say is guessed, and what they don't is left open."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ablation.core.errors import UsageError
 from ablation.data.columns import are_languages, outward
-from ablation.data.corpus import load_corpus
+from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.draft import Choices, draft_layout
 
 
@@ -157,3 +160,143 @@ def test_folders_and_words_in_file_names_are_groups(tmp_path: Path) -> None:
     assert corpus.training_languages == ["en", "yo"]
     assert corpus.test is not None
     assert set(corpus.test["language"]) == {"en", "yo"}
+
+
+def loaded(folder: Path) -> Corpus:
+    """Draft a description beside the files, and load the corpus that it describes."""
+    (folder / "corpus.toml").write_text(draft_layout(folder).text)
+    return load_corpus(str(folder))
+
+
+class TestPublishedLayouts:
+    """Layouts as they are published, each with a trait that a simpler guess would stumble on."""
+
+    def test_a_part_may_be_said_after_a_dot_in_a_file_without_a_line_of_names(
+        self, tmp_path: Path
+    ) -> None:
+        for emotion in ("anger", "joy"):
+            for part, count in (("train", 60), ("dev", 20), ("test", 30)):
+                (tmp_path / f"{emotion}-ratings-0to1.{part}.txt").write_text(
+                    "".join(
+                        f"{i}\twords {i} of a tweet\t{emotion}\t0.{i:03}\n" for i in range(count)
+                    )
+                )
+        corpus = loaded(tmp_path)
+        assert (len(corpus.training_rows), corpus.given_dev) == (120, 40)
+        assert corpus.test is not None
+        assert len(corpus.test) == 60
+        assert corpus.training_languages == ["anger", "joy"]
+
+    def test_a_word_in_place_of_every_test_label_is_none(self, tmp_path: Path) -> None:
+        for part, label in (("train", "0.{i:03}"), ("test", "NONE")):
+            lines = (f"x-{i}\twords {i} of a tweet\t{label.format(i=i)}\n" for i in range(60))
+            (tmp_path / f"{part}.txt").write_text("".join(lines))
+        corpus = loaded(tmp_path)
+        assert corpus.test is not None
+        assert (len(corpus.test), corpus.has_test_labels) == (60, False)
+
+    def test_lines_may_have_further_fields_between_tabs(self, tmp_path: Path) -> None:
+        (tmp_path / "sts-train.csv").write_text(
+            "".join(
+                f'forum\t{i % 6}.25\t"one text {i} of words\tanother text {i}'
+                + ("\thttp://source\tCC" if i % 3 == 0 else "")
+                + "\n"
+                for i in range(60)
+            )
+        )
+        draft = draft_layout(tmp_path)
+        assert draft.layout.files.surplus == "ignored"
+        assert len(draft.layout.files.header) == 4
+        assert loaded(tmp_path).train["text"].iloc[0] == '"one text 0 of words'
+
+    def test_a_surplus_comma_is_never_cut_off(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text(
+            "label,text\n" + "".join(f"{i % 4},words{', more' * (i % 2)} {i}\n" for i in range(60))
+        )
+        with pytest.raises(UsageError, match=r"line 3: 1 field\(s\) too many"):
+            loaded(tmp_path)
+
+    def test_texts_and_labels_may_stand_in_two_files(self, tmp_path: Path) -> None:
+        (tmp_path / "gold.tsv").write_text(rows("id\tscore", "d{i}\t{label}"))
+        (tmp_path / "texts.tsv").write_text(rows("id\tbody", "d{i}\tsome words of a text {i}"))
+        corpus = loaded(tmp_path)
+        assert corpus.layout.rows.without_text == "error"
+        assert corpus.train["text"].iloc[3] == "some words of a text 3"
+
+    def test_a_file_of_test_labels_alone_is_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "train.csv").write_text(rows("id,words,y", "{i},words {i},{label}"))
+        (tmp_path / "test_labels.csv").write_text(rows("id,y", "{i},{label}"))
+        assert "# left out: " in draft_layout(tmp_path).text
+        assert loaded(tmp_path).test is None
+
+    def test_rows_without_a_group_are_a_group(self, tmp_path: Path) -> None:
+        (tmp_path / "train.csv").write_text(
+            "prompt,essay,grade\n"
+            + "".join(f"{('p1', 'p2', '')[i % 3]},an essay {i},{i % 45 * 2}\n" for i in range(90))
+        )
+        corpus = loaded(tmp_path)
+        assert corpus.layout.rows.without_group == "keep"
+        assert corpus.training_languages == ["no group", "p1", "p2"]
+        assert corpus.layout.label_range == (0, 90)
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252", "latin-1"])
+    def test_encodings_are_seen(self, tmp_path: Path, encoding: str) -> None:
+        text = rows("Text\tValenz", "schöne Wörter {i}\t{label}")
+        content = text.encode(encoding)
+        if encoding == "latin-1":
+            content = content.replace(b"sch", b"\x81sch")  # no character of cp1252
+        (tmp_path / "export.txt").write_bytes(content)
+        assert loaded(tmp_path).train["text"].iloc[0].endswith("schöne Wörter 0")
+
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            lambda items: {"version": 1, "data": items},
+            lambda items: {item["id"]: item for item in items},
+            lambda items: {key: [item[key] for item in items] for key in items[0]},
+            lambda items: {
+                key: {str(i): item[key] for i, item in enumerate(items)} for key in items[0]
+            },
+            lambda items: {"task": {"train": items}},
+            lambda items: [
+                {"id": item["id"], "body": {"words": item["words"], "y": item["y"]}}
+                for item in items
+            ],
+        ],
+        ids=["beside", "by key", "columns", "columns by row", "nested", "objects in rows"],
+    )
+    def test_json_may_hold_its_rows_in_any_way(
+        self, tmp_path: Path, shape: Callable[[list[dict[str, Any]]], Any]
+    ) -> None:
+        items = [{"id": f"q{i}", "words": f"words of a text {i}", "y": i % 4} for i in range(60)]
+        (tmp_path / "corpus.json").write_text(json.dumps(shape(items)))
+        train = loaded(tmp_path).train
+        assert train["text"].tolist() == [item["words"] for item in items]
+        assert train["label"].tolist() == [item["y"] for item in items]
+
+    def test_lists_by_part_in_one_json_are_its_split(self, tmp_path: Path) -> None:
+        items = [{"words": f"words of a text {i}", "y": i % 4} for i in range(60)]
+        parts = {"train": items[:40], "dev": items[40:50], "test": items[50:]}
+        (tmp_path / "all.json").write_text(json.dumps(parts))
+        corpus = loaded(tmp_path)
+        assert corpus.test is not None
+        assert (len(corpus.training_rows), corpus.given_dev, len(corpus.test)) == (40, 10, 10)
+
+    def test_columns_on_about_one_scale_are_several_targets(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text(
+            "text,V,A,n\n" + "".join(f"words {i},{1 + i % 5},{2 + i % 4},1\n" for i in range(60))
+        )
+        layout = draft_layout(tmp_path).layout
+        assert (layout.columns.label, layout.label_range) == (("V", "A"), (1, 5))
+
+    def test_a_description_elsewhere_names_the_same_groups(self, tmp_path: Path) -> None:
+        (tmp_path / "deep" / "train").mkdir(parents=True)
+        for language in ("amh", "ptbr"):
+            file = tmp_path / "deep" / "train" / f"{language}.csv"
+            file.write_text(rows("t,y", "words {i},{label}"))
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        draft = draft_layout(tmp_path / "deep", beside=tmp_path / "a" / "b")
+        assert draft.layout.group.kind == "language"
+        (tmp_path / "a" / "b" / "c.toml").write_text(draft.text)
+        corpus = load_corpus(str(tmp_path / "a" / "b" / "c.toml"))
+        assert corpus.training_languages == ["amh", "ptbr"]
