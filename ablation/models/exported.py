@@ -132,17 +132,22 @@ def write_ensemble(folder: Path, weights: Mapping[str, float]) -> None:
     _write_json(folder / ENSEMBLE_FILE, {"members": dict(weights)})
 
 
+def read_about(folder: Path) -> AboutModel | None:
+    """Return the origin of the model in a folder; None if it says nothing of it."""
+    try:
+        return AboutModel.model_validate_json((folder / ABOUT_FILE).read_text("utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+
+
 def link_model(source: Path, target: Path, about: AboutModel) -> bool:
     """Copy an exported model without using space for it, if the file system has hard links.
 
     Returns:
         False, with nothing copied, if `source` is no model or one of another run than `about`.
     """
-    try:
-        found = AboutModel.model_validate_json((source / ABOUT_FILE).read_text("utf-8"))
-    except (OSError, ValidationError):
-        return False
-    if found.identity != about.identity:
+    found = read_about(source)
+    if found is None or found.identity != about.identity:
         return False
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, copy_function=_link_or_copy)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ablation.core.errors import UsageError
-from ablation.models.exported import ENSEMBLE_FILE, LoadedModel, read_model
+from ablation.models.exported import ENSEMBLE_FILE, LoadedModel, read_about, read_model
 from ablation.training.batching import Texts, prediction_batches
 from ablation.training.evaluation import EVALUATION_BATCH, predict
 from ablation.training.train_run import choose_device
@@ -43,10 +43,12 @@ class Member:
 class Predictor:
     """A fine-tuned model that scores texts, or an ensemble; made by `load_model`.
 
-    A single model stays loaded. The models of an ensemble are loaded one after another.
+    A single model stays loaded. The models of an ensemble are loaded one after another. `is_pair`
+    tells if the model scores pairs of texts; None if that is not known.
     """
 
     members: tuple[Member, ...]
+    is_pair: bool | None = None
 
     def predict(
         self, texts: Sequence[str], second_texts: Sequence[str] | None = None
@@ -84,6 +86,7 @@ class Predictor:
             UsageError: As in `predict`.
         """
         _check(texts)
+        _check_pairs(self.is_pair, second_texts)
         if second_texts is not None:
             _check(second_texts)
             if len(second_texts) != len(texts):
@@ -109,7 +112,8 @@ def place(loaded: LoadedModel) -> LoadedModel:
 def single(loaded: LoadedModel) -> Predictor:
     """Make a predictor of one model, which stays loaded."""
     place(loaded)
-    return Predictor((Member(lambda: loaded),))
+    is_pair = None if loaded.about is None else loaded.about.is_pair
+    return Predictor((Member(lambda: loaded),), is_pair)
 
 
 def load_model(folder: str | Path) -> Predictor:
@@ -138,13 +142,22 @@ def load_model(folder: str | Path) -> Predictor:
             raise ValueError("no members, or a weight that is not above 0")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / ENSEMBLE_FILE}: not an ensemble's file: {error}") from error
+    about = read_about(folder / next(iter(weights)))
     return Predictor(
-        tuple(Member(_loader(folder / name), weight) for name, weight in weights.items())
+        tuple(Member(_loader(folder / name), weight) for name, weight in weights.items()),
+        None if about is None else about.is_pair,
     )
 
 
 def _loader(folder: Path) -> Callable[[], LoadedModel]:
     return lambda: place(read_model(folder))
+
+
+def _check_pairs(is_pair: bool | None, second_texts: Sequence[str] | None) -> None:
+    if is_pair and second_texts is None:
+        raise UsageError("the model scores pairs of texts: give the second ones (--second-text)")
+    if is_pair is False and second_texts is not None:
+        raise UsageError("the model scores single texts, not pairs: leave the second ones out")
 
 
 def _check(texts: Sequence[str]) -> None:
@@ -163,6 +176,7 @@ def _score(
         return np.empty(0, dtype=np.float32)
     encoded = loaded.tokenizer(
         [loaded.prefix + text.strip() for text in texts],
+        None if second is None else [text.strip() for text in second],
         truncation=True,
         max_length=loaded.max_tokens,
     )

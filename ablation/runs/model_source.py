@@ -106,7 +106,8 @@ def _predictor_of(store: Store, run_id: str) -> "Predictor":
         return lambda: place(load_kept(kept))
 
     return Predictor(
-        tuple(Member(loader(kept), found.shares[key]) for key, kept in found.members.items())
+        tuple(Member(loader(kept), found.shares[key]) for key, kept in found.members.items()),
+        next(iter(found.members.values())).about.is_pair,
     )
 
 

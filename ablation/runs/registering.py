@@ -81,7 +81,9 @@ def register_run(store: Store, run_id: str, name: str, reason: str) -> Champion:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         write_export(folder, model, record, store, run_id)
-        model_id = log_model(store, run_id, str(model.key), folder, page_params(model.key, record))
+        is_pair = next(iter(model.members.values())).about.is_pair
+        params = page_params(model.key, record)
+        model_id = log_model(store, run_id, str(model.key), folder, params, is_pair=is_pair)
     version = register_model(store, model_id, name, reason)
     return Champion(version, run_id, reason)
 

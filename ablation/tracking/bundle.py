@@ -46,11 +46,13 @@ KINDS: Final = (names.RUN, names.CURVE, names.SUITE, names.CURVE_STUDY)
 #: Characters of the digest of a text: enough to find a row in a corpus that one has.
 ROW_DIGEST: Final = 16
 #: Of a textless corpus: the length of each text in characters.
-LENGTH, DIGEST, TEXT = "characters", "digest", "text"
+LENGTH, DIGEST, TEXT, SECOND_TEXT = "characters", "digest", "text", "second_text"
 LEFT_OUT: Final = "left out of the bundle, since a reason may quote a text"
 
 _RUNS, _ARTIFACTS = "runs.json", "artifacts.json"
 _PREDICTION_COLUMNS: Final = ["row", "language", "label", "prediction"]
+#: Of weighted rows alone.
+_WEIGHT: Final = "weight"
 _WIDE: Final = (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
 _LONG: Final = (names.CURVES, names.DISTANCES)
 _SUITE_JSON: Final = (names.ENVIRONMENT_FILE, names.OUTCOMES_FILE, names.TUNING_FILE)
@@ -172,10 +174,12 @@ class _Packer:
         """Keep predictions on the same rows as the columns of one table."""
         shared: dict[bytes, tuple[pd.DataFrame, dict[str, np.ndarray]]] = {}
         for run, frame in frames:
-            frame = frame[_PREDICTION_COLUMNS]
+            frame = frame[[*_PREDICTION_COLUMNS, *[_WEIGHT] * (_WEIGHT in frame)]]
             key = hashlib.sha256("\0".join(frame["language"]).encode())
             key.update(frame["row"].to_numpy(np.int64).tobytes())
-            key.update(frame["label"].to_numpy(np.float64).tobytes())
+            for column in ("label", _WEIGHT):
+                if column in frame:
+                    key.update(frame[column].to_numpy(np.float64).tobytes())
             _, columns = shared.setdefault(key.digest(), (frame.drop(columns="prediction"), {}))
             columns[run] = frame["prediction"].to_numpy(np.float64)
         for i, (rows, columns) in enumerate(shared.values()):
@@ -269,8 +273,11 @@ class BundleSource:
         """Tables of predictions by member: the columns that runs share, and a column for each."""
         folders = tuple(f"{path.removesuffix('.parquet')}/" for path in _WIDE)
         tables = {n: to_frame(m) for n, m in self._members.items() if n.startswith(folders)}
-        shared = _PREDICTION_COLUMNS[:-1]
-        return {n: (table[shared], table.drop(columns=shared)) for n, table in tables.items()}
+        split = {}
+        for name, table in tables.items():
+            shared = [*_PREDICTION_COLUMNS[:-1], *[_WEIGHT] * (_WEIGHT in table)]
+            split[name] = table[shared], table.drop(columns=shared)
+        return split
 
     @cached_property
     def _long_tables(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -287,7 +294,7 @@ def without_texts(corpus: pd.DataFrame) -> pd.DataFrame:
         return corpus
     texts = corpus[TEXT].astype(str)
     digests = [hashlib.sha256(text.encode()).hexdigest()[:ROW_DIGEST] for text in texts]
-    kept = corpus.drop(columns=TEXT)
+    kept = corpus.drop(columns=[TEXT, SECOND_TEXT], errors="ignore")
     kept[LENGTH], kept[DIGEST] = texts.str.len().to_numpy(), digests
     return kept
 

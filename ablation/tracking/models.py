@@ -49,7 +49,15 @@ class RegisteredVersion:
         return f"models:/{self.name}@{CHAMPION}"
 
 
-def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mapping[str, str]) -> str:
+def log_model(
+    store: Store,
+    run_id: str,
+    name: str,
+    folder: Path,
+    params: Mapping[str, str],
+    *,
+    is_pair: bool = False,
+) -> str:
     """Log an exported model, or an ensemble, with its weights, as a model of MLflow's pyfunc.
 
     Args:
@@ -58,6 +66,7 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mappin
         name: The model's name.
         folder: The exported folder.
         params: What the model's page shows.
+        is_pair: Whether it scores pairs of texts.
 
     Returns:
         The model's id.
@@ -75,6 +84,11 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mappin
         params=dict(params),
         model_type=_MODEL_TYPE,
     )
+    inputs: list[Any] = [ColSpec("string", "text")]
+    examples = {"text": list(_EXAMPLES)}
+    if is_pair:
+        inputs.append(ColSpec("string", "second_text"))
+        examples["second_text"] = list(reversed(_EXAMPLES))
     outputs: list[Any] = [ColSpec("double", "prediction")]
     if (folder / "ensemble.json").is_file():
         outputs.append(ColSpec("double", "spread", required=False))
@@ -85,8 +99,8 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, params: Mappin
                 target,
                 python_model=str(code),
                 artifacts={_ARTIFACT: str(folder)},
-                signature=ModelSignature(Schema([ColSpec("string", "text")]), Schema(outputs)),
-                input_example=pd.DataFrame({"text": list(_EXAMPLES)}),
+                signature=ModelSignature(Schema(inputs), Schema(outputs)),
+                input_example=pd.DataFrame(examples),
                 pip_requirements=[f"{library}=={version(library)}" for library in _REQUIREMENTS],
                 mlflow_model=Model(model_id=model.model_id, run_id=run_id),
             )

@@ -66,13 +66,14 @@ class _Regressor:
         self.bias = head["linear.bias"].to(self.device)
 
     @torch.inference_mode()
-    def score(self, texts: list[str]) -> np.ndarray:
+    def score(self, texts: list[str], second: list[str] | None = None) -> np.ndarray:
         scores = np.empty(len(texts), dtype=np.float32)
         order = np.argsort([-len(text) for text in texts], kind="stable")
         for start in range(0, len(order), _BATCH):
             chosen = order[start : start + _BATCH]
             batch = self.tokenizer(
                 [self.prefix + texts[i] for i in chosen],
+                None if second is None else [second[i] for i in chosen],
                 truncation=True,
                 max_length=self.limit,
                 padding=True,
@@ -88,7 +89,10 @@ class _Regressor:
 
 
 class IntimacyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
-    """Scores the column `text`; an ensemble also returns the spread over its models."""
+    """Scores the column `text`, of pairs with `second_text`.
+
+    An ensemble also returns the spread over its models.
+    """
 
     def load_context(self, context: Any) -> None:
         folder = Path(context.artifacts["model"])
@@ -98,19 +102,25 @@ class IntimacyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defin
         self.shares = np.array(list(shares.values()), dtype=np.float64)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        texts = [value.strip() if isinstance(value, str) else "" for value in model_input["text"]]
-        if missing := [number for number, text in enumerate(texts) if not text]:
-            raise MlflowException(
-                f"text is missing or empty in row {missing[0]} (rows count from 0)",
-                error_code=INVALID_PARAMETER_VALUE,
-            )
-        scores = np.stack([model.score(texts) for model in self.models])
+        texts = _texts_of(model_input, "text")
+        second = _texts_of(model_input, "second_text") if "second_text" in model_input else None
+        scores = np.stack([model.score(texts, second) for model in self.models])
         mean = np.average(scores, axis=0, weights=self.shares)
         columns = {"prediction": mean}
         if len(self.models) > 1:
             variance = np.average((scores - mean) ** 2, axis=0, weights=self.shares)
             columns["spread"] = np.sqrt(variance)
         return pd.DataFrame(columns, index=model_input.index).astype("float64")
+
+
+def _texts_of(rows: pd.DataFrame, column: str) -> list[str]:
+    texts = [value.strip() if isinstance(value, str) else "" for value in rows[column]]
+    if missing := [number for number, text in enumerate(texts) if not text]:
+        raise MlflowException(
+            f"{column} is missing or empty in row {missing[0]} (rows count from 0)",
+            error_code=INVALID_PARAMETER_VALUE,
+        )
+    return texts
 
 
 def _json(file: Path) -> dict[str, Any]:

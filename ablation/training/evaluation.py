@@ -79,16 +79,23 @@ def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]
 
 
 def spearman(
-    prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]
+    prediction: Real[np.ndarray, " rows"],
+    label: Real[np.ndarray, " rows"],
+    weight: Real[np.ndarray, " rows"] | None = None,
 ) -> float | None:
-    """Return Spearman's rank correlation in [-1, 1], ties at their mean rank; None as `pearson`."""
+    """Return Spearman's rank correlation in [-1, 1], ties at their mean rank; None as `pearson`.
+
+    Ranks are those among the rows; weights enter the correlation of the ranks.
+    """
     if pearson(prediction, label) is None:
         return None
-    return pearson(stats.rankdata(prediction), stats.rankdata(label))
+    return pearson(stats.rankdata(prediction), stats.rankdata(label), weight)
 
 
 def concordance(
-    prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]
+    prediction: Real[np.ndarray, " rows"],
+    label: Real[np.ndarray, " rows"],
+    weight: Real[np.ndarray, " rows"] | None = None,
 ) -> float | None:
     """Return Lin's concordance correlation coefficient in [-1, 1]; None as `pearson`.
 
@@ -98,26 +105,39 @@ def concordance(
     if pearson(prediction, label) is None:
         return None
     x, y = prediction.astype(np.float64), label.astype(np.float64)
-    covariance = np.mean((x - x.mean()) * (y - y.mean()))
-    return float(2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+    shift = _mean(x, weight) - _mean(y, weight)
+    x, y = x - _mean(x, weight), y - _mean(y, weight)
+    return 2 * _mean(x * y, weight) / (_mean(x**2, weight) + _mean(y**2, weight) + shift**2)
 
 
-def rmse(prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]) -> float | None:
+def rmse(
+    prediction: Real[np.ndarray, " rows"],
+    label: Real[np.ndarray, " rows"],
+    weight: Real[np.ndarray, " rows"] | None = None,
+) -> float | None:
     """Return the root mean squared error on the labels' scale; None without rows or labels."""
     errors = prediction.astype(np.float64) - label
     known = len(errors) and np.isfinite(errors).all()
-    return float(np.sqrt(np.mean(errors**2))) if known else None
+    return float(np.sqrt(_mean(errors**2, weight))) if known else None
 
 
-def mae(prediction: Real[np.ndarray, " rows"], label: Real[np.ndarray, " rows"]) -> float | None:
+def mae(
+    prediction: Real[np.ndarray, " rows"],
+    label: Real[np.ndarray, " rows"],
+    weight: Real[np.ndarray, " rows"] | None = None,
+) -> float | None:
     """Return the mean absolute error on the labels' scale; None without rows or labels."""
     errors = prediction.astype(np.float64) - label
     known = len(errors) and np.isfinite(errors).all()
-    return float(np.mean(np.abs(errors))) if known else None
+    return _mean(np.abs(errors), weight) if known else None
+
+
+def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
+    return float(np.average(values, weights=weight))
 
 
 #: Measures of agreement beside Pearson's r by name.
-AGREEMENT: Final[Mapping[str, Callable[[np.ndarray, np.ndarray], float | None]]] = {
+AGREEMENT: Final[Mapping[str, Callable[..., float | None]]] = {
     "spearman": spearman,
     "concordance": concordance,
     "rmse": rmse,
@@ -131,7 +151,8 @@ def agreement(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, flo
     """Compute every measure of `AGREEMENT` of a table of predictions.
 
     Args:
-        predictions: A table with the columns `language`, `label` and `prediction`.
+        predictions: A table with the columns `language`, `label` and `prediction`, and `weight` if
+            rows are weighted.
         seen: The training languages.
 
     Returns:
@@ -142,7 +163,9 @@ def agreement(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, flo
     subsets = {"": predictions, "_seen": predictions[is_seen], "_unseen": predictions[~is_seen]}
     subsets |= {f"_{language}": rows for language, rows in predictions.groupby("language")}
     metrics = {
-        f"{name}{suffix}": measure(rows["prediction"].to_numpy(), rows["label"].to_numpy())
+        f"{name}{suffix}": measure(
+            rows["prediction"].to_numpy(), rows["label"].to_numpy(), _weight_of(rows)
+        )
         for suffix, rows in subsets.items()
         for name, measure in AGREEMENT.items()
     }
@@ -150,8 +173,11 @@ def agreement(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, flo
 
 
 def _pearson_of(rows: pd.DataFrame) -> float | None:
-    weight = rows["weight"].to_numpy() if "weight" in rows else None
-    return pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy(), weight)
+    return pearson(rows["prediction"].to_numpy(), rows["label"].to_numpy(), _weight_of(rows))
+
+
+def _weight_of(rows: pd.DataFrame) -> np.ndarray | None:
+    return rows["weight"].to_numpy(np.float64) if "weight" in rows else None
 
 
 def predict(

@@ -1,7 +1,7 @@
 """Agreement of predictions with labels beyond Pearson: rank, error, concordance.
 
-Predictions are (rows, models), labels (rows,), results (models,), NaN where a figure does not
-exist.
+Predictions are (rows, models), labels and weights (rows,), results (models,), NaN where a figure
+does not exist. Without weights, every row counts once.
 """
 
 import numpy as np
@@ -13,30 +13,30 @@ from reports.analysis.inference import pearsons
 Floats = NDArray[np.float64]
 
 
-def spearman(predictions: Floats, label: Floats) -> Floats:
+def spearman(predictions: Floats, label: Floats, weight: Floats | None = None) -> Floats:
     """Return Spearman's rank correlation, in [-1, 1], ties at their mean rank."""
     if len(label) < 2:
         return np.full(predictions.shape[1], np.nan)
     known = np.isfinite(predictions).all(axis=0)
     ranks = stats.rankdata(predictions, axis=0)
-    return np.where(known, pearsons(ranks, stats.rankdata(label)), np.nan)
+    return np.where(known, pearsons(ranks, stats.rankdata(label), weight), np.nan)
 
 
-def rmse(predictions: Floats, label: Floats) -> Floats:
+def rmse(predictions: Floats, label: Floats, weight: Floats | None = None) -> Floats:
     """Return the root mean squared error, on the labels' scale."""
     if not len(label):
         return np.full(predictions.shape[1], np.nan)
-    return np.asarray(np.sqrt(np.mean((predictions - label[:, None]) ** 2, axis=0)))
+    return np.asarray(np.sqrt(np.average((predictions - label[:, None]) ** 2, 0, weight)))
 
 
-def mae(predictions: Floats, label: Floats) -> Floats:
+def mae(predictions: Floats, label: Floats, weight: Floats | None = None) -> Floats:
     """Return the mean absolute error, on the labels' scale."""
     if not len(label):
         return np.full(predictions.shape[1], np.nan)
-    return np.asarray(np.mean(np.abs(predictions - label[:, None]), axis=0))
+    return np.asarray(np.average(np.abs(predictions - label[:, None]), 0, weight))
 
 
-def concordance(predictions: Floats, label: Floats) -> Floats:
+def concordance(predictions: Floats, label: Floats, weight: Floats | None = None) -> Floats:
     """Return Lin's concordance correlation coefficient, in [-1, 1].
 
     2 s_xy / (s_x² + s_y² + (mean x - mean y)²) with moments over n: Lin (1989), "A concordance
@@ -46,8 +46,10 @@ def concordance(predictions: Floats, label: Floats) -> Floats:
     """
     if len(label) < 2:
         return np.full(predictions.shape[1], np.nan)
-    x, y = predictions - predictions.mean(axis=0), label - label.mean()
-    shift = predictions.mean(axis=0) - label.mean()
-    spread = np.mean(x**2, axis=0) + np.mean(y**2) + shift**2
+    centre, middle = np.average(predictions, 0, weight), np.average(label, 0, weight)
+    x, y = predictions - centre, label - middle
+    shift = centre - middle
+    spread = np.average(x**2, 0, weight) + np.average(y**2, 0, weight) + shift**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, 2 * np.mean(x * y[:, None], axis=0) / spread, np.nan)
+        covariance = np.average(x * y[:, None], 0, weight)
+        return np.where(spread > 0, 2 * covariance / spread, np.nan)

@@ -159,17 +159,18 @@ def worst_predictions(
     Args:
         residuals: The residuals.
         variant: The variant.
-        texts: Columns row and text; None to leave the texts out.
+        texts: Columns row and text, of pairs second_text too; None to leave the texts out.
         per_language: Number of rows of each language.
 
     Returns:
-        Columns language, row, label, prediction, and text if there are texts.
+        Columns language, row, label, prediction, and those of the texts.
     """
     sample = residuals.sample
     frame = pd.DataFrame({"row": sample.row, "language": sample.language, "label": sample.label})
     frame["prediction"] = residuals.mean_prediction(variant)
     if texts is not None:
-        frame = frame.merge(texts[["row", "text"]], on="row", how="left")
+        columns = [name for name in ("row", "text", "second_text") if name in texts]
+        frame = frame.merge(texts[columns], on="row", how="left")
     frame["miss"] = (frame["prediction"] - frame["label"]).abs()
     frame = frame.sort_values(["miss", "row"], ascending=[False, True], kind="stable")
     top = frame.groupby("language", sort=False).head(per_language)
@@ -182,11 +183,13 @@ def _errors_by(
     residuals: Residuals, index: np.ndarray, name: str, values: list[float] | list[str]
 ) -> pd.DataFrame:
     """Return bias and rmse of each of `values`, whose index each row has in `index` (rows,)."""
-    rows = []
+    rows, weights = [], residuals.sample.weight
     for variant, residual in residuals.of.items():
         for i, value in enumerate(values):
             part = residual[:, index == i]
+            weight = None if weights is None else weights[index == i]
             if part.shape[1]:
-                rmse = float(np.sqrt((part**2).mean(axis=1)).mean())
-                rows.append((variant, value, part.shape[1], float(part.mean()), rmse))
+                rmse = float(np.sqrt(np.average(part**2, 1, weight)).mean())
+                bias = float(np.average(part, 1, weight).mean())
+                rows.append((variant, value, part.shape[1], bias, rmse))
     return pd.DataFrame(rows, columns=["variant", name, "rows", "bias", "rmse"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from reports.analysis.collect import Experiment, StoredRun
 from reports.analysis.curves import Curve
@@ -16,6 +17,12 @@ from reports.rendering.tables import EMPTY, Cell, interval_text, number
 LEAST_P: Final = 0.001
 #: Characters of an id or a hash that a page shows.
 SHORT: Final = 8
+
+
+def quoted_text(row: pd.Series) -> str:
+    """Return the text of a row of the corpus, of a pair both."""
+    texts = [str(row["text"]), *([str(row["second_text"])] if "second_text" in row else [])]
+    return " | ".join(texts)
 
 
 def percent_cell(value: float, estimate: Estimate | None = None) -> Cell:

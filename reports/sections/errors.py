@@ -18,6 +18,7 @@ from reports.analysis.residuals import Residuals
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column
+from reports.sections.cells import quoted_text
 from reports.sections.registry import section
 
 #: The pair of variants whose gain by label is shown.
@@ -31,6 +32,11 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if residuals is None:
         return
     rows = inputs.analysed_rows
+    if residuals.sample.weight is not None:
+        yield (
+            "Rows have weights: the tables of this section use them. Its figures, and what"
+            " selection adds, count every row once."
+        )
     by_label = analysis.by_label(residuals)
     width = float(residuals.edges[1] - residuals.edges[0])
     table = inputs.group.table
@@ -118,16 +124,16 @@ def agreement_table(residuals: Residuals, variants: VariantTable) -> Table:
         rmse=number_column("RMSE"),
         mae=number_column("MAE"),
     )
-    label = residuals.sample.label
+    label, weight = residuals.sample.label, residuals.sample.weight
     for variant, by_seed in residuals.of.items():
         predictions = (label + by_seed).T
         runs = residuals.runs[variant]
         table.add(
             method=row_title(variant, variants),
-            spearman=number(100 * spearman(predictions, label).mean(), runs=runs),
-            concordance=number(100 * concordance(predictions, label).mean(), runs=runs),
-            rmse=number(rmse(predictions, label).mean(), 3, runs=runs),
-            mae=number(mae(predictions, label).mean(), 3, runs=runs),
+            spearman=number(100 * spearman(predictions, label, weight).mean(), runs=runs),
+            concordance=number(100 * concordance(predictions, label, weight).mean(), runs=runs),
+            rmse=number(rmse(predictions, label, weight).mean(), 3, runs=runs),
+            mae=number(mae(predictions, label, weight).mean(), 3, runs=runs),
         )
     return table.build(
         "Spearman's rank correlation and Lin's concordance, times 100; root mean squared and mean"
@@ -192,7 +198,7 @@ def worst_table(
         language = str(row["language"])
         table.add(
             language=group_title(language, layout),
-            row=Cell(str(row["text"]), language=text_language(language, layout))
+            row=Cell(quoted_text(row), language=text_language(language, layout))
             if has_texts
             else f"{int(row['row']) + 1}",
             label=number(float(row["label"]), digits),

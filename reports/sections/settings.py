@@ -35,6 +35,7 @@ from reports.rendering.tables import (
     number,
     number_column,
 )
+from reports.sections.cells import quoted_text
 from reports.sections.registry import section
 
 #: Table 4's settings by their field, which has the paper's value for its default.
@@ -111,11 +112,8 @@ def table_1(train: pd.DataFrame, layout: CorpusLayout = MINT_LAYOUT) -> Table:
         lengths = rows["text"].str.len()
         low, high = lengths.quantile(0.25), lengths.quantile(0.75)
         typical = rows[lengths.between(low, high)].iloc[0]
-        text = str(typical["text"])
-        if "second_text" in rows:
-            text += f" | {typical['second_text']}"
         table.add(
-            text=Cell(text, language=text_language(code, layout)),
+            text=Cell(quoted_text(typical), language=text_language(code, layout)),
             language=group_title(code, layout),
             label=number(float(typical["label"]), digits),
         )

@@ -12,7 +12,9 @@ import torch
 from ablation.core.errors import UsageError
 from ablation.encoders.loading import load_encoder
 from ablation.models.exported import LoadedModel, read_model, write_ensemble, write_model
-from ablation.models.predictor import load_model, single
+from ablation.models.predictor import Member, Predictor, load_model, single
+from ablation.training.batching import Texts
+from ablation.training.evaluation import predict
 from ablation.training.model import build_model
 
 WORDS = ["good night my love", "buses at nine", "x", "a rather long text " * 20]
@@ -104,3 +106,28 @@ def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:
 def test_what_is_no_text_is_refused(texts: list[str]) -> None:
     with pytest.raises(UsageError, match="is not a text"):
         single(make()).predict(texts)
+
+
+def test_a_pair_is_scored_as_it_was_trained_and_its_second_text_counts() -> None:
+    loaded = make()
+    first, second = ["a cat sleeps", "rain"], ["a dog barks", "a much longer second text"]
+    ids = loaded.tokenizer([f"query: {text}" for text in first], second)["input_ids"]
+    rows = Texts(
+        [np.asarray(row, dtype=np.int64) for row in ids],
+        np.full(2, np.nan),
+        np.zeros(2, dtype=np.int64),
+        np.arange(2),
+    )
+    found = single(loaded).predict(first, second)
+    np.testing.assert_allclose(found, predict(loaded.model, rows), atol=1e-6)
+    assert not np.allclose(found, single(loaded).predict(first, second[::-1]), atol=1e-6)
+
+
+def test_a_model_of_pairs_needs_pairs_and_another_refuses_them() -> None:
+    loaded = make()
+    of_pairs = Predictor((Member(lambda: loaded),), is_pair=True)
+    with pytest.raises(UsageError, match="scores pairs of texts"):
+        of_pairs.predict(["a"])
+    of_single = Predictor((Member(lambda: loaded),), is_pair=False)
+    with pytest.raises(UsageError, match="scores single texts"):
+        of_single.predict(["a"], ["b"])

@@ -54,9 +54,16 @@ def corpus(
     )
 
 
+def weighted_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """A corpus with second texts, and weights from 1 to 4."""
+    weight = 1.0 + np.arange(len(frame)) % 4
+    return frame.assign(second_text="second " + frame["text"], weight=weight)
+
+
 def predictions(frame: pd.DataFrame, noise: float, rng: np.random.Generator) -> pd.DataFrame:
     """Label plus noise: the smaller `noise`, the higher the Pearson."""
-    table = frame[["row", "language", "label"]].copy()
+    columns = [name for name in ("row", "language", "label", "weight") if name in frame]
+    table = frame[columns].copy()
     table["prediction"] = frame["label"].to_numpy() + rng.normal(0, noise, len(frame))
     return table
 
@@ -77,6 +84,7 @@ class Plan:
         curves: Training Pearson of a variant and seed at each step.
         text: Text of a row, by its language and number.
         collapsed: Variants that predict a constant.
+        weighted_pairs: Whether rows are weighted pairs of texts.
         seed: Of all noise.
     """
 
@@ -93,6 +101,7 @@ class Plan:
     curves: Callable[[str, int], np.ndarray] | None = None
     text: Callable[[str, int], str] | None = None
     collapsed: Sequence[str] = ()
+    weighted_pairs: bool = False
     seed: int = 0
 
     @property
@@ -132,6 +141,8 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
     plan, store = Plan(**wanted), open_store(uri)
     train = corpus(plan.rows, SEEN, seed=1, text=plan.text)
     test = corpus(plan.rows, (*SEEN, *UNSEEN), seed=2, text=plan.text)
+    if plan.weighted_pairs:
+        train, test = weighted_pairs(train), weighted_pairs(test)
     tags: dict[str, object] = {
         names.PROFILE: "smoke",
         names.CORPUS: "made-up",

@@ -40,6 +40,7 @@ def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
         noise={"mse": 0.9, "epm": 0.4, "ensemble": 0.0},
         rows=30,
         text=lambda language, i: f"{language} {SECRET} {i}",
+        weighted_pairs=True,
     )
 
 

@@ -178,6 +178,28 @@ def test_a_run_logs_what_its_report_computes() -> None:
             assert logged[f"{name}{suffix}"] == pytest.approx(value)
 
 
+def test_a_weight_is_a_row_that_occurs_so_often() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {
+            "language": np.repeat(["en", "fr"], 10),
+            "label": rng.uniform(1, 5, 20),
+            "prediction": rng.uniform(1, 5, 20),
+            "weight": rng.integers(1, 4, 20).astype(np.float64),
+        }
+    )
+    often = frame.loc[frame.index.repeat(frame["weight"].astype(int))].drop(columns="weight")
+    weighted, repeated = agreement(frame, ["en"]), agreement(often, ["en"])
+    plain = agreement(frame.drop(columns="weight"), ["en"])
+    for name in ("concordance", "rmse", "mae", "rmse_seen", "mae_unseen"):
+        assert weighted[name] == pytest.approx(repeated[name])
+        assert weighted[name] != pytest.approx(plain[name])
+    columns = frame["prediction"].to_numpy()[:, None], frame["label"].to_numpy()
+    for name in ("spearman", "concordance", "rmse", "mae"):
+        (value,) = getattr(reported, name)(*columns, frame["weight"].to_numpy())
+        assert weighted[name] == pytest.approx(value)
+
+
 def test_measures_that_do_not_exist_are_missing() -> None:
     constant = table([("en", 1.0, 2.0), ("en", 3.0, 2.0)])
     found = agreement(constant, ["en"])
