@@ -99,7 +99,7 @@ def _warnings(inputs: ReportInputs) -> Iterator[str]:
         )
     if not inputs.measurements.has_test:
         yield (
-            "The test rows have no labels: nothing is scored on them;"
+            "There are no labelled test rows: nothing is scored on them;"
             f" {inputs.layout.group.plural} and errors are those of development rows."
         )
     if inputs.budgets and inputs.budgets.warning:
@@ -110,7 +110,8 @@ def _warnings(inputs: ReportInputs) -> Iterator[str]:
 def _warnings_about_runs(inputs: ReportInputs) -> Iterator[str]:
     """Yield warnings about runs that are left out, lacking or collapsed."""
     group = inputs.group
-    others = sum(len(other.runs) for other in inputs.groups if other is not group)
+    shown = [group.key, *(measured.group.key for measured in inputs.targets.values())]
+    others = sum(len(other.runs) for other in inputs.groups if other.key not in shown)
     if others and not group.mixed:
         yield (
             f"{others} more runs differ in data, encoder, code or settings: they enter no number."

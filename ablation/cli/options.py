@@ -16,11 +16,19 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Data = Annotated[
     str,
     typer.Option(
-        help="'demo', a folder (corpus.toml, or train.csv and test.csv), or a file of rows."
+        help="'demo', a folder (corpus.toml, or train.csv and test.csv), a file of rows, or"
+        " hub:org/name."
     ),
 ]
 Target = Annotated[
     str, typer.Option(help="The label column to predict, if the corpus has several.")
+]
+Targets = Annotated[
+    str,
+    typer.Option(
+        help="The label column to predict, if the corpus has several; more with commas, or all:"
+        " a suite each, and one report."
+    ),
 ]
 Profile = Annotated[
     str,

@@ -1,5 +1,6 @@
 """Define the commands `run`, `plan` and `data`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -31,6 +32,7 @@ from ablation.cli.options import (
     Set,
     Splits,
     Target,
+    Targets,
     TrackingUri,
     Variants,
     WithReport,
@@ -38,6 +40,7 @@ from ablation.cli.options import (
 from ablation.cli.parsing import parse_range, split_list
 from ablation.cli.report import build_report
 from ablation.core.errors import RunError, UsageError
+from ablation.core.slugs import slug
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +73,7 @@ def run(
     select_by: SelectBy = "",
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
-    target: Target = "",
+    target: Targets = "",
     export: Annotated[
         Path | None, typer.Option(help="Also write each run's best model to this folder.")
     ] = None,
@@ -113,11 +116,40 @@ def run(
         tracking_uri=tracking_uri,
         fresh=fresh,
         export=export,
-        target=target,
         keep=cast("KeepRule", keep),  # checked by the request
         unseal=unseal,
     )
-    run_request(make_console(), request, with_report=report, register=register)
+    _run_targets(make_console(), request, target, with_report=report, register=register)
+
+
+def _run_targets(
+    console: "Console", request: "RunRequest", target: str, *, with_report: bool, register: str
+) -> None:
+    """Run a request on each target, and report on all of them after the last.
+
+    Models of several targets are exported and registered under a name for each. Raises RunError if
+    a run failed, once every target was tried.
+    """
+    from ablation.data.corpus import list_targets
+
+    targets = list_targets(str(request.data), target)
+    problems: list[str] = []
+    for name in targets:
+        export, model = request.export, register
+        if len(targets) > 1:
+            export = export and export / slug(name)
+            model = register and f"{register}-{slug(name)}"
+        try:
+            run_request(
+                console,
+                replace(request, target=name, export=export),
+                with_report=with_report and name == targets[-1],
+                register=model,
+            )
+        except RunError as error:
+            problems.append(f"{name}: {error}" if len(targets) > 1 else str(error))
+    if problems:
+        raise RunError("; ".join(problems))
 
 
 def _selection(select_by: str) -> dict[str, str]:
@@ -192,7 +224,7 @@ def plan(
     select_by: SelectBy = "",
     fresh: Fresh = False,
     tracking_uri: TrackingUri = None,
-    target: Target = "",
+    target: Targets = "",
     keep: Keep = "rows",
     measure: Measure = None,
     power: Annotated[
@@ -208,26 +240,36 @@ def plan(
     overrides = parse_overrides(set_ or ()) | _selection(select_by)
     check_encoder(profile, overrides, encoder)
     import ablation
+    from ablation.data.corpus import list_targets
+
+    request = ablation.RunRequest(
+        data=data,
+        profile=profile,
+        variants=split_list(variants),
+        splits=split_list(splits),
+        seeds=parse_seeds(seeds),
+        encoder=encoder or None,
+        overrides=overrides,
+        experiment=experiment or None,
+        tracking_uri=tracking_uri,
+        fresh=fresh,
+        keep=cast("KeepRule", keep),  # checked by the request
+    )
+    console = make_console()
+    for name in list_targets(data, target):
+        planned = ablation.plan(replace(request, target=name))
+        _print_plan(console, planned, measure=measure, power=power)
+
+
+def _print_plan(
+    console: "Console", planned: "ResolvedRun", *, measure: bool | None, power: bool
+) -> None:
+    """Print what would be trained, and what it takes."""
     from ablation.runs.estimate import estimate_all
 
-    planned = ablation.plan(
-        ablation.RunRequest(
-            data=data,
-            profile=profile,
-            variants=split_list(variants),
-            splits=split_list(splits),
-            seeds=parse_seeds(seeds),
-            encoder=encoder or None,
-            overrides=overrides,
-            experiment=experiment or None,
-            tracking_uri=tracking_uri,
-            fresh=fresh,
-            target=target,
-            keep=cast("KeepRule", keep),  # checked by the request
-        )
-    )
     estimates = None if measure is False else estimate_all(planned, anew=bool(measure))
-    console = make_console()
+    if planned.request.target:
+        console.print(f"Target {planned.request.target}:", markup=False, highlight=False)
     print_warnings(console, planned.warnings)
     console.print(_plan_table(planned, estimates))
     console.print(_plan_summary(planned, estimates), markup=False)
@@ -286,14 +328,22 @@ def data(
 def _write_draft(console: "Console", source: str, choices: "Choices", out: str) -> None:
     """Draft a corpus.toml and print what is left to decide. An existing file is not replaced."""
     from ablation.data.draft import draft_layout
+    from ablation.data.hub import fetch, is_hub
     from ablation.data.layout import CORPUS_FILE
 
-    path = Path(source).expanduser()
-    if not source or not path.exists():
-        raise UsageError(f"data init {source}: give the folder or the file of rows to look at")
-    folder = path if path.is_dir() else path.parent
+    path, hub = Path(source).expanduser(), ""
+    if is_hub(source):
+        path, hub = fetch(source)
+        folder = Path()
+    elif not source or not path.exists():
+        raise UsageError(
+            f"data init {source}: give the folder, the file of rows or the hub:ORGANISATION/NAME"
+            " to look at"
+        )
+    else:
+        folder = path if path.is_dir() else path.parent
     file = Path(out).expanduser() if out else folder / CORPUS_FILE
-    draft = draft_layout(path, choices, beside=file.parent)
+    draft = draft_layout(path, choices, beside=path if hub else file.parent, hub=hub)
     if file.exists():
         raise UsageError(f"{file}: exists; remove it, or name another file with --out")
     file.write_text(draft.text, "utf-8")

@@ -21,6 +21,7 @@ from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.data.draft import draft_layout
 from ablation.data.formats import ENDINGS, ending, excerpt
+from ablation.data.hub import PREFIX, fetch, is_hub
 from ablation.data.languages import ordered
 from ablation.data.layout import CORPUS_FILE, MINT_LAYOUT, CorpusLayout, read_layout
 from ablation.data.reference import find_reference
@@ -30,11 +31,13 @@ from ablation.data.rows import Findings, choose_target, read_parts
 FEWEST_ROWS: Final = 30
 #: More groups than this are no languages or domains, but numbers of rows or authors.
 MOST_GROUPS: Final = 200
+#: The word for every target of a corpus.
+ALL_TARGETS: Final = "all"
 #: The name of the corpus that comes with this package.
 DEMO: Final = "demo"
 _PROBLEMS_SHOWN: Final = 20
 #: Keys of later versions: at their defaults they are no part of a corpus's digest.
-_ADDED: Final = (("files", "surplus"), ("rows", "without_group"))
+_ADDED: Final = (("files", "surplus", "error"), ("rows", "without_group", "error"))
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def load_corpus(source: str, target: str = "") -> Corpus:
 
     Args:
         source: "demo", a folder with a `corpus.toml` or in MINT's format, a `corpus.toml`, or a
-            single file of rows, whose columns are guessed.
+            single file of rows or "hub:org/name", whose columns are guessed.
         target: The label column, if the layout has several.
 
     Raises:
@@ -132,12 +135,34 @@ def load_corpus(source: str, target: str = "") -> Corpus:
     )
 
 
+def list_targets(source: str, target: str) -> list[str]:
+    """Return the targets that a text such as "V,A" or "all" names, each to be loaded by itself.
+
+    Args:
+        source: The corpus.
+        target: One of its label columns, several with commas, "all", or "" for the only one.
+
+    Raises:
+        UsageError: There is no such corpus or target.
+    """
+    names = [name.strip() for name in target.split(",") if name.strip()]
+    if not target or (len(names) == 1 and names != [ALL_TARGETS]):
+        return [target]
+    layout = _find(source)[1]
+    if target in layout.columns.label:
+        return [target]
+    if names == [ALL_TARGETS]:
+        return list(layout.columns.label)
+    return [choose_target(layout, name, source) for name in dict.fromkeys(names)]
+
+
 def _digest(findings: Findings, layout: CorpusLayout | None, target: str) -> str:
     digest = hashlib.sha256()
     if layout is not None:
         meaning = layout.model_dump(mode="json", exclude={"task": True, "group": {"names"}})
-        for table, key in _ADDED:
-            if meaning[table][key] == "error":
+        del meaning["files"]["hub"]  # the files' contents count, not where they are
+        for table, key, default in _ADDED:
+            if meaning[table][key] == default:
                 del meaning[table][key]
         digest.update(json.dumps([meaning, target], sort_keys=True).encode() + b"\0")
     for name, content in findings.contents:
@@ -179,6 +204,8 @@ def _find(source: str) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
     """Return the folder that `source` means, its layout, and what was guessed of it."""
     if source == DEMO:
         return Path(str(files("ablation.data") / DEMO)), MINT_LAYOUT, ()
+    if is_hub(source):
+        return _find_on_hub(source)
     try:
         path = Path(source).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -187,7 +214,7 @@ def _find(source: str) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{excerpt(source)}: {reason}") from error
     if is_file and path.suffix.lower() == ".toml":
-        return path.parent, read_layout(path), ()
+        return _described(path)
     if is_file and ending(path) in ENDINGS:
         draft = draft_layout(path)
         return path.parent, draft.layout, draft.sentences
@@ -198,13 +225,35 @@ def _find(source: str) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
             f" file of rows ({', '.join(ENDINGS)})"
         )
     if (path / CORPUS_FILE).is_file():
-        return path, read_layout(path / CORPUS_FILE), ()
+        return _described(path / CORPUS_FILE)
     if not (path / "train.csv").is_file():
         raise UsageError(
             f"{path / 'train.csv'}: not found; the folder needs a train.csv (columns"
             f" text,label,language), or a {CORPUS_FILE}, which `ablation data init {path}` drafts"
         )
     return path, MINT_LAYOUT, ()
+
+
+def _described(file: Path) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
+    layout = read_layout(file)
+    if not layout.files.hub:
+        return file.parent, layout, ()
+    folder, _ = fetch(layout.files.hub)
+    return folder, layout, ()
+
+
+def _find_on_hub(source: str) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
+    """Return what `_find` does, of a data set that describes itself or is guessed."""
+    folder, pinned = fetch(source)
+    remarks: tuple[str, ...] = ()
+    name = slug(source.removeprefix(PREFIX).partition("@")[0])
+    if (folder / CORPUS_FILE).is_file():
+        layout = read_layout(folder / CORPUS_FILE)
+    else:
+        draft = draft_layout(folder, hub=pinned)
+        layout, remarks = draft.layout, draft.sentences
+    task = layout.task.model_copy(update={"name": layout.task.name or name})
+    return folder, layout.model_copy(update={"task": task}), (f"{source}: {pinned}", *remarks)
 
 
 def _shortened(problems: list[str]) -> list[str]:

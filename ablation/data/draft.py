@@ -148,7 +148,7 @@ class _Page:
 
 
 def draft_layout(
-    source: Path, choices: Choices = NO_CHOICES, *, beside: Path | None = None
+    source: Path, choices: Choices = NO_CHOICES, *, beside: Path | None = None, hub: str = ""
 ) -> Draft:
     """Look at a folder or a file of rows and draft its description.
 
@@ -156,6 +156,7 @@ def draft_layout(
         source: The folder or the file.
         choices: The user's own words.
         beside: The folder that the description will be in; that of the files if None.
+        hub: The pinned name of a data set whose files are in `source`.
 
     Raises:
         UsageError: Nothing there can be read as rows, or a column that is named does not exist.
@@ -171,9 +172,15 @@ def draft_layout(
     parts, others = _assign_parts(sniffed)
     parts = _in_one_format(parts)
     left_out = _without_texts(parts)
-    page.set("task", "name", slug((source if source.is_dir() else folder).resolve().name))
+    name = (
+        hub.partition("@")[0].rpartition("/")[2]
+        or (source if source.is_dir() else folder).resolve().name
+    )
+    page.set("task", "name", slug(name))
     page.remark("task", 'reference = "a citation or address"')
     page.remark("task", 'measures = "words for what the labels measure"')
+    if hub:
+        page.set("files", "hub", hub)
     _draft_files(page, base, parts)
     _draft_contents(page, base, parts, others, choices)
     for problem in [*problems, *left_out]:

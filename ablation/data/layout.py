@@ -65,6 +65,8 @@ class FilesTable(_Table):
     """`[files]`: paths or patterns such as "train/*.csv", relative to `corpus.toml`.
 
     Attributes:
+        hub: A data set on the Hugging Face Hub, such as "hub:org/name@commit", whose files these
+            are; the paths are then relative to it.
         train, dev, test: The files of each part.
         delimiter, quoting, encoding: See `TextFormat`.
         decimal: The decimal mark of numbers in delimited text.
@@ -74,6 +76,7 @@ class FilesTable(_Table):
         join_on: The column that is in `join` and in the other files.
     """
 
+    hub: str = ""
     train: Names = ("train.csv",)
     dev: Names = ()
     test: Names = ()
@@ -309,5 +312,6 @@ def _is_word(piece: str) -> bool:
 def _pieces(path: str) -> list[str]:
     """Return a path's words, and the characters between them."""
     folder, _, name = path.rpartition("/")
+    name = re.sub(r"-\d+-of-\d+$", "", stem(name))  # a shard is no group
     # A tag such as fr-CA keeps its hyphen, so separators are pieces as well.
-    return re.findall(r"[^\W_]+|[\W_]", f"{folder}/{stem(name)}")
+    return re.findall(r"[^\W_]+|[\W_]", f"{folder}/{name}")

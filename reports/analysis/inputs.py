@@ -23,9 +23,11 @@ from reports.analysis.measures import (
     compute_measurements,
     with_test_rows,
 )
+from reports.analysis.own_task import Comparison, compare_variants
 from reports.analysis.residuals import Residuals, compute_residuals
 from reports.analysis.specifications import SpecificationCurve, specification_curves
 from reports.analysis.steps import Step, compute_steps
+from reports.analysis.targets import target_groups
 from reports.analysis.verdicts import Assessment
 
 
@@ -50,6 +52,22 @@ class ReportInputs:
     @cached_property
     def measurements(self) -> Measurements:
         return compute_measurements(self.experiment, self.group)
+
+    @cached_property
+    def targets(self) -> dict[str, Measurements]:
+        """The measurements on each target of the corpus, by name; none if there is one only."""
+        groups = target_groups(self.experiment, self.groups, self.group, self.layout)
+        return {
+            name: self.measurements
+            if group is self.group
+            else compute_measurements(self.experiment, group)
+            for name, group in groups.items()
+        }
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The rows compared with each other, on every target; p is adjusted over all of them."""
+        return compare_variants(self.targets or {"": self.measurements})
 
     @cached_property
     def by_test_split(self) -> dict[str, Measurements]:

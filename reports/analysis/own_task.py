@@ -7,7 +7,7 @@ differences times 1/k + n_dev/n_train, since folds share training rows (Nadeau a
 "Inference for the generalization error", Machine Learning 52).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -40,6 +40,7 @@ class Comparison:
         runs: Ids of the runs behind it.
         reason: Why there is no interval; empty if there is one.
         title: The two variants' titles.
+        target: The target, if the corpus has several.
     """
 
     worse: str
@@ -53,6 +54,7 @@ class Comparison:
     runs: tuple[str, ...]
     reason: str = ""
     title: str = ""
+    target: str = ""
 
     @property
     def answer(self) -> Answer:
@@ -66,10 +68,25 @@ class Comparison:
         return "no difference" if within else "undecided"
 
     def __str__(self) -> str:
-        return self.title
+        return f"{self.title} ({self.target})" if self.target else self.title
 
 
-def compare_variants(measurements: Measurements) -> list[Comparison]:
+def compare_variants(targets: Mapping[str, Measurements]) -> list[Comparison]:
+    """Return the comparisons that the runs on each target allow, p adjusted over all of them.
+
+    Args:
+        targets: The measurements by the target's name; "" if there is one only.
+    """
+    return _with_holm(
+        [
+            replace(comparison, target=target)
+            for target, measurements in targets.items()
+            for comparison in _compare(measurements)
+        ]
+    )
+
+
+def _compare(measurements: Measurements) -> list[Comparison]:
     """Return the comparisons that the group's runs allow, on the rows that decide.
 
     These are the test rows, without labels there all folds of a k-fold split if they were run,
@@ -83,7 +100,7 @@ def compare_variants(measurements: Measurements) -> list[Comparison]:
         found = [_over_folds(measurements, *pair, folds) for pair in pairs]
     else:
         found = [_on_subset(measurements, *pair) for pair in pairs]
-    existing = [
+    return [
         replace(
             comparison,
             title=f"{short_title(comparison.worse, group.table)} →"
@@ -92,7 +109,6 @@ def compare_variants(measurements: Measurements) -> list[Comparison]:
         for comparison in found
         if np.isfinite(comparison.mean)
     ]
-    return _with_holm(existing)
 
 
 def complete_folds(splits: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from reports.analysis.claims import (
 )
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import contrast_text
-from reports.analysis.own_task import Comparison, compare_variants
+from reports.analysis.own_task import Comparison
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment
 from reports.rendering.blocks import Block
@@ -94,7 +94,7 @@ def own_findings(inputs: ReportInputs) -> Iterator[Block]:
 
 def _comparisons(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the rows that are compared on a corpus that no figures were printed for."""
-    comparisons = compare_variants(inputs.measurements)
+    comparisons = inputs.comparisons
     if not comparisons:
         yield "Found: no two rows have runs on the same rows and seeds to compare."
         return
@@ -102,15 +102,19 @@ def _comparisons(inputs: ReportInputs) -> Iterator[Block]:
     for comparison in comparisons:
         answers.setdefault(comparison.answer, []).append(str(comparison))
     listed = "; ".join(f"{answer}: {', '.join(steps)}" for answer, steps in answers.items())
-    yield f"Found on {comparisons[0].rows}: {listed}."
+    where = ", ".join(dict.fromkeys(comparison.rows for comparison in comparisons))
+    over = f" and {len(inputs.targets)} targets" if inputs.targets else ""
+    yield f"Found on {where}{over}: {listed}."
     yield comparisons_table(comparisons)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     """Return each comparison with its verdict and the numbers behind it."""
+    has_targets = any(comparison.target for comparison in comparisons)
     table = TableBuilder(
         "comparisons",
         "Rows compared",
+        **({"target": Column("target", width=12)} if has_targets else {}),
         step=Column("from → to", width=26),
         answer=Column("answer", width=14),
         estimate=number_column("difference", width=10),
@@ -125,7 +129,8 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
         runs = comparison.runs
         interval = 100 * comparison.interval.low, 100 * comparison.interval.high
         table.add(
-            step=str(comparison),
+            **({"target": comparison.target} if has_targets else {}),
+            step=comparison.title,
             answer=Cell(comparison.answer, mark=marks.get(comparison.answer, "")),
             estimate=number(100 * comparison.mean, 2, signed=True, runs=runs),
             interval=Cell(interval_text(*interval), runs=runs),

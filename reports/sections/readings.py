@@ -22,8 +22,8 @@ LEAST_DRAWN: Final = 4
 @section("Would another reading of the paper change it?", order=35)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the range of each effect over all readings that were run, and their curves."""
-    curves = inputs.specification_curves
-    if not curves:
+    curves = inputs.specification_curves if inputs.layout.is_mint else ()
+    if not curves:  # what a paper leaves open says nothing of another corpus
         return
     with_paper = inputs.comparability.applies
     run = dict.fromkeys(r for c in curves for s in c.specifications for r in s.readings)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablation.core.errors import UsageError
-from ablation.data.corpus import Corpus, load_corpus
+from ablation.data.corpus import Corpus, list_targets, load_corpus
 from ablation.data.layout import parse_layout
 from ablation.data.rows import UNGROUPED
 
@@ -159,6 +159,17 @@ def test_several_targets_are_corpora_of_their_own(tmp_path: Path) -> None:
         load_corpus(str(tmp_path))
     with pytest.raises(UsageError, match="--target 'z'"):
         load_corpus(str(tmp_path), "z")
+
+
+def test_targets_are_named_one_by_one_or_all(tmp_path: Path) -> None:
+    layout = '[columns]\nlabel = ["V", "A"]\n[files]\ntrain = "a.csv"'
+    source = str(write(tmp_path, layout, a__csv="text,V,A\n"))
+    assert list_targets(source, "all") == ["V", "A"]
+    assert list_targets(source, "A,V,A") == ["A", "V"]
+    assert list_targets(source, "A") == ["A"]
+    assert list_targets("demo", "") == [""]
+    with pytest.raises(UsageError, match="--target 'B'"):
+        list_targets(source, "V,B")
 
 
 def test_rows_without_a_label_are_an_error_or_left_out(tmp_path: Path) -> None:

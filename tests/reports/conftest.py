@@ -11,6 +11,7 @@ import pytest
 
 from ablation.config.overrides import resolve_config
 from ablation.config.variants import VARIANTS
+from ablation.data.layout import CorpusLayout
 from ablation.data.reference import MINT
 from ablation.runs.results import log_result
 from ablation.tracking import names
@@ -85,6 +86,8 @@ class Plan:
         text: Text of a row, by its language and number.
         collapsed: Variants that predict a constant.
         weighted_pairs: Whether rows are weighted pairs of texts.
+        corpus_name: The corpus's name.
+        layout: Its description; the paper's if None.
         seed: Of all noise.
     """
 
@@ -102,6 +105,8 @@ class Plan:
     text: Callable[[str, int], str] | None = None
     collapsed: Sequence[str] = ()
     weighted_pairs: bool = False
+    corpus_name: str = "made-up"
+    layout: CorpusLayout | None = None
     seed: int = 0
 
     @property
@@ -145,7 +150,7 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
         train, test = weighted_pairs(train), weighted_pairs(test)
     tags: dict[str, object] = {
         names.PROFILE: "smoke",
-        names.CORPUS: "made-up",
+        names.CORPUS: plan.corpus_name,
         names.SYNTHETIC: str(plan.synthetic).lower(),
         names.REFERENCE: "none" if plan.synthetic else plan.reference,
         f"{names.IDENTITY_PART}data": plan.data,
@@ -157,6 +162,8 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
     suite = start_run(store, experiment, "suite", suite_tags)
     machine = {"host": "here", "processor": "a processor", "cores": 2, "memory_bytes": 2**34}
     suite.log_json(names.ENVIRONMENT_FILE, machine)
+    if plan.layout is not None:
+        suite.log_json(names.CORPUS_LAYOUT, plan.layout.model_dump(mode="json"))
     suite.log_table(names.TRAIN_CORPUS, train)
     suite.log_table(names.TEST_CORPUS, test if plan.labelled else test.assign(label=np.nan))
     shared = np.random.default_rng(plan.seed)
