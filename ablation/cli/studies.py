@@ -157,7 +157,8 @@ def sweep(
     with interruptible("the same command continues the study"):
         results = _sweep_and_conclude(request, folder, echo, by_variant=by_variant)
     _print_best(results, echo)
-    rows = f" --variants {variants}" if variants else ""
+    rows = f" --target {target}" if target else ""
+    rows += f" --variants {variants}" if variants else ""
     echo(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}{rows}")
     echo(f"Browse it with: optuna-dashboard {redact_uri(results[0].resolved.storage_url)}")
     if seeds:

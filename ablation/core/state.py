@@ -11,6 +11,8 @@ from platformdirs import user_state_path
 from ablation.core.errors import RunError
 
 STATE: Final = "ABLATION_STATE"
+#: The file of kept weights that is written last.
+KEPT_ABOUT: Final = "model.json"
 
 
 def state_folder() -> Path:
@@ -24,6 +26,16 @@ def state_folder() -> Path:
 def weights_root() -> Path:
     """Return the folder with one folder of kept weights for each run, named by its identity."""
     return state_folder() / "weights"
+
+
+def has_kept_weights(identity: str) -> bool:
+    """Tell if the state folder has weights of a run with this identity; they are not read."""
+    return (kept_folder(identity) / KEPT_ABOUT).is_file()
+
+
+def kept_folder(identity: str) -> Path:
+    """Return the folder of a run's kept weights, which need not exist."""
+    return weights_root() / identity[:32]
 
 
 def require_private(folder: Path) -> None:

@@ -74,6 +74,17 @@ class Corpus:
         """The corpus, such as "MINT", whose printed figures apply to these rows; None if none."""
         return find_reference(self.train, self.test)
 
+    @cached_property
+    def train_digest(self) -> str:
+        """SHA-256 over what training and selection see: the labelled rows, and their scale."""
+        digest = hashlib.sha256()
+        digest.update(json.dumps([self.layout.label_range, self.given_dev]).encode())
+        for column in sorted(self.train.columns):
+            values = self.train[column]
+            plain = values.map(float.hex) if values.dtype == "float64" else values
+            digest.update(json.dumps([column, plain.tolist()]).encode())
+        return digest.hexdigest()
+
     @property
     def has_test_labels(self) -> bool:
         """Tell if test scores can be computed."""

@@ -23,7 +23,8 @@ from ablation.core.errors import UsageError, first_line
 from ablation.core.files import flush_to_disk, write_atomically
 from ablation.core.identity import RunKey
 from ablation.core.locks import lock, try_lock
-from ablation.core.state import weights_root
+from ablation.core.state import KEPT_ABOUT as _ABOUT
+from ablation.core.state import kept_folder, weights_root
 from ablation.encoders.loading import Encoder, load_encoder, pooling_of
 from ablation.encoders.sources import encoder_digest
 from ablation.encoders.trimming import (
@@ -39,7 +40,6 @@ from ablation.training.training_state import trained_weights
 
 _SCHEMA: Final = 1
 _WEIGHTS: Final = "weights.safetensors"
-_ABOUT: Final = "model.json"
 _VOCABULARY: Final = "vocabulary"
 
 
@@ -99,11 +99,6 @@ class KeptRun:
     size_bytes: int
 
 
-def kept_folder(identity: str) -> Path:
-    """Return the folder of a run's kept weights, which need not exist."""
-    return weights_root() / identity[:32]
-
-
 def keep_weights(model: IntimacyRegressor, vocabulary: Vocabulary, about: AboutModel) -> KeptRun:
     """Write the trained parameters of `model` to the state folder, whole or not at all.
 
@@ -135,6 +130,22 @@ def keep_weights(model: IntimacyRegressor, vocabulary: Vocabulary, about: AboutM
         kept = _KeptFile(**dict(about), sha256=_digest(weights))
         write_atomically(folder / _ABOUT, kept.model_dump_json(indent=2) + "\n")
     return KeptRun(folder, about, _size(folder))
+
+
+def copy_kept(kept: KeptRun, about: AboutModel) -> None:
+    """Keep the weights of a run for another run too, whose model is the same.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
+    folder = kept_folder(about.identity)
+    with lock(_lock_name(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ABOUT).unlink(missing_ok=True)
+        shutil.copyfile(kept.folder / _WEIGHTS, folder / _WEIGHTS)
+        flush_to_disk(folder / _WEIGHTS)
+        copied = _KeptFile(**dict(about), sha256=_digest(folder / _WEIGHTS))
+        write_atomically(folder / _ABOUT, copied.model_dump_json(indent=2) + "\n")
 
 
 def find_kept(identity: str) -> KeptRun | None:

@@ -69,6 +69,7 @@ def origin_tags(corpus: Corpus, profile: str) -> dict[str, object]:
         names.SYNTHETIC: str(corpus.synthetic).lower(),
         names.REFERENCE: corpus.reference or "none",
         f"{names.IDENTITY_PART}data": corpus.digest,
+        names.TRAIN_DATA: corpus.train_digest,
         names.COMMIT: source.commit or "none",
         names.DIRTY: str(source.dirty).lower(),
     }

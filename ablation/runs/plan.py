@@ -37,10 +37,15 @@ class RunGrid:
 
 @dataclass(frozen=True)
 class History:
-    """The runs of an experiment, newest first; `is_intact` checks a finished run's artifacts."""
+    """The runs of an experiment, newest first.
+
+    `is_intact` checks a finished run's artifacts, `has_weights` tells if the weights of an identity
+    were kept.
+    """
 
     runs: Sequence[PastRun]
     is_intact: Callable[[PastRun], bool]
+    has_weights: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class PlannedRun:
 
     A "finished" run is reused, as `run_id`. A "failed" or "stale" one is trained again, and
     `reason` says what happened or what has changed since. `replaced` are the settings that the
-    variant replaces, as they would be without it.
+    variant replaces, as they would be without it. `weights_of` is a run that differs in the test
+    rows alone, and whose kept weights predict the new ones instead of a training.
     """
 
     key: RunKey
@@ -59,6 +65,7 @@ class PlannedRun:
     reason: str = ""
     run_id: str | None = None
     replaced: Mapping[str, str] = field(default_factory=dict)
+    weights_of: PastRun | None = None
 
     @property
     def is_reused(self) -> bool:
@@ -103,11 +110,14 @@ def make_plan(
         past.setdefault(run.key, []).append(run)
 
     def planned(key: RunKey, config: RunConfig | None, identity: Identity) -> PlannedRun:
-        return _decide(
+        run = _decide(
             PlannedRun(key, config, identity, "to do", replaced=replaced.get(key.variant, {})),
             past.get(key, []),
             None if fresh else history.is_intact,
         )
+        if run.state != "stale" or config is None or history.has_weights is None:
+            return run
+        return _with_weights(run, past[key], corpus.train_digest, history)
 
     plan: list[PlannedRun] = []
     for split, seed, (name, config) in product(splits, grid.seeds, configs.items()):
@@ -172,6 +182,25 @@ def _decide(
         return replace(run, state="failed", reason=reason)
     if outdated := next((other for other in past if other.status == "FINISHED"), None):
         return replace(run, state="stale", reason=_what_changed(outdated, run))
+    return run
+
+
+def _with_weights(
+    run: PlannedRun, past: Sequence[PastRun], train_data: str, history: History
+) -> PlannedRun:
+    """Add the run, if there is one, that differs in the test rows alone and has kept weights."""
+    for other in past:
+        differing = {n for n, d in run.identity.parts.items() if other.parts.get(n) != d}
+        if (
+            other.status == "FINISHED"
+            and differing == {"data"}
+            and other.train_data == train_data
+            and history.has_weights is not None
+            and history.has_weights(other.identity)
+            and history.is_intact(other)
+        ):
+            reason = "changed since: the test rows; its kept weights predict the new ones"
+            return replace(run, weights_of=other, reason=reason)
     return run
 
 

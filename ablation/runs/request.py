@@ -14,6 +14,7 @@ from ablation.config.tuning_record import Tuning, load_tuning
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3, read_selection
 from ablation.core.errors import UsageError
+from ablation.core.state import has_kept_weights
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.splits import AUTO
@@ -131,6 +132,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     history = History(
         past_runs(store, experiment) if experiment else [],
         lambda run: may_be_reused(store, run.run_id, run.manifest),
+        has_kept_weights,
     )
     tuning = load_tuning(str(request.profile))
     runs = make_plan(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablation.config.own_code import FIELDS, parse_own, source_of
-from ablation.core.errors import first_line
+from ablation.core.errors import RunError, UsageError, first_line
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
 from ablation.core.locks import POLL_S, try_lock
@@ -30,6 +30,7 @@ from ablation.runs.execution import (
 from ablation.runs.exporting import export_run
 from ablation.runs.keeping import drop_beaten, keep_run
 from ablation.runs.model_pages import log_models_without_weights
+from ablation.runs.new_test_rows import predict_new_rows
 from ablation.runs.notes import (
     failed_note,
     question_of,
@@ -330,9 +331,15 @@ def run_one(
     def train() -> "RunResult":
         if run.config is None:
             return _combine(context, planned, run, members, tracked)
+        keeps = planned.request.keep != "none" or planned.request.export is not None
+        if run.weights_of is not None:
+            try:
+                return predict_new_rows(context, tracked, run, keep=keeps)
+            except (UsageError, RunError, OSError) as error:
+                context.progress.say(f"{run.key}: {first_line(error)}; trained again instead")
         job = TrainingJob(run.key, run.config, run.identity.digest, checkpoints)
         result = train_tracked(context, tracked, job)
-        if planned.request.keep != "none" or planned.request.export:
+        if keeps:
             prepared = context.preparations.get(run.config)
             if problem := keep_run(context.corpus, run, prepared, result):
                 context.progress.say(f"{run.key}: {problem}")

@@ -12,7 +12,11 @@ from ablation.tracking.store import Store
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run of an experiment; `parts` are the digests that its identity was computed from."""
+    """A run of an experiment.
+
+    `parts` are the digests that its identity was computed from; `train_data` is that of the rows it
+    was trained and selected on, "" if it is not known.
+    """
 
     run_id: str
     key: RunKey
@@ -23,6 +27,7 @@ class PastRun:
     reason: str | None
     manifest: str | None
     profile: str | None
+    train_data: str = ""
 
 
 def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[PastRun]:
@@ -90,4 +95,5 @@ def _past_run(run: RunRow) -> PastRun:
         reason=tags.get(names.REASON),
         manifest=tags.get(names.MANIFEST),
         profile=tags.get(names.PROFILE),
+        train_data=tags.get(names.TRAIN_DATA, ""),
     )

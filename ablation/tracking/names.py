@@ -72,6 +72,10 @@ OWN_FIELDS: Final = "ablation.tuned_fields"
 REPLACED: Final = "ablation.replaced_settings"
 #: On a suite whose variants are those of a file: the file's name.
 VARIANTS_FROM: Final = "ablation.variants_file"
+#: The digest of the labelled rows and of what the description says of them.
+TRAIN_DATA: Final = "ablation.train_data"
+#: The run whose kept weights predicted changed test rows.
+PREDICTED_FROM: Final = "ablation.predicted_from"
 #: The epoch after which a run continues that an earlier process began.
 RESUMED: Final = "ablation.resumed_after_epoch"
 #: JSON list of the ids of the runs that a suite reused instead of training them again.

@@ -384,6 +384,26 @@ def train_run(
     return RunResult(record, dev, test, model, distances)
 
 
+def predict_test_rows(
+    model: IntimacyRegressor, encoder: Encoder, config: RunConfig, corpus: Corpus
+) -> pd.DataFrame:
+    """Predict a corpus's test rows by a trained model with its whole vocabulary.
+
+    Args:
+        model: The model, on the labels' own scale.
+        encoder: Its encoder, with the tokenizer.
+        config: The settings that it was trained with.
+        corpus: The corpus, which has test rows.
+    """
+    if corpus.test is None:
+        raise AssertionError(f"{corpus.name}: has no test rows")
+    languages = ordered(set(corpus.train["language"]) | set(corpus.test["language"]))
+    texts = _tokenised(corpus.test, encoder, config, languages)
+    _require_tokens(corpus, texts, texts, config.model.encoder)
+    predicted = predict(model.to(choose_device()), texts, config.optimisation.precision)
+    return prediction_table(texts, languages, predicted)
+
+
 def _scale_of(prepared: Prepared, config: RunConfig) -> LabelScale:
     return label_scale(prepared.corpus.layout.label_range, config.label.train_on)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -21,7 +22,8 @@ from ablation.config.schema import FIELDS
 from ablation.config.variants import TABLE_3
 from ablation.core.errors import RunError, UsageError
 from ablation.core.identity import RunKey
-from ablation.models.kept_weights import find_kept
+from ablation.core.state import has_kept_weights
+from ablation.models.kept_weights import find_kept, remove_kept
 from ablation.models.predictor import load_model
 from ablation.runs.doctor import examine
 from ablation.runs.plan import PlannedRun
@@ -278,6 +280,54 @@ class TestReuse:
         plan = resolve_run(request_).runs
         assert plan[0].state == "stale"
         assert plan[0].reason == "changed since: the data"
+
+    def test_changed_test_rows_are_predicted_by_kept_weights_instead_of_a_training(
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wanted = replace(request_, variants=("mse", "epm", "ensemble"), keep="all")
+        first = carry_out(wanted)
+        test = Path(request_.data) / "test.csv"
+        lines = test.read_text("utf-8").splitlines(keepends=True)
+        test.write_text("".join([lines[0], *lines[5:]]), "utf-8")
+        runs = resolve_run(wanted).runs
+        assert [run.weights_of.run_id for run in runs[:2] if run.weights_of] == [
+            outcome.run_id for outcome in first[:2]
+        ]
+        with monkeypatch.context() as patch:
+            patch.setattr("ablation.training.train_run.fit", None)  # training would fail
+            again = carry_out(wanted)
+        assert {outcome.state for outcome in again} == {"finished"}
+        store = open_store(request_.tracking_uri)
+        for one, other in zip(first[:2], again[:2], strict=True):
+            before, after = (
+                read_frame(store, str(outcome.run_id), names.TEST_PREDICTIONS)
+                for outcome in (one, other)
+            )
+            assert len(after) == len(before) - 4
+            np.testing.assert_allclose(after["prediction"], before["prediction"][4:], atol=1e-5)
+            assert one.record is not None
+            assert other.record is not None
+            assert other.record.dev == one.record.dev
+            assert other.record.test != one.record.test
+            tags = store.client.get_run(str(other.run_id)).data.tags
+            assert tags[names.PREDICTED_FROM] == one.run_id
+        assert all(run.is_reused for run in resolve_run(wanted).runs)
+        assert all(has_kept_weights(run.identity.digest) for run in resolve_run(wanted).runs[:2])
+
+    def test_changed_training_rows_and_removed_weights_are_trained_again(
+        self, request_: RunRequest
+    ) -> None:
+        wanted = replace(request_, keep="all")
+        outcome = carry_out(wanted)[0]
+        test, train = (Path(request_.data) / name for name in ("test.csv", "train.csv"))
+        test.write_text("".join(test.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
+        before = train.read_text("utf-8")
+        train.write_text(before.replace("en post number 3 ", "en post number three ", 1), "utf-8")
+        assert resolve_run(wanted).runs[0].weights_of is None
+        train.write_text(before, "utf-8")
+        assert outcome.record is not None
+        remove_kept([outcome.record.identity])
+        assert resolve_run(wanted).runs[0].weights_of is None
 
     def test_changed_code_makes_runs_stale(
         self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
