@@ -366,7 +366,8 @@ class Measurements:
         influence = np.zeros((len(seeds), influences.shape[1]))
         for variant, weight in weights.items():
             columns = [sample.column[by_variant[variant][seed].run_id] for seed in seeds]
-            influence += weight * influences[columns]
+            with np.errstate(invalid="ignore"):  # of a score that does not exist
+                influence += weight * influences[columns]
         return with_uncertainty(estimate, influence, sample, subset)
 
     def _samples_of(self, runs: Sequence[str], eval_set: str) -> list[AlignedPredictions]:

@@ -69,6 +69,7 @@ TWO_RUNS = "ablation run --profile smoke --variants mse,epm --splits dev1"
 #: What makes a command take seconds: texts that are replaced, and options that are added.
 REPLACED = {
     "--profile small": "--profile smoke",
+    "--profile two-layers.toml": "--profile smoke",
     "--seeds 0,1,2": "--seeds 0",
     "--taus 0.02,0.2,2": "--taus 0.2 --figures 4",
     "--variants rows.toml --seeds 0,1": "--variants rows.toml,base,tilted --splits dev1",
