@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from ablation.core.errors import UsageError
 from ablation.core.files import replace_folder, write_atomically
 from ablation.core.slugs import slug
+from ablation.core.suggest import did_you_mean
 from ablation.tracking import names
 from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.store import Store
@@ -27,6 +28,7 @@ from reports.analysis.collect import Experiment, collect
 from reports.analysis.curve_study import to_json
 from reports.analysis.groups import Group, group_runs, pool
 from reports.analysis.inputs import ReportInputs
+from reports.analysis.measures import LanguagesAre, Scope, SplitsAre
 from reports.contents import compose
 from reports.rendering import plotting
 from reports.rendering.blocks import Report
@@ -60,6 +62,13 @@ class ReportRequest:
         sections: Names of the sections to show; all by default.
         texts: Show texts of the corpus; False for a report that can be published.
         bundle: A bundle to read instead of a store; then `experiment` and the store are not read.
+        splits: Several splits of a kind, such as Dev2's pairs, as "random" (verdicts are about
+            other splits, too) or "fixed"; "auto": random from three on.
+        languages: Languages as "fixed" or "random": differences are then means over languages,
+            and verdicts are about other languages, too.
+
+    Raises:
+        UsageError: `splits` or `languages` is another word.
     """
 
     experiment: str = "ablation"
@@ -71,10 +80,22 @@ class ReportRequest:
     sections: tuple[str, ...] = ()
     texts: bool = True
     bundle: Path | None = None
+    splits: SplitsAre = "auto"
+    languages: LanguagesAre = "fixed"
+
+    def __post_init__(self) -> None:
+        for name, known in (("splits", get_args(SplitsAre)), ("languages", get_args(LanguagesAre))):
+            if (word := getattr(self, name)) not in known:
+                raise UsageError(f"{name} = {word!r}: {did_you_mean(word, known)}")
+
+    @property
+    def scope(self) -> Scope:
+        """What intervals and verdicts are about."""
+        return Scope(self.splits, self.languages)
 
 
 #: What `numbers.json` keeps of a request, so that a report can be recomputed.
-KEPT_OF_REQUEST: Final = ("group", "mixed", "seed", "sections", "texts")
+KEPT_OF_REQUEST: Final = ("group", "mixed", "seed", "sections", "texts", "splits", "languages")
 
 
 @dataclass(frozen=True)
@@ -166,7 +187,7 @@ def read_inputs(
         )
     group = choose_group(groups, request) if groups else Group((), ())
     echo(f"reading the artifacts of {len(group.runs or experiment.curves)} of them")
-    return ReportInputs(experiment, groups, group, request.seed, request.texts)
+    return ReportInputs(experiment, groups, group, request.seed, request.texts, request.scope)
 
 
 def collect_requested(

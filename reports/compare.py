@@ -127,7 +127,12 @@ def compare(request: CompareRequest) -> CompareResult:
     first, second = _find_sides(request)
     pairs = _pairs(first, second)
     columns = list(
-        dict.fromkeys((*first.inputs.measurements.columns, *second.inputs.measurements.columns))
+        dict.fromkeys(
+            (
+                *first.inputs.measurements.single_columns,
+                *second.inputs.measurements.single_columns,
+            )
+        )
     )
     comparisons = tuple(
         compare_sides(

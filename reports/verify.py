@@ -80,7 +80,7 @@ def verify(folder: Path, request: ReportRequest, echo: Echo = quiet) -> int:
     fallback = choose_group(groups, request) if groups else Group((), ())
     group = own[0] if own else fallback
     echo(f"recomputing the numbers of {len(group.runs or experiment.curves)} runs")
-    inputs = ReportInputs(experiment, groups, group, request.seed, request.texts)
+    inputs = ReportInputs(experiment, groups, group, request.seed, request.texts, request.scope)
     if group.runs:
         check_records(inputs.measurements)
     count = 0

@@ -48,7 +48,8 @@ Variants = Annotated[
 Splits = Annotated[
     str,
     typer.Option(
-        help="dev1, dev2, dev2:fr+it, dev2:all, hold:3, leave-one-out, kfold:5, given; auto.",
+        help="dev1, dev2, dev2:fr+it, dev2:all, hold:3, leave-one-out, kfold:5, given; auto."
+        " dev1@0-4: five draws, averaged over; dev2 and hold alike.",
         autocompletion=completion.SPLITS,
     ),
 ]

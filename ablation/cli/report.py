@@ -57,6 +57,20 @@ def report(
             "--texts/--no-texts", help="Show texts of the corpus; leave them out to publish."
         ),
     ] = True,
+    splits: Annotated[
+        str,
+        typer.Option(
+            help="Several splits of a kind, such as Dev2's pairs, in intervals and verdicts: random"
+            " (about other splits, too), fixed, or auto (random from three on)."
+        ),
+    ] = "auto",
+    languages: Annotated[
+        str,
+        typer.Option(
+            help="Languages in intervals and verdicts: fixed, or random (about other languages,"
+            " too; each counts alike)."
+        ),
+    ] = "fixed",
     ui_url: Annotated[
         str,
         typer.Option(help="Address of the MLflow UI, for links.", show_default="an http store's"),
@@ -64,7 +78,10 @@ def report(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the report on an experiment or a bundle: PDF, HTML, tables, figures. Never trains."""
+    from typing import cast
+
     from ablation import ReportRequest
+    from reports.analysis.measures import LanguagesAre, SplitsAre
 
     request = ReportRequest(
         experiment=experiment or experiment_of_environment(),
@@ -75,6 +92,8 @@ def report(
         sections=split_list(sections),
         texts=texts,
         bundle=Path(bundle).expanduser() if bundle else None,
+        splits=cast("SplitsAre", splits),
+        languages=cast("LanguagesAre", languages),
     )
     console = make_console()
     if verify:

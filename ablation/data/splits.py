@@ -4,11 +4,15 @@ Dev1 and Dev2 are the paper's (Section 4.1). A split depends only on the corpus 
 All variants and seeds share it, so that every comparison between them is paired. Rows with equal
 texts (`text_key`; MINT has 36 that repeat another) stay on one side; of a pair, the first text
 counts.
+
+A name may say its own seed instead: `dev1@3` is Dev1 as `split_seed` 3 draws it. Splits that differ
+in the draw alone are of one kind (`draw_kind`), and are averaged over.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -29,6 +33,10 @@ FEWEST_TRAINING_ROWS: Final = 10
 #: Groups that have to be left for training beside held-out ones.
 _FEWEST_TRAINING_GROUPS: Final = 2
 MOST_FOLDS: Final = 100
+MOST_DRAWS: Final = 100
+#: Splits that a seed draws anew, and that may be averaged over.
+DRAWN: Final = ("dev1", "dev2", "hold")
+_DRAWS: Final = re.compile(r"(?P<name>.*)@(?P<seeds>[\d\s+-]+)", re.DOTALL)
 #: Stands for the splits that suit the corpus, see `default_splits`.
 AUTO: Final = "auto"
 #: Names that a user can give; any groups of the corpus can stand for fr and it.
@@ -37,6 +45,7 @@ NAMES: Final = (
     "dev2",
     "dev2:fr+it",
     "dev2:all",
+    "dev1@0-4",
     "hold:3",
     "hold:fr+it+es",
     "leave-one-out",
@@ -87,22 +96,67 @@ def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> 
             `dev2:all` stands for every pair of the corpus's groups. `hold:3` draws three groups,
             `hold:A+B` names any number. `leave-one-out` stands for a split for each group,
             `kfold:5` for five folds, `given` for the corpus's own development rows, and `auto` for
-            `default_splits`.
+            `default_splits`. `dev1@0-4` stands for the five draws of these split seeds,
+            `dev1@0+7` for two; Dev2 and hold alike.
         corpus: The corpus to split; it decides which groups can be held out.
-        split_seed: The seed of the draws.
+        split_seed: The seed of the draws that name none.
 
     Raises:
         UsageError: A name is unknown, or one of the splits is too small.
     """
     names: list[str] = []
     for name in (name.strip() for name in requested):
-        names += _expanded(name, corpus)
+        names += _drawn(name, corpus, split_seed)
     if not names:
         raise UsageError(f"no splits given; known are {', '.join(NAMES)}")
     unique = list(dict.fromkeys(names))
     for name in unique:
         make_split(corpus, name, split_seed)  # reports too few rows before anything is trained
     return unique
+
+
+def draw_kind(name: str) -> str:
+    """Return what a split is a draw of: "dev1" of dev1@3, "dev2" of dev2:fr+it, "hold:3" of hold:3.
+
+    Splits of one kind differ in a draw alone. The others, such as folds, are of their own kinds.
+    """
+    base = name.partition("@")[0]
+    return "dev2" if base.startswith("dev2:") else base
+
+
+def by_kind(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Group splits by their kind, in the order of their names."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(draw_kind(name), []).append(name)
+    return {kind: tuple(splits) for kind, splits in kinds.items()}
+
+
+def _drawn(name: str, corpus: Corpus, split_seed: int) -> list[str]:
+    """Return the splits that a requested name stands for, with a seed each where it names some."""
+    found = _DRAWS.fullmatch(name)
+    if found is None:
+        return _expanded(name, corpus)
+    kind = found["name"].partition(":")[0].lower().strip()
+    if kind not in DRAWN:
+        raise UsageError(f"split {name!r}: a seed draws {', '.join(DRAWN)} only")
+    expanded = _expanded(found["name"].strip(), corpus)
+    seeds = _split_seeds(name, found["seeds"])
+    return [base if seed == split_seed else f"{base}@{seed}" for seed in seeds for base in expanded]
+
+
+def _split_seeds(name: str, text: str) -> list[int]:
+    """Return the seeds of a text such as "0-4" or "0+7"."""
+    seeds: dict[int, None] = {}
+    for part in text.split("+"):
+        bounds = [bound.strip() for bound in part.split("-")]
+        if len(bounds) > 2 or not all(b.isascii() and b.isdecimal() for b in bounds):
+            raise UsageError(f"split {name!r}: give split seeds such as dev1@3, dev1@0-4, dev1@0+7")
+        first, last = int(bounds[0]), int(bounds[-1])
+        if not 0 <= last - first < MOST_DRAWS:
+            raise UsageError(f"split {name!r}: give up to {MOST_DRAWS} seeds, such as dev1@0-4")
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)
 
 
 def _expanded(name: str, corpus: Corpus) -> list[str]:
@@ -136,7 +190,9 @@ def _expanded(name: str, corpus: Corpus) -> list[str]:
 
 def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
     """Return the split with a name from `select_splits`. Raises UsageError if it is too small."""
-    split = _MAKERS[name.partition(":")[0]](corpus, name, split_seed)
+    base, at, seed = name.partition("@")
+    split = _MAKERS[base.partition(":")[0]](corpus, base, int(seed) if at else split_seed)
+    split = replace(split, name=name)
     _check(corpus, split)
     return split
 
@@ -298,8 +354,8 @@ def _left_out(name: str, argument: str, corpus: Corpus) -> list[str]:
 
 
 def _spelled(group: str) -> str:
-    """Write a group in a split's name, where "+", ":" and "," have meanings of their own."""
-    return group if not set(group) & set("+:,") else slug(group)
+    """Write a group in a split's name, where "+", ":", "," and "@" have meanings of their own."""
+    return group if not set(group) & set("+:,@") else slug(group)
 
 
 def _folds_named(name: str, argument: str) -> list[str]:

@@ -43,7 +43,7 @@ class RunRequest:
         variants: Names of variants or groups of them. One may be a TOML file of variants: the
             others are then names of its rows, and without others those run that it says.
         splits: Such as "dev1", "dev2:fr+it" or "kfold:5", see `ablation.data.splits`; "auto" for
-            those that suit the corpus.
+            those that suit the corpus. "dev1@0-4" are five draws, which are averaged over.
         seeds: Whole numbers from 0 on.
         encoder: "bundled", "tiny", a Hub id or a folder; None for the profile's.
         overrides: Values of single fields, such as {"loss.tau": 0.1}; they win over the profile's.

@@ -222,14 +222,6 @@ def _assess_score_claim(claim: ScoreClaim, parts: Sequence[Assessment]) -> Asses
 
 def find_subset(effect: Effect, measurements: Measurements) -> EvalSubset:
     """Return the first subset on which all the variants have a score; the first if none has."""
-    subsets = [_resolve_dev2(measurements, subset) for subset in effect.subsets]
+    subsets = [measurements.find(s.eval_set, s.languages) for s in effect.subsets]
     scored = (s for s in subsets if measurements.contrast(effect.weights, s).exists)
     return next(scored, subsets[0])
-
-
-def _resolve_dev2(measurements: Measurements, subset: EvalSubset) -> EvalSubset:
-    """Take a Dev2 with named held-out languages for `dev2` if there is no other."""
-    splits = [s for s in measurements.group.splits if s.split(":")[0] == subset.eval_set]
-    if subset.is_test or subset.eval_set in splits or not splits:
-        return subset
-    return replace(subset, eval_set=splits[0])

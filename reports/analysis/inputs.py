@@ -18,8 +18,10 @@ from reports.analysis.curve_study import CurveStudy, find_study
 from reports.analysis.curves import Curve, curves_by_variant, read_curves
 from reports.analysis.groups import Group
 from reports.analysis.measures import (
+    DEFAULT_SCOPE,
     EvalSubset,
     Measurements,
+    Scope,
     compute_measurements,
     with_test_rows,
 )
@@ -41,6 +43,7 @@ class ReportInputs:
         group: The one to show; empty if the experiment holds a curve study and nothing else.
         seed: Seed of all resampling.
         texts: Whether texts of the corpus may be shown.
+        scope: What intervals and verdicts are about.
     """
 
     experiment: Experiment
@@ -48,10 +51,11 @@ class ReportInputs:
     group: Group
     seed: int = 0
     texts: bool = True
+    scope: Scope = DEFAULT_SCOPE
 
     @cached_property
     def measurements(self) -> Measurements:
-        return compute_measurements(self.experiment, self.group)
+        return compute_measurements(self.experiment, self.group, self.scope)
 
     @cached_property
     def targets(self) -> dict[str, Measurements]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
 from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
-from reports.analysis.measures import EvalSubset, Measurements
+from reports.analysis.measures import LEAST_LANGUAGES, EvalSubset, Measurements
 from reports.analysis.variance_components import (
     SEEDS_AND_LANGUAGES,
     analyse,
@@ -18,9 +17,6 @@ from reports.analysis.variance_components import (
 )
 
 Floats = NDArray[np.float64]
-
-#: With fewer languages, an interval about languages in general is as wide as the scale.
-LEAST_LANGUAGES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def effect_over_languages(
     """
     estimates = {
         language: measurements.step(worse, better, EvalSubset(eval_set, language))
-        for language in measurements.languages_of(eval_set)
+        for language in measurements.languages_of(EvalSubset(eval_set))
     }
     known = {
         x: e for x, e in estimates.items() if e.uncertainty is not None and e.of_rows is not None

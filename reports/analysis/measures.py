@@ -8,12 +8,13 @@ models of one split, as in `ablation.runs.comparison`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from ablation.data.languages import ordered
-from ablation.runs.comparison import test_split
+from ablation.data.splits import by_kind, draw_kind
+from ablation.runs.comparison import column_name, largest_grid, test_split, test_splits
 from ablation.tracking import names
 from ablation.training.records import RunRecord
 from reports.analysis import inference
@@ -21,7 +22,9 @@ from reports.analysis.collect import Experiment, StoredRun, read_columns, read_r
 from reports.analysis.groups import Group
 from reports.analysis.replication import Evidence
 from reports.analysis.variance_components import (
+    SEEDS_AND_LANGUAGES,
     SEEDS_AND_ROWS,
+    SPLITS_SEEDS_AND_ROWS,
     Design,
     Uncertainty,
     analyse,
@@ -35,6 +38,28 @@ TEST: Final = "test"
 NAN: Final = float("nan")
 #: With one seed, what is said holds for other rows only.
 _ROWS_ONLY: Final = Design(("seeds",), frozenset({"rows"}))
+_ROWS_OVER_SPLITS: Final = Design(("splits", "seeds"), frozenset({"rows"}))
+_FIXED_SPLITS: Final = Design(("splits", "seeds"), frozenset({"rows", "seeds"}))
+#: Fewer splits say next to nothing about others.
+LEAST_SPLITS: Final = 3
+#: With fewer languages, an interval about languages in general is as wide as the scale.
+LEAST_LANGUAGES: Final = 4
+#: Splits as a sample of others (random), as those that they are (fixed), or random from
+#: `LEAST_SPLITS` on.
+SplitsAre = Literal["auto", "random", "fixed"]
+#: Languages alike: differences are then means over languages, each of which counts alike.
+LanguagesAre = Literal["fixed", "random"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a report's intervals and verdicts are about, beside other rows and other seeds."""
+
+    splits: SplitsAre = "auto"
+    languages: LanguagesAre = "fixed"
+
+
+DEFAULT_SCOPE: Final = Scope()
 
 
 @dataclass(frozen=True, order=True)
@@ -42,12 +67,15 @@ class EvalSubset:
     """Rows to score on.
 
     Attributes:
-        eval_set: A split's name for its development rows, or `test`.
+        eval_set: A split's name for its development rows, the kind of several splits, or `test`.
         languages: `all`, `seen`, `unseen`, or one language's code.
+        splits: The splits to average over, whose development rows, or whose models on test rows,
+            are scored; empty for one split.
     """
 
     eval_set: str
     languages: str = "all"
+    splits: tuple[str, ...] = ()
 
     @property
     def is_test(self) -> bool:
@@ -57,6 +85,8 @@ class EvalSubset:
         name = self.eval_set
         if name.startswith("dev"):
             name = f"D{name[1:]}"
+        if self.splits and not self.is_test:
+            name = column_name(name, self.splits)
         if self.is_test and self.languages == "all":
             return "test overall"
         return name if self.languages == "all" else f"{name} {self.languages}"
@@ -160,6 +190,10 @@ class Estimate:
         of_rows: Over rows alone, with these models; None if there is none.
         obstacle: Why there is no interval; empty if there is one.
         runs: Ids of the runs behind it.
+        splits: The splits that it averages over; empty for one.
+        splits_random: Whether the interval is for other splits, too.
+        languages_random: Whether it is for other languages and not for other rows of these.
+        rows_of_one: Distinct rows of one of its splits; `rows` if None.
     """
 
     mean: float = NAN
@@ -173,6 +207,10 @@ class Estimate:
     of_rows: Uncertainty | None = None
     obstacle: str = ""
     runs: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    splits_random: bool = False
+    languages_random: bool = False
+    rows_of_one: int | None = None
 
     @property
     def evidence(self) -> Evidence | None:
@@ -180,12 +218,19 @@ class Estimate:
         if self.uncertainty is None:
             return None
         return Evidence(
-            self.mean, self.uncertainty, len(self.seeds), self.rows, self.labels, 1, self.weights
+            self.mean,
+            self.uncertainty,
+            len(self.seeds),
+            self.rows,
+            self.labels,
+            max(1, len(self.splits)),
+            self.weights,
+            self.rows_of_one,
         )
 
     @property
     def interval(self) -> inference.Interval:
-        """95% over rows and seeds, or over rows alone for one seed."""
+        """95% over rows and seeds (and splits, if random), or over rows alone for one seed."""
         return self._interval(self.uncertainty)
 
     @property
@@ -226,7 +271,11 @@ class Estimate:
         """The factors that `interval` ranges over, in words; empty without one."""
         if not np.isfinite(self.interval.low):
             return ""
-        return "rows and seeds" if len(self.seeds) > 1 else "rows"
+        if len(self.seeds) < 2:
+            return "rows"
+        if self.languages_random:
+            return "languages and seeds"
+        return "rows, seeds and splits" if self.splits_random else "rows and seeds"
 
     @property
     def exists(self) -> bool:
@@ -256,6 +305,7 @@ class Measurements:
         samples: Their predictions, aligned by rows.
         test_from: The split whose models give the test columns.
         values: Pearson by run id and subset; NaN where it does not exist.
+        scope: Whether several splits of a kind, and languages, are random or fixed.
     """
 
     group: Group
@@ -263,6 +313,7 @@ class Measurements:
     samples: tuple[AlignedPredictions, ...]
     test_from: str
     values: Mapping[tuple[str, EvalSubset], float]
+    scope: Scope = DEFAULT_SCOPE
     _estimates: dict[tuple[object, ...], Estimate] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -277,11 +328,48 @@ class Measurements:
 
     @property
     def columns(self) -> list[EvalSubset]:
-        """Columns of Table 3, scored or not: each split, then test seen, unseen and overall."""
-        return [
-            *(EvalSubset(split) for split in self.group.splits),
-            *(EvalSubset(TEST, languages) for languages in ("seen", "unseen", "all")),
+        """Columns of Table 3, scored or not: each split, then test seen, unseen and overall.
+
+        Several draws of a split, or pairs of Dev2, are one column.
+        """
+        of_dev = [
+            EvalSubset(kind, splits=splits) if len(splits) > 1 else EvalSubset(splits[0])
+            for kind, splits in by_kind(self.group.splits).items()
         ]
+        tested = self.test_splits if len(self.test_splits) > 1 else ()
+        of_test = [EvalSubset(TEST, x, tested) for x in ("seen", "unseen", "all")]
+        return [*of_dev, *of_test]
+
+    @property
+    def single_columns(self) -> list[EvalSubset]:
+        """The columns with every split by itself, the test rows with the models of `test_from`."""
+        of_test = [EvalSubset(TEST, languages) for languages in ("seen", "unseen", "all")]
+        return [*(EvalSubset(split) for split in self.group.splits), *of_test]
+
+    @cached_property
+    def test_splits(self) -> tuple[str, ...]:
+        """The splits over whose models the test columns average."""
+        tested = {run for sample in self.samples if sample.eval_set == TEST for run in sample.runs}
+        splits = {run.split for run in self.group.runs if run.run_id in tested}
+        return tuple(split for split in self.group.splits if split in splits) or (self.test_from,)
+
+    @property
+    def tested_models(self) -> str:
+        """The split, or the kind and number of splits, whose models the test columns are of."""
+        kind = draw_kind(self.test_from)
+        splits = self.test_splits if len(self.test_splits) > 1 else ()
+        return str(EvalSubset(kind, splits=splits) if splits else EvalSubset(self.test_from))
+
+    def find(self, eval_set: str, languages: str = "all") -> EvalSubset:
+        """Return the column of a kind of split ("dev2") or of the test rows, on these languages."""
+        columns = (c for c in self.columns if draw_kind(c.eval_set) == eval_set)
+        column = next(columns, EvalSubset(eval_set))
+        return replace(column, languages=languages)
+
+    def is_scored(self, subset: EvalSubset) -> bool:
+        """Tell if any run has a Pearson on the subset."""
+        sets = [subset.eval_set] if subset.is_test or not subset.splits else subset.splits
+        return any(EvalSubset(s, subset.languages) in self.subsets for s in sets)
 
     @property
     def has_test(self) -> bool:
@@ -292,19 +380,27 @@ class Measurements:
         """The eval set for languages and errors: test, without labels there `test_from`."""
         return TEST if self.has_test else self.test_from
 
-    def languages_of(self, eval_set: str) -> list[str]:
-        """Return the single languages that are scored on an eval set."""
+    def languages_of(self, column: EvalSubset) -> list[str]:
+        """Return the single languages that are scored on a column."""
         pooled = ("all", "seen", "unseen")
-        return [
-            subset.languages
-            for subset in self.subsets
-            if subset.eval_set == eval_set and subset.languages not in pooled
-        ]
+        sets = column.splits if column.splits and not column.is_test else (column.eval_set,)
+        return ordered(
+            {
+                subset.languages
+                for subset in self.subsets
+                if subset.eval_set in sets and subset.languages not in pooled
+            }
+        )
 
     def runs(self, variant: str, eval_set: str) -> dict[int, StoredRun]:
         """Return the runs behind a cell, by seed."""
         split = self.test_from if eval_set == TEST else eval_set
         return self._runs.get((variant, split), {})
+
+    def all_runs(self, variant: str, subset: EvalSubset) -> list[StoredRun]:
+        """Return the runs of a variant that a subset is about, over all its splits and seeds."""
+        splits = subset.splits or (self.test_from if subset.is_test else subset.eval_set,)
+        return [run for s in splits for run in self._runs.get((variant, s), {}).values()]
 
     @cached_property
     def _runs(self) -> dict[tuple[str, str], dict[int, StoredRun]]:
@@ -335,87 +431,181 @@ class Measurements:
         return self._estimates[key]
 
     def _contrast(self, weights: Mapping[str, float], subset: EvalSubset) -> Estimate:
-        by_variant = {variant: self.runs(variant, subset.eval_set) for variant in weights}
-        shared = sorted(set.intersection(*(set(runs) for runs in by_variant.values())))
-        terms = {
-            seed: [(w, by_variant[v][seed].run_id) for v, w in weights.items()] for seed in shared
-        }
-        seeds = [
-            seed
-            for seed in shared
-            if all(np.isfinite(self.values.get((run, subset), NAN)) for _, run in terms[seed])
-        ]
+        if self.scope.languages == "random" and len(weights) > 1:
+            column = replace(subset, languages="all")
+            languages = self._members(column, subset.languages)
+            if len(languages) > 1:
+                return self._over_languages(weights, column, languages)
+        return self._mean(weights, subset, (subset.languages,))
+
+    def _members(self, column: EvalSubset, languages: str) -> list[str]:
+        """Return the single languages of a column's rows that a subset's name stands for."""
+        sets = column.splits if column.splits and not column.is_test else (column.eval_set,)
+        members = {x for s in self.samples if s.eval_set in sets for x in s.members(languages)}
+        return [x for x in self.languages_of(column) if x in members]
+
+    def _over_languages(
+        self, weights: Mapping[str, float], column: EvalSubset, languages: Sequence[str]
+    ) -> Estimate:
+        """Return a contrast's mean over languages, which stand for others."""
+        estimate = self._mean(weights, column, languages)
+        if estimate.uncertainty is None or len(estimate.seeds) < 2:
+            return estimate
+        estimate = replace(estimate, languages_random=True)
+        each = [self._mean(weights, replace(column, languages=x), (x,)) for x in languages]
+        few = f"{len(languages)} languages, an interval for others takes {LEAST_LANGUAGES}"
+        unlike = "not every language has the same runs"
+        if len(each) < LEAST_LANGUAGES or any(e.runs != estimate.runs for e in each):
+            why = few if len(each) < LEAST_LANGUAGES else unlike
+            return replace(estimate, obstacle=why, uncertainty=None)
+        uncertainty = analyse(SEEDS_AND_LANGUAGES, np.array([e.per_seed for e in each]))
+        return replace(estimate, uncertainty=uncertainty)
+
+    def _mean(
+        self, weights: Mapping[str, float], subset: EvalSubset, parts: Sequence[str]
+    ) -> Estimate:
+        """Return a weighted sum of variants' Pearsons, each the mean over `parts` of the rows."""
+        splits = subset.splits or (self.test_from if subset.is_test else subset.eval_set,)
+        runs_of = {split: self._complete(weights, subset, split, parts) for split in splits}
+        splits, seeds = largest_grid(runs_of)
         if not seeds:
             return MISSING
-        values = np.array([sum(w * self.values[run, subset] for w, run in terms[s]) for s in seeds])
-        runs = tuple(run for seed in seeds for _, run in terms[seed])
-        samples = {id(sample): sample for sample in self._samples_of(runs, subset.eval_set)}
+        terms = [_Terms(self, _on(subset, split), runs_of[split], seeds, parts) for split in splits]
+        values = np.array([term.values(weights) for term in terms])
+        per_seed = values.mean(axis=0)
         estimate = Estimate(
             mean=float(values.mean()),
-            sd=float(values.std(ddof=1)) if len(values) > 1 else NAN,
-            seeds=tuple(seeds),
-            per_seed=values,
+            sd=float(values.std(ddof=1)) if values.size > 1 else NAN,
+            seeds=seeds,
+            per_seed=per_seed,
             weights=tuple(weights.values()),
-            runs=runs,
+            runs=tuple(run for term in terms for run in term.runs),
+            splits=splits if len(splits) > 1 else (),
         )
         # Runs on other rows (mixed data) are not paired: nothing is said over rows.
-        if len(samples) > 1:
+        if any(term.sample is None for term in terms) or (len(splits) > 1 and self.group.mixed):
             return replace(estimate, obstacle="the runs predicted different rows")
-        (sample,) = samples.values()
-        influences = sample.influences(subset.languages)
-        influence = np.zeros((len(seeds), influences.shape[1]))
-        for variant, weight in weights.items():
-            columns = [sample.column[by_variant[variant][seed].run_id] for seed in seeds]
-            with np.errstate(invalid="ignore"):  # of a score that does not exist
-                influence += weight * influences[columns]
-        return with_uncertainty(estimate, influence, sample, subset)
+        scored = [term.scored(weights) for term in terms]
+        if len(splits) == 1:
+            return with_uncertainty_on(estimate, scored[0])
+        return with_uncertainty_over(estimate, values, scored, self.scope.splits)
 
-    def _samples_of(self, runs: Sequence[str], eval_set: str) -> list[AlignedPredictions]:
-        return [self.sample_of[run, eval_set] for run in runs]
+    def _complete(
+        self, weights: Mapping[str, float], subset: EvalSubset, split: str, parts: Sequence[str]
+    ) -> dict[int, dict[str, str]]:
+        """Return run ids by seed and variant of a split, of seeds that have every Pearson."""
+        by_variant = {variant: self._runs.get((variant, split), {}) for variant in weights}
+        shared = sorted(set.intersection(*(set(runs) for runs in by_variant.values())))
+        on = _on(subset, split)
+        return {
+            seed: {variant: runs[seed].run_id for variant, runs in by_variant.items()}
+            for seed in shared
+            if all(
+                np.isfinite(self.values.get((runs[seed].run_id, replace(on, languages=x)), NAN))
+                for runs in by_variant.values()
+                for x in parts
+            )
+        }
 
     def influence(self, run: str, subset: EvalSubset) -> np.ndarray:
         """Return the influence (rows,) of the subset's rows on a run's Pearson."""
         sample = self.sample_of[run, subset.eval_set]
         return np.asarray(sample.influences(subset.languages)[sample.column[run]])
 
-    def language_mean(self, variant: str, eval_set: str) -> Estimate:
+    def language_mean(self, variant: str, subset: EvalSubset) -> Estimate:
         """Return a variant's mean over the single languages, each of which counts alike.
 
         The interval is for other rows of these languages and other seeds: languages are fixed.
         """
-        subsets = [EvalSubset(eval_set, x) for x in self.languages_of(eval_set)]
-        cells = [self.cell(variant, subset) for subset in subsets]
-        seeds = sorted(set.intersection(*(set(cell.seeds) for cell in cells)))
-        runs = [self.runs(variant, eval_set)[seed].run_id for seed in seeds]
-        if not seeds:
+        languages = self.languages_of(subset)
+        if not languages:
             return MISSING
-        values = np.array([[self.values[run, subset] for subset in subsets] for run in runs])
-        per_seed = values.mean(axis=1)
-        estimate = Estimate(
-            mean=float(per_seed.mean()),
-            sd=float(per_seed.std(ddof=1)) if len(seeds) > 1 else NAN,
-            seeds=tuple(seeds),
-            per_seed=per_seed,
-            weights=(1.0,),
-            runs=tuple(runs),
-        )
+        estimate = self._mean({variant: 1.0}, replace(subset, languages="all"), languages)
+        cells = [self.cell(variant, replace(subset, languages=x)) for x in languages]
         obstacles = [cell.obstacle for cell in cells if cell.obstacle]
-        if obstacles:
-            return replace(estimate, obstacle=obstacles[0])
-        sample = self.sample_of[runs[0], eval_set]
-        influence = np.zeros((len(runs), len(sample.label)))
-        for subset in subsets:
-            mask = sample.rows_of(subset.languages)
-            scale = len(mask) / (mask.sum() * len(subsets))
-            columns = [sample.column[run] for run in runs]
-            influence[:, mask] = scale * sample.influences(subset.languages)[columns]
-        return with_uncertainty(estimate, influence, sample, EvalSubset(eval_set))
+        if not obstacles or not estimate.exists:
+            return estimate
+        return replace(estimate, obstacle=obstacles[0], uncertainty=None, of_rows=None)
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows that an estimate rests on: how far each moves it.
+
+    Attributes:
+        influence: (..., rows), of the rows on the value with each seed.
+        row: (rows,), their numbers.
+        label: (rows,).
+        language: (rows,).
+    """
+
+    influence: np.ndarray
+    row: np.ndarray
+    label: np.ndarray
+    language: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """The runs of one split behind an estimate: ids by seed and variant, on `parts` of the rows."""
+
+    measurements: Measurements
+    subset: EvalSubset
+    run_of: Mapping[int, Mapping[str, str]]
+    seeds: Sequence[int]
+    parts: Sequence[str]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return tuple(run for seed in self.seeds for run in self.run_of[seed].values())
+
+    @property
+    def sample(self) -> AlignedPredictions | None:
+        """The sample that all the runs are in; None if they predicted different rows."""
+        sample_of = self.measurements.sample_of
+        samples = {id(s): s for s in (sample_of[r, self.subset.eval_set] for r in self.runs)}
+        return next(iter(samples.values())) if len(samples) == 1 else None
+
+    def values(self, weights: Mapping[str, float]) -> np.ndarray:
+        """Return the weighted sum with each seed, (seeds,)."""
+        of_parts = [replace(self.subset, languages=part) for part in self.parts]
+        values = self.measurements.values
+        return np.array(
+            [
+                sum(
+                    w * np.mean([values[self.run_of[seed][v], part] for part in of_parts])
+                    for v, w in weights.items()
+                )
+                for seed in self.seeds
+            ]
+        )
+
+    def scored(self, weights: Mapping[str, float]) -> ScoredRows:
+        """Return the influence of each row on the weighted sum."""
+        sample = self.sample
+        if sample is None:
+            raise ValueError("The runs predicted different rows.")
+        masks = [sample.rows_of(part) for part in self.parts]
+        used = np.logical_or.reduce(masks)
+        influence = np.zeros((len(self.seeds), int(used.sum())))
+        for part, mask in zip(self.parts, masks, strict=True):
+            scale = used.sum() / (mask.sum() * len(self.parts))
+            influences = sample.influences(part)
+            for variant, weight in weights.items():
+                columns = [sample.column[self.run_of[seed][variant]] for seed in self.seeds]
+                influence[:, mask[used]] += scale * weight * influences[columns]
+        return ScoredRows(influence, sample.row[used], sample.label[used], sample.strata[used])
+
+
+def _on(subset: EvalSubset, split: str) -> EvalSubset:
+    """Return the subset with the models of one split."""
+    return EvalSubset(subset.eval_set if subset.is_test else split, subset.languages)
 
 
 def with_uncertainty(
     estimate: Estimate, influence: np.ndarray, sample: AlignedPredictions, subset: EvalSubset
 ) -> Estimate:
-    """Add the uncertainty to an estimate.
+    """Add the uncertainty to an estimate of one split.
 
     Args:
         estimate: The estimate.
@@ -424,19 +614,85 @@ def with_uncertainty(
         subset: The rows that it is about.
     """
     mask = sample.rows_of(subset.languages)
-    label = sample.label[mask]
-    estimate = replace(estimate, rows=len(label), labels=len(np.unique(label)))
-    obstacle = too_few_rows(label)
-    if obstacle is None and not np.isfinite(influence).all():
-        obstacle = "a single row decides the correlation"
-    if obstacle:
-        return replace(estimate, obstacle=obstacle)
-    strata = _without_single_rows(sample.strata[mask])
-    of_rows = analyse(_ROWS_ONLY, estimate.per_seed, influence, strata=strata)
+    scored = ScoredRows(influence, sample.row[mask], sample.label[mask], sample.strata[mask])
+    return with_uncertainty_on(estimate, scored)
+
+
+def with_uncertainty_on(estimate: Estimate, scored: ScoredRows) -> Estimate:
+    """Add the uncertainty over rows, and over seeds if there are several, to an estimate."""
+    estimate = _with_rows(estimate, scored)
+    if estimate.obstacle:
+        return estimate
+    strata = _without_single_rows(scored.language)
+    of_rows = analyse(_ROWS_ONLY, estimate.per_seed, scored.influence, strata=strata)
     both = of_rows
     if len(estimate.seeds) > 1:
-        both = analyse(SEEDS_AND_ROWS, estimate.per_seed, influence, strata=strata)
+        both = analyse(SEEDS_AND_ROWS, estimate.per_seed, scored.influence, strata=strata)
     return replace(estimate, uncertainty=both, of_rows=of_rows)
+
+
+def _with_rows(estimate: Estimate, scored: ScoredRows) -> Estimate:
+    """Add the numbers of rows and labels, and why they give no interval."""
+    label = scored.label
+    estimate = replace(estimate, rows=len(label), labels=len(np.unique(label)))
+    obstacle = too_few_rows(label)
+    if obstacle is None and not np.isfinite(scored.influence).all():
+        obstacle = "a single row decides the correlation"
+    return replace(estimate, obstacle=obstacle) if obstacle else estimate
+
+
+def with_uncertainty_over(
+    estimate: Estimate, values: np.ndarray, scored: Sequence[ScoredRows], splits_are: SplitsAre
+) -> Estimate:
+    """Add the uncertainty of a mean over splits, whose rows may be others.
+
+    Args:
+        estimate: The estimate.
+        values: (splits, seeds).
+        scored: The rows of each split.
+        splits_are: Random or fixed.
+    """
+    each = [_with_rows(estimate, rows) for rows in scored]
+    together = join_rows(scored)
+    estimate = _with_rows(estimate, together)
+    rows_of_one = round(float(np.mean([one.rows for one in each])))
+    estimate = replace(estimate, rows_of_one=rows_of_one)
+    obstacle = next((one.obstacle for one in each if one.obstacle), estimate.obstacle)
+    few = len(values) < LEAST_SPLITS
+    if splits_are == "random" and few:
+        obstacle = f"{len(values)} splits, an interval for others takes at least {LEAST_SPLITS}"
+    if obstacle:
+        return replace(estimate, obstacle=obstacle)
+    strata, influence = _without_single_rows(together.language), together.influence
+    of_rows = analyse(_ROWS_OVER_SPLITS, values, influence, strata=strata)
+    if len(estimate.seeds) < 2:
+        return replace(estimate, uncertainty=of_rows, of_rows=of_rows)
+    are_random = splits_are != "fixed" and not few
+    design = SPLITS_SEEDS_AND_ROWS if are_random else _FIXED_SPLITS
+    uncertainty = analyse(design, values, influence, strata=strata)
+    return replace(estimate, uncertainty=uncertainty, of_rows=of_rows, splits_random=are_random)
+
+
+def join_rows(scored: Sequence[ScoredRows]) -> ScoredRows:
+    """Return the rows of several splits together: a row's influence on a split without it is 0.
+
+    The influence (splits, seeds, rows) is on each split's value; it is centred within each split's
+    languages, which keep their numbers of rows, and scaled to the number of all rows.
+    """
+    row, first = np.unique(np.concatenate([one.row for one in scored]), return_index=True)
+    influence = np.zeros((len(scored), scored[0].influence.shape[0], len(row)))
+    for i, one in enumerate(scored):
+        centred = one.influence.copy()
+        for language in np.unique(one.language):
+            members = one.language == language
+            if members.sum() > 1:
+                centred[:, members] -= centred[:, members].mean(axis=1, keepdims=True)
+        influence[i][:, np.searchsorted(row, one.row)] = centred * len(row) / len(one.row)
+    label, language = (
+        np.concatenate([getattr(one, name) for one in scored])[first]
+        for name in ("label", "language")
+    )
+    return ScoredRows(influence, row, label, language)
 
 
 def _without_single_rows(strata: np.ndarray) -> np.ndarray:
@@ -445,8 +701,15 @@ def _without_single_rows(strata: np.ndarray) -> np.ndarray:
     return np.where(np.isin(strata, names[counts == 1]), names[np.argmax(counts)], strata)
 
 
-def compute_measurements(experiment: Experiment, group: Group) -> Measurements:
+def compute_measurements(
+    experiment: Experiment, group: Group, scope: Scope = DEFAULT_SCOPE
+) -> Measurements:
     """Read the group's predictions and compute everything from them.
+
+    Args:
+        experiment: The experiment.
+        group: Its runs to measure.
+        scope: Whether several splits of a kind, and languages, are random or fixed.
 
     Raises:
         RunError: An artifact is lost.
@@ -461,14 +724,23 @@ def compute_measurements(experiment: Experiment, group: Group) -> Measurements:
             lambda run, _: records[run.run_id].unseen_in_training,
         )
     values = {key: value for sample in samples for key, value in _pearsons(sample)}
-    on_dev = Measurements(group, records, tuple(samples), test_from, values)
-    return with_test_rows(experiment, on_dev, test_from)
+    on_dev = Measurements(group, records, tuple(samples), test_from, values, scope)
+    return with_test_rows(experiment, on_dev, test_from, test_splits(group.splits))
 
 
 def with_test_rows(
-    experiment: Experiment, measurements: Measurements, test_from: str
+    experiment: Experiment,
+    measurements: Measurements,
+    test_from: str,
+    splits: Sequence[str] = (),
 ) -> Measurements:
     """Return the measurements with the models of another split in the test columns.
+
+    Args:
+        experiment: The experiment.
+        measurements: Its measurements on development rows.
+        test_from: The split.
+        splits: All splits whose models are scored on test rows; `test_from` alone if empty.
 
     Raises:
         RunError: An artifact is lost.
@@ -482,14 +754,16 @@ def with_test_rows(
         for language in sample.languages
         if sample.eval_set != "given" or language not in sample.unseen
     }
-    tested = [run for run in measurements.group.runs if run.split == test_from]
+    wanted = splits or (test_from,)
+    tested = [run for run in measurements.group.runs if run.split in wanted]
     test = _align(
         _Predicted(experiment, tested, TEST), lambda _, all_: [x for x in all_ if x not in labelled]
     )
     values = {key: v for key, v in measurements.values.items() if key[1].eval_set != TEST}
     values |= {key: value for sample in test for key, value in _pearsons(sample)}
     group, records = measurements.group, measurements.records
-    return Measurements(group, records, (*dev, *test), test_from, values)
+    scope = measurements.scope
+    return Measurements(group, records, (*dev, *test), test_from, values, scope)
 
 
 def _pearsons(sample: AlignedPredictions) -> Iterator[tuple[tuple[str, EvalSubset], float]]:

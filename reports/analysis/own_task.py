@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from ablation.data.splits import draw_kind
 from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
 from reports.analysis.labels import short_title
 from reports.analysis.measures import NAN, TEST, Estimate, EvalSubset, Measurements
@@ -148,7 +149,8 @@ def _pairs(variants: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _on_subset(measurements: Measurements, worse: str, better: str) -> Comparison:
-    subset = EvalSubset(TEST) if measurements.has_test else EvalSubset(measurements.test_from)
+    eval_set = TEST if measurements.has_test else draw_kind(measurements.test_from)
+    subset = measurements.find(eval_set)
     estimate: Estimate = measurements.step(worse, better, subset)
     rows = str(subset) if subset.is_test else f"development rows of {subset}"
     return Comparison(

@@ -157,7 +157,11 @@ def pilot_variances(
         estimate = measurements.contrast(effect.weights, subset)
         if estimate.uncertainty is None or len(estimate.seeds) < 2:
             return None
-        levels: dict[Factor, int] = {"rows": estimate.rows, "seeds": len(estimate.seeds)}
+        levels: dict[Factor, int] = {
+            "rows": estimate.rows,
+            "seeds": len(estimate.seeds),
+            "splits": max(1, len(estimate.splits)),
+        }
         sources = Sources.of_pilot(estimate.uncertainty, levels)
         origin = f"{len(estimate.seeds)} seeds of this effect"
         pooled = _pooled(measurements, effect, subset, estimate)
@@ -169,7 +173,8 @@ def pilot_variances(
                 seed_df=float(component.df),
             )
             origin = f"{len(estimate.seeds)} seeds of {variants} variants"
-        sources = replace(sources, splits=split_variance)
+        if split_variance or not estimate.splits_random:
+            sources = replace(sources, splits=split_variance)
         if cautious:
             sources, origin = sources.cautious(), f"{origin}, 80% upper limit"
             if estimate.of_rows is not None:  # with the row-by-seed part: never cut off at 0

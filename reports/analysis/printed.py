@@ -8,6 +8,7 @@ import numpy as np
 from ablation.config import paper_figures
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3
+from ablation.data.splits import draw_kind
 from reports.analysis.measures import TEST, EvalSubset
 
 #: The field of `PrintedCells` that an eval set and a subset of its languages belong to.
@@ -25,10 +26,11 @@ def printed_score(variant: str, subset: EvalSubset, table: VariantTable = TABLE_
 
     The paper's overall score of the ensemble is that of its abstract.
     """
-    if table.is_the_papers and subset == EvalSubset(TEST) and variant == "ensemble":
+    key = draw_kind(subset.eval_set), subset.languages
+    if table.is_the_papers and key == (TEST, "all") and variant == "ensemble":
         return paper_figures.OVERALL / 100
     cells = table.variants[variant].printed if variant in table.variants else None
-    name = _CELLS.get((subset.eval_set.split(":")[0], subset.languages))
+    name = _CELLS.get(key)
     value = None if cells is None or name is None else getattr(cells, name)
     return float("nan") if value is None else value / 100
 

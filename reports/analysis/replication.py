@@ -97,6 +97,7 @@ class Evidence:
         labels: Distinct labels among them.
         splits: Splits that it averages over.
         weights: Of the contrast, (1,) for a score; an interval stays within their range.
+        rows_of_one: Distinct rows of one of the splits; `rows` if None.
     """
 
     estimate: float
@@ -106,6 +107,7 @@ class Evidence:
     labels: int
     splits: int = 1
     weights: tuple[float, ...] = (1.0, -1.0)
+    rows_of_one: int | None = None
 
     @property
     def obstacle(self) -> str | None:
@@ -133,7 +135,7 @@ class Printed:
 
     Attributes:
         figure: In Pearson, not times 100; NaN if the paper prints none.
-        rows: Its number of rows; as many as the measured ones if None.
+        rows: Its number of rows; as many as the measured ones of one split if None.
         seeds: Its number of trainings for each variant.
         same_rows: Whether its rows are those that were scored here, so that they cancel.
         word: "printed", or "claimed" for a sign that is claimed without a figure.
@@ -365,7 +367,7 @@ def predict(evidence: Evidence, printed: Printed, level: float = LEVEL) -> Inter
     The variance of its difference from the measured one is the measured variance plus, for each
     component, the same for the other experiment's number of rows and trainings, one split.
     """
-    rows = evidence.rows if printed.rows is None else printed.rows
+    rows = printed.rows or evidence.rows_of_one or evidence.rows
     factors: dict[Factor, float] = {
         "rows": 0.0 if printed.same_rows else 1 + evidence.rows / rows,
         "seeds": 1 + evidence.seeds / printed.seeds,

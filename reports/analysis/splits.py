@@ -1,13 +1,12 @@
-"""Estimate a step over Dev2's pairs of held-out languages, as one of many pairs or draws."""
+"""Estimate a step on test rows over the models of several splits of a kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from reports.analysis.inference import Interval
-from reports.analysis.measures import EvalSubset, Measurements
+from reports.analysis.measures import LEAST_SPLITS, EvalSubset, Measurements
 from reports.analysis.variance_components import (
     SPLITS_SEEDS_AND_ROWS,
     Floats,
@@ -16,9 +15,6 @@ from reports.analysis.variance_components import (
     contrast_interval,
     too_few_rows,
 )
-
-#: Fewer splits say next to nothing about others.
-LEAST_SPLITS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -57,10 +53,10 @@ class SplitEffect:
 def effect_over_splits(
     by_split: Mapping[str, Measurements], worse: str, better: str, subset: EvalSubset
 ) -> SplitEffect | None:
-    """Return `better` minus `worse` on test rows over the splits that hold a pair of languages out.
+    """Return `better` minus `worse` on test rows over splits of a kind, such as Dev2's pairs.
 
     Args:
-        by_split: The measurements with each split's models in the test columns.
+        by_split: The measurements with each split's models in the test columns, of one kind.
         worse, better: The variants.
         subset: Of the test rows.
 
@@ -68,8 +64,7 @@ def effect_over_splits(
         None for fewer than `LEAST_SPLITS` splits or two seeds that both variants have on the same
         rows, or too few rows.
     """
-    pairs = {split: m for split, m in by_split.items() if split.startswith("dev2")}
-    steps = {split: m.step(worse, better, subset) for split, m in pairs.items()}
+    steps = {split: m.step(worse, better, subset) for split, m in by_split.items()}
     splits = [split for split, step in steps.items() if step.exists]
     if len(splits) < LEAST_SPLITS:
         return None
@@ -77,12 +72,12 @@ def effect_over_splits(
     if len(seeds) < 2:
         return None
     runs = {
-        (split, variant, seed): pairs[split].runs(variant, subset.eval_set)[seed].run_id
+        (split, variant, seed): by_split[split].runs(variant, subset.eval_set)[seed].run_id
         for split in splits
         for variant in (worse, better)
         for seed in seeds
     }
-    samples = [pairs[s].sample_of[run, subset.eval_set] for (s, _, _), run in runs.items()]
+    samples = [by_split[s].sample_of[run, subset.eval_set] for (s, _, _), run in runs.items()]
     if len({sample.row.tobytes() for sample in samples}) > 1:
         return None
     mask = samples[0].rows_of(subset.languages)
@@ -91,7 +86,7 @@ def effect_over_splits(
 
     def on(split: str, variant: str, seed: int) -> tuple[float, np.ndarray]:
         run = runs[split, variant, seed]
-        return pairs[split].values[run, subset], pairs[split].influence(run, subset)
+        return by_split[split].values[run, subset], by_split[split].influence(run, subset)
 
     both = {key: on(*key) for key in runs}
     values = np.array(

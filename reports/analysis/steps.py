@@ -74,12 +74,12 @@ def compute_steps(measurements: Measurements, obstacle: str) -> list[Step]:
 
 def why_empty(measurements: Measurements, variant: str, subset: EvalSubset) -> str:
     """Say in a word or two why a cell of Table 3 has no score."""
-    runs = measurements.runs(variant, subset.eval_set)
+    runs = measurements.all_runs(variant, subset)
     if not runs:
         return "no runs"
     if subset.is_test and not measurements.has_test:
         return "no labels"
-    collapsed = all(measurements.records[run.run_id].collapsed for run in runs.values())
+    collapsed = all(measurements.records[run.run_id].collapsed for run in runs)
     return "collapsed" if collapsed else "no Pearson"
 
 

@@ -392,16 +392,6 @@ def contrast_interval(
     return Interval(max(-most, estimate - half_width), min(most, estimate + half_width))
 
 
-def standard_deviations(uncertainty: Uncertainty, levels: Mapping[Factor, int]) -> dict[str, float]:
-    """Return each factor's standard deviation for one level of it (one row, one seed).
-
-    Args:
-        uncertainty: Of a single estimate (no leading axes).
-        levels: How many rows, seeds, splits, languages the estimate averages over.
-    """
-    return {c.factor: float(np.sqrt(c.variance * levels[c.factor])) for c in uncertainty.components}
-
-
 def _components(
     levels: Mapping[Factor, int],
     marginal: Mapping[tuple[Factor, ...], Floats],

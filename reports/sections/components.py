@@ -49,7 +49,7 @@ def effects_table(
         cells=Column("taken from", width=25),
         missing=Column("runs that would complete it", width=23),
     )
-    subsets = [s for s in measurements.columns if s in measurements.subsets]
+    subsets = [s for s in measurements.columns if measurements.is_scored(s)]
     rows = measurements.group.table
     for effect in find_effects(measurements.group.variants, rows):
         if not effect.weights:

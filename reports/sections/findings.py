@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ablation.config.variant_table import VariantTable
+from ablation.data.splits import by_kind
 from reports.analysis.claims import (
     CLAIMS,
     CURVE_FAMILY,
@@ -33,6 +34,7 @@ from reports.rendering.tables import (
 )
 from reports.sections.cells import difference_cell, interval_cell, p_cell, why
 from reports.sections.registry import section
+from reports.sections.results import splits_text
 
 
 @section("What was asked, and what was found", order=5)
@@ -229,10 +231,22 @@ def limits(inputs: ReportInputs) -> str:
         + (": no verdict." if seeds < 2 else " stand for all trainings.")
     ]
     plural = inputs.layout.group.plural
-    sentences.append(
-        f"{plural.capitalize()} are fixed: a verdict is about these {plural}, not about others. The"
-        " split is one draw: another split_seed would give other development rows."
-    )
+    if inputs.scope.languages == "random":
+        sentences.append(
+            f"{plural.capitalize()} are random: differences are means over {plural}, each of which"
+            f" counts alike, and a verdict is about other {plural}, too."
+        )
+    else:
+        sentences.append(
+            f"{plural.capitalize()} are fixed: a verdict is about these {plural}, not about others."
+        )
+    if about_splits := splits_text(inputs.measurements):
+        sentences.append(about_splits)
+    if any(len(splits) == 1 for splits in by_kind(inputs.group.splits).values()):
+        sentences.append(
+            "A split by itself is one draw: another split_seed would give other development rows"
+            " (--splits dev1@0-4 averages over five)."
+        )
     sentences.append(
         "Scores on development rows are flattered, since these rows chose the epochs and the"
         " ensemble's members."

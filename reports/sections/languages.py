@@ -1,6 +1,7 @@
 """Show the scores of each language."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,10 @@ import pandas as pd
 from ablation.core.slugs import slug
 from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
+from ablation.data.splits import draw_kind
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import TEST, Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Estimate, EvalSubset, Measurements
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import (
@@ -29,54 +31,54 @@ from reports.sections.registry import section
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield a table for each eval set, the analysed one with a figure."""
     measurements = inputs.measurements
-    eval_sets = [TEST] if measurements.has_test else []
-    for eval_set in [*eval_sets, *inputs.group.splits]:
-        if len(measurements.languages_of(eval_set)) < 2:
+    columns = [c for c in measurements.columns if c.languages == "all"]
+    for column in sorted(columns, key=lambda c: not c.is_test):
+        if len(measurements.languages_of(column)) < 2:
             continue
-        if eval_set == measurements.analysed_set:
+        if column == measurements.find(draw_kind(measurements.analysed_set)):
             rows = inputs.analysed_rows
             word = inputs.layout.group.word
             caption = f"Pearson × 100 by variant and {word} ({rows}), mean over seeds."
-            drawn = figures.heat(scores_by_language(measurements, eval_set))
+            drawn = figures.heat(scores_by_language(measurements, column))
             yield Picture("languages", caption, drawn, wide=True)
-        yield language_table(measurements, eval_set, inputs.layout)
+        yield language_table(measurements, column, inputs.layout)
 
 
-def scores_by_language(measurements: Measurements, eval_set: str) -> pd.DataFrame:
+def scores_by_language(measurements: Measurements, column: EvalSubset) -> pd.DataFrame:
     """Return the mean Pearson by variant title (index) and language (columns)."""
     table = measurements.group.table
     scores = {
         language: {
-            row_title(v, table): measurements.cell(v, EvalSubset(eval_set, language)).mean
-            for v in _variants(measurements, eval_set)
+            row_title(v, table): measurements.cell(v, replace(column, languages=language)).mean
+            for v in _variants(measurements, column)
         }
-        for language in measurements.languages_of(eval_set)
+        for language in measurements.languages_of(column)
     }
     return pd.DataFrame(scores)
 
 
 def language_table(
-    measurements: Measurements, eval_set: str, layout: CorpusLayout = MINT_LAYOUT
+    measurements: Measurements, column: EvalSubset, layout: CorpusLayout = MINT_LAYOUT
 ) -> Table:
     """Return variants by languages: mean over seeds, under it 95% over rows and over seeds."""
-    languages = measurements.languages_of(eval_set)
-    variants = _variants(measurements, eval_set)
+    languages = measurements.languages_of(column)
+    variants = _variants(measurements, column)
     estimates = {
-        x: [measurements.cell(v, EvalSubset(eval_set, x)) for v in variants] for x in languages
+        x: [measurements.cell(v, replace(column, languages=x)) for v in variants] for x in languages
     }
-    columns = {x: [_score_cell(e) for e in column] for x, column in estimates.items()}
-    if eval_set == TEST:
-        columns = {x: mark_best(column) for x, column in columns.items()}
+    columns = {x: [_score_cell(e) for e in cells] for x, cells in estimates.items()}
+    if column.is_test:
+        columns = {x: mark_best(cells) for x, cells in columns.items()}
     table = TableBuilder(
-        f"languages_{slug(eval_set.replace(':', '_').replace('+', '_'))}",
-        f"Pearson × 100 by {layout.group.word}, {_rows_text(measurements, eval_set)}",
+        f"languages_{slug(column.eval_set.replace(':', '_').replace('+', '_'))}",
+        f"Pearson × 100 by {layout.group.word}, {_rows_text(measurements, column)}",
         method=Column("Method"),
         **{x: number_column(x) for x in languages},
         mean=number_column("mean"),
     )
     for i, variant in enumerate(variants):
         cells = {x: columns[x][i] for x in languages}
-        mean = _score_cell(measurements.language_mean(variant, eval_set))
+        mean = _score_cell(measurements.language_mean(variant, column))
         table.add(method=row_title(variant, measurements.group.table), **cells, mean=mean)
     names = ", ".join(
         f"{_named(x, layout)} ({max(e.rows for e in estimates[x])} rows)" for x in languages
@@ -95,8 +97,8 @@ def _named(group: str, layout: CorpusLayout) -> str:
     return group if title == group else f"{group} {title}"
 
 
-def _variants(measurements: Measurements, eval_set: str) -> list[str]:
-    return [v for v in measurements.group.variants if measurements.runs(v, eval_set)]
+def _variants(measurements: Measurements, column: EvalSubset) -> list[str]:
+    return [v for v in measurements.group.variants if measurements.all_runs(v, column)]
 
 
 def _score_cell(estimate: Estimate) -> Cell:
@@ -110,7 +112,7 @@ def _score_cell(estimate: Estimate) -> Cell:
     return Cell(text, 100 * estimate.mean, below, estimate.runs)
 
 
-def _rows_text(measurements: Measurements, eval_set: str) -> str:
-    if eval_set == TEST:
-        return f"test rows, models of {EvalSubset(measurements.test_from)}"
-    return f"development rows of {EvalSubset(eval_set)}"
+def _rows_text(measurements: Measurements, column: EvalSubset) -> str:
+    if column.is_test:
+        return f"test rows, models of {measurements.tested_models}"
+    return f"development rows of {column}"

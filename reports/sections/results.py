@@ -11,7 +11,7 @@ from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import EvalSubset, Measurements
+from reports.analysis.measures import LEAST_SPLITS, EvalSubset, Measurements
 from reports.analysis.printed import printed_cells, printed_score
 from reports.analysis.replication import Family, Verdict
 from reports.analysis.steps import why_empty
@@ -80,7 +80,7 @@ def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:
     subsets = {
         str(subset): subset
         for subset in measurements.columns
-        if not subset.is_test or subset in measurements.subsets
+        if not subset.is_test or measurements.is_scored(subset)
     }
     variants = measurements.group.variants
     columns = {
@@ -102,7 +102,7 @@ def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:
         " columns are flattered: their rows chose the epochs and the ensemble's members."
     ]
     if measurements.has_test:
-        notes.append(f"Test columns: models of {EvalSubset(measurements.test_from)}.")
+        notes.append(f"Test columns: models of {measurements.tested_models}.")
     held_out = _held_out(measurements, layout, measurements.group.splits)
     return table.build(*notes, *([f"{held_out}."] if held_out else []))
 
@@ -174,7 +174,7 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
         "Pearson × 100, pooled over rows; mean ± standard deviation over seeds. On test rows the"
         " best is bold and underlined, the second underlined. Development columns are flattered:"
         " their rows chose the epochs and the ensemble's members. Test columns: models of"
-        f" {EvalSubset(measurements.test_from)}"
+        f" {measurements.tested_models}"
         + (
             " (the paper does not say which split's models they are)."
             if measurements.group.table.is_the_papers
@@ -189,12 +189,43 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
             "Small print: the paper's figure and the difference from it. Its overall score (56.70)"
             " is that of the submitted system."
         )
+    notes += pooled_note(measurements)
     if any(split.startswith("dev2") for split in measurements.group.splits):
         splits = [split for split in measurements.group.splits if split.startswith("dev2")]
         held_out = _held_out(measurements, MINT_LAYOUT, splits)
         unnamed = " The paper does not name its two languages."
         notes.append(f"{held_out}." + unnamed * measurements.group.table.is_the_papers)
     return notes
+
+
+def pooled_note(measurements: Measurements) -> list[str]:
+    """Say of columns over several splits what they are, and what intervals of theirs are about."""
+    pooled = [c for c in measurements.columns if c.splits and not c.is_test]
+    if not pooled:
+        return []
+    named = "; ".join(f"{column}: {', '.join(column.splits)}" for column in pooled)
+    runs = "Means over splits and seeds, ± over all of these runs"
+    return [f"{runs}: {named}. {splits_text(measurements)}"]
+
+
+def splits_text(measurements: Measurements) -> str:
+    """Say whether splits are random or fixed in intervals and verdicts."""
+    pooled = {c.eval_set: c for c in measurements.columns if c.splits and not c.is_test}
+    are = measurements.scope.splits
+    few = [str(c) for c in pooled.values() if len(c.splits) < LEAST_SPLITS]
+    random = [str(c) for c in pooled.values() if str(c) not in few]
+    if are == "fixed":
+        return "Splits are fixed: intervals and verdicts are about these splits."
+    sentences = []
+    if random:
+        sentences.append(
+            f"Splits are random ({', '.join(random)}): intervals and verdicts are about other"
+            " splits of the kind, too."
+        )
+    if few:
+        takes = f"an interval for others takes {LEAST_SPLITS}"
+        sentences.append(f"Splits are fixed ({', '.join(few)}): {takes}.")
+    return " ".join(sentences)
 
 
 def _held_out(measurements: Measurements, layout: CorpusLayout, splits: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from reports.analysis import inference
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import NAN, Measurements
+from reports.analysis.measures import NAN, TEST, EvalSubset, Measurements
 from reports.analysis.replication import Family
 from reports.analysis.steps import STEP_FAMILY, Step, step_family
 from reports.rendering import figures
@@ -181,7 +181,15 @@ def few_seeds(seeds: int) -> str:
 
 
 def _scores(measurements: Measurements, variant: str, step: Step) -> np.ndarray:
-    """Return a variant's Pearsons with the step's seeds, (seeds,)."""
-    runs = measurements.runs(variant, step.subset.eval_set)
-    ids = [runs[seed].run_id for seed in step.estimate.seeds]
-    return np.array([measurements.values[(run, step.subset)] for run in ids])
+    """Return a variant's Pearsons with the step's splits and seeds, (runs,)."""
+    subset, of_step = step.subset, set(step.estimate.runs)
+    runs = [r for r in measurements.all_runs(variant, subset) if r.run_id in of_step]
+    return np.array(
+        [
+            measurements.values[
+                run.run_id,
+                EvalSubset(TEST if subset.is_test else run.split, subset.languages),
+            ]
+            for run in runs
+        ]
+    )

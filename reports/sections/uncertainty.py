@@ -1,20 +1,34 @@
 """Show where the uncertainty of the steps comes from, and what holds for other languages."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
+from ablation.core.slugs import slug
 from ablation.data.languages import language_name
+from ablation.data.splits import by_kind, draw_kind
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.languages import LEAST_LANGUAGES, effect_over_languages
-from reports.analysis.measures import EvalSubset, Measurements
+from reports.analysis.languages import effect_over_languages
+from reports.analysis.measures import (
+    LEAST_LANGUAGES,
+    LEAST_SPLITS,
+    NAN,
+    Estimate,
+    EvalSubset,
+    Measurements,
+)
 from reports.analysis.splits import effect_over_splits
 from reports.analysis.steps import Step
-from reports.analysis.variance_components import Factor, standard_deviations
+from reports.analysis.variance_components import Factor
 from reports.rendering.blocks import Block
 from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number, number_column
 from reports.sections.cells import difference_cell, interval_cell, percent_cell
 from reports.sections.registry import section
+
+#: In the order of their columns.
+_FACTORS: Final[tuple[Factor, ...]] = ("rows", "seeds", "splits", "languages")
 
 
 @section("Where the uncertainty comes from", order=25)
@@ -25,41 +39,47 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         return
     yield components_table(with_seeds)
     languages = languages_table(inputs.measurements, with_seeds)
-    splits = splits_table(inputs.by_test_split, with_seeds)
-    yield from (table for table in (languages, splits) if table.rows)
+    tables = [languages]
+    for kind, splits in by_kind(inputs.group.splits).items():
+        if len(splits) >= LEAST_SPLITS and kind != draw_kind(inputs.measurements.test_from):
+            by_split = {split: inputs.by_test_split[split] for split in splits}
+            tables.append(splits_table(kind, by_split, with_seeds))
+    yield from (table for table in tables if table.rows)
 
 
 def components_table(steps: Sequence[Step]) -> Table:
-    """Return the parts of each step's uncertainty that come from rows and from seeds."""
+    """Return the parts of each step's uncertainty that come from rows, seeds, splits, languages."""
+    known = {f for s in steps if s.estimate.uncertainty for f in _variances(s.estimate)}
+    factors = [factor for factor in _FACTORS if factor in known]
     table = TableBuilder(
         "sources",
-        "Rows and seeds in the uncertainty of the steps",
+        f"{' and '.join(factors).capitalize()} in the uncertainty of the steps",
         step=Column("step"),
         rows=Column("on"),
         count=number_column("rows"),
         seeds=number_column("seeds"),
-        of_rows=number_column("± rows"),
-        of_seeds=number_column("± seeds"),
+        **{f"of_{factor}": number_column(f"± {factor}") for factor in factors},
         one_seed=number_column("sd of one seed"),
         share=number_column("seeds' share"),
     )
-    for step in steps:
+    for step in (s for s in steps if s.estimate.uncertainty):
         estimate = step.estimate
-        if estimate.uncertainty is None:
-            continue
-        variances = {c.factor: float(c.variance) for c in estimate.uncertainty.components}
-        levels: dict[Factor, int] = {"rows": estimate.rows, "seeds": len(estimate.seeds)}
-        of_one = standard_deviations(estimate.uncertainty, levels)
+        variances = _variances(estimate)
+        one_seed = np.sqrt(variances["seeds"] * len(estimate.seeds))
         total = sum(variances.values())
-        share = 100 * variances["seeds"] / total if total else float("nan")
+        share = 100 * variances["seeds"] / total if total else NAN
         table.add(
             step=str(step),
             rows=str(step.subset),
             count=estimate.rows,
             seeds=len(estimate.seeds),
-            of_rows=percent_cell(float(np.sqrt(variances["rows"])), estimate),
-            of_seeds=percent_cell(float(np.sqrt(variances["seeds"])), estimate),
-            one_seed=percent_cell(of_one["seeds"], estimate),
+            **{
+                f"of_{factor}": percent_cell(float(np.sqrt(variances[factor])), estimate)
+                if factor in variances
+                else EMPTY
+                for factor in factors
+            },
+            one_seed=percent_cell(float(one_seed), estimate),
             share=Cell(f"{share:.0f}%", share) if np.isfinite(share) else EMPTY,
         )
     return table.build(
@@ -67,6 +87,12 @@ def components_table(steps: Sequence[Step]) -> Table:
         " second: where the seeds' share is small, no number of seeds makes the interval much"
         " narrower. The row-by-seed part counts once, with the seeds."
     )
+
+
+def _variances(estimate: Estimate) -> dict[Factor, float]:
+    """Return the components of an estimate's variance by factor."""
+    components = () if estimate.uncertainty is None else estimate.uncertainty.components
+    return {c.factor: float(c.variance) for c in components}
 
 
 def languages_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
@@ -113,11 +139,15 @@ def languages_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
     )
 
 
-def splits_table(by_split: Mapping[str, Measurements], steps: Sequence[Step]) -> Table:
-    """Return each step on test rows over all pairs of languages that were held out."""
+def splits_table(kind: str, by_split: Mapping[str, Measurements], steps: Sequence[Step]) -> Table:
+    """Return each step on test rows over the splits of a kind, such as Dev2's pairs.
+
+    Those of the test columns' own kind are in the steps themselves.
+    """
+    name = str(EvalSubset(kind, splits=tuple(by_split)))
     table = TableBuilder(
-        "over_splits",
-        "The steps over all splits that hold two languages out",
+        f"over_{slug(kind)}",
+        f"The steps on test rows with the models of {name}",
         step=Column("step"),
         rows=Column("on"),
         splits=number_column("splits"),
@@ -129,7 +159,8 @@ def splits_table(by_split: Mapping[str, Measurements], steps: Sequence[Step]) ->
         high=number_column("largest"),
     )
     for step in (s for s in steps if s.subset.is_test):
-        found = effect_over_splits(by_split, step.worse, step.better, step.subset)
+        subset = replace(step.subset, splits=())
+        found = effect_over_splits(by_split, step.worse, step.better, subset)
         if found is None:
             continue
         by_split_mean = 100 * found.values.mean(axis=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus, repeated_texts, text_key
-from ablation.data.splits import make_split, select_splits
+from ablation.data.splits import by_kind, make_split, select_splits
 from tests.conftest import Row, some_rows, write_corpus
 
 SIX = ("zh", "en", "fr", "it", "pt", "es")
@@ -58,6 +58,56 @@ def test_all_pairs_of_six_languages_are_fifteen(corpus: Corpus) -> None:
     assert len(set(names)) == 15
     assert {make_split(corpus, name, 0).unseen for name in names} == {
         tuple(n.split(":")[1].split("+")) for n in names
+    }
+
+
+def test_a_draw_is_the_split_of_its_own_seed(corpus: Corpus) -> None:
+    drawn, of_setting = make_split(corpus, "dev2@3", 0), make_split(corpus, "dev2", 3)
+    assert np.array_equal(drawn.dev, of_setting.dev)
+    assert drawn.unseen == of_setting.unseen
+    assert drawn.name == "dev2@3"
+    assert not np.array_equal(drawn.dev, make_split(corpus, "dev2", 0).dev)
+
+
+@pytest.mark.parametrize(
+    ("requested", "names"),
+    [
+        (["dev1@0-2"], ["dev1", "dev1@1", "dev1@2"]),
+        ([" Dev1 @ 4+2 "], ["dev1@4", "dev1@2"]),
+        (["dev2:it+fr@1"], ["dev2:fr+it@1"]),
+        (["hold:3@0-1", "dev1"], ["hold:3", "hold:3@1", "dev1"]),
+    ],
+)
+def test_split_seeds_name_draws_and_the_settings_own_seed_is_the_plain_name(
+    requested: list[str], names: list[str], corpus: Corpus
+) -> None:
+    assert select_splits(requested, corpus, 0) == names
+
+
+def test_every_pair_can_be_drawn_with_several_seeds(corpus: Corpus) -> None:
+    names = select_splits(["dev2:all@0-2"], corpus, 0)
+    assert len(set(names)) == 3 * 15
+    assert list(by_kind(names)) == ["dev2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dev1@2-0", "dev1@-1", "dev1@0-1-2", "dev1@1000-9999", "dev1@x", "dev1@", "given@1", "@1"],
+)
+def test_draws_that_are_none_are_refused(name: str, corpus: Corpus) -> None:
+    with pytest.raises(UsageError, match="split"):
+        select_splits([name], corpus, 0)
+
+
+def test_splits_of_a_kind_differ_in_the_draw_alone() -> None:
+    names = ("dev1", "dev1@1", "dev2:fr+it", "dev2@2", "hold:3", "hold:2", "kfold:5:1", "kfold:5:2")
+    assert by_kind(names) == {
+        "dev1": ("dev1", "dev1@1"),
+        "dev2": ("dev2:fr+it", "dev2@2"),
+        "hold:3": ("hold:3",),
+        "hold:2": ("hold:2",),
+        "kfold:5:1": ("kfold:5:1",),
+        "kfold:5:2": ("kfold:5:2",),
     }
 
 

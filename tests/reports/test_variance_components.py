@@ -198,12 +198,6 @@ def test_a_stratum_of_one_row_is_refused() -> None:
         vc.stratified(np.zeros(3), np.array([0, 0, 1]))
 
 
-def test_standard_deviations_are_for_one_level() -> None:
-    uncertainty = vc.Uncertainty((component("rows", 4e-4, 99), component("seeds", 1e-4, 2)))
-    sds = vc.standard_deviations(uncertainty, {"rows": 100, "seeds": 4})
-    assert sds == pytest.approx({"rows": 0.2, "seeds": 0.02})
-
-
 def test_seeds_that_agree_by_chance_do_not_end_the_uncertainty_of_the_rows() -> None:
     """Two seeds with equal scores whose rows err in opposite ways: the rows alone say more."""
     rng = np.random.default_rng(3)

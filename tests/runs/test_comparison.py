@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from ablation.runs.comparison import as_markdown, as_text, compare
+from ablation.runs.comparison import as_markdown, as_text, compare, largest_grid
 from ablation.training.records import RunRecord
 
 
@@ -52,6 +52,26 @@ def test_test_columns_come_from_dev1s_models_or_from_the_split_that_is_asked_for
         10
     )
     assert cell(compare(records[:1]), "mse", "test overall")["mean"] == pytest.approx(10)
+
+
+def test_all_pairs_of_dev2_are_one_column_and_so_are_the_test_scores_of_their_models() -> None:
+    """Finding 8: neither the first pair nor another stands for all of them."""
+    pairs = ("dev2:en+fr", "dev2:en+it", "dev2:fr+it")
+    scores = {(pair, seed): 0.1 * (i + seed) for i, pair in enumerate(pairs) for seed in (0, 1)}
+    records = [record("mse", *key, 0.5 + v, {"pearson": v}) for key, v in scores.items()]
+    table = compare(records)
+    assert list(table["column"]) == ["dev2 (3 splits)", "test seen", "test unseen", "test overall"]
+    dev, test = cell(table, "mse", "dev2 (3 splits)"), cell(table, "mse", "test overall")
+    assert dev["mean"] - 50 == pytest.approx(test["mean"])
+    assert test["mean"] == pytest.approx(100 * sum(scores.values()) / 6)
+    assert (dev["seeds"], test["seeds"], dev["paper"]) == (6, 6, compare(records[:1])["paper"][0])
+
+
+def test_a_mean_over_splits_takes_the_same_seeds_of_each() -> None:
+    assert largest_grid({"a": [0, 1, 2], "b": [0, 1], "c": []}) == (("a", "b"), (0, 1))
+    assert largest_grid({"a": [0, 1, 2], "b": [3]}) == (("a",), (0, 1, 2))
+    assert largest_grid({"a": [0, 1], "b": [1]}) == (("a", "b"), (1,))
+    assert largest_grid({}) == ((), ())
 
 
 def test_missing_stays_missing() -> None:
