@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -139,6 +139,7 @@ def build(
         RunError: An artifact of a run is lost.
     """
     inputs, report = _compose_without_damaged(request, echo)
+    report = replace(report, readings=count_reading(inputs.experiment, "report"))
     folder = (folder or folder_for(inputs.experiment)).resolve()
     echo(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
     write(inputs, report, request, folder, when or datetime.now(UTC))
@@ -150,7 +151,7 @@ def build(
             echo(f"logging to suite {suite}")
             store.client.log_artifacts(suite, str(folder), ARTIFACT_FOLDER)
         log_verdicts(inputs, store)
-    return ReportOutput(folder, report, suite, count_reading(inputs.experiment, "report"))
+    return ReportOutput(folder, report, suite, report.readings)
 
 
 def _compose_without_damaged(request: ReportRequest, echo: Echo) -> tuple[ReportInputs, Report]:
@@ -207,7 +208,10 @@ def collect_requested(
 def write(
     inputs: ReportInputs, report: Report, request: ReportRequest, folder: Path, when: datetime
 ) -> None:
-    """Write all forms of the report; equal reports give equal bytes but for the stated time."""
+    """Write all forms of the report.
+
+    Equal reports give equal bytes, but for the stated time and count of readings.
+    """
     if folder.exists() and not _may_replace(folder):
         raise UsageError(f"{folder}: is not empty and holds no report; give another --out")
     with replace_folder(folder) as draft:

@@ -79,6 +79,7 @@ class Report:
         running: Header of every page.
         watermark: Across every page; empty for none.
         sections: In order.
+        readings: How often the test rows were read so far; empty if they have no scores.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Report:
     running: str
     watermark: str
     sections: tuple[Section, ...]
+    readings: str = ""
 
     @property
     def blocks(self) -> list[Block]:

@@ -76,6 +76,7 @@ def _document(report: Report, built: str) -> dict[str, Any]:
         "running": printable(report.running),
         "watermark": printable(report.watermark),
         "built": built,
+        "readings": printable(report.readings),
         "fonts": list(FONTS),
         "anchors": sorted(anchors),
         "sections": [{"title": s.title, "blocks": _blocks(s.blocks)} for s in printed],

@@ -109,9 +109,21 @@ class TestFiles:
         for page in PdfReader(built.folder / "report.pdf").pages:
             assert "data made-up (the paper's data)" in page.extract_text()
 
+    def test_the_pages_say_how_often_the_test_rows_were_read(self, built: ReportOutput) -> None:
+        """Finding 16: this report is counted, and says so."""
+        counted = re.search(r"\([^)]*report \d+[^)]*\)", built.test_readings)
+        assert counted
+        for text in (pdf_text(built.folder), (built.folder / "report.html").read_text("utf-8")):
+            assert counted[0] in " ".join(text.split())
+
     def test_the_same_runs_give_the_same_bytes(
-        self, built: ReportOutput, table_3: Made, tmp_path: Path
+        self,
+        built: ReportOutput,
+        table_3: Made,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr("reports.build.count_reading", lambda *_: built.test_readings)
         again = build(table_3.request(), tmp_path / "again", log=False, when=NOON)
         files = sorted(f.relative_to(built.folder) for f in built.folder.rglob("*") if f.is_file())
         assert [
@@ -124,8 +136,13 @@ class TestFiles:
         )
 
     def test_another_time_changes_the_pages_that_state_it_and_nothing_else(
-        self, built: ReportOutput, table_3: Made, tmp_path: Path
+        self,
+        built: ReportOutput,
+        table_3: Made,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr("reports.build.count_reading", lambda *_: built.test_readings)
         again = build(
             table_3.request(),
             tmp_path / "again",
