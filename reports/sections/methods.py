@@ -8,6 +8,7 @@ from reports.analysis.replication import DEFAULTS
 from reports.analysis.variance_components import LEAST_LABELS, LEAST_ROWS
 from reports.rendering.blocks import Block
 from reports.sections.registry import section
+from reports.sections.results import splits_text
 
 
 @section("Appendix: methods, assumptions, sources", order=110)
@@ -15,14 +16,20 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the methods, and how the group differs from the others."""
     groups = inputs.layout.group
     yield (
-        f"Uncertainty. Rows and seeds are random, {groups.plural} and the split are fixed. A row"
-        f" enters by its jackknife influence on the correlation, within its {groups.word} (Efron,"
-        " 1982); the"
-        " row-by-seed part counts once (Searle, Casella and McCulloch, 1992). Degrees of freedom"
+        f"Uncertainty. {_what_is_random(inputs)} A row enters by its jackknife influence on the"
+        f" correlation, within its {groups.word} (Efron, 1982); the row-by-seed part counts once (Searle, Casella and McCulloch, 1992). Degrees of freedom"
         " are Satterthwaite's (1946), lowered for components of few levels. Intervals of"
         " correlations are symmetric on Fisher's z scale and stay within −100 and 100."
         f" Fewer than {LEAST_ROWS} rows or {LEAST_LABELS} distinct labels give no interval and no"
         " verdict; one seed gives no verdict."
+    )
+    yield (
+        "Selection. Scores on the rows that chose an epoch, a row or an ensemble's members are too"
+        " high (Cawley and Talbot, 2010). Nested halves choose on one half of these rows and score"
+        " on the other, and swap; each half chooses by fewer rows than the whole, so that the"
+        " nested score leans a little low. Ensembles are chosen greedily, with replacement (Caruana"
+        " and others, 2004). Readings of the paper are shown side by side as a specification curve"
+        " (Simonsohn, Simmons and Nelson, 2020), which describes: nothing is tested over them."
     )
     yield _verdict_rules() if inputs.layout.is_mint else own_scale(inputs)
     yield (
@@ -41,6 +48,19 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         others = [other for other in inputs.groups if other is not group]
         difference = describe(group, others)
         yield f"The runs shown differ from the experiment's others in: {difference}."
+
+
+def _what_is_random(inputs: ReportInputs) -> str:
+    """Say which factors the intervals range over."""
+    plural = inputs.layout.group.plural
+    about_splits = splits_text(inputs.measurements) if inputs.group.runs else ""
+    about_splits = about_splits or "The split is fixed."
+    if inputs.scope.languages == "random":
+        return (
+            f"Rows and seeds are random in scores, seeds and {plural} in differences, which are"
+            f" means over {plural}; the rows' variance is in that between {plural}. {about_splits}"
+        )
+    return f"Rows and seeds are random, {plural} are fixed. {about_splits}"
 
 
 def _verdict_rules() -> str:
