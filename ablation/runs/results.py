@@ -61,6 +61,8 @@ def log_result(tracked: TrackedRun, result: "RunResult") -> None:
     tracked.log_metrics(metrics)
     text = tracked.log_json(names.RECORD_FILE, record.model_dump(mode="json"))
     tracked.log_table(names.DEV_PREDICTIONS, result.dev)
+    if result.epochs is not None:
+        tracked.log_table(names.EPOCH_PREDICTIONS, result.epochs)
     if result.distances is not None:
         tracked.log_table(names.DISTANCES, result.distances)
     tags: dict[str, object] = {names.COLLAPSED: str(record.collapsed).lower()}

@@ -54,7 +54,7 @@ _PREDICTION_COLUMNS: Final = ["row", "language", "label", "prediction"]
 #: Of weighted rows alone.
 _WEIGHT: Final = "weight"
 _WIDE: Final = (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
-_LONG: Final = (names.CURVES, names.DISTANCES)
+_LONG: Final = (names.CURVES, names.DISTANCES, names.EPOCH_PREDICTIONS)
 _SUITE_JSON: Final = (names.ENVIRONMENT_FILE, names.OUTCOMES_FILE, names.TUNING_FILE)
 _CORPORA: Final = (names.TRAIN_CORPUS, names.TEST_CORPUS)
 #: Tags of other tools name users and folders.

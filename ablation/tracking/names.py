@@ -88,6 +88,8 @@ ENVIRONMENT_FILE: Final = "environment.json"
 DIFF_FILE: Final = "uncommitted.diff"
 DEV_PREDICTIONS: Final = "predictions/dev.parquet"
 TEST_PREDICTIONS: Final = "predictions/test.parquet"
+#: Development predictions of every epoch, see `ablation.training.train_run.epoch_table`.
+EPOCH_PREDICTIONS: Final = "predictions/epochs.parquet"
 #: One batch's KL matrix, see `ablation.training.diagnostics`.
 DISTANCES: Final = "language_distances.parquet"
 #: A run's metric points (columns `step`, `name`, `value`): MLflow returns histories one by one.
@@ -98,6 +100,7 @@ CHECKED_FILES: Final = (
     CONFIG_FILE,
     DEV_PREDICTIONS,
     TEST_PREDICTIONS,
+    EPOCH_PREDICTIONS,
     DISTANCES,
     CURVES,
 )

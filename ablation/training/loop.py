@@ -76,7 +76,8 @@ class FitResult:
     `best_epoch` is None if no epoch has a development Pearson: the run collapsed to a constant, and
     metrics and predictions are those of the last epoch. `steps`, `tokens` and `skipped_contrastive`
     (steps whose batch has no contrastive term) count the whole training; `seconds_before` were
-    spent by earlier processes that were killed.
+    spent by earlier processes that were killed. `epoch_predictions` are those of every epoch on the
+    development rows.
     """
 
     best_epoch: int | None
@@ -86,6 +87,7 @@ class FitResult:
     tokens: int
     skipped_contrastive: int
     seconds_before: float = 0.0
+    epoch_predictions: tuple[Float[np.ndarray, " rows"], ...] = ()
 
 
 @dataclass
@@ -153,6 +155,7 @@ def fit(
             torch.manual_seed(seed_for("dropout", seed, epoch))
             _train_epoch(session, data.train, batches)
             predictions = predict(model, data.dev, config.optimisation.precision)
+            state.predictions.append(predictions)
             metrics = data.dev_scores(predictions)
             session.emit({f"dev/{name}": value for name, value in metrics.items()}, epoch)
             if _is_better(metrics, state.best, config.optimisation.select_by):
@@ -166,7 +169,7 @@ def fit(
             hooks.on_epoch(epoch, metrics)
         if writer is not None:
             writer.wait()
-    counts = (state.step, state.tokens, state.skipped, state.seconds)
+    counts = (state.step, state.tokens, state.skipped, state.seconds, tuple(state.predictions))
     if state.best is None:
         return FitResult(None, dict(metrics), predictions, *counts)
     model.load_state_dict(state.best.weights, strict=False)

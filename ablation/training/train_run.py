@@ -85,7 +85,8 @@ class Prepared:
 class RunResult:
     """A run's record and predictions (see `prediction_table`).
 
-    A trained run also has its model and the KL matrix of one batch (see `language_distances`).
+    A trained run also has its model, the KL matrix of one batch (see `language_distances`) and the
+    development predictions of every epoch (see `epoch_table`).
     """
 
     record: RunRecord
@@ -93,6 +94,7 @@ class RunResult:
     test: pd.DataFrame | None
     model: IntimacyRegressor | None = None
     distances: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
 
 
 class PreparationKey(NamedTuple):
@@ -381,7 +383,20 @@ def train_run(
     distances = language_distances(
         model, train_texts, prepared.languages, config.optimisation.batch_size, key.seed
     )
-    return RunResult(record, dev, test, model, distances)
+    epochs = epoch_table(dev_texts.row, [scale.to_own(p) for p in fitted.epoch_predictions])
+    return RunResult(record, dev, test, model, distances, epochs)
+
+
+def epoch_table(row: np.ndarray, predictions: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Return the development predictions of every epoch, a column each, named by its number.
+
+    Rounded to eleven bits: enough to say how far the choice of an epoch flatters its score.
+    """
+    columns = {
+        str(epoch): prediction.astype(np.float16).astype(np.float32)
+        for epoch, prediction in enumerate(predictions, start=1)
+    }
+    return pd.DataFrame({"row": row, **columns})
 
 
 def predict_test_rows(

@@ -58,7 +58,8 @@ class BestEpoch:
 class TrainingState:
     """Counts, curve points (step or epoch, metrics) and best epoch after `epoch` epochs.
 
-    `seconds` were spent by earlier processes that were killed.
+    `seconds` were spent by earlier processes that were killed; `predictions` are those of each
+    epoch on the development rows.
     """
 
     epoch: int = 0
@@ -69,6 +70,7 @@ class TrainingState:
     points: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     window: MetricWindow = field(default_factory=MetricWindow)
     best: BestEpoch | None = None
+    predictions: list[Float[np.ndarray, " rows"]] = field(default_factory=list)
 
 
 def to_checkpoint(
@@ -98,6 +100,9 @@ def to_checkpoint(
         tensors |= {
             f"window/{name}/{i}": torch.from_numpy(array.copy()) for i, array in enumerate(arrays)
         }
+    tensors |= {
+        f"epochs/{i}": torch.from_numpy(array.copy()) for i, array in enumerate(state.predictions)
+    }
     best = None
     if state.best is not None:
         tensors |= {f"best/weights/{name}": value for name, value in state.best.weights.items()}
@@ -162,6 +167,7 @@ def restore(
             plain["window"],
         ),
         best=best,
+        predictions=_arrays("epochs", tensors),
     )
 
 

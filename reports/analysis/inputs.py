@@ -64,7 +64,7 @@ class ReportInputs:
         return {
             name: self.measurements
             if group is self.group
-            else compute_measurements(self.experiment, group)
+            else compute_measurements(self.experiment, group, self.scope)
             for name, group in groups.items()
         }
 

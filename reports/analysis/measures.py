@@ -593,7 +593,8 @@ class _Terms:
             influences = sample.influences(part)
             for variant, weight in weights.items():
                 columns = [sample.column[self.run_of[seed][variant]] for seed in self.seeds]
-                influence[:, mask[used]] += scale * weight * influences[columns]
+                with np.errstate(invalid="ignore"):  # of a score that does not exist
+                    influence[:, mask[used]] += scale * weight * influences[columns]
         return ScoredRows(influence, sample.row[used], sample.label[used], sample.strata[used])
 
 

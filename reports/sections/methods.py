@@ -17,7 +17,8 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     groups = inputs.layout.group
     yield (
         f"Uncertainty. {_what_is_random(inputs)} A row enters by its jackknife influence on the"
-        f" correlation, within its {groups.word} (Efron, 1982); the row-by-seed part counts once (Searle, Casella and McCulloch, 1992). Degrees of freedom"
+        f" correlation, within its {groups.word} (Efron, 1982); the"
+        " row-by-seed part counts once (Searle, Casella and McCulloch, 1992). Degrees of freedom"
         " are Satterthwaite's (1946), lowered for components of few levels. Intervals of"
         " correlations are symmetric on Fisher's z scale and stay within −100 and 100."
         f" Fewer than {LEAST_ROWS} rows or {LEAST_LABELS} distinct labels give no interval and no"

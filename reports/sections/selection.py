@@ -1,12 +1,15 @@
 """Show how much the choice of the best row on development rows flatters its score."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
+from ablation.config.variant_table import VariantTable
+from reports.analysis import epochs
+from reports.analysis.epochs import EpochChoice, epoch_choices
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.labels import short_title
+from reports.analysis.labels import row_title, short_title
 from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset, Measurements
 from reports.analysis.selection import NestedScore, greedy_ensemble, nested_halves
 from reports.rendering.blocks import Block
@@ -19,10 +22,57 @@ REPEATS: Final = 10
 
 @section("What selection adds to development scores", order=45)
 def build(inputs: ReportInputs) -> Iterator[Block]:
-    """Yield the table of selection if some development rows have several rows to choose from."""
-    for table in (selection_table(inputs.measurements), ensemble_table(inputs.measurements)):
-        if table.rows:
-            yield table
+    """Yield what choosing epochs, rows and ensembles adds, each where there was a choice."""
+    choices = list(epoch_choices(inputs.experiment, inputs.measurements))
+    tables = (
+        epochs_table(choices, inputs.group.table),
+        selection_table(inputs.measurements),
+        ensemble_table(inputs.measurements),
+    )
+    yield from (table for table in tables if table.rows)
+    if not choices and any(not run.member_runs for run in inputs.group.runs):
+        yield (
+            "The choice of epochs can't be undone here: these runs kept the predictions of the"
+            " chosen epoch alone, as versions before 0.3 did, or had one epoch to choose from."
+        )
+
+
+def epochs_table(choices: Sequence[EpochChoice], rows: VariantTable) -> Table:
+    """Return what choosing the best epoch adds to each variant's development score."""
+    table = TableBuilder(
+        "epochs",
+        "The best epoch of each run, and what choosing it adds",
+        method=Column("method"),
+        split=Column("chosen on"),
+        rows=number_column("rows"),
+        epochs=number_column("epochs"),
+        seeds=number_column("seeds"),
+        last=number_column("last epoch"),
+        apparent=number_column("apparent"),
+        nested=number_column("nested"),
+        optimism=number_column("optimism"),
+    )
+    for choice in choices:
+        runs = list(choice.runs)
+        table.add(
+            method=row_title(choice.variant, rows),
+            split=str(EvalSubset(choice.split)),
+            rows=number(choice.rows, 0),
+            epochs=number(choice.epochs, 0),
+            seeds=number(len(runs), 0),
+            last=number(100 * _mean(list(choice.last)), runs=runs),
+            apparent=number(100 * _mean([s.apparent for s in choice.scores]), runs=runs),
+            nested=number(100 * _mean([s.nested for s in choice.scores]), runs=runs),
+            optimism=number(
+                100 * _mean([s.optimism for s in choice.scores]), signed=True, runs=runs
+            ),
+        )
+    return table.build(
+        "Pearson × 100, means over seeds (the first five). Apparent: the epoch with the highest"
+        " Pearson, scored on the rows that chose it, as in the tables of results. Nested: chosen on"
+        " one half of these rows, scored on the other, and swapped, over"
+        f" {epochs.REPEATS} ways of halving. Last epoch: chosen by nothing."
+    )
 
 
 def selection_table(measurements: Measurements) -> Table:
@@ -60,8 +110,8 @@ def selection_table(measurements: Measurements) -> Table:
     return table.build(
         "Pearson × 100, means over seeds. Apparent: of each seed's trained rows the one with the"
         " highest Pearson, scored on the rows that chose it. Nested: chosen on one half of these"
-        f" rows, scored on the other, and swapped, over {REPEATS} ways of halving. The choice of"
-        " epochs can't be undone: predictions of other epochs are not kept."
+        f" rows, scored on the other, and swapped, over {REPEATS} ways of halving. Each row's epoch"
+        " was chosen on the same rows before: that is the table of epochs' to say."
     )
 
 

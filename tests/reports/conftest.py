@@ -19,7 +19,7 @@ from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.training.evaluation import scores
 from ablation.training.records import RunRecord
-from ablation.training.train_run import RunResult
+from ablation.training.train_run import RunResult, epoch_table
 from reports.analysis.inputs import ReportInputs
 from reports.build import ReportRequest, read_inputs
 
@@ -88,6 +88,7 @@ class Plan:
         weighted_pairs: Whether rows are weighted pairs of texts.
         corpus_name: The corpus's name.
         layout: Its description; the paper's if None.
+        epochs: Epochs whose predictions trained runs keep, equally good; none are kept for 0.
         seed: Of all noise.
     """
 
@@ -107,6 +108,7 @@ class Plan:
     weighted_pairs: bool = False
     corpus_name: str = "made-up"
     layout: CorpusLayout | None = None
+    epochs: int = 0
     seed: int = 0
 
     @property
@@ -271,7 +273,8 @@ def _write_run(
     )
     test = tables.test if plan.labelled else tables.test.assign(label=np.nan)
     distances = _distances() if is_trained else None
-    log_result(run, RunResult(record, tables.dev, test, distances=distances))
+    epochs = _epochs(plan, cell, tables.dev) if is_trained and plan.epochs else None
+    log_result(run, RunResult(record, tables.dev, test, distances=distances, epochs=epochs))
     if plan.curves is not None and is_trained:
         points = plan.curves(variant, seed)
         steps = np.arange(1, len(points) + 1)
@@ -279,6 +282,16 @@ def _write_run(
         run.log_table(names.CURVES, frame)
     run.end("FINISHED")
     return run
+
+
+def _epochs(plan: Plan, cell: tuple[str, str, int], dev: pd.DataFrame) -> pd.DataFrame:
+    """Return predictions of equally good epochs, the run's own last."""
+    rng = np.random.default_rng([7, cell[2], *cell[0].encode(), *cell[1].encode()])
+    others = [
+        dev["label"].to_numpy() + rng.normal(0, 2 * plan.noise[cell[0]], len(dev))
+        for _ in range(plan.epochs - 1)
+    ]
+    return epoch_table(dev["row"].to_numpy(), [*others, dev["prediction"].to_numpy()])
 
 
 def _distances() -> pd.DataFrame:

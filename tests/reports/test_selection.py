@@ -1,13 +1,17 @@
 """Nested halves: the optimism of choosing and scoring on the same rows."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ablation.training.ensemble import select_members
 from reports.analysis import selection as sel
+from reports.analysis.epochs import epoch_choices
 from reports.analysis.inference import pearson
 from reports.analysis.measures import EvalSubset
-from reports.sections.selection import selection_table
+from reports.rendering.tables import Table
+from reports.sections.selection import build, selection_table
 from tests.reports.conftest import Made
 
 
@@ -106,3 +110,26 @@ def test_the_ensembles_optimism_shows_on_few_rows() -> None:
         score = sel.nested_halves(predictions, label, choose=choose, repeats=4)
         optimism.append(score.optimism)
     assert np.mean(optimism) > 0.003
+
+
+def test_the_choice_of_epochs_is_scored_on_rows_that_did_not_choose(experiment: Any) -> None:
+    """Finding 6: the best of six equal epochs is flattered, and the report says by how much."""
+    made = experiment(noise={"mse": 1.5}, splits=("dev1",), seeds=(0, 1, 2), epochs=6)
+    inputs = made.inputs()
+    (choice,) = epoch_choices(inputs.experiment, inputs.measurements)
+    assert (choice.variant, choice.split, choice.epochs, len(choice.runs)) == ("mse", "dev1", 6, 3)
+    assert all(
+        score.apparent >= last for score, last in zip(choice.scores, choice.last, strict=True)
+    )
+    assert np.mean([score.optimism for score in choice.scores]) > 0
+    cell = inputs.measurements.cell("mse", EvalSubset("dev1"))
+    assert np.mean(choice.last) == pytest.approx(cell.mean, abs=1e-4)
+    tables = [b for b in build(inputs) if isinstance(b, Table)]
+    (row,) = next(table for table in tables if table.id == "epochs").rows
+    assert row[-1].value == pytest.approx(100 * np.mean([s.optimism for s in choice.scores]))
+
+
+def test_runs_that_kept_no_epochs_are_said_to_have_none(table_3: Made) -> None:
+    inputs = table_3.inputs()
+    assert list(epoch_choices(inputs.experiment, inputs.measurements)) == []
+    assert any(isinstance(b, str) and "epochs" in b for b in build(inputs))

@@ -216,6 +216,10 @@ class TestGoingOn:
         assert resumed == ([] if die_at < 4 else [(die_at - 1) // 4])
         assert told == points
         assert found.dev_predictions.tobytes() == expected.dev_predictions.tobytes()
+        assert len(expected.epoch_predictions) == FAST.epochs
+        assert [p.tobytes() for p in found.epoch_predictions] == [
+            p.tobytes() for p in expected.epoch_predictions
+        ]
         assert (
             found.best_epoch,
             found.dev_scores,
