@@ -66,5 +66,17 @@ def test_no_soak_test_is_forgotten() -> None:
     assert {name for name, is_soak in ALL.items() if is_soak} == named
 
 
+def test_each_finding_of_the_audit_has_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "benchmarks" / "audit.md").read_text("utf-8")
+    found = {
+        int(number): re.findall(r"`(tests/[^`]+)`", line)
+        for line in page.splitlines()
+        for number in re.findall(r"^\| (\d+)\. ", line)
+    }
+    assert sorted(found) == list(range(1, 20))
+    assert [number for number, names in found.items() if not names] == []
+    assert [name for names in found.values() for name in names if name not in ALL] == []
+
+
 def test_the_readme_leads_to_the_page() -> None:
     assert "(docs/promises.md)" in (ROOT / "README.md").read_text("utf-8")

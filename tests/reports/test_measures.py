@@ -131,3 +131,22 @@ def test_the_papers_cells_are_those_of_table_3() -> None:
     assert printed_score("ensemble", EvalSubset(TEST)) == pytest.approx(0.567)
     assert np.isnan(printed_score("mse", EvalSubset(TEST)))
     assert printed_step("mse", "epm", EvalSubset(TEST, "unseen")) == pytest.approx(0.0746)
+
+
+def test_a_mean_over_languages_has_an_interval_and_every_score_its_rows(
+    experiment: Callable[..., Made],
+) -> None:
+    """Finding 18: of development rows, too."""
+    measurements = experiment(splits=("dev2",), rows=60).inputs().measurements
+    for column in (EvalSubset(TEST), EvalSubset("dev2")):
+        languages = measurements.languages_of(column)
+        each = [measurements.cell("epm", EvalSubset(column.eval_set, x)) for x in languages]
+        mean = measurements.language_mean("epm", column)
+        assert [cell.rows for cell in each] == [60] * len(languages)
+        assert mean.rows == 60 * len(languages)
+        assert mean.mean == pytest.approx(np.mean([cell.mean for cell in each]))
+        assert mean.over_rows.low < mean.mean < mean.over_rows.high
+        # Languages are independent samples of rows.
+        variances = [float(c.of_rows.variance) for c in each if c.of_rows]
+        assert mean.of_rows is not None
+        assert float(mean.of_rows.variance) == pytest.approx(sum(variances) / len(each) ** 2)
