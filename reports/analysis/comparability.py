@@ -99,13 +99,18 @@ def compare_with_paper(runs: Sequence[StoredRun], table: VariantTable = TABLE_3)
     with_encoder = [run for run in trained if ENCODER not in _changes(run.variant)]
     encoders = {run.params.get(ENCODER, printed[ENCODER]) for run in with_encoder}
     settings = dict.fromkeys(
-        f"{field} {run.params[field]}"
+        f"{field} {_quoted(run.params[field])}"
         for field in fields
         for run in trained
         if field not in _changes(run.variant)
         and run.params.get(field, printed[field]) != printed[field]
     )
     return Comparability("", tuple(sorted(encoders - {printed[ENCODER]})), tuple(settings))
+
+
+def _quoted(value: str) -> str:
+    """Put a value in quotes whose blanks or marks would be lost in a sentence."""
+    return value if value and not set(value) & set(" ;,:") else f"'{value}'"
 
 
 def _changes(variant: str) -> frozenset[str]:

@@ -6,32 +6,34 @@ from typing import Final
 
 import numpy as np
 
+from ablation.data.splits import draw_kind
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, read_tables
-from reports.analysis.measures import Measurements
+from reports.analysis.measures import EvalSubset, Measurements
 from reports.analysis.selection import NestedScore, nested_halves
 
-#: More runs of a variant and split say little more, and take time.
-MOST_SEEDS: Final = 5
+#: More runs of a variant on splits of a kind say little more, and take time.
+MOST_RUNS: Final = 10
 #: Ways of halving a run's rows; runs are averaged over as well.
 REPEATS: Final = 10
 
 
 @dataclass(frozen=True)
 class EpochChoice:
-    """The choice of an epoch by a variant's runs on a split.
+    """The choice of an epoch by a variant's runs on splits of a kind.
 
     Attributes:
-        variant, split: The runs'.
+        variant: The runs'.
+        column: The split, or the splits of a kind, as a column of Table 3.
         scores: Of each run.
         last: Pearson of each run's last epoch, which nothing chose.
         epochs: Epochs to choose from.
-        rows: Development rows.
+        rows: Development rows of one run.
         runs: Ids of the runs.
     """
 
     variant: str
-    split: str
+    column: EvalSubset
     scores: tuple[NestedScore, ...]
     last: tuple[float, ...]
     epochs: int
@@ -40,7 +42,7 @@ class EpochChoice:
 
 
 def epoch_choices(experiment: Experiment, measurements: Measurements) -> Iterator[EpochChoice]:
-    """Yield the choice of each variant and split whose runs kept the predictions of each epoch.
+    """Yield the choice of each variant and kind of split whose runs kept each epoch's predictions.
 
     Runs whose epoch was chosen by another measure than Pearson are left out.
 
@@ -51,13 +53,14 @@ def epoch_choices(experiment: Experiment, measurements: Measurements) -> Iterato
     for run in measurements.group.runs:
         by_pearson = run.params.get("optimisation.select_by", "pearson") == "pearson"
         if by_pearson and not run.member_runs:
-            cells.setdefault((run.split, run.variant), []).append(run)
-    for (split, variant), all_runs in cells.items():
-        runs = sorted(all_runs, key=lambda run: run.seed)[:MOST_SEEDS]
+            cells.setdefault((draw_kind(run.split), run.variant), []).append(run)
+    for (kind, variant), all_runs in cells.items():
+        runs = sorted(all_runs, key=lambda run: run.seed)[:MOST_RUNS]
         tables = read_tables(experiment, runs, names.EPOCH_PREDICTIONS)
-        scores, last, kept, epochs = [], [], [], 0
+        scores, last, kept, rows, epochs = [], [], [], [], 0
         for run in runs:
-            sample, table = measurements.sample_of.get((run.run_id, split)), tables[run.run_id]
+            sample = measurements.sample_of.get((run.run_id, run.split))
+            table = tables[run.run_id]
             if sample is None or table is None:
                 continue
             predictions = table.set_index("row").loc[sample.row].to_numpy(np.float64)
@@ -70,7 +73,15 @@ def epoch_choices(experiment: Experiment, measurements: Measurements) -> Iterato
             scores.append(score)
             last.append(one.apparent)
             kept.append(run.run_id)
+            rows.append(len(sample.label))
             epochs = max(epochs, predictions.shape[1])
         if scores:
-            rows = len(measurements.sample_of[kept[0], split].label)
-            yield EpochChoice(variant, split, tuple(scores), tuple(last), epochs, rows, tuple(kept))
+            yield EpochChoice(
+                variant,
+                measurements.find(kind),
+                tuple(scores),
+                tuple(last),
+                epochs,
+                round(float(np.mean(rows))),
+                tuple(kept),
+            )

@@ -27,7 +27,7 @@ from reports.analysis.measures import (
 )
 from reports.analysis.own_task import Comparison, compare_variants
 from reports.analysis.residuals import Residuals, compute_residuals
-from reports.analysis.specifications import SpecificationCurve, specification_curves
+from reports.analysis.specifications import SpecificationCurve, by_draws, specification_curves
 from reports.analysis.steps import Step, compute_steps
 from reports.analysis.targets import target_groups
 from reports.analysis.verdicts import Assessment
@@ -87,7 +87,16 @@ class ReportInputs:
     @cached_property
     def specification_curves(self) -> list[SpecificationCurve]:
         """Each effect of the claims under every reading of the paper that was run."""
-        return specification_curves(self.by_test_split, self.measurements.test_from)
+        own, test_from = self.measurements, ""
+        choices: dict[str, Measurements] = {}
+        for choice, splits in by_draws(self.group.splits).items():
+            if own.test_from in splits:
+                choices[choice], test_from = own, choice
+            elif not own.has_test or len(splits) == 1:
+                choices[choice] = self.by_test_split[splits[0]]
+            else:
+                choices[choice] = with_test_rows(self.experiment, own, splits[0], splits)
+        return specification_curves(choices, test_from)
 
     @cached_property
     def comparability(self) -> Comparability:

@@ -353,8 +353,12 @@ def effect_to_show(printed: float, kind: ClaimKind, thresholds: Thresholds = DEF
 
 
 def rows_for_cell(evidence: Evidence, thresholds: Thresholds = DEFAULTS) -> int | None:
-    """Return the rows that a score needs however many seeds; None if the rows at hand suffice."""
-    many_seeds = replace(evidence, uncertainty=evidence.uncertainty.scaled({"seeds": 0.0}))
+    """Return the rows that a score needs however many seeds and splits.
+
+    None if the rows at hand suffice.
+    """
+    others: dict[Factor, float] = {"seeds": 0.0, "splits": 0.0}
+    many_seeds = replace(evidence, uncertainty=evidence.uncertainty.scaled(others))
     half_width = many_seeds.interval().half_width
     if not half_width > thresholds.cell_half_width:
         return None

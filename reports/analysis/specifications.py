@@ -1,7 +1,8 @@
 """Estimate each effect of the paper's claims under every reading of the paper that was run.
 
 A specification is a choice of all open readings (`ablation.config.readings`), of the split whose
-models made the test columns, and of the pair of languages that Dev2 held out. Simonsohn, Simmons
+models made the test columns, and of the pair of languages that Dev2 held out. Draws of a split
+(`dev1@0-4`) are no choices: they are averaged over. Simonsohn, Simmons
 and Nelson (2020), "Specification curve analysis", Nature Human Behaviour 4. The curve describes:
 the readings are no sample, so that nothing is tested over them.
 """
@@ -13,6 +14,8 @@ import numpy as np
 
 from ablation.config.readings import combine, readings_of, variant_name
 from ablation.config.variants import VARIANTS
+from ablation.data.splits import draw_kind
+from ablation.runs.comparison import column_name
 from reports.analysis.claims import SCORE_CLAIMS, Effect
 from reports.analysis.measures import Estimate, EvalSubset, Measurements
 from reports.analysis.printed import printed_effect
@@ -73,14 +76,22 @@ class SpecificationCurve:
         return int(np.sum(np.sign(self.means) == np.sign(self.printed)))
 
 
+def by_draws(splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Group splits that differ in the seed of their draw alone, by the name of such a choice."""
+    drawn: dict[str, list[str]] = {}
+    for split in splits:
+        drawn.setdefault(split.partition("@")[0], []).append(split)
+    return {column_name(name, members): tuple(members) for name, members in drawn.items()}
+
+
 def specification_curves(
     by_split: Mapping[str, Measurements], test_from: str
 ) -> list[SpecificationCurve]:
     """Return the curve of each effect that a claim rests on, if it has several specifications.
 
     Args:
-        by_split: The measurements with each split's models in the test columns.
-        test_from: The split whose models the report's other sections take.
+        by_split: The measurements with the models of each of `by_draws` in the test columns.
+        test_from: Which of these the report's other sections take.
     """
     effects: dict[tuple[object, ...], Effect] = {}
     for claim in SCORE_CLAIMS:
@@ -128,8 +139,11 @@ def _estimate(
         for v, weight in effect.weights.items()
     }
     subset = effect.subsets[0]
-    if not subset.is_test:
-        if split.split(":")[0] != subset.eval_set:
-            return Estimate()
+    drawn = by_draws(measurements.group.splits)[split]
+    if not subset.is_test and draw_kind(drawn[0]) != subset.eval_set:
+        return Estimate()
+    if len(drawn) > 1:
+        subset = replace(subset, splits=drawn)
+    elif not subset.is_test:
         subset = replace(subset, eval_set=split)
     return measurements.contrast(weights, subset)

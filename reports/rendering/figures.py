@@ -190,9 +190,9 @@ def gain(frame: pd.DataFrame, width: float) -> Figure:
     axes.bar(middle, frame["gain"], width=0.8 * width, color="#9CC4E4")
     axes.vlines(middle, frame["low"], frame["high"], color=COLOURS[0], linewidth=1)
     axes.axhline(0, color=GREY, linewidth=0.5)
-    labels = [f"{low:g}\nn={rows}" for low, rows in zip(frame["bin"], frame["rows"], strict=True)]
+    labels = [f"{low:g}\n{rows}" for low, rows in zip(frame["bin"], frame["rows"], strict=True)]
     axes.set_xticks(middle, labels, fontsize=6)
-    axes.set(xlabel="label from", ylabel="squared error: MSE − EPM")
+    axes.set(xlabel="label from, and rows", ylabel="squared error: MSE − EPM")
     return figure
 
 

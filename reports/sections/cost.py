@@ -48,7 +48,8 @@ def cost_table(costs: Sequence[Cost], subset: str) -> Table:
             pearson=percent_cell(cost.pearson.mean, cost.pearson),
         )
     return table.build(
-        "Means over runs. Seconds include evaluation; tokens a second are of the training rows and"
+        "Means over runs, by the clock: what else ran on the machine at the time is in them."
+        " Seconds include evaluation; tokens a second are of the training rows and"
         " the evaluations between epochs. On a CPU the memory is the process's highest so far, so"
         " it never falls from one run to the next."
     )

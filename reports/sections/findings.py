@@ -1,6 +1,7 @@
 """Sum the report up on a page: what was asked, what was found, and what it can't say."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from reports.analysis.claims import (
     CLAIMS,
     CURVE_FAMILY,
     SCORE_FAMILY,
+    Effect,
     ScoreClaim,
     claims_of,
     score_family,
@@ -17,6 +19,7 @@ from reports.analysis.claims import (
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import contrast_text
 from reports.analysis.own_task import Comparison
+from reports.analysis.measures import Estimate
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment
 from reports.rendering.blocks import Block
@@ -181,7 +184,7 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
         claim = claims[claim_id]
         on_scores = isinstance(claim, ScoreClaim)
         subjects = [assessment.subject]
-        parts = [assessment]
+        parts, printed = [assessment], []
         if isinstance(claim, ScoreClaim):
             pairs = zip(claim.effects, assessment.parts, strict=True)
             measured = [(effect, part) for effect, part in pairs if part.estimate.exists]
@@ -190,6 +193,7 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
                 f"{contrast_text(effect.weights, rows)}, {part.subject}"
                 for effect, part in measured
             ]
+            printed = [_printed_cell(effect, part) for effect, part in measured]
         first = f"{claim.text} ({claim.where})" if claim.where else claim.text
         whole = Cell(why(assessment), runs=assessment.runs)
         for i, part in enumerate(parts or [assessment]):
@@ -200,9 +204,9 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
                 subject=subjects[i] if parts else EMPTY,
                 estimate=_estimate_cell(part, on_scores=on_scores),
                 interval=_interval_cell(part, on_scores=on_scores),
-                printed=difference_cell(part.printed) if on_scores else EMPTY,
+                printed=printed[i] if printed else EMPTY,
                 rows=estimate.rows if estimate.rows else EMPTY,
-                seeds=len(estimate.seeds) if estimate.seeds else EMPTY,
+                seeds=_seeds_cell(estimate),
                 p=p_cell(part.p) if part.runs else EMPTY,
                 reason=whole if i == 0 else "",
             )
@@ -212,8 +216,25 @@ def claims_table(assessments: Mapping[str, Assessment], rows: VariantTable) -> T
         " and at least half of it is shown. No effect: the effect is within half a point of zero."
         " p is multiplied by the size of its family, fixed before the runs:"
         f" {_families_text(rows)}. The 95% intervals are of one effect alone, the verdicts at"
-        " the family's level: an interval may leave zero out where the verdict is undecided."
+        " the family's level: an interval may leave zero out where the verdict is undecided. With"
+        " one seed, interval and p are over rows alone. Small print: the rows of the paper's"
+        " figure, where other rows stand in for them."
     )
+
+
+def _seeds_cell(estimate: Estimate) -> Cell:
+    """Return the number of seeds, and under it that of splits if there are several."""
+    if not estimate.seeds:
+        return EMPTY
+    below = f"{len(estimate.splits)} splits" if estimate.splits else ""
+    return Cell(str(len(estimate.seeds)), len(estimate.seeds), below)
+
+
+def _printed_cell(effect: Effect, part: Assessment) -> Cell:
+    """Return the printed effect, with the rows that it is about if others stand in for them."""
+    cell, claimed = difference_cell(part.printed), str(effect.subsets[0])
+    is_stand_in = effect.subsets[0].is_test and not part.subject.startswith("test")
+    return replace(cell, below=claimed) if is_stand_in and cell.value is not None else cell
 
 
 def _families_text(rows: VariantTable) -> str:

@@ -33,7 +33,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if not choices and any(not run.member_runs for run in inputs.group.runs):
         yield (
             "The choice of epochs can't be undone here: these runs kept the predictions of the"
-            " chosen epoch alone, as versions before 0.3 did, or had one epoch to choose from."
+            " chosen epoch alone, as earlier versions did, or had one epoch to choose from."
         )
 
 
@@ -46,7 +46,7 @@ def epochs_table(choices: Sequence[EpochChoice], rows: VariantTable) -> Table:
         split=Column("chosen on"),
         rows=number_column("rows"),
         epochs=number_column("epochs"),
-        seeds=number_column("seeds"),
+        count=number_column("runs"),
         last=number_column("last epoch"),
         apparent=number_column("apparent"),
         nested=number_column("nested"),
@@ -56,10 +56,10 @@ def epochs_table(choices: Sequence[EpochChoice], rows: VariantTable) -> Table:
         runs = list(choice.runs)
         table.add(
             method=row_title(choice.variant, rows),
-            split=str(EvalSubset(choice.split)),
+            split=str(choice.column),
             rows=number(choice.rows, 0),
             epochs=number(choice.epochs, 0),
-            seeds=number(len(runs), 0),
+            count=number(len(runs), 0),
             last=number(100 * _mean(list(choice.last)), runs=runs),
             apparent=number(100 * _mean([s.apparent for s in choice.scores]), runs=runs),
             nested=number(100 * _mean([s.nested for s in choice.scores]), runs=runs),
@@ -68,9 +68,9 @@ def epochs_table(choices: Sequence[EpochChoice], rows: VariantTable) -> Table:
             ),
         )
     return table.build(
-        "Pearson × 100, means over seeds (the first five). Apparent: the epoch with the highest"
-        " Pearson, scored on the rows that chose it, as in the tables of results. Nested: chosen on"
-        " one half of these rows, scored on the other, and swapped, over"
+        f"Pearson × 100, means over runs ({epochs.MOST_RUNS} at most). Apparent: the epoch with the"
+        " highest Pearson, scored on the rows that chose it, as in the tables of results. Nested:"
+        " chosen on one half of these rows, scored on the other, and swapped, over"
         f" {epochs.REPEATS} ways of halving. Last epoch: chosen by nothing."
     )
 
@@ -111,7 +111,7 @@ def selection_table(measurements: Measurements) -> Table:
         "Pearson × 100, means over seeds. Apparent: of each seed's trained rows the one with the"
         " highest Pearson, scored on the rows that chose it. Nested: chosen on one half of these"
         f" rows, scored on the other, and swapped, over {REPEATS} ways of halving. Each row's epoch"
-        " was chosen on the same rows before: that is the table of epochs' to say."
+        " was chosen on the same rows before, which is not undone here."
     )
 
 

@@ -148,7 +148,9 @@ def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper
             row_p=p_cell(estimate.p_rows),
             seeds=len(estimate.seeds),
             seed_interval=interval_cell(estimate.over_seeds, estimate),
-            improvement=number(inference.probability_of_improvement(better, worse)),
+            improvement=number(inference.probability_of_improvement(better, worse))
+            if len(estimate.seeds) > 1
+            else EMPTY,
             detectable_rows=percent_cell(estimate.detectable_over_rows),
             detectable_seeds=percent_cell(estimate.detectable_over_seeds),
             **({"needed": step.assessment.need or EMPTY} if with_paper else {}),

@@ -25,6 +25,8 @@ from reports.build import ReportRequest, read_inputs
 
 SEEN, UNSEEN = ("en", "fr", "it", "zh"), ("ar", "ko")
 HELD_OUT = ("it", "zh")
+#: Standard deviation of the error that all models make on a row.
+HARDNESS = 0.5
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
     outcomes = []
     for split in plan.splits:
         rows = Tables(train if split.startswith("dev2") else train.iloc[::2], test)
-        hardness = [shared.normal(0, 0.5, len(frame)) for frame in (rows.dev, rows.test)]
+        hardness = [shared.normal(0, HARDNESS, len(frame)) for frame in (rows.dev, rows.test)]
         for seed in plan.seeds:
             written: dict[str, Tables] = {}
             for variant in plan.variants:
@@ -288,7 +290,7 @@ def _epochs(plan: Plan, cell: tuple[str, str, int], dev: pd.DataFrame) -> pd.Dat
     """Return predictions of equally good epochs, the run's own last."""
     rng = np.random.default_rng([7, cell[2], *cell[0].encode(), *cell[1].encode()])
     others = [
-        dev["label"].to_numpy() + rng.normal(0, 2 * plan.noise[cell[0]], len(dev))
+        dev["label"].to_numpy() + rng.normal(0, np.hypot(plan.noise[cell[0]], HARDNESS), len(dev))
         for _ in range(plan.epochs - 1)
     ]
     return epoch_table(dev["row"].to_numpy(), [*others, dev["prediction"].to_numpy()])
