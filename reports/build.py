@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 from ablation.core.errors import UsageError
 from ablation.core.files import replace_folder, write_atomically
@@ -80,8 +80,8 @@ class ReportRequest:
     sections: tuple[str, ...] = ()
     texts: bool = True
     bundle: Path | None = None
-    splits: SplitsAre = "auto"
-    languages: LanguagesAre = "fixed"
+    splits: str = "auto"
+    languages: str = "fixed"
 
     def __post_init__(self) -> None:
         for name, known in (("splits", get_args(SplitsAre)), ("languages", get_args(LanguagesAre))):
@@ -91,7 +91,7 @@ class ReportRequest:
     @property
     def scope(self) -> Scope:
         """What intervals and verdicts are about."""
-        return Scope(self.splits, self.languages)
+        return Scope(cast("SplitsAre", self.splits), cast("LanguagesAre", self.languages))
 
 
 #: What `numbers.json` keeps of a request, so that a report can be recomputed.

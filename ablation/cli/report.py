@@ -78,10 +78,7 @@ def report(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the report on an experiment or a bundle: PDF, HTML, tables, figures. Never trains."""
-    from typing import cast
-
     from ablation import ReportRequest
-    from reports.analysis.measures import LanguagesAre, SplitsAre
 
     request = ReportRequest(
         experiment=experiment or experiment_of_environment(),
@@ -92,8 +89,8 @@ def report(
         sections=split_list(sections),
         texts=texts,
         bundle=Path(bundle).expanduser() if bundle else None,
-        splits=cast("SplitsAre", splits),
-        languages=cast("LanguagesAre", languages),
+        splits=splits,
+        languages=languages,
     )
     console = make_console()
     if verify:

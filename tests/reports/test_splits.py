@@ -115,9 +115,9 @@ def test_unknown_words_are_answered_with_the_nearest() -> None:
     from ablation.core.errors import UsageError
 
     with pytest.raises(UsageError, match="random"):
-        ReportRequest(splits="randon")  # type: ignore[arg-type]
+        ReportRequest(splits="randon")
     with pytest.raises(UsageError, match="fixed"):
-        ReportRequest(languages="fixd")  # type: ignore[arg-type]
+        ReportRequest(languages="fixd")
 
 
 def test_rows_of_other_splits_add_up_to_the_variance_of_the_mean_of_independent_scores() -> None:
@@ -138,7 +138,7 @@ def test_rows_of_other_splits_add_up_to_the_variance_of_the_mean_of_independent_
 
 
 @pytest.mark.parametrize("splits_are", ["random", "fixed"])
-def test_intervalswith_uncertainty_over_cover(splits_are: Any) -> None:
+def test_intervals_over_splits_cover(splits_are: Any) -> None:
     """Draws of 20 % of 600 rows, seeds, and splits that differ: nominal coverage, +- 3 errors."""
     rng = np.random.default_rng(4)
     rows, size, splits, seeds, trials = 600, 120, 4, 3, 400
