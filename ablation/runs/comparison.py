@@ -159,7 +159,9 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
 def caption(records: Iterable[RunRecord], corpus: Corpus, rows: VariantTable = TABLE_3) -> str:
     """Say what has to be known to read the table's figures."""
     splits = list(dict.fromkeys(record.split for record in records))
-    text = "Pearson × 100, pooled over rows, mean ± sd over seeds"
+    several = any(len(members) > 1 for members in by_kind(splits).values())
+    over = "splits and seeds" if several else "seeds"
+    text = f"Pearson × 100, pooled over rows, mean ± sd over {over}"
     if corpus.synthetic:
         text += "; synthetic data, no benchmark"
     elif prints_for(rows, corpus) and rows.publication:
@@ -170,8 +172,6 @@ def caption(records: Iterable[RunRecord], corpus: Corpus, rows: VariantTable = T
     if not splits:
         return f"{text}."
     tested_on = test_splits(splits)
-    if any(len(members) > 1 for members in by_kind(splits).values()):
-        text += " and splits"
     return (
         f"{text}. Development columns: the rows on which epochs and ensemble members were chosen,"
         " so they are flattered. Test columns: models chosen on"

@@ -390,12 +390,15 @@ def train_run(
 def epoch_table(row: np.ndarray, predictions: Sequence[np.ndarray]) -> pd.DataFrame:
     """Return the development predictions of every epoch, a column each, named by its number.
 
-    Rounded to eleven bits: enough to say how far the choice of an epoch flatters its score.
+    Standardised, which leaves correlations as they are, and rounded to eleven bits: enough to say
+    how far the choice of an epoch flatters its score. Constant predictions are zeros.
     """
-    columns = {
-        str(epoch): prediction.astype(np.float16).astype(np.float32)
-        for epoch, prediction in enumerate(predictions, start=1)
-    }
+    columns = {}
+    for epoch, prediction in enumerate(predictions, start=1):
+        centred = prediction - prediction.mean(dtype=np.float64)
+        varies = np.ptp(prediction) > 1e-9 * max(1.0, float(np.abs(prediction).max()))
+        standardised = centred / centred.std() if varies else np.zeros(len(centred))
+        columns[str(epoch)] = standardised.astype(np.float16).astype(np.float32)
     return pd.DataFrame({"row": row, **columns})
 
 

@@ -21,6 +21,7 @@ from ablation.training.loop import NO_HOOKS
 from ablation.training.train_run import (
     Prepared,
     check_trainable,
+    epoch_table,
     fresh_model,
     preparation_key,
     prepare,
@@ -214,3 +215,14 @@ def test_an_encoder_that_cannot_be_run_is_refused_in_one_line(
     with pytest.raises(UsageError, match=reason) as error:
         check(tmp_path, family, **settings)
     assert "\n" not in str(error.value)
+
+
+def test_epochs_keep_their_correlations_however_alike_their_predictions() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.normal(2, 1, 200)
+    near, far = (2 + s * (label + rng.normal(0, 1, 200)).astype(np.float32) for s in (1e-3, 1))
+    table = epoch_table(np.arange(5, 205), [near, far, np.full(200, 2.1, np.float32)])
+    assert table["row"].tolist() == list(range(5, 205))
+    assert pearson(table["1"].to_numpy(), label) == pytest.approx(pearson(near, label), abs=1e-4)
+    assert pearson(table["2"].to_numpy(), label) == pytest.approx(pearson(far, label), abs=1e-4)
+    assert pearson(table["3"].to_numpy(), label) is None
