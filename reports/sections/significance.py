@@ -94,13 +94,16 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
         + ("the paper prints" if family is STEP_FAMILY else "the table declares, on each column")
         + ", whatever was run. Steps are judged by their sign, at the family's level:"
         " one step's own interval may leave zero out where the verdict is undecided.",
-        *_not_measured(steps),
+        *_not_measured(steps, family),
     )
 
 
-def _not_measured(steps: Sequence[Step]) -> Iterator[str]:
+def _not_measured(steps: Sequence[Step], family: Family) -> Iterator[str]:
     """Say in one sentence which printed steps have no difference, and why."""
     missing = [step for step in steps if not step.estimate.exists]
+    printed = sum(np.isfinite(step.assessment.printed) for step in steps)
+    if family is STEP_FAMILY and printed < family.size:
+        yield f"{family.size - printed} more printed steps are on splits that were not run."
     if missing:
         by_subset = Counter(str(step.subset) for step in missing)
         listed = ", ".join(f"{count} on {subset}" for subset, count in by_subset.items())
