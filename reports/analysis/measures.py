@@ -22,6 +22,7 @@ from reports.analysis.collect import Experiment, StoredRun, read_columns, read_r
 from reports.analysis.groups import Group
 from reports.analysis.replication import Evidence
 from reports.analysis.variance_components import (
+    LANGUAGES_SPLITS_AND_SEEDS,
     SEEDS_AND_LANGUAGES,
     SEEDS_AND_ROWS,
     SPLITS_SEEDS_AND_ROWS,
@@ -191,6 +192,7 @@ class Estimate:
         obstacle: Why there is no interval; empty if there is one.
         runs: Ids of the runs behind it.
         splits: The splits that it averages over; empty for one.
+        by_split: (splits, seeds), the value with each; `per_seed` is their mean.
         splits_random: Whether the interval is for other splits, too.
         languages_random: Whether it is for other languages and not for other rows of these.
         rows_of_one: Distinct rows of one of its splits; `rows` if None.
@@ -208,6 +210,7 @@ class Estimate:
     obstacle: str = ""
     runs: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    by_split: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     splits_random: bool = False
     languages_random: bool = False
     rows_of_one: int | None = None
@@ -273,9 +276,8 @@ class Estimate:
             return ""
         if len(self.seeds) < 2:
             return "rows"
-        if self.languages_random:
-            return "languages and seeds"
-        return "rows, seeds and splits" if self.splits_random else "rows and seeds"
+        first = "languages" if self.languages_random else "rows"
+        return f"{first}, seeds and splits" if self.splits_random else f"{first} and seeds"
 
     @property
     def exists(self) -> bool:
@@ -458,7 +460,11 @@ class Measurements:
         if len(each) < LEAST_LANGUAGES or any(e.runs != estimate.runs for e in each):
             why = few if len(each) < LEAST_LANGUAGES else unlike
             return replace(estimate, obstacle=why, uncertainty=None)
-        uncertainty = analyse(SEEDS_AND_LANGUAGES, np.array([e.per_seed for e in each]))
+        values = np.array([e.by_split for e in each])
+        if estimate.splits_random:
+            uncertainty = analyse(LANGUAGES_SPLITS_AND_SEEDS, values)
+        else:
+            uncertainty = analyse(SEEDS_AND_LANGUAGES, values.mean(axis=1))
         return replace(estimate, uncertainty=uncertainty)
 
     def _mean(
@@ -481,6 +487,7 @@ class Measurements:
             weights=tuple(weights.values()),
             runs=tuple(run for term in terms for run in term.runs),
             splits=splits if len(splits) > 1 else (),
+            by_split=values,
         )
         # Runs on other rows (mixed data) are not paired: nothing is said over rows.
         if any(term.sample is None for term in terms) or (len(splits) > 1 and self.group.mixed):

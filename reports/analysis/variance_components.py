@@ -260,6 +260,9 @@ class Design:
 SEEDS_AND_ROWS: Final = Design(("seeds",), frozenset({"rows", "seeds"}))
 SPLITS_SEEDS_AND_ROWS: Final = Design(("splits", "seeds"), frozenset({"rows", "seeds", "splits"}))
 SEEDS_AND_LANGUAGES: Final = Design(("languages", "seeds"), frozenset({"languages", "seeds"}))
+LANGUAGES_SPLITS_AND_SEEDS: Final = Design(
+    ("languages", "splits", "seeds"), frozenset({"languages", "splits", "seeds"})
+)
 
 
 def analyse(

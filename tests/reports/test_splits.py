@@ -106,6 +106,12 @@ def test_random_languages_make_a_difference_a_mean_over_languages(measured: Meas
     assert step.mean == pytest.approx(np.mean(each))
     assert step.unit == "languages and seeds"
     assert random.cell("mse", column).mean == measured.cell("mse", column).mean
+    factors = {c.factor for c in step.uncertainty.components} if step.uncertainty else set()
+    assert factors == {"languages", "seeds"}
+    over_pairs = random.step("mse", "epm", measured.find("dev2"))
+    assert over_pairs.unit == "languages, seeds and splits"
+    assert over_pairs.uncertainty is not None
+    assert {c.factor for c in over_pairs.uncertainty.components} == {"languages", "seeds", "splits"}
     two_languages = random.step("mse", "epm", measured.find("test", "unseen"))
     assert two_languages.evidence is None
     assert two_languages.obstacle
