@@ -41,6 +41,7 @@ def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
         rows=30,
         text=lambda language, i: f"{language} {SECRET} {i}",
         weighted_pairs=True,
+        epochs=3,
     )
 
 
