@@ -18,8 +18,8 @@ from reports.analysis.claims import (
 )
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import contrast_text
-from reports.analysis.own_task import Comparison
 from reports.analysis.measures import Estimate
+from reports.analysis.own_task import Comparison
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment
 from reports.rendering.blocks import Block

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ablation.data.splits import draw_kind
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import TEST, EvalSubset, Measurements
@@ -42,7 +43,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
 
 
 def _subset(measurements: Measurements) -> EvalSubset:
-    return EvalSubset(TEST) if measurements.has_test else EvalSubset(measurements.test_from)
+    return measurements.find(TEST if measurements.has_test else draw_kind(measurements.test_from))
 
 
 def _rows(measurements: Measurements) -> str:
