@@ -20,6 +20,7 @@ from ablation.cli.console import (
     writable_folder,
 )
 from ablation.cli.models import print_champion
+from ablation.cli.notify import Notify, notifying
 from ablation.cli.options import (
     Data,
     EncoderName,
@@ -84,6 +85,13 @@ def run(
             help="Register the best run by development rows in MLflow under this name, as champion."
         ),
     ] = "",
+    energy: Annotated[
+        str,
+        typer.Option(
+            help="Measure electricity, with the CO2 of this country's: an ISO code such as FRA."
+        ),
+    ] = "",
+    notify: Notify = "",
     report: WithReport = True,
     unseal: Annotated[
         bool,
@@ -118,8 +126,10 @@ def run(
         export=export,
         keep=cast("KeepRule", keep),  # checked by the request
         unseal=unseal,
+        energy=energy.upper(),
     )
-    _run_targets(make_console(), request, target, with_report=report, register=register)
+    with notifying(notify, "ablation run"):
+        _run_targets(make_console(), request, target, with_report=report, register=register)
 
 
 def _run_targets(

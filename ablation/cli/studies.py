@@ -17,6 +17,7 @@ from ablation.cli.console import (
     unsynced_summary,
     writable_folder,
 )
+from ablation.cli.notify import Notify, notifying
 from ablation.cli.options import (
     Data,
     Experiment,
@@ -109,6 +110,7 @@ def sweep(
             help="For a space of variants: seeds of the run of each at its best; none: no run."
         ),
     ] = "0,1,2",
+    notify: Notify = "",
     tracking_uri: TrackingUri = None,
     target: Target = "",
 ) -> None:
@@ -154,25 +156,26 @@ def sweep(
     def echo(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    with interruptible("the same command continues the study"):
-        results = _sweep_and_conclude(request, folder, echo, by_variant=by_variant)
-    _print_best(results, echo)
-    rows = f" --target {target}" if target else ""
-    rows += f" --variants {variants}" if variants else ""
-    echo(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}{rows}")
-    echo(f"Browse it with: optuna-dashboard {redact_uri(results[0].resolved.storage_url)}")
-    if seeds:
-        from ablation import RunRequest
+    with notifying(notify, "ablation sweep"):
+        with interruptible("the same command continues the study"):
+            results = _sweep_and_conclude(request, folder, echo, by_variant=by_variant)
+        _print_best(results, echo)
+        rows = f" --target {target}" if target else ""
+        rows += f" --variants {variants}" if variants else ""
+        echo(f"Run it with: ablation run --profile {folder / 'best.toml'} --data {data}{rows}")
+        echo(f"Browse it with: optuna-dashboard {redact_uri(results[0].resolved.storage_url)}")
+        if seeds:
+            from ablation import RunRequest
 
-        best = RunRequest(
-            data=data,
-            profile=folder / "best.toml",
-            variants=_rows_to_run(results, variants),
-            seeds=seeds,
-            tracking_uri=tracking_uri,
-            target=target,
-        )
-        run_request(console, best, with_report=True)
+            best = RunRequest(
+                data=data,
+                profile=folder / "best.toml",
+                variants=_rows_to_run(results, variants),
+                seeds=seeds,
+                tracking_uri=tracking_uri,
+                target=target,
+            )
+            run_request(console, best, with_report=True)
 
 
 def curves(
@@ -192,6 +195,7 @@ def curves(
     set_: Set = None,
     fresh: Fresh = False,
     report: WithReport = True,
+    notify: Notify = "",
     tracking_uri: TrackingUri = None,
     target: Target = "",
 ) -> None:
@@ -224,18 +228,19 @@ def curves(
             target=target,
         )
     )
-    print_run_header(console, laid.corpus, len(laid.curves))
-    with interruptible("finished runs are kept and will be reused"):
-        outcomes = run_curves(laid, Progress(console))
-    print_store(console, laid.store)
-    if report and any(outcome.record for outcome in outcomes) and not unsynced_summary():
-        build_report(
-            console,
-            ReportRequest(
-                experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri
-            ),
-        )
-    raise_for_failures(console, outcomes)
+    with notifying(notify, "ablation curves"):
+        print_run_header(console, laid.corpus, len(laid.curves))
+        with interruptible("finished runs are kept and will be reused"):
+            outcomes = run_curves(laid, Progress(console))
+        print_store(console, laid.store)
+        if report and any(outcome.record for outcome in outcomes) and not unsynced_summary():
+            build_report(
+                console,
+                ReportRequest(
+                    experiment=laid.request.experiment or "ablation", tracking_uri=laid.store.uri
+                ),
+            )
+        raise_for_failures(console, outcomes)
 
 
 def _sweep_and_conclude(

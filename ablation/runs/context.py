@@ -11,6 +11,7 @@ from ablation.tracking import names, provenance
 from ablation.tracking.store import Store
 
 if TYPE_CHECKING:
+    from ablation.runs.energy import EnergyMeter
     from ablation.tracking.runs import TrackedRun
     from ablation.training.train_run import Prepared
 
@@ -45,6 +46,7 @@ class RunContext:
         preparations: The corpus, tokenised, and the encoders.
         progress: Receives what happens to each run.
         fresh: Train runs again that have finished before.
+        meter: Measures the electricity that training takes.
     """
 
     store: Store
@@ -54,6 +56,7 @@ class RunContext:
     preparations: Preparations
     progress: Progress
     fresh: bool = False
+    meter: "EnergyMeter | None" = None
 
     @property
     def corpus(self) -> Corpus:

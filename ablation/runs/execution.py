@@ -25,6 +25,7 @@ from ablation.training.checkpoints import clear, remove_corrupt
 from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
+    from ablation.runs.energy import EnergyMeter
     from ablation.training.step import OnTerms
     from ablation.training.train_run import RunResult
 
@@ -174,16 +175,24 @@ def train_tracked(
         on_resume=on_resume,
     )
     prepared = context.preparations.get(config)
+
+    def train() -> "RunResult":
+        return train_run(prepared, config, key, job.identity, hooks, job.checkpoints)
+
     with save_reproducer_on_error(tracked, config, prepared):
-        result = train_run(
-            prepared,
-            config,
-            key,
-            job.identity,
-            hooks,
-            job.checkpoints,
-        )
+        result = train() if context.meter is None else _measured(context.meter, tracked, train)
     tracked.log_table(names.CURVES, pd.DataFrame(curves, columns=["step", "name", "value"]))
+    return result
+
+
+def _measured(
+    meter: "EnergyMeter", tracked: TrackedRun, train: "Callable[[], RunResult]"
+) -> "RunResult":
+    """Train, and log the electricity that it took."""
+    result, energy = meter.measure(train)
+    if energy is not None:
+        tracked.log_metrics({"cost/energy_wh": energy.wh, "cost/co2_g": energy.co2_g})
+        tracked.set_tags({names.ENERGY: energy.to_json()})
     return result
 
 

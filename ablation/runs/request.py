@@ -54,6 +54,8 @@ class RunRequest:
         target: The label column to predict, if the corpus has several.
         keep: Keep the weights of the best seed of each row ("rows"), of the best run of each split
             ("best"), of all runs, or of none.
+        energy: Measure the electricity that training takes, with the CO2 of this country's (ISO
+            3166 code of three letters, such as "FRA").
         unseal: Show test scores while runs end, and count that as a reading of the test rows.
 
     Raises:
@@ -74,6 +76,7 @@ class RunRequest:
     target: str = ""
     keep: Keep = "rows"
     unseal: bool = False
+    energy: str = ""
 
     def __post_init__(self) -> None:
         if self.keep not in get_args(Keep):

@@ -18,6 +18,7 @@ from ablation.core.locks import POLL_S, try_lock
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.splits import make_split
 from ablation.runs.context import RunContext, origin_tags
+from ablation.runs.energy import EnergyMeter
 from ablation.runs.execution import (
     TrainingJob,
     finished_meanwhile,
@@ -84,6 +85,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
     """
     preparations = prepare_all(planned)
     request, store = planned.request, planned.store
+    meter = EnergyMeter(request.energy) if request.energy else None
     with sigterm_as_interrupt():
         experiment = _experiment(planned)
         end_orphans(store, experiment)
@@ -91,7 +93,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
             tags = origin_tags(planned.corpus, str(request.profile))
             suite = _open_suite(planned, experiment, tags)
             context = RunContext(
-                store, experiment, suite, tags, preparations, progress, request.fresh
+                store, experiment, suite, tags, preparations, progress, request.fresh, meter
             )
             with fail_on_error(suite):
                 if request.unseal and planned.corpus.has_test_labels:

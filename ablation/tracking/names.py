@@ -81,6 +81,9 @@ RESUMED: Final = "ablation.resumed_after_epoch"
 #: JSON list of the ids of the runs that a suite reused instead of training them again.
 REUSED: Final = "ablation.reused_runs"
 
+#: JSON object: watt-hours and grams of CO2 that training took, see `ablation.runs.energy`.
+ENERGY: Final = "ablation.energy"
+
 CONFIG_FILE: Final = "config.json"
 RECORD_FILE: Final = "record.json"
 TRACEBACK_FILE: Final = "traceback.txt"

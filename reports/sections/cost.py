@@ -26,6 +26,15 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
 
 def cost_table(costs: Sequence[Cost], subset: str) -> Table:
     """Return each variant's costs and its score on `subset`."""
+    countries = sorted({country for cost in costs for country in cost.countries})
+    measured = (
+        {
+            "energy": number_column("Wh a run"),
+            "co2": number_column("g CO2e a run"),
+        }
+        if countries
+        else {}
+    )
     table = TableBuilder(
         "cost",
         "What each variant took",
@@ -35,9 +44,13 @@ def cost_table(costs: Sequence[Cost], subset: str) -> Table:
         tokens=number_column("tokens a second"),
         memory=number_column("peak memory, GiB"),
         trainable=number_column("trainable, millions"),
+        **measured,
         pearson=number_column(f"Pearson × 100, {subset}"),
     )
     for cost in costs:
+        energy = (
+            {"energy": number(cost.energy_wh, 2), "co2": number(cost.co2_g, 2)} if countries else {}
+        )
         table.add(
             method=cost.variant,
             runs=cost.runs,
@@ -45,11 +58,18 @@ def cost_table(costs: Sequence[Cost], subset: str) -> Table:
             tokens=number(cost.tokens_per_second, 0),
             memory=number(cost.memory_gib, 2),
             trainable=number(cost.trainable_millions, 2),
+            **energy,
             pearson=percent_cell(cost.pearson.mean, cost.pearson),
         )
+    electricity = (
+        " Electricity is codecarbon's estimate for the whole machine while a run trained, averaged"
+        f" over the runs that were measured; its CO2 is by the mean mix of {', '.join(countries)}."
+        if countries
+        else ""
+    )
     return table.build(
         "Means over runs, by the clock: what else ran on the machine at the time is in them."
         " Seconds include evaluation; tokens a second are of the training rows and"
         " the evaluations between epochs. On a CPU the memory is the process's highest so far, so"
-        " it never falls from one run to the next."
+        " it never falls from one run to the next." + electricity
     )

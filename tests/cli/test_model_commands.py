@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from ablation.tracking.reading import read_frame, read_runs
 from ablation.tracking.store import Store, open_store
 from tests.conftest import some_rows, write_corpus
 
+ROOT = Path(__file__).resolve().parents[2]
 Typed = Callable[..., tuple[object, str, str]]
 SMOKE = ("--profile", "smoke", "--set", "optimisation.epochs=2")
 
@@ -113,6 +116,27 @@ def test_a_model_that_is_not_kept_can_not_be_registered(ablation: Typed) -> None
     code, _, err = ablation("run", *SMOKE, "--keep", "none", "--register", "nothing")
     assert code == 2
     assert "--keep" in err
+
+
+def test_mlflow_run_scores_a_file(
+    ablation: Typed, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, file = folder / "exported" / "mse-dev1-seed0", folder / "corpus" / "test.csv"
+    parameters = {"model": model, "file": file, "out": folder / "by-mlflow.csv"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "predict"]
+        + ["--env-manager", "local"]
+        + [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    expected = read_frame(store, finished(store)["mse dev1 seed 0"], names.TEST_PREDICTIONS)
+    scored = pd.read_csv(folder / "by-mlflow.csv")
+    np.testing.assert_allclose(scored["prediction"], expected["prediction"], atol=1e-5)
 
 
 def test_standard_input_is_read(

@@ -14,6 +14,7 @@ from ablation.runs.progress import Progress
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.tracking.store import open_store
+from ablation.tracking.views import all_views, view_fragment
 from reports.build import ReportRequest, build
 from tests.conftest import some_rows, write_corpus
 from tests.tracking.servers import PATIENCE_S, Server
@@ -32,7 +33,8 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def store_uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
     folder = tmp_path_factory.mktemp("ui")
-    corpus = write_corpus(folder / "corpus", some_rows(20, ("en", "es", "fr", "zh")))
+    seen = ("en", "es", "fr", "zh")
+    corpus = write_corpus(folder / "corpus", some_rows(20, seen), some_rows(6, seen, start=100))
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     request = RunRequest(
         data=str(corpus),
@@ -84,6 +86,30 @@ def test_the_list_shows_the_suite_and_below_it_its_runs(
     page.locator(".ag-row button").first.click()
     expect(page.get_by_text("mse dev1 seed 0")).to_be_visible()
     expect(page.get_by_text("ensemble dev1 seed 0")).to_be_visible()
+
+
+@pytest.mark.parametrize("key", all_views(("en", "es", "fr", "zh")))
+def test_a_shared_view_opens_by_its_link_with_its_charts(
+    key: str, page: Page, server: Server, store_uri: str
+) -> None:
+    experiment = open_store(store_uri).client.get_experiment_by_name("ablation")
+    assert experiment is not None
+    view = all_views(("en", "es", "fr", "zh"))[key]
+    page.goto(f"{server.uri}/{view_fragment(experiment.experiment_id, key)}")
+    expect(page.get_by_text("You're viewing a shared view")).to_be_visible()
+    if view.grouped:
+        expect(page.get_by_text("Group: mse · dev1").first).to_be_visible()
+    else:
+        expect(page.get_by_text("mse dev1 seed 0").first).to_be_visible()
+    if not view.charts:
+        return
+    expect(page.get_by_text(f"({len(view.charts)})", exact=True).first).to_be_visible()
+    cards = page.get_by_test_id("experiment-view-compare-runs-card")
+    for number, chart in enumerate(view.charts):
+        card = cards.nth(number)
+        card.scroll_into_view_if_needed()
+        expect(card).to_contain_text(chart.metric.rpartition("/")[2])
+        expect(card.locator(".js-plotly-plot").first).to_be_visible()
 
 
 def test_a_run_shows_its_training_curves(page: Page, server: Server, store_uri: str) -> None:
