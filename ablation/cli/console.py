@@ -70,11 +70,13 @@ def print_store(console: "Console", store: "Store", experiment: str | None = Non
         markup=False,
     )
     if experiment is not None:
-        from ablation.tracking.views import view_fragment
+        from ablation.tracking.views import has_views, view_fragment
 
         address = redact_uri(store.uri) if store.uri.startswith("http") else LOCAL_UI
-        page = f"{address.rstrip('/')}/{view_fragment(experiment, 'results')}"
-        console.print(f"Results by row: {page}", soft_wrap=True, markup=False, highlight=False)
+        key = "results" if has_views() else ""
+        title = "Results by row (other views in the menu at the top right)" if key else "Runs"
+        page = f"{address.rstrip('/')}/{view_fragment(experiment, key)}"
+        console.print(f"{title}: {page}", soft_wrap=True, markup=False, highlight=False)
 
 
 def print_comparison(

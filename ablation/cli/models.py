@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from ablation.cli.console import (
     make_console,
     print_run_header,
     print_store,
+    unsynced_summary,
     writable_folder,
 )
 from ablation.cli.options import (
@@ -53,6 +55,13 @@ def predict(
     second_text: Annotated[
         str, typer.Option(help="Column of a pair's second text.", show_default="single texts")
     ] = "",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, bfloat16 (moves scores by up to 0.007), or auto: bfloat16 where this"
+            " machine is faster with it."
+        ),
+    ] = "float32",
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Score the texts of a file with a trained model: the same rows with a `prediction`."""
@@ -75,12 +84,15 @@ def predict(
         else read_texts(Path(file), text, second_text)
     )
     from ablation.runs.model_source import open_model
+    from ablation.runs.precision import parse_precision
 
+    chosen = parse_precision(precision)
     with (
         interruptible("nothing was written"),
         open_model(model, tracking_uri) as predictor,
         _bar(len(rows.texts) * len(predictor.members)) as on_scored,
     ):
+        predictor = replace(predictor, precision=chosen)
         prediction = predictor.score(rows.texts, rows.second_texts, on_scored)
     columns, scored = scored_rows(rows, prediction)
     if target is None:
@@ -183,7 +195,10 @@ def submit(
     with interruptible("finished runs and refits are kept and will be reused"):
         submission = make_submission(planned, out, Progress(console), Progress(console))
     _print_submission(console, submission)
-    print_store(console, planned.store)
+    experiment = None
+    if not unsynced_summary():
+        experiment = planned.store.client.get_run(submission.run_id).info.experiment_id
+    print_store(console, planned.store, experiment)
 
 
 def _print_submission(console: "Console", submission: "Submission") -> None:

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from typing import Any, Final, get_args
 
 from ablation.config.schema import Precision
+from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.state import state_folder
+from ablation.core.suggest import did_you_mean
 from ablation.runs.costs import machine
 
 FIELD: Final = "optimisation.precision"
@@ -26,6 +28,18 @@ def resolve_precision(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             resolved[name] = fastest_precision() if (name, value) == (FIELD, AUTO) else value
     return resolved
+
+
+def parse_precision(text: str) -> Precision:
+    """Return the precision that `text` names, or that "auto" means here. Raises UsageError."""
+    if text == AUTO:
+        return fastest_precision()
+    for precision in get_args(Precision):
+        if text == precision:
+            named: Precision = precision
+            return named
+    hint = did_you_mean(text, (*get_args(Precision), AUTO))
+    raise UsageError(f"--precision {text!r}: {hint}")
 
 
 def fastest_precision() -> Precision:

@@ -115,7 +115,8 @@ def log_comparison(
     reused = [outcome.run_id for outcome in outcomes if outcome.state == "reused"]
     suite.set_tags({names.REUSED: json.dumps(reused)})
     for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
-        suite.log_metrics({metric_name(f"{column}/{variant}").strip("-"): mean})
+        # On the scale of the runs' own metrics, not times 100 as in the table.
+        suite.log_metrics({metric_name(f"{column}/{variant}").strip("-"): mean / 100})
 
 
 def as_json(outcomes: Sequence[RunOutcome]) -> list[dict[str, str | None]]:

@@ -1,9 +1,9 @@
 """Write runs: create one, log its metrics, tags and artifacts, and set its final status."""
 
+import getpass
 import io
 import itertools
 import json
-import os
 import tempfile
 import threading
 import traceback
@@ -282,7 +282,7 @@ def start_run(
         **tags,
         names.PROCESS: this_process(),
         "mlflow.source.name": "ablation",
-        "mlflow.user": os.environ.get("USER", ""),
+        "mlflow.user": _user(),
     }
     if parent is not None:
         all_tags[names.PARENT] = parent.run_id
@@ -294,6 +294,14 @@ def start_run(
     return TrackedRun(
         store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id
     )
+
+
+def _user() -> str:
+    """Return the name of who runs this; "unknown" for a number without one, as in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def is_fresh_project_run(store: Store, run_id: str) -> bool:

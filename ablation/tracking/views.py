@@ -86,6 +86,11 @@ def all_views(languages: Sequence[str]) -> dict[str, View]:
     return {**VIEWS, "languages": View("Languages", columns, bars, grouped=True)}
 
 
+def has_views() -> bool:
+    """Return whether views are written for the installed version of MLflow."""
+    return mlflow.__version__.startswith(VIEW_VERSIONS)
+
+
 def view_fragment(experiment: str, key: str = "") -> str:
     """Return a link's part after the UI's address: an experiment's runs, or one of its views."""
     if not key:
@@ -109,8 +114,7 @@ def describe_experiment(
     Returns:
         "", or why there are no views.
     """
-    has_views = mlflow.__version__.startswith(VIEW_VERSIONS)
-    views = all_views(languages) if has_views else {}
+    views = all_views(languages) if has_views() else {}
     links = [f"- [{view.name}]({view_fragment(experiment, key)})" for key, view in views.items()]
     note = "\n".join([table.strip(), "", *(["**Views**", "", *links] if links else [])])
     tags = {names.NOTE: note[:_LONGEST_NOTE]}
@@ -130,7 +134,7 @@ def describe_experiment(
             ),
             store.uri,
         )
-    if has_views:
+    if views:
         return ""
     return f"MLflow {mlflow.__version__}: its views have another format, so none are written"
 

@@ -139,6 +139,20 @@ def test_mlflow_run_scores_a_file(
     np.testing.assert_allclose(scored["prediction"], expected["prediction"], atol=1e-5)
 
 
+def test_another_precision_moves_the_last_digits_only(ablation: Typed, store: Store) -> None:
+    scores = {}
+    for precision in ("float32", "bfloat16"):
+        arguments = ("exported/mse-dev1-seed0", "corpus/test.csv", "--precision", precision)
+        code, out, err = ablation("predict", *arguments)
+        assert code == 0, err
+        scores[precision] = pd.read_csv(io.StringIO(out))["prediction"]
+    assert (scores["float32"] != scores["bfloat16"]).any()
+    np.testing.assert_allclose(scores["bfloat16"], scores["float32"], atol=0.05)
+    code, _, err = ablation(*("predict", *arguments[:2], "--precision", "bfloat"))
+    assert code == 2
+    assert "did you mean 'bfloat16'?" in err
+
+
 def test_standard_input_is_read(
     ablation: Typed, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
