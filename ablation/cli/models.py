@@ -195,10 +195,10 @@ def submit(
     with interruptible("finished runs and refits are kept and will be reused"):
         submission = make_submission(planned, out, Progress(console), Progress(console))
     _print_submission(console, submission)
-    experiment = None
+    tracked_in = None
     if not unsynced_summary():
-        experiment = planned.store.client.get_run(submission.run_id).info.experiment_id
-    print_store(console, planned.store, experiment)
+        tracked_in = planned.store.client.get_run(submission.run_id).info.experiment_id
+    print_store(console, planned.store, tracked_in)
 
 
 def _print_submission(console: "Console", submission: "Submission") -> None:

@@ -1,5 +1,6 @@
 """Write a model's card from its run: data, settings, scores with intervals, limits, licence."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +17,7 @@ from ablation.training.evaluation import pearson
 #: Resamples of the rows for an interval.
 RESAMPLES: Final = 999
 _FEWEST_ROWS: Final = 10
+_LANGUAGE: Final = re.compile(r"[a-z]{2,3}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def render_card(
     return environment.from_string(template).render(
         about=about,
         title=f"{about.variant} on {about.corpus}",
-        languages=about.languages,
+        # The Hub refuses a card whose languages are something else, such as domains.
+        languages=[code for code in about.languages if _LANGUAGE.fullmatch(code)],
         base_model=encoder if encoder.count("/") == 1 and not encoder.startswith(".") else None,
         low=f"{low:g}",
         high=f"{high:g}",

@@ -125,6 +125,9 @@ def push(repo: str, files: Sequence[HubFile], message: str, *, public: bool = Fa
         cause = error.__cause__ or error
         if isinstance(cause, HfHubHTTPError):
             raise _refusal(str(api.endpoint), repo, cause) from None
+        if isinstance(error, ValueError):  # such as for the card's metadata
+            reason = redact_token(" ".join(str(error).split()))
+            raise RunError(f"{api.endpoint}: refuses what was pushed to {repo}: {reason}") from None
         reason = redact_token(f"{type(cause).__name__}: {first_line(cause)}")
         raise RunError(
             f"{api.endpoint}: can't be reached, nothing was committed to {repo}: {reason}"

@@ -132,6 +132,15 @@ def test_a_hub_that_can_not_be_reached_is_one_line(
     assert TOKEN not in done.stdout + done.stderr
 
 
+def test_a_card_that_the_hub_refuses_is_one_line(hub: HubStandIn, model: Path) -> None:
+    (model / "README.md").write_text("no metadata\n")
+    done = push(hub.uri, model, REPO)
+    assert done.returncode == 1
+    assert "no metadata" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert hub.files[REPO] == {}
+
+
 def test_a_report_with_texts_is_not_published_by_accident(
     hub: HubStandIn, model: Path, tmp_path: Path
 ) -> None:
