@@ -90,6 +90,7 @@ def gain_text(gain: pd.DataFrame, high_label: float, *, of_paper: bool = True) -
     else:
         text += " By the 95% interval over rows it falls in no bin"
     text += f" and rises in those from {worse}." if worse else " and rises in none."
+    text += " These intervals are of one bin each and of these trainings: other seeds may differ."
     return text.replace("-", "−")
 
 
