@@ -100,6 +100,13 @@ class CompareResult:
         sources = [side.inputs.measurements.test_from for side in self.sides]
         if sources[0] != sources[1]:
             notes.append(f"Test columns: models of {sources[0]} (A) and of {sources[1]} (B).")
+        pooled = [s.inputs.measurements for s in self.sides]
+        if any(len(measurements.test_splits) > 1 for measurements in pooled):
+            averaged = " and ".join(dict.fromkeys(m.tested_models for m in pooled))
+            notes.append(
+                "Here every split stands by itself; a report's test columns average over the"
+                f" models of {averaged}."
+            )
         return [*notes, *self.test_readings]
 
     def to_frame(self) -> pd.DataFrame:
