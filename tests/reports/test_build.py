@@ -378,7 +378,7 @@ class TestOddExperiments:
 
     def test_missing_test_labels(self, experiment: Callable[..., Made]) -> None:
         report = composed(experiment(labelled=False, **SMALL).request())
-        assert any("The test rows have no labels" in w for w in report.warnings)
+        assert any("no labelled test rows" in w for w in report.warnings)
         table_3 = next(t for t in report.tables if t.id == "table3")
         assert [c.text for c in table_3.rows[0][2:]] == ["no labels"] * 3
         assert (
