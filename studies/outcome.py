@@ -10,13 +10,12 @@ import matplotlib as mpl
 import numpy as np
 import optuna
 import plotly.graph_objects as go
-from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.core.files import write_atomically
 from ablation.tracking.runs import adopt_run
 from studies.profile import profile_text
-from studies.storage import lock_file
+from studies.study_lock import StudyLock
 from studies.sweep import SweepResult
 
 mpl.use("Agg")  # pictures go to files
@@ -95,7 +94,7 @@ def conclude(result: SweepResult, folder: Path) -> None:
         result: The study after the sweep. The run ends as FAILED if it stopped early.
         folder: Where to write; the files also become artifacts of the run.
     """
-    with FileLock(lock_file(result.resolved.storage_url)):
+    with StudyLock(result.resolved.storage_url):
         _conclude(result, folder)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import optuna
-from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
@@ -35,7 +34,8 @@ from ablation.runs.plan import check_groups
 from ablation.runs.precision import resolve_precision
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, configure, for_variant, grid, load_space, variants_of
-from studies.storage import default_url, lock_file, open_storage
+from studies.storage import default_url, open_storage
+from studies.study_lock import StudyLock
 
 Sampler = Literal["tpe", "grid", "qmc"]
 Pruner = Literal["hyperband", "median", "none"]
@@ -193,7 +193,7 @@ def open_study(resolved: ResolvedSweep, encoders: Mapping[str, str]) -> Study:
         UsageError: A study of that name has another definition; a line for each difference.
     """
     storage = open_storage(resolved.storage_url)
-    with FileLock(lock_file(resolved.storage_url)):
+    with StudyLock(resolved.storage_url):
         study = (
             optuna.create_study(
                 study_name=resolved.study_name,

@@ -10,7 +10,7 @@ row for one reason end the sweep.
 import multiprocessing
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import optuna
 import torch
-from filelock import FileLock
+from optuna.storages import fail_stale_trials
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -32,13 +32,13 @@ from ablation.encoders.loading import transformer_layers
 from ablation.runs.context import Preparations
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
-from ablation.tracking.process_id import is_alive_here, is_dead, this_process
+from ablation.tracking.process_id import is_dead, life_of, this_process
 from ablation.tracking.runs import fail_run
 from ablation.tracking.store import experiment_id
 from ablation.tracking.uris import redact_uri
 from ablation.training.checkpoints import clear, prune
 from studies.space import check, configure, suggest
-from studies.storage import lock_file, storage_failure
+from studies.storage import JOURNAL, storage_failure
 from studies.study import (
     DIRECTIONS,
     REASON,
@@ -53,12 +53,15 @@ from studies.study import (
     resolve_sweep,
     wanted_trials,
 )
+from studies.study_lock import StudyLock
 from studies.study_run import RUN_ID, open_study_run, study_tags
 from studies.trial import Echo, TrialContext, TrialJobs, run_trial, slots, track_repeated
 
 DEFAULT_EXPERIMENT: Final = "studies"
 #: So many failures in a row for one reason end a sweep.
 MAX_REPEATED_FAILURES: Final = 3
+#: Seconds between two looks at a trial that runs on another machine.
+AWAY_POLL_S: Final = 2.0
 _PROCESS: Final = "process"
 _RETRIED: Final = "retried"
 _SAME_AS: Final = "same_as"
@@ -116,7 +119,7 @@ def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
     end_orphans(resolved.store, experiment)
     prune(checkpoints_root())
     with end_runs_on_interrupt(resolved.store, experiment):
-        with FileLock(lock_file(resolved.storage_url)):
+        with StudyLock(resolved.storage_url):
             study_run = open_study_run(resolved, study, experiment)
             recovered = recover(study)
         wanted = wanted_trials(resolved, layers)
@@ -219,15 +222,16 @@ def work(
 
 
 def _work(worker: _Worker, limits: _Limits) -> None:
-    """Take trials until enough have ended; wait for those of this machine's other processes."""
+    """Take trials until enough have ended; wait for those of other processes and machines."""
     resolved, study = worker.resolved, worker.study
     wanted = wanted_trials(resolved, worker.layers)
-    study_lock = FileLock(lock_file(resolved.storage_url))
+    study_lock = StudyLock(resolved.storage_url)
     while time.time() < limits.deadline:
         raise_if_interrupted()
         with study_lock:
             if _repeated_failure(study, limits):
                 return
+            fail_stale_trials(study)  # those of other machines, which give no sign of life
             recover(study, include_unowned=False)
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             is_enough = _count_done(study) + len(running) >= wanted
@@ -235,12 +239,26 @@ def _work(worker: _Worker, limits: _Limits) -> None:
                 queue_grid(study, resolved, worker.layers)
                 _take(worker, study_lock)
         if is_enough:
-            if not any(is_alive_here(trial.user_attrs.get(_PROCESS, "")) for trial in running):
+            pause = _pause_for(running, resolved.storage_url)
+            if pause is None:
                 return
-            time.sleep(POLL_S)
+            time.sleep(pause)
 
 
-def _take(worker: _Worker, study_lock: FileLock) -> None:
+def _pause_for(running: Sequence[FrozenTrial], storage_url: str) -> float | None:
+    """Return the seconds until the next look at trials of other processes; None to wait for none.
+
+    A trial of another machine ends, or its heartbeat does. Where trials have none (a journal file),
+    nothing tells if it still runs.
+    """
+    processes = [trial.user_attrs[_PROCESS] for trial in running if _PROCESS in trial.user_attrs]
+    lives = [life_of(process) for process in processes]
+    if "alive" in lives:
+        return POLL_S
+    return AWAY_POLL_S if lives and not storage_url.startswith(JOURNAL) else None
+
+
+def _take(worker: _Worker, study_lock: StudyLock) -> None:
     """Run one trial; release the study's lock as soon as the storage has the trial."""
     study, number = worker.study, -1
     multi = len(DIRECTIONS[worker.resolved.request.objective]) > 1
