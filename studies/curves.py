@@ -179,7 +179,7 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
             context = RunContext(
                 resolved.store,
                 experiment,
-                study,
+                study.run_id,
                 tags,
                 preparations,
                 progress,

@@ -83,6 +83,23 @@ SelectBy = Annotated[
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train runs again that have finished before.")]
+On = Annotated[
+    str,
+    typer.Option(
+        help="Train here (local), in processes side by side (local:4), on a Ray cluster (ray,"
+        " ray:ADDRESS), or as SLURM jobs (slurm, slurm:partition=gpu,time=120)."
+    ),
+]
+CpusPerRun = Annotated[
+    int | None,
+    typer.Option(help="Cores and threads of a run.", show_default="this machine's, or a share"),
+]
+GpusPerRun = Annotated[
+    float | None,
+    typer.Option(
+        help="GPUs of a run; 0.25 trains four on a GPU.", show_default="1 if this machine has any"
+    ),
+]
 WithReport = Annotated[bool, typer.Option("--report/--no-report", help="End with a report.")]
 TrackingUri = Annotated[
     str | None,

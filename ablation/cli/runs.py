@@ -22,11 +22,14 @@ from ablation.cli.console import (
 from ablation.cli.models import print_champion
 from ablation.cli.notify import Notify, notifying
 from ablation.cli.options import (
+    CpusPerRun,
     Data,
     EncoderName,
     Experiment,
     Fresh,
+    GpusPerRun,
     Keep,
+    On,
     Profile,
     Seeds,
     SelectBy,
@@ -99,6 +102,9 @@ def run(
             "--unseal", help="Show test scores as runs end; counted as a reading of the test rows."
         ),
     ] = False,
+    on: On = "local",
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
@@ -127,6 +133,9 @@ def run(
         keep=cast("KeepRule", keep),  # checked by the request
         unseal=unseal,
         energy=energy.upper(),
+        on=on,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
     )
     with notifying(notify, "ablation run"):
         _run_targets(make_console(), request, target, with_report=report, register=register)
@@ -236,6 +245,9 @@ def plan(
     tracking_uri: TrackingUri = None,
     target: Targets = "",
     keep: Keep = "rows",
+    on: On = "local",
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     measure: Measure = None,
     power: Annotated[
         bool,
@@ -264,6 +276,9 @@ def plan(
         tracking_uri=tracking_uri,
         fresh=fresh,
         keep=cast("KeepRule", keep),  # checked by the request
+        on=on,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
     )
     console = make_console()
     for name in list_targets(data, target):

@@ -9,6 +9,7 @@ a run, and with them its identity, hold the source and no path. Nothing is execu
 
 import hashlib
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -87,6 +88,16 @@ def pin(name: str, folder: Path = Path()) -> str:
 def source_of(own: OwnFunction) -> str | None:
     """Return the source that a pinned name was pinned to; None if this process has not read it."""
     return _SOURCES.get(own.digest)
+
+
+def known_sources() -> dict[str, str]:
+    """Return the sources that this process has read, by digest, to send them to another one."""
+    return dict(_SOURCES)
+
+
+def add_sources(sources: Mapping[str, str]) -> None:
+    """Take the sources that another process has read."""
+    _SOURCES.update(sources)
 
 
 def _read(own: OwnFunction, folder: Path) -> str:

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from ablation.config.schema import RunConfig
 from ablation.data.corpus import Corpus
-from ablation.runs.progress import Progress
+from ablation.runs.progress import RunEvents
 from ablation.tracking import names, provenance
 from ablation.tracking.store import Store
 
 if TYPE_CHECKING:
     from ablation.runs.energy import EnergyMeter
-    from ablation.tracking.runs import TrackedRun
     from ablation.training.train_run import Prepared
 
 
@@ -41,7 +40,7 @@ class RunContext:
     Attributes:
         store: The tracking store that the runs are written to.
         experiment: The id of their MLflow experiment.
-        suite: The parent of the runs: a suite, or a curve study.
+        suite: The id of the runs' parent: a suite, or a curve study.
         tags: Tags that every run gets.
         preparations: The corpus, tokenised, and the encoders.
         progress: Receives what happens to each run.
@@ -51,10 +50,10 @@ class RunContext:
 
     store: Store
     experiment: str
-    suite: "TrackedRun"
+    suite: str
     tags: Mapping[str, object]
     preparations: Preparations
-    progress: Progress
+    progress: RunEvents
     fresh: bool = False
     meter: "EnergyMeter | None" = None
 

@@ -77,8 +77,8 @@ def open_run(
     if run.config is not None:
         all_tags[names.ENCODER] = run.config.model.encoder
         all_tags[names.REPLACED] = json.dumps(run.replaced, sort_keys=True)
-    all_tags |= tags or {}
-    return start_run(context.store, context.experiment, name, all_tags, parent=context.suite)
+    all_tags |= {names.PARENT: context.suite, **(tags or {})}
+    return start_run(context.store, context.experiment, name, all_tags)
 
 
 def row_name(key: RunKey) -> str:
@@ -95,8 +95,8 @@ def run_and_record(
 ) -> RunOutcome:
     """Make the result of an opened run, log it, and end the run; an error fails this run only.
 
-    Corrupt checkpoints are named and removed, and those of a finished run are deleted. Ctrl-C and
-    SIGTERM end the run as KILLED and are raised.
+    Corrupt checkpoints are named and removed, and those of a finished run are deleted. Ctrl-C,
+    SIGTERM and a scheduler that ends the process end the run as KILLED and are raised.
 
     Args:
         context: What the run shares with others.
@@ -115,7 +115,7 @@ def run_and_record(
         tracked.log_json(names.ENVIRONMENT_FILE, environment())
         result = make()
         log_result(tracked, result)
-    except KeyboardInterrupt as interrupt:
+    except (KeyboardInterrupt, SystemExit) as interrupt:
         tracked.fail(interrupt)
         raise
     except Exception as error:  # whatever it is, the other runs go on

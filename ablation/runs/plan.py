@@ -79,7 +79,7 @@ def make_plan(
     history: History,
     *,
     fresh: bool = False,
-    tuning: str = "",
+    more_parts: Mapping[str, str] | None = None,
 ) -> list[PlannedRun]:
     """Plan every run of the grid: trained ones first, then the ensembles over them.
 
@@ -89,7 +89,8 @@ def make_plan(
         grid: Which runs.
         history: The runs that the experiment already has.
         fresh: Reuse nothing.
-        tuning: Digest of how the settings were found, if a study found them.
+        more_parts: Further parts of the identities of trained runs: "tuning", the digest of how a
+            study found the settings, and "threads".
 
     Raises:
         UsageError: A setting, split or encoder can't be used.
@@ -103,8 +104,8 @@ def make_plan(
     check_groups(corpus, configs, splits)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
     shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
-    if tuning:
-        shared["tuning"] = tuning  # settings found by a study had more chances than chosen ones
+    # Settings that a study found had more chances than chosen ones.
+    shared |= more_parts or {}
     past: dict[RunKey, list[PastRun]] = {}
     for run in history.runs:
         past.setdefault(run.key, []).append(run)
@@ -213,6 +214,7 @@ _PARTS: Final = {
     "libraries": "library versions",
     "members": "the members",
     "tuning": "how the settings were found",
+    "threads": "the number of threads",
 }
 
 

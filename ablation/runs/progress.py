@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -23,6 +23,46 @@ _COLOURS: Final[dict[State, str]] = {
     "finished": "green",
     "failed": "bold red",
 }
+
+
+class RunEvents(Protocol):
+    """Receive what happens to runs: `Progress` shows it, a worker sends it to its driver."""
+
+    def say(self, text: str) -> None:
+        """Take a line that is of no run in particular."""
+        ...
+
+    def started(self, key: RunKey) -> None:
+        """Take the start of a run."""
+        ...
+
+    def waits(self, key: RunKey) -> None:
+        """Take that another process is training the run."""
+        ...
+
+    def resumed(self, key: RunKey, epoch: int) -> None:
+        """Take that the run continues after `epoch`."""
+        ...
+
+    def step(self, key: RunKey, done: int, total: int) -> None:
+        """Take the number of steps done."""
+        ...
+
+    def epoch(self, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
+        """Take the end of an epoch, with its development scores."""
+        ...
+
+    def ended(
+        self,
+        key: RunKey,
+        state: EndState,
+        dev: float | None = None,
+        test: float | None = None,
+        *,
+        note: str = "",
+    ) -> None:
+        """Take the end of a run, with its pooled Pearson on development and test rows."""
+        ...
 
 
 @dataclass
@@ -87,6 +127,12 @@ class Progress:
         row = self.rows[key]
         row.epoch = epoch
         self._line(key, f"resumed after epoch {epoch}/{row.epochs}")
+
+    def lost(self, key: RunKey, reason: str) -> None:
+        """Show that the run's process or machine is gone, and that the run waits again."""
+        row = self.rows[key]
+        row.state, row.epoch, row.step, row.began = "waiting", 0, 0, 0.0
+        self.say(f"{key}: lost: {reason}")
 
     def step(self, key: RunKey, done: int, total: int) -> None:
         row = self.rows[key]

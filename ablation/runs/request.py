@@ -18,7 +18,10 @@ from ablation.core.state import has_kept_weights
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.splits import AUTO
+from ablation.executors.choose import Placement, parse_on
+from ablation.executors.protocol import Resources
 from ablation.runs.context import Preparations
+from ablation.runs.placement import choose_resources
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.runs.precision import resolve_precision
 from ablation.tracking import names
@@ -57,6 +60,10 @@ class RunRequest:
         energy: Measure the electricity that training takes, with the CO2 of this country's (ISO
             3166 code of three letters, such as "FRA").
         unseal: Show test scores while runs end, and count that as a reading of the test rows.
+        on: Train in this process ("local"), in processes side by side ("local:4"), on a Ray cluster
+            ("ray", "ray:ADDRESS") or as SLURM jobs ("slurm", "slurm:partition=gpu,time=120").
+        cpus_per_run: Cores and threads of a run; None for this machine's, or its share of them.
+        gpus_per_run: GPUs of a run, 0.25 for four runs a GPU; None for one if this machine has any.
 
     Raises:
         UsageError: A string is given where a list is expected, or `keep` is unknown.
@@ -77,6 +84,9 @@ class RunRequest:
     keep: Keep = "rows"
     unseal: bool = False
     energy: str = ""
+    on: str = "local"
+    cpus_per_run: int | None = None
+    gpus_per_run: float | None = None
 
     def __post_init__(self) -> None:
         if self.keep not in get_args(Keep):
@@ -110,6 +120,8 @@ class ResolvedRun:
     tuning: Tuning | None = None
     warnings: Sequence[str] = ()
     table: VariantTable = TABLE_3
+    place: Placement = field(default_factory=Placement)
+    resources: Resources = field(default_factory=Resources)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a run: variant, split, seed, state, reason, run_id of a reused one."""
@@ -138,19 +150,25 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         has_kept_weights,
     )
     tuning = load_tuning(str(request.profile))
+    place = parse_on(request.on)
+    if request.energy and not place.is_here:
+        raise UsageError(
+            f"--energy: measured only where this process trains, not --on {request.on}"
+        )
+    resources, parts = choose_resources(place, request.cpus_per_run, request.gpus_per_run)
     runs = make_plan(
         corpus,
         settings,
         grid,
         history,
         fresh=request.fresh,
-        tuning=tuning.digest if tuning else "",
+        more_parts=parts | ({"tuning": tuning.digest} if tuning else {}),
     )
     if request.export:
         _require_exportable(runs)
     warnings = unreadable_runs(store, experiment) if experiment else []
     warnings += _leftover_run(store)
-    return ResolvedRun(request, corpus, store, runs, tuning, warnings, table)
+    return ResolvedRun(request, corpus, store, runs, tuning, warnings, table, place, resources)
 
 
 def _require_exportable(runs: Sequence[PlannedRun]) -> None:

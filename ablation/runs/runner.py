@@ -1,46 +1,36 @@
 """Execute a plan: train or reuse every run, track it, and keep failures to the run that failed."""
 
-import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 from ablation.config.own_code import FIELDS, parse_own, source_of
-from ablation.core.errors import RunError, UsageError, first_line
+from ablation.core.errors import first_line
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
-from ablation.core.locks import POLL_S, try_lock
-from ablation.core.state import checkpoints_root, run_slot
-from ablation.data.splits import make_split
+from ablation.core.locks import POLL_S
+from ablation.core.state import checkpoints_root, state_folder
+from ablation.executors.choose import open_executor
+from ablation.executors.protocol import Executor
 from ablation.runs.context import RunContext, origin_tags
+from ablation.runs.dispatch import Dispatch
 from ablation.runs.energy import EnergyMeter
-from ablation.runs.execution import (
-    TrainingJob,
-    finished_meanwhile,
-    open_run,
-    reuse,
-    row_name,
-    run_and_record,
-    train_tracked,
-)
-from ablation.runs.exporting import export_run
-from ablation.runs.keeping import drop_beaten, keep_run
+from ablation.runs.execution import row_name
 from ablation.runs.model_pages import log_models_without_weights
-from ablation.runs.new_test_rows import predict_new_rows
-from ablation.runs.notes import (
-    failed_note,
-    question_of,
-    results_table,
-    run_note,
-    suite_note,
-    suite_questions,
+from ablation.runs.notes import results_table, suite_note, suite_questions
+from ablation.runs.one_run import lacks_members, run_or_reuse, use_weights
+from ablation.runs.placement import (
+    refuse_local_artifacts,
+    refuse_local_store,
+    threads_of,
+    visible_cards,
 )
-from ablation.runs.plan import PlannedRun, ensemble_identity
+from ablation.runs.plan import PlannedRun
 from ablation.runs.progress import Progress
 from ablation.runs.request import (
     DEFAULT_EXPERIMENT,
@@ -52,14 +42,13 @@ from ablation.runs.request import (
 )
 from ablation.runs.results import RunOutcome, log_comparison, settle
 from ablation.tracking import names, provenance
-from ablation.tracking.damage import DamagedRunError
+from ablation.tracking.leases import open_leases, settle_leases
 from ablation.tracking.orphans import (
     end_orphans,
     end_runs_on_interrupt,
     mlflow_run_process,
     terminate_with,
 )
-from ablation.tracking.reading import read_frame
 from ablation.tracking.runs import (
     TrackedRun,
     adopt_run,
@@ -69,12 +58,11 @@ from ablation.tracking.runs import (
 )
 from ablation.tracking.seal import record_reading
 from ablation.tracking.store import experiment_id
-from ablation.tracking.uris import redact_uri
 from ablation.tracking.views import describe_experiment
 from ablation.training.checkpoints import prune
 
-if TYPE_CHECKING:
-    from ablation.training.train_run import RunResult
+#: The module that local processes are forked with.
+MODULE: Final = "ablation.runs.remote"
 
 
 def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
@@ -89,18 +77,35 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
     with sigterm_as_interrupt():
         experiment = _experiment(planned)
         end_orphans(store, experiment)
-        with end_runs_on_interrupt(store, experiment):
+        with (
+            threads_of(planned.resources, planned.place, request.cpus_per_run),
+            _executor_of(planned, experiment) as executor,
+            end_runs_on_interrupt(store, experiment),
+        ):
             tags = origin_tags(planned.corpus, str(request.profile))
+            open_leases(store, experiment)
             suite = _open_suite(planned, experiment, tags)
             context = RunContext(
-                store, experiment, suite, tags, preparations, progress, request.fresh, meter
+                store,
+                experiment,
+                suite.run_id,
+                tags,
+                preparations,
+                progress,
+                request.fresh,
+                meter,
             )
             with fail_on_error(suite):
                 if request.unseal and planned.corpus.has_test_labels:
                     record_reading(store, experiment, "run --unseal")
                 progress.plan([(run.key, _epochs(run)) for run in planned.runs])
+                prune(checkpoints_root())
                 with progress:
-                    outcomes = _run_all(context, planned)
+                    outcomes = (
+                        _run_all(context, planned)
+                        if executor is None
+                        else _dispatch_all(context, planned, executor, progress)
+                    )
                 log_comparison(suite, planned.corpus, outcomes, planned.table)
                 suite.set_tags({names.NOTE: suite_note(planned, outcomes)})
             failed = sum(outcome.state == "failed" for outcome in outcomes)
@@ -110,6 +115,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 echo=progress.say,
             )
         _describe(planned, experiment, outcomes, progress)
+    settle_leases()
     settled = settle(store, outcomes, progress.say)
     if problem := log_models_without_weights(store, settled):
         progress.say(problem)
@@ -228,16 +234,16 @@ def _params(request: RunRequest) -> dict[str, object]:
         "target": request.target,
         "encoder": request.encoder or "",
         "fresh": str(request.fresh).lower(),
+        "on": request.on,
     }
 
 
 def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
-    """Return every run's outcome, in the plan's order.
+    """Train in this process, and return every run's outcome, in the plan's order.
 
     Runs that another process is training are tried again later, and ensembles come after their
     members.
     """
-    prune(checkpoints_root())
     outcomes: dict[RunKey, RunOutcome] = {}
     waiting = planned.runs
     while waiting:
@@ -245,151 +251,62 @@ def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
         for run in waiting:
             raise_if_interrupted()
             outcome = None
-            if run.config is not None or not _lacks_members(run, left):
-                outcome = _run_or_reuse(context, planned, run, outcomes)
+            if run.config is not None or not lacks_members(run, left):
+                outcome = run_or_reuse(context, planned, run, outcomes)
             if outcome is None:
                 left.append(run)
             else:
                 outcomes[run.key] = outcome
-                _use_weights(context, planned, outcome, outcomes)
+                use_weights(context, planned, outcome, outcomes)
         if left and len(left) == len(waiting):
             time.sleep(POLL_S)
         waiting = left
     return [outcomes[run.key] for run in planned.runs]
 
 
-def _use_weights(
-    context: RunContext,
-    planned: ResolvedRun,
-    outcome: RunOutcome,
-    outcomes: Mapping[RunKey, RunOutcome],
-) -> None:
-    """Export a run's model if that is requested, then drop the weights that are not to be kept."""
-    request = planned.request
-    if request.export and (problem := export_run(context.store, outcome, outcomes, request.export)):
-        context.progress.say(f"{outcome.key}: {problem}")
-    if outcome.state == "finished":
-        drop_beaten(planned.runs, outcomes, request.keep)
+def _dispatch_all(
+    context: RunContext, planned: ResolvedRun, executor: Executor, progress: Progress
+) -> list[RunOutcome]:
+    """Train in an executor's processes, and return every run's outcome, in the plan's order."""
+    dispatch = Dispatch(executor, context, planned, progress)
+    try:
+        return dispatch.run_all()
+    except BaseException:
+        executor.close()  # processes that can end their runs themselves do
+        dispatch.end_interrupted()
+        raise
 
 
-def _lacks_members(ensemble: PlannedRun, left: Sequence[PlannedRun]) -> bool:
-    key = ensemble.key
-    return any((run.key.split, run.key.seed) == (key.split, key.seed) for run in left)
+@contextmanager
+def _executor_of(planned: ResolvedRun, experiment: str) -> Iterator[Executor | None]:
+    """Yield the plan's executor, and close it; None if this process trains, or nothing is left."""
+    if planned.place.is_here or all(run.is_reused for run in planned.runs):
+        yield None
+        return
+    executor = _open_executor(planned, experiment)
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
-def _run_or_reuse(
-    context: RunContext,
-    planned: ResolvedRun,
-    run: PlannedRun,
-    outcomes: Mapping[RunKey, RunOutcome],
-) -> RunOutcome | None:
-    """Return the run's outcome; None if another process is training it."""
-    members: list[RunOutcome] = []
-    expected = run.identity.digest
-    if run.config is None:  # an ensemble's members are known only now
-        members = _members(run.key, outcomes)
-        records = [member.record for member in members if member.record]
-        identity = ensemble_identity(run.key, [record.identity for record in records])
-        run = replace(run, identity=identity)
-    damaged = None
-    if run.is_reused and run.run_id and run.identity.digest == expected:
-        try:
-            return reuse(context, run.key, run.run_id)
-        except DamagedRunError as error:
-            context.progress.say(f"{run.key}: {error}; this one is trained again")
-            damaged = run.run_id
-    with try_lock(_slot(context, run)) as acquired:
-        if not acquired:
-            context.progress.waits(run.key)
-            return None
-        run_id = finished_meanwhile(context, run.identity.digest, damaged=damaged)
-        if run_id is not None:
-            return reuse(context, run.key, run_id)
-        return run_one(context, planned, run, members)
+def _open_executor(planned: ResolvedRun, experiment: str) -> Executor:
+    """Start the executor of a plan that other processes train.
 
-
-def run_one(
-    context: RunContext, planned: ResolvedRun, run: PlannedRun, members: Sequence[RunOutcome]
-) -> RunOutcome:
-    """Train the run, or combine its members if it is an ensemble; an error fails this run only."""
-    question = question_of(run.key, planned.table)
-    tags = {names.NOTE: question}
-    if run.config is not None and planned.tuning and planned.tuning.each_its_own:
-        tags[names.OWN_FIELDS] = json.dumps(planned.tuning.fields)
-    checkpoints = checkpoints_root() / _slot(context, run)
-    tracked = open_run(context, run, str(run.key), tags=tags)
-
-    def make() -> "RunResult":
-        try:
-            result = train()
-        except Exception as error:
-            with suppress(Exception):  # the store may be what fails
-                note = failed_note(question, redact_uri(first_line(error)))
-                tracked.set_tags({names.NOTE: note})
-            raise
-        tracked.set_tags({names.NOTE: run_note(question, result.record)})
-        return result
-
-    def train() -> "RunResult":
-        if run.config is None:
-            return _combine(context, planned, run, members, tracked)
-        keeps = planned.request.keep != "none" or planned.request.export is not None
-        if run.weights_of is not None:
-            try:
-                return predict_new_rows(context, tracked, run, keep=keeps)
-            except (UsageError, RunError, OSError) as error:
-                context.progress.say(f"{run.key}: {first_line(error)}; trained again instead")
-        job = TrainingJob(run.key, run.config, run.identity.digest, checkpoints)
-        result = train_tracked(context, tracked, job)
-        if keeps:
-            prepared = context.preparations.get(run.config)
-            if problem := keep_run(context.corpus, run, prepared, result):
-                context.progress.say(f"{run.key}: {problem}")
-        return result
-
-    return run_and_record(context, tracked, run.key, checkpoints, make)
-
-
-def _slot(context: RunContext, run: PlannedRun) -> str:
-    return run_slot(context.store.uri, context.experiment, run.identity.digest)
-
-
-def _members(key: RunKey, outcomes: Mapping[RunKey, RunOutcome]) -> list[RunOutcome]:
-    """Return the runs that an ensemble may choose from: this suite's, of its split and seed."""
-    return [
-        outcome
-        for other, outcome in outcomes.items()
-        if (other.split, other.seed) == (key.split, key.seed)
-        and outcome.record
-        and not outcome.record.members
-    ]
-
-
-def _combine(
-    context: RunContext,
-    planned: ResolvedRun,
-    run: PlannedRun,
-    members: Sequence[RunOutcome],
-    tracked: TrackedRun,
-) -> "RunResult":
-    """Select an ensemble from its members' stored predictions, and tag the runs that it chose."""
-    # Imported here: with transformers it takes seconds, and reused runs don't need it.
-    from ablation.training.ensemble import run_ensemble
-
-    store, corpus, key = context.store, context.corpus, run.key
-    run_ids = {
-        member.key.variant: member.run_id
-        for member in members
-        if member.record and not member.record.collapsed and member.run_id
-    }
-    dev = {name: read_frame(store, i, names.DEV_PREDICTIONS) for name, i in run_ids.items()}
-    test = None
-    if corpus.test is not None:
-        test = {name: read_frame(store, i, names.TEST_PREDICTIONS) for name, i in run_ids.items()}
-    split_seed = next(r.config.data.split_seed for r in planned.runs if r.config is not None)
-    split = make_split(corpus, key.split, split_seed)
-    result = run_ensemble(corpus, key, run.identity.digest, split, dev, test)
-    chosen = result.record.members or {}
-    member_runs = {name: run_id for name, run_id in run_ids.items() if name in chosen}
-    tracked.set_tags({names.MEMBER_RUNS: json.dumps(member_runs)})
-    return result
+    Raises UsageError before anything is trained: the engine is missing or has not the resources, or
+    workers on other machines could not reach the store.
+    """
+    store, on = planned.store, planned.request.on
+    if planned.place.engine == "slurm" and planned.place.options.get("cluster") != "local":
+        refuse_local_store(store, on)
+    folder = state_folder() / "executors" / uuid.uuid4().hex[:12]
+    cards = visible_cards(os.environ) if planned.resources.gpus else ()
+    executor, other_hosts = open_executor(planned.place, planned.resources, folder, MODULE, cards)
+    try:
+        if other_hosts:
+            refuse_local_store(store, on)
+            refuse_local_artifacts(store, experiment, on)
+    except BaseException:
+        executor.close()
+        raise
+    return executor

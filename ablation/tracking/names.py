@@ -22,6 +22,10 @@ CURVE_STUDY: Final = "curve study"
 CURVE: Final = "curve"
 BENCH: Final = "bench"
 SUBMISSION: Final = "submission"
+#: The run by which machines share the work of an experiment, see `ablation.tracking.leases`.
+LEASES: Final = "leases"
+#: On the experiment that names it: the id of that run.
+LEASES_RUN: Final = "ablation.leases_run"
 VARIANT: Final = "ablation.variant"
 SPLIT: Final = "ablation.split"
 SEED: Final = "ablation.seed"
@@ -41,6 +45,9 @@ DIRTY: Final = "ablation.git_dirty"
 #: host:pid:start of the process that writes the run, see `process_id`.
 PROCESS: Final = "ablation.process"
 REASON: Final = "ablation.reason"
+#: On a run that an executor's process trains: the attempt's id, and the machine.
+WORK: Final = "ablation.work"
+WORKER: Final = "ablation.worker"
 #: The id of a run in the spool of the process that asked a server for it: prevents doubled runs.
 SPOOLED: Final = "ablation.spool_id"
 COLLAPSED: Final = "ablation.collapsed"

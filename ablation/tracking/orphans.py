@@ -87,6 +87,28 @@ def end_orphans(store: "Store", experiment: str, *, include_own: bool = False) -
             return ended
 
 
+def end_running(store: "Store", experiment: str, tag: str, value: str, reason: str) -> int:
+    """End the RUNNING runs with a tag of this value as KILLED, and return their number.
+
+    Args:
+        store: The store to look in.
+        experiment: The experiment's id.
+        tag: The tag's name, such as `names.WORK`.
+        value: Its value.
+        reason: Why they did not finish, in one line.
+    """
+    from ablation.tracking.retry import retry_until_available
+
+    condition = f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}'"
+    found = retry_until_available(
+        lambda: store.client.search_runs([experiment], condition, max_results=1000), store.uri
+    )
+    for run in found:
+        store.client.set_tag(run.info.run_id, names.REASON, reason)
+        store.client.set_terminated(run.info.run_id, "KILLED")
+    return len(found)
+
+
 @contextmanager
 def end_runs_on_interrupt(store: "Store", experiment: str) -> Iterator[None]:
     """End all of this process's runs as KILLED if the block is interrupted.

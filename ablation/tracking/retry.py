@@ -23,6 +23,8 @@ _DRIVERS: Final = {
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
 }
+#: Two processes wrote the same new row at once, such as a dataset: the next attempt finds it.
+_CROSSED: Final = re.compile(r"IntegrityError|UniqueViolation|Duplicate entry")
 #: SQLAlchemy's errors of a connection, by name: importing it takes a while.
 _LOST_CONNECTION: Final = {"OperationalError", "InterfaceError", "PendingRollbackError"}
 T = TypeVar("T")
@@ -55,7 +57,7 @@ def retry_until_available(request: Callable[[], T], uri: str) -> T:
 
 def is_permanent(error: BaseException) -> bool:
     """Return whether a retry is useless: refused credentials, invalid request, missing file."""
-    if is_lost_connection(error):
+    if is_lost_connection(error) or _CROSSED.search(str(error)):
         return False
     status = http_status(error)
     return isinstance(error, FileNotFoundError) or (

@@ -214,9 +214,11 @@ class TrackedRun:
 
         Returns the reason, one line.
         """
-        if isinstance(error, KeyboardInterrupt):
-            self.end("KILLED", "interrupted")
-            return "interrupted"
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            is_interrupt = isinstance(error, KeyboardInterrupt)
+            reason = "interrupted" if is_interrupt else "its scheduler ended or requeued its job"
+            self.end("KILLED", reason)
+            return reason
         reason = _reason(error)
         self.end("FAILED", reason, error)
         return reason

@@ -22,9 +22,10 @@ PACKAGES = ("ablation", "studies", "reports")
 
 #: Each room with the rooms that it may import, at import time or later, for types or for values.
 BELOW_TRAINING = ("core", "config", "data", "encoders")
-BELOW_RUNS = (*BELOW_TRAINING, "training", "models", "tracking")
+BELOW_RUNS = (*BELOW_TRAINING, "training", "models", "tracking", "executors")
 ALLOWED: dict[str, set[str]] = {
     "ablation.core": set(),
+    "ablation.executors": {"ablation.core"},
     "ablation.config": {"ablation.core"},
     "ablation.data": {"ablation.core", "ablation.config"},
     "ablation.encoders": {"ablation.core", "ablation.config", "ablation.data"},
@@ -111,6 +112,8 @@ def test_no_module_imports_itself_through_others() -> None:
         ("optuna", {"studies"}),
         ("matplotlib", {"reports.rendering", "studies"}),
         ("typst", {"reports.rendering"}),
+        ("ray", {"ablation.executors"}),
+        ("submitit", {"ablation.executors"}),
     ],
 )
 def test_a_library_is_used_in_the_room_that_it_belongs_to(library: str, homes: set[str]) -> None:

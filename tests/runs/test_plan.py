@@ -190,5 +190,5 @@ def test_an_outdated_run_that_failed_says_nothing_about_this_one(
 
 
 def test_settings_found_by_a_study_are_another_run(corpus: Corpus, past: PastRun) -> None:
-    (run,) = plan(corpus, [past], tuning="digest of the study")
+    (run,) = plan(corpus, [past], more_parts={"tuning": "digest of the study"})
     assert run.reason == "changed since: how the settings were found"

@@ -420,7 +420,7 @@ class TestFailure:
             ),  # as the suite's run was made
             ("ablation.tracking.provenance.environment", [names.SUITE]),
             (
-                "ablation.runs.runner.run_and_record",
+                "ablation.runs.one_run.run_and_record",
                 [names.SUITE, names.RUN],
             ),  # as the first run was made
             (
@@ -612,7 +612,7 @@ def test_every_run_is_exported_with_a_card_and_reused_ones_need_no_training(
     request_: RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     carry_out(request_)
-    monkeypatch.setattr("ablation.runs.runner.train_tracked", None)
+    monkeypatch.setattr("ablation.runs.one_run.train_tracked", None)
     outcomes = carry_out(replace(request_, export=tmp_path / "models"))
     assert {outcome.state for outcome in outcomes} == {"reused"}
     folders = {folder.name: folder for folder in (tmp_path / "models").iterdir()}

@@ -71,6 +71,14 @@ def test_an_outage_is_retried_with_pauses_that_double_up_to_the_longest(clock: C
     assert clock.pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
 
 
+def test_a_row_that_another_process_wrote_at_the_same_time_is_written_again() -> None:
+    error = http_error(400)
+    error.args = (
+        "BAD_REQUEST: (sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id",
+    )
+    assert not is_permanent(error)
+
+
 def test_an_outage_ends_in_one_line_after_the_patience(clock: Clock) -> None:
     with pytest.raises(RunError, match="unreachable for 60 s: reset") as error:
         retry_until_available(Request(1000, ConnectionError("reset")), SERVER)

@@ -240,7 +240,10 @@ def test_no_training_waits_for_a_slow_server(
     outcomes = run_plan(resolve_run(wanted), Watching(Console(file=io.StringIO())))
     assert [outcome.state for outcome in outcomes] == ["finished"] * 3
     assert pending_uploads() == []
-    runs = {run.info.run_id: run for run in direct.search_runs([experiment])}
+    runs = {
+        run.info.run_id: run
+        for run in direct.search_runs([experiment], f"tags.`{names.KIND}` != '{names.LEASES}'")
+    }
     assert Counter(run.info.status for run in runs.values()) == {"FINISHED": 4}
     for outcome in outcomes:
         assert outcome.run_id in runs
@@ -475,7 +478,7 @@ def test_no_command_says_or_writes_a_password(
     wanted = [plan, arguments, report, [*report, "--verify"], [*doctor, *given], [*sync_, *given]]
     for command in wanted:
         assert exit_code(monkeypatch, command) in (0, None), command
-    proxy.fail_after(2, "close", "runs/create")
+    proxy.fail_after(3, "close", "runs/create")  # of leases, suite and first run
     assert exit_code(monkeypatch, [*arguments, "--fresh"]) == 1
     for delivery in deliveries:
         delivery.close()
@@ -563,7 +566,7 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # The suite is created, its first run is not.
-    proxy.fail_after(2, "close", "runs/create")
+    proxy.fail_after(3, "close", "runs/create")  # of leases, suite and first run
     assert exit_code(monkeypatch, arguments) == 1
     out, err = capsys.readouterr()
     (folder,) = spool_folders()
@@ -582,7 +585,9 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
     assert exit_code(monkeypatch, ["ablation", "sync"]) == 0
     experiment = direct.get_experiment_by_name(arguments[arguments.index("--experiment") + 1])
     assert experiment is not None
-    runs = direct.search_runs([experiment.experiment_id])
+    runs = direct.search_runs(
+        [experiment.experiment_id], f"tags.`{names.KIND}` != '{names.LEASES}'"
+    )
     assert Counter(run.info.status for run in runs) == {"FINISHED": 4}
     by_variant = {run.data.tags.get(names.VARIANT, ""): run for run in runs}
     members = json.loads(by_variant["ensemble"].data.tags[names.MEMBER_RUNS])
@@ -609,7 +614,7 @@ def test_what_waits_in_a_spool_is_sent_before_a_plan_reads_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments[arguments.index("true")] = "false"
-    proxy.fail_after(2, "close", "runs/create")
+    proxy.fail_after(3, "close", "runs/create")  # of leases, suite and first run
     assert exit_code(monkeypatch, arguments) == 1
     for delivery in deliveries:
         delivery.close()

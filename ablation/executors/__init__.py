@@ -1,0 +1,1 @@
+"""Carry pieces of work to processes, here or on other machines, and hear of them."""

@@ -1,0 +1,100 @@
+"""Decide with which cores, cards and threads runs are trained, and refuse what can't work there."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
+
+from ablation.core.errors import UsageError
+from ablation.executors.choose import Placement
+from ablation.executors.protocol import Resources
+from ablation.tracking.store import ARTIFACTS, Store
+from ablation.tracking.uris import is_http, is_remote, redact_uri, sqlite_file
+
+
+def choose_resources(
+    place: Placement, cpus: int | None, gpus: float | None
+) -> tuple[Resources, dict[str, str]]:
+    """Return a run's resources, and the part of its identity that they are.
+
+    Threads change sums in their last digits. So a number of threads that was chosen, other than
+    this machine's own, is a part of the identity of runs on CPUs; cards sum by themselves.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+    if cpus is not None and not 1 <= cpus <= 1024:
+        raise UsageError(f"--cpus-per-run {cpus}: give a whole number from 1 on")
+    if gpus is not None and not 0 <= gpus <= 1:
+        raise UsageError(f"--gpus-per-run {gpus:g}: a run uses one GPU, or a share such as 0.25")
+    if place.is_here and cpus is None:
+        return Resources(), {}  # nothing is chosen, and torch need not be imported
+    import torch
+
+    own, cards = torch.get_num_threads(), torch.cuda.device_count()
+    if gpus is None:
+        gpus = 1.0 if cards else 0.0
+    if cpus is not None:
+        threads = cpus
+    elif place.processes and not gpus:
+        threads = max(1, own // place.processes)
+    else:
+        threads = own
+    reserved = 1 if gpus and cpus is None else threads
+    part = {} if gpus or threads == own else {"threads": str(threads)}
+    return Resources(reserved, gpus, threads), part
+
+
+@contextmanager
+def threads_of(resources: Resources, place: Placement, chosen: int | None) -> Iterator[None]:
+    """Train with the chosen number of threads, where this process itself trains."""
+    if not place.is_here or chosen is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(resources.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def visible_cards(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of this machine's cards, as `CUDA_VISIBLE_DEVICES` takes them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+def refuse_local_store(store: Store, on: str) -> None:
+    """Raise UsageError for a store that other machines can't reach; say what serves it."""
+    if is_remote(store.uri):
+        return
+    file = sqlite_file(store.uri)
+    folder = file.parent if file else "FOLDER"
+    raise UsageError(
+        [
+            f"--on {on}: workers on other machines can't write to {redact_uri(store.uri)};"
+            " give --tracking-uri http://THIS-MACHINE:5000 and serve it:",
+            f"mlflow server --backend-store-uri {redact_uri(store.uri)}"
+            f" --artifacts-destination {folder}/{ARTIFACTS} --host 0.0.0.0",
+        ]
+    )
+
+
+def refuse_local_artifacts(store: Store, experiment: str, on: str) -> None:
+    """Raise UsageError if an experiment's artifacts go to a folder, which others may not have."""
+    found = store.client.get_experiment(experiment)
+    location = str(found.artifact_location)
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        return
+    server = "with --artifacts-destination" if is_http(store.uri) else "before this database"
+    raise UsageError(
+        f"--on {on}: the artifacts of experiment {found.name!r} go to the folder"
+        f" {unquote(parts.path)}, which other machines write on their own disks; start"
+        f" `mlflow server` {server} S3_OR_FOLDER, and give another --experiment"
+    )

@@ -1,0 +1,207 @@
+"""Train a run in a process of an executor: what is sent there, what is checked, what comes back."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ablation.config.own_code import add_sources
+from ablation.config.tuning_record import Tuning
+from ablation.config.variant_table import VariantTable
+from ablation.core.errors import RunError
+from ablation.core.identity import RunKey, code_digest, libraries
+from ablation.core.state import STATE, state_folder
+from ablation.data.corpus import Corpus
+from ablation.encoders.sources import encoder_digest
+from ablation.runs.context import Preparations, RunContext
+from ablation.runs.one_run import run_or_reuse
+from ablation.runs.plan import PlannedRun
+from ablation.runs.progress import EndState
+from ablation.runs.request import ResolvedRun, RunRequest
+from ablation.runs.results import RunOutcome
+from ablation.tracking import names
+from ablation.tracking.leases import settle_leases
+from ablation.tracking.orphans import end_running
+from ablation.tracking.store import open_store
+
+#: The function that executors call.
+FUNCTION: Final = "ablation.runs.remote:train"
+#: Beginnings of the variables that workers get: where stores, buckets and encoders are, and keys.
+_SENT: Final = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "HF_", "ABLATION_")
+#: Seconds between two messages on the steps of a run.
+_STEP_S: Final = 0.5
+#: Seconds for what the tracking server has not received when a run has ended.
+_DRAIN_S: Final = 60.0
+
+#: A call of one of `Progress`'s methods: its name and arguments.
+Message = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class SentSuite:
+    """What all runs of a suite share, as it is sent to a worker.
+
+    Attributes:
+        request: The suite's request.
+        corpus: The data.
+        tuning: How the settings were found.
+        table: The variants.
+        store: The tracking store's URI.
+        experiment: The experiment's id.
+        suite: The suite's run.
+        tags: Tags of every run.
+        code: `code_digest` of the driver.
+        libraries: `libraries` of the driver.
+        sources: Sources of one's own functions, by digest.
+    """
+
+    request: RunRequest
+    corpus: Corpus
+    tuning: Tuning | None
+    table: VariantTable
+    store: str
+    experiment: str
+    suite: str
+    tags: Mapping[str, object]
+    code: str
+    libraries: str
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SentRun:
+    """A run as it is sent to a worker; `work` is the id of this attempt."""
+
+    run: PlannedRun
+    work: str
+
+
+class Forwarded:
+    """Send what `Progress` would show."""
+
+    def __init__(self, send: Callable[[Message], object]) -> None:
+        """Send by `send`, which never raises."""
+        self._send = send
+        self._stepped = 0.0
+
+    def say(self, text: str) -> None:
+        self._send(("say", (text,)))
+
+    def started(self, key: RunKey) -> None:
+        self._send(("started", (key,)))
+
+    def waits(self, key: RunKey) -> None:
+        self._send(("waits", (key,)))
+
+    def resumed(self, key: RunKey, epoch: int) -> None:
+        self._send(("resumed", (key, epoch)))
+
+    def step(self, key: RunKey, done: int, total: int) -> None:
+        """Send a step, unless one was sent a moment ago."""
+        now = time.monotonic()
+        if done == total or now - self._stepped >= _STEP_S:
+            self._stepped = now
+            self._send(("step", (key, done, total)))
+
+    def epoch(self, key: RunKey, epoch: int, scores: Mapping[str, float]) -> None:
+        self._send(("epoch", (key, epoch, dict(scores))))
+
+    def ended(
+        self,
+        key: RunKey,
+        state: EndState,
+        dev: float | None = None,
+        test: float | None = None,
+        *,
+        note: str = "",
+    ) -> None:
+        self._send(("ended", (key, state, dev, test, note)))
+
+
+def train(suite: SentSuite, sent: SentRun, send: Callable[[Message], object]) -> RunOutcome | None:
+    """Train or reuse a run, and return its outcome; None if another process is training it.
+
+    Raises:
+        RunError: Code, libraries or encoder are not the driver's, so results could be others.
+        UsageError: The store or the encoder can't be used.
+    """
+    refuse_others(suite, sent.run)
+    add_sources(suite.sources)
+    store = open_store(suite.store)
+    keeps = state_is_shared(suite.suite)
+    request = replace(suite.request, export=None, keep=suite.request.keep if keeps else "none")
+    planned = ResolvedRun(request, suite.corpus, store, [sent.run], suite.tuning, table=suite.table)
+    # Of a job that a scheduler starts anew: nothing else of this attempt is alive.
+    end_running(store, suite.experiment, names.WORK, sent.work, "its job was requeued")
+    context = RunContext(
+        store,
+        suite.experiment,
+        suite.suite,
+        {**suite.tags, names.WORK: sent.work, names.WORKER: platform.node()},
+        _preparations(suite.corpus),
+        Forwarded(send),
+        request.fresh,
+    )
+    try:
+        outcome = run_or_reuse(context, planned, sent.run, {})
+    finally:
+        if store.delivery is not None:
+            store.delivery.drain(limit=_DRAIN_S)
+            settle_leases()
+    if outcome is None or outcome.run_id is None:
+        return outcome
+    run_id = store.run_id(outcome.run_id)
+    return replace(outcome, run_id=run_id, kept=store.unsynced_note(outcome.run_id))
+
+
+def refuse_others(suite: SentSuite, run: PlannedRun) -> None:
+    """Raise RunError if a run's identity would be another one on this machine."""
+    here = platform.node()
+    if code_digest() != suite.code:
+        raise RunError(f"{here} has another version of ablation's code; install the driver's")
+    if libraries() != suite.libraries:
+        raise RunError(f"{here} has {libraries()}, the driver {suite.libraries}; install the same")
+    if run.config is not None:
+        name = run.config.model.encoder
+        if encoder_digest(name) != run.identity.parts["encoder"]:
+            raise RunError(f"{here} has other weights of encoder {name!r} than the driver")
+
+
+def mark_state(suite: str) -> None:
+    """Write a file by which workers find out that they share the driver's state folder."""
+    file = state_folder() / "executors" / suite / "driver"
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.write_text(suite, "ascii")
+
+
+def unmark_state(suite: str) -> None:
+    """Remove that file, once no worker is left."""
+    shutil.rmtree(state_folder() / "executors" / suite, ignore_errors=True)
+
+
+def state_is_shared(suite: str) -> bool:
+    """Return whether this process has the driver's state folder: only then are weights kept."""
+    return (state_folder() / "executors" / suite / "driver").is_file()
+
+
+def sent_environment() -> dict[str, str]:
+    """Return the variables that workers need to reach stores and encoders as this process does."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if (name.startswith(_SENT) or name == STATE) and name != names.MLFLOW_RUN_ID
+    }
+
+
+_prepared: tuple[Corpus, Preparations] | None = None
+
+
+def _preparations(corpus: Corpus) -> Preparations:
+    """Return what this process has prepared of the corpus that it was sent."""
+    global _prepared
+    if _prepared is None or _prepared[0] is not corpus:
+        _prepared = corpus, Preparations(corpus)
+    return _prepared[1]
