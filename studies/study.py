@@ -140,7 +140,8 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
         space = for_variant(space, request.variant or variants_of(space)[0])
     overrides = resolve_precision(merge_overrides(load_profile(request.profile), request.overrides))
     config = resolve_config(overrides, space.variant, table)
-    splits = select_splits(request.splits, corpus, config.data.split_seed)
+    data = config.data
+    splits = select_splits(request.splits, corpus, data.split_seed, data.equal_texts)
     check_groups(corpus, {space.variant: config}, splits)
     store = open_store(request.tracking_uri)
     return ResolvedSweep(

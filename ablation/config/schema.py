@@ -26,10 +26,15 @@ from ablation.config.model_parts import LINEAR, POOLINGS, check_head, check_pool
 Precision = Literal["float32", "bfloat16"]
 #: The name of a module in `ablation/training/losses/regression`.
 RegressionLossName = Annotated[str, AfterValidator(check_regression_loss)]
+#: Texts that count as equal, see `ablation.data.corpus.text_key`.
+EqualTexts = Literal["exact", "normalised", "ignoring_case"]
 #: A measure on development rows that can choose a run's epoch.
 SelectBy = Literal["pearson", "spearman", "concordance", "rmse", "mae"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: Values that a profile or the command line may give beside a setting's own, by its dotted name;
+#: `ablation.runs.precision` replaces them.
+ALSO_ACCEPTED: Final = {"optimisation.precision": ("auto",)}
 #: Mark of a setting that 0.1.0 did not have. At its default it is left out of the digest, so that
 #: runs that were made before it keep their identity.
 ADDED: Final[JsonDict] = {"added": True}
@@ -52,6 +57,13 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     split_seed: int = Field(0, ge=0, description="draws Dev1, Dev2 and Dev2's held-out languages")
     max_tokens: int = Field(128, ge=4, le=8192, description="longer texts are cut (Table 4)")
+    equal_texts: EqualTexts = Field(
+        "normalised",
+        description="texts that stay on one side of every split: equal to the letter (exact); but"
+        " for Unicode forms, white space and invisible characters (normalised); or but for case,"
+        " too (ignoring_case), as an uncased tokenizer reads them",
+        json_schema_extra=ADDED,
+    )
 
 
 class LabelConfig(_Section):

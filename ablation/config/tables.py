@@ -1,10 +1,14 @@
 """Tables of settings, as profiles and `variants.toml` have them, and their problems as lines."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from ablation.config.schema import ALSO_ACCEPTED
+from ablation.core.suggest import did_you_mean
 
 #: The tables of settings, in the order of `RunConfig`.
 SECTIONS: Final = ("data", "label", "model", "loss", "optimisation")
@@ -48,4 +52,8 @@ def _message(error: ErrorDetails) -> str:
     """Return pydantic's message in lower case, and a message of this package as it is."""
     if error["type"] == "value_error" and "error" in error.get("ctx", {}):
         return str(error["ctx"]["error"])
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        named = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        field = ".".join(map(str, error["loc"]))
+        return did_you_mean(error["input"], [*named, *ALSO_ACCEPTED.get(field, ())])
     return error["msg"].lower()

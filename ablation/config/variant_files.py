@@ -197,8 +197,8 @@ class _Reader:
 
     def _setting_problems(self, place: str, changes: Mapping[str, Any]) -> Iterator[str]:
         for name in changes:
-            if name == "data.split_seed":
-                yield f"{place}: data.split_seed: all rows share their splits; use a profile"
+            if name in ("data.split_seed", "data.equal_texts"):
+                yield f"{place}: {name}: all rows share their splits; use a profile"
             if name not in FIELDS:
                 yield f"{place}: unknown field {name!r}: {did_you_mean(name, FIELDS)}"
         try:

@@ -9,14 +9,15 @@ all problems are reported together.
 import hashlib
 import json
 import unicodedata
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
+from ablation.config.schema import EqualTexts
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.data.draft import draft_layout
@@ -68,6 +69,7 @@ class Corpus:
     layout: CorpusLayout = MINT_LAYOUT
     given_dev: int = 0
     remarks: tuple[str, ...] = ()
+    _keys: dict[EqualTexts, pd.Series] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def reference(self) -> str | None:
@@ -100,10 +102,11 @@ class Corpus:
         """Return the groups with labelled training rows, which the paper calls "seen"."""
         return ordered(set(self.training_rows["language"]))
 
-    @cached_property
-    def text_keys(self) -> pd.Series:
-        """The `text_key` of each labelled row's (first) text."""
-        return self.train["text"].map(text_key)
+    def text_keys(self, equal_texts: EqualTexts = "normalised") -> pd.Series:
+        """Return the `text_key` of each labelled row's (first) text."""
+        if equal_texts not in self._keys:
+            self._keys[equal_texts] = _keys(self.train, equal_texts)
+        return self._keys[equal_texts]
 
 
 def load_corpus(source: str, target: str = "") -> Corpus:
@@ -191,17 +194,30 @@ def _with_existing_files(folder: Path) -> CorpusLayout:
     return MINT_LAYOUT.model_copy(update={"files": named.model_copy(update=existing)})
 
 
-def repeated_texts(frame: pd.DataFrame) -> int:
+def repeated_texts(frame: pd.DataFrame, equal_texts: EqualTexts = "normalised") -> int:
     """Return the number of rows whose text equals that of an earlier row, see `text_key`."""
-    return int(frame["text"].map(text_key).duplicated().sum())
+    return int(_keys(frame, equal_texts).duplicated().sum())
 
 
-def text_key(text: str) -> str:
-    """Return a key that is equal for texts that tokenizers read alike.
+def _keys(frame: pd.DataFrame, equal_texts: EqualTexts) -> pd.Series:
+    return frame["text"].map(partial(text_key, equal_texts=equal_texts))
 
-    Unicode's compatibility forms (NFKC), white space, and characters without a width make no
-    difference; case does.
+
+def text_key(text: str, equal_texts: EqualTexts = "normalised") -> str:
+    """Return a key that is equal for texts that count as equal.
+
+    By default these are texts that tokenizers read alike: Unicode's compatibility forms (NFKC),
+    white space, and characters without a width make no difference; case does.
+
+    Args:
+        text: A text.
+        equal_texts: "exact" tells all different texts apart, "ignoring_case" none that differ in
+            case only.
     """
+    if equal_texts == "exact":
+        return text
+    if equal_texts == "ignoring_case":
+        return text_key(text_key(text).casefold())
     visible = "".join(
         character
         for character in unicodedata.normalize("NFKC", text)

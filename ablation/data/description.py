@@ -197,6 +197,11 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{repeats} training rows repeat a text; equal texts stay on one side of every split."
         )
+    if in_case := repeated_texts(corpus.train, "ignoring_case") - repeats:
+        sentences.append(
+            f"{in_case} more repeat one but for case: to keep these on one side as well, as an"
+            " uncased tokenizer needs it, set data.equal_texts = ignoring_case."
+        )
     if corpus.test is not None and (
         shared := int(
             corpus.test["text"].map(text_key).isin(set(corpus.train["text"].map(text_key))).sum()

@@ -2,8 +2,8 @@
 
 Dev1 and Dev2 are the paper's (Section 4.1). A split depends only on the corpus and on `split_seed`.
 All variants and seeds share it, so that every comparison between them is paired. Rows with equal
-texts (`text_key`; MINT has 36 that repeat another) stay on one side; of a pair, the first text
-counts.
+texts (`data.equal_texts`, see `text_key`; MINT has 36 that repeat another) stay on one side; of a
+pair, the first text counts.
 
 A name may say its own seed instead: `dev1@3` is Dev1 as `split_seed` 3 draws it. Splits that differ
 in the draw alone are of one kind (`draw_kind`), and are averaged over.
@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ablation.config.schema import EqualTexts
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
@@ -88,7 +89,12 @@ def default_splits(corpus: Corpus) -> tuple[tuple[str, ...], str]:
     return (first,), f"{first} ({why}); not dev2, which needs four groups: there are {few}"
 
 
-def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> list[str]:
+def select_splits(
+    requested: Iterable[str],
+    corpus: Corpus,
+    split_seed: int,
+    equal_texts: EqualTexts = "normalised",
+) -> list[str]:
     """Return the names of the requested splits, in one spelling and without repeats.
 
     Args:
@@ -100,6 +106,7 @@ def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> 
             `dev1@0+7` for two; Dev2 and hold alike.
         corpus: The corpus to split; it decides which groups can be held out.
         split_seed: The seed of the draws that name none.
+        equal_texts: Texts that stay on one side, see `text_key`.
 
     Raises:
         UsageError: A name is unknown, or one of the splits is too small.
@@ -111,7 +118,8 @@ def select_splits(requested: Iterable[str], corpus: Corpus, split_seed: int) -> 
         raise UsageError(f"no splits given; known are {', '.join(NAMES)}")
     unique = list(dict.fromkeys(names))
     for name in unique:
-        make_split(corpus, name, split_seed)  # reports too few rows before anything is trained
+        # Reports too few rows before anything is trained.
+        make_split(corpus, name, split_seed, equal_texts)
     return unique
 
 
@@ -188,56 +196,71 @@ def _expanded(name: str, corpus: Corpus) -> list[str]:
     return [kind]
 
 
-def make_split(corpus: Corpus, name: str, split_seed: int) -> Split:
+def make_split(
+    corpus: Corpus, name: str, split_seed: int, equal_texts: EqualTexts = "normalised"
+) -> Split:
     """Return the split with a name from `select_splits`. Raises UsageError if it is too small."""
+    rows = _Rows(corpus, corpus.text_keys(equal_texts))
     base, at, seed = name.partition("@")
-    split = _MAKERS[base.partition(":")[0]](corpus, base, int(seed) if at else split_seed)
+    split = _MAKERS[base.partition(":")[0]](rows, base, int(seed) if at else split_seed)
     split = replace(split, name=name)
-    _check(corpus, split)
+    _check(rows, split)
     return split
 
 
-def _dev1(corpus: Corpus, name: str, split_seed: int) -> Split:
-    return _held_out(corpus, name, (), seed_for("split", split_seed, "dev1"))
+@dataclass(frozen=True)
+class _Rows:
+    """The labelled rows to split; `all_keys` are equal where texts count as equal."""
+
+    corpus: Corpus
+    all_keys: pd.Series
+
+    @property
+    def keys(self) -> pd.Series:
+        """Return the keys without those of development files."""
+        return self.all_keys.iloc[: len(self.corpus.training_rows)]
 
 
-def _dev2(corpus: Corpus, name: str, split_seed: int) -> Split:
+def _dev1(rows: _Rows, name: str, split_seed: int) -> Split:
+    return _held_out(rows, name, (), seed_for("split", split_seed, "dev1"))
+
+
+def _dev2(rows: _Rows, name: str, split_seed: int) -> Split:
     _, _, argument = name.partition(":")
     if argument:
-        groups = _named_groups(name, argument, corpus)
+        groups = _named_groups(name, argument, rows.corpus)
     else:
         seed = seed_for("held-out languages", split_seed)
-        groups = _drawn_groups(name, corpus, HELD_OUT_LANGUAGES, seed)
-    return _held_out(corpus, name, groups, seed_for("split", split_seed, "dev2"))
+        groups = _drawn_groups(name, rows.corpus, HELD_OUT_LANGUAGES, seed)
+    return _held_out(rows, name, groups, seed_for("split", split_seed, "dev2"))
 
 
-def _hold(corpus: Corpus, name: str, split_seed: int) -> Split:
+def _hold(rows: _Rows, name: str, split_seed: int) -> Split:
     _, _, argument = name.partition(":")
     if argument.isdecimal():
         seed = seed_for("held-out groups", split_seed, argument)
-        groups = _drawn_groups(name, corpus, int(argument), seed)
+        groups = _drawn_groups(name, rows.corpus, int(argument), seed)
     else:
-        groups = _named_groups(name, argument, corpus)
-    return _held_out(corpus, name, groups, seed_for("split", split_seed, "hold"))
+        groups = _named_groups(name, argument, rows.corpus)
+    return _held_out(rows, name, groups, seed_for("split", split_seed, "hold"))
 
 
-def _leave_one_out(corpus: Corpus, name: str, split_seed: int) -> Split:
+def _leave_one_out(rows: _Rows, name: str, split_seed: int) -> Split:
     """Hold one group out, and train on all rows of the others."""
     _, _, argument = name.partition(":")
-    (group,) = _left_out(name, argument, corpus)
-    rows = corpus.training_rows
-    dev = rows["language"].eq(group).to_numpy()
-    return _from_masks(corpus, name, _with_equal_texts(corpus, dev), (group,))
+    (group,) = _left_out(name, argument, rows.corpus)
+    dev = rows.corpus.training_rows["language"].eq(group).to_numpy()
+    return _from_masks(name, _with_equal_texts(rows, dev), (group,))
 
 
-def _kfold(corpus: Corpus, name: str, split_seed: int) -> Split:
+def _kfold(rows: _Rows, name: str, split_seed: int) -> Split:
     """Take one of k folds: groups of equal texts, dealt out so that each has all groups alike."""
     _, folds, fold = name.split(":")
-    keys = corpus.text_keys.iloc[: len(corpus.training_rows)]
+    keys = rows.keys
     # Equal texts in several groups count for the group that has the first of them.
     first = ~keys.duplicated().to_numpy()
     number = pd.factorize(keys)[0]
-    stratum = pd.factorize(corpus.training_rows["language"])[0][first]
+    stratum = pd.factorize(rows.corpus.training_rows["language"])[0][first]
     rng = np.random.default_rng(seed_for("folds", split_seed, folds))
     fold_of = np.empty(len(stratum), dtype=np.int64)
     dealt = 0
@@ -246,26 +269,25 @@ def _kfold(corpus: Corpus, name: str, split_seed: int) -> Split:
         # Dealing goes on where the last group ended, so that small groups do not all fill fold 1.
         fold_of[members] = (dealt + np.arange(len(members))) % int(folds)
         dealt += len(members)
-    return _from_masks(corpus, name, fold_of[number] == int(fold) - 1, ())
+    return _from_masks(name, fold_of[number] == int(fold) - 1, ())
 
 
-def _given(corpus: Corpus, name: str, split_seed: int) -> Split:
+def _given(rows: _Rows, name: str, split_seed: int) -> Split:
     """Take the corpus's own development rows; training rows with a text of theirs are left out."""
+    corpus, first = rows.corpus, len(rows.keys)
     if not corpus.given_dev:
         raise UsageError(
             "split 'given': the corpus has no development rows of its own: name files.dev or"
             " columns.split in its corpus.toml, or use --splits dev1"
         )
-    rows = len(corpus.training_rows)
-    dev_keys = set(corpus.text_keys.iloc[rows:])
-    shared = corpus.text_keys.iloc[:rows].isin(dev_keys).to_numpy()
-    dev_groups = set(corpus.train["language"].iloc[rows:])
+    shared = rows.keys.isin(set(rows.all_keys.iloc[first:])).to_numpy()
+    dev_groups = set(corpus.train["language"].iloc[first:])
     train = np.flatnonzero(~shared)
     unseen = ordered(dev_groups - set(corpus.train["language"].iloc[train]))
-    return Split(name, train, np.arange(rows, len(corpus.train)), tuple(unseen))
+    return Split(name, train, np.arange(first, len(corpus.train)), tuple(unseen))
 
 
-_MAKERS: Final[Mapping[str, Callable[[Corpus, str, int], Split]]] = {
+_MAKERS: Final[Mapping[str, Callable[[_Rows, str, int], Split]]] = {
     "dev1": _dev1,
     "dev2": _dev2,
     "hold": _hold,
@@ -275,21 +297,20 @@ _MAKERS: Final[Mapping[str, Callable[[Corpus, str, int], Split]]] = {
 }
 
 
-def _held_out(corpus: Corpus, name: str, unseen: tuple[str, ...], seed: int) -> Split:
+def _held_out(rows: _Rows, name: str, unseen: tuple[str, ...], seed: int) -> Split:
     """Hold out whole groups, and a share of the rows of the others."""
-    keys = corpus.text_keys.iloc[: len(corpus.training_rows)]
-    held_out = corpus.training_rows["language"].isin(unseen).to_numpy()
-    held_out = _with_equal_texts(corpus, held_out)
-    return _from_masks(corpus, name, held_out | _seeded_share(keys, ~held_out, seed), unseen)
+    held_out = rows.corpus.training_rows["language"].isin(unseen).to_numpy()
+    held_out = _with_equal_texts(rows, held_out)
+    return _from_masks(name, held_out | _seeded_share(rows.keys, ~held_out, seed), unseen)
 
 
-def _with_equal_texts(corpus: Corpus, held_out: np.ndarray) -> np.ndarray:
+def _with_equal_texts(rows: _Rows, held_out: np.ndarray) -> np.ndarray:
     """Add rows whose text also occurs among held-out rows: if they trained, it would leak."""
-    keys = corpus.text_keys.iloc[: len(held_out)]
+    keys = rows.keys
     return np.asarray(held_out | keys.isin(set(keys[held_out])).to_numpy())
 
 
-def _from_masks(corpus: Corpus, name: str, dev: np.ndarray, unseen: tuple[str, ...]) -> Split:
+def _from_masks(name: str, dev: np.ndarray, unseen: tuple[str, ...]) -> Split:
     return Split(name, np.flatnonzero(~dev), np.flatnonzero(dev), unseen)
 
 
@@ -382,8 +403,8 @@ def _require_enough(
         )
 
 
-def _check(corpus: Corpus, split: Split) -> None:
-    keys = corpus.text_keys.to_numpy()
+def _check(rows: _Rows, split: Split) -> None:
+    corpus, keys = rows.corpus, rows.all_keys.to_numpy()
     if len(split.train) < FEWEST_TRAINING_ROWS:
         raise UsageError(
             f"split {split.name!r}: {len(split.train)} training rows are too few;"

@@ -97,7 +97,8 @@ def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
             if stored is None:
                 save_cost(key, costs[key])
             caching_s = costs[key].cost.cache_token_s * costs[key].lengths.total
-        split = make_split(planned.corpus, run.key.split, run.config.data.split_seed)
+        data = run.config.data
+        split = make_split(planned.corpus, run.key.split, data.split_seed, data.equal_texts)
         training_s = run_seconds(costs[key].lengths, run.config, split, costs[key].cost)
         seconds[run.key] = caching_s + training_s
         weights_bytes[run.key] = costs[key].cost.weights_bytes
@@ -120,7 +121,8 @@ def _measure(
 
     prepared = preparations.get(config)
     check_trainable(config, prepared)
-    split = make_split(planned.corpus, run.key.split, config.data.split_seed)
+    data = config.data
+    split = make_split(planned.corpus, run.key.split, data.split_seed, data.equal_texts)
     when = datetime.now(UTC).isoformat(timespec="minutes")
     test = None if prepared.test is None else prepared.test.lengths
     return MeasuredCost(

@@ -189,8 +189,8 @@ def _combine(
     test = None
     if corpus.test is not None:
         test = {name: read_frame(store, i, names.TEST_PREDICTIONS) for name, i in run_ids.items()}
-    split_seed = next(r.config.data.split_seed for r in planned.runs if r.config is not None)
-    split = make_split(corpus, key.split, split_seed)
+    data = next(r.config.data for r in planned.runs if r.config is not None)
+    split = make_split(corpus, key.split, data.split_seed, data.equal_texts)
     result = run_ensemble(corpus, key, run.identity.digest, split, dev, test)
     chosen = result.record.members or {}
     member_runs = {name: run_id for name, run_id in run_ids.items() if name in chosen}

@@ -100,7 +100,8 @@ def make_plan(
     combined = [name for name in grid.variants if rows[name].combines_runs]
     configs = {name: resolve_config(settings, name, grid.table) for name in trained}
     replaced = {name: replaced_by_row(settings, name, grid.table) for name in trained}
-    splits = select_splits(grid.splits, corpus, configs[trained[0]].data.split_seed)
+    data = configs[trained[0]].data
+    splits = select_splits(grid.splits, corpus, data.split_seed, data.equal_texts)
     check_groups(corpus, configs, splits)
     encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
     shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
@@ -145,10 +146,10 @@ def check_groups(corpus: Corpus, configs: Mapping[str, RunConfig], splits: Seque
         return
     others = [name for name in configs if name not in contrastive]
     instead = f"--variants {','.join(others)}" if others else "a loss without it"
-    split_seed = configs[contrastive[0]].data.split_seed
+    data = configs[contrastive[0]].data
     problems = []
     for name in splits:
-        rows = make_split(corpus, name, split_seed).train
+        rows = make_split(corpus, name, data.split_seed, data.equal_texts).train
         if corpus.train["language"].iloc[rows].nunique() < 2:
             problems.append(
                 f"split {name!r} trains on one group, and the language-contrastive loss of"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final, get_args
 
-from ablation.config.schema import Precision
+from ablation.config.schema import ALSO_ACCEPTED, Precision
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.state import state_folder
@@ -16,7 +16,7 @@ from ablation.runs.costs import machine
 
 FIELD: Final = "optimisation.precision"
 #: The value with which a profile or the command line leaves the choice to the machine.
-AUTO: Final = "auto"
+(AUTO,) = ALSO_ACCEPTED[FIELD]
 
 
 def resolve_precision(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _NOT_COMPARED: Final = frozenset(
     {
         ENCODER,
         "data.split_seed",
+        "data.equal_texts",
         "model.trim_vocabulary",
         "optimisation.log_every",
         "optimisation.micro_batch",

@@ -301,6 +301,15 @@ TABLE: dict[str, Bad] = {
     ),
     "a tau of 0": Bad(f"{RUN} --set loss.tau=0", r"loss\.tau = 0: "),
     "a tau that is nan": Bad(f"{RUN} --set loss.tau=nan", r"loss\.tau = nan: .*finite"),
+    "a misspelt precision": Bad(
+        f"{RUN} --set optimisation.precision=auot", r"precision = 'auot': did you mean 'auto'\?"
+    ),
+    "a precision that is like none": Bad(
+        f"{RUN} --set optimisation.precision=x", r"'x': known are float32, bfloat16, auto"
+    ),
+    "a misspelt kind of equal texts": Bad(
+        f"{RUN} --set data.equal_texts=normalized", r"equal_texts = .*did you mean 'normalised'\?"
+    ),
     "an endless rate": Bad(
         f"{RUN} --set optimisation.lr_encoder=inf", r"optimisation\.lr_encoder = inf: .*finite"
     ),

@@ -122,6 +122,15 @@ def test_a_value_that_no_field_can_take_is_explained_in_one_short_line(
     assert len(problem) < 300
 
 
+def test_a_value_that_is_none_of_a_settings_own_is_answered_with_the_nearest() -> None:
+    """Values that a profile alone may give are among them."""
+    wrong = {"optimisation.precision": "auot", "model.pooling": "men", "loss.weighting": "lsd"}
+    with pytest.raises(UsageError) as error:
+        resolve_config(wrong)
+    for line, meant in zip(error.value.problems, ("mean", "lds", "auto"), strict=True):
+        assert line.endswith(f"did you mean {meant!r}?")
+
+
 def test_an_override_without_a_value_is_explained() -> None:
     with pytest.raises(UsageError, match=r"write FIELD=VALUE, such as loss\.tau=0\.1"):
         parse_overrides(["loss.tau"])

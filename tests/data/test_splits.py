@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ablation.config.schema import EqualTexts
 from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus, repeated_texts, text_key
 from ablation.data.splits import by_kind, make_split, select_splits
@@ -237,6 +238,30 @@ def test_texts_that_a_tokenizer_reads_alike_stay_on_one_side(
     for name in ("dev1", "dev2"):
         dev = set(make_split(corpus, name, 0).dev.tolist())
         assert {row + 60 for row in dev if row < 60} == {row for row in dev if row >= 60}
+
+
+@pytest.mark.parametrize(
+    ("equal_texts", "together"),
+    [("exact", 0), ("normalised", 30), ("ignoring_case", 60)],
+)
+def test_a_setting_says_which_texts_are_equal(
+    tmp_path: Path, equal_texts: EqualTexts, together: int
+) -> None:
+    """Twins that differ in Unicode's form, and others that differ in case."""
+    texts = [f"caf\u00e9 {i}" for i in range(60)]
+    twins = [unicodedata.normalize("NFD", text) for text in texts[:30]]
+    twins += [text.upper() for text in texts[30:]]
+    rows = [
+        (text, 1.0 + i % 5, ("en", "fr")[i % 2])
+        for side in (texts, twins)
+        for i, text in enumerate(side)
+    ]
+    corpus = load_corpus(str(write_corpus(tmp_path, rows)))
+    assert repeated_texts(corpus.train, equal_texts) == together
+    dev = set(make_split(corpus, "dev1", 0, equal_texts).dev.tolist())
+    apart = [row for row in range(60) if (row in dev) != (row + 60 in dev)]
+    assert all(row >= together for row in apart)
+    assert (apart == []) == (together == 60)
 
 
 def test_texts_that_differ_in_a_letter_or_in_case_are_not_equal() -> None:

@@ -51,6 +51,19 @@ def test_the_prefix_stands_before_every_text_and_counts_among_its_tokens(
     assert {len(ids) for ids in tokenise(["a long text with many words"], encoder, short)} == {6}
 
 
+def test_texts_that_a_setting_calls_equal_are_on_one_side_of_a_runs_split(tmp_path: Path) -> None:
+    rows = some_rows(10, ("en", "es", "fr", "zh"))
+    twins = [(text.upper(), label, group) for text, label, group in rows]
+    corpus = load_corpus(str(write_corpus(tmp_path, [*rows, *twins])))
+    config = resolve_config(
+        SMOKE | {"data.equal_texts": "ignoring_case", "optimisation.epochs": 1}, "mse"
+    )
+    key = RunKey("mse", "dev1", 0)
+    result = train_run(prepare(corpus, config), config, key, "", NO_HOOKS)
+    dev = set(result.dev["row"])
+    assert {row + len(rows) for row in dev if row < len(rows)} == {r for r in dev if r >= len(rows)}
+
+
 def test_texts_with_another_prefix_are_not_shared() -> None:
     assert preparation_key(PREFIXED) != preparation_key(resolve_config(SMOKE, "mse"))
 
