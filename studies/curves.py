@@ -36,7 +36,7 @@ from ablation.runs.results import RunOutcome, as_json, settle
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
 from ablation.tracking.damage import DamagedRunError
-from ablation.tracking.history import past_runs
+from ablation.tracking.history import PastRuns, past_runs
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.reading import may_be_reused
 from ablation.tracking.runs import TrackedRun, fail_on_error, start_run
@@ -133,8 +133,9 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     store = open_store(request.tracking_uri)
     send_waiting(store)
     experiment = find_experiment(store, request.experiment or DEFAULT_EXPERIMENT)
+    past = past_runs(store, experiment, names.CURVE) if experiment else PastRuns()
     history = History(
-        past_runs(store, experiment, names.CURVE) if experiment else [],
+        past.runs,
         lambda run: may_be_reused(store, run.run_id, run.manifest),
     )
     curves: dict[str, Curve] = {}

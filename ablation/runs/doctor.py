@@ -10,7 +10,7 @@ from pathlib import Path
 from ablation.core.locks import try_lock
 from ablation.core.state import checkpoints_root, weights_root
 from ablation.encoders.cache import remove_stale_drafts
-from ablation.tracking.history import incomplete_runs, unreadable_runs
+from ablation.tracking.history import incomplete_runs, past_runs
 from ablation.tracking.orphans import end_orphans
 from ablation.tracking.store import Store
 from ablation.tracking.sync import unsent_runs
@@ -25,9 +25,10 @@ def examine(store: Store) -> Iterator[str]:
                 f"run {name!r} of experiment {experiment.name!r}: "
                 "its process is gone; ended as KILLED"
             )
-        for line in unreadable_runs(store, experiment.experiment_id):
+        past = past_runs(store, experiment.experiment_id)
+        for line in past.unreadable:
             yield f"experiment {experiment.name!r}: {line}"
-        for run_id, key in incomplete_runs(store, experiment.experiment_id):
+        for run_id, key in incomplete_runs(store, past):
             yield (
                 f"run {run_id} ({key}): finished, but artifacts are missing, incomplete or changed;"
                 " the command that trained it will train it again"

@@ -25,7 +25,7 @@ from ablation.runs.placement import choose_resources
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.runs.precision import resolve_precision
 from ablation.tracking import names
-from ablation.tracking.history import past_runs, unreadable_runs
+from ablation.tracking.history import PastRuns, past_runs
 from ablation.tracking.reading import may_be_reused
 from ablation.tracking.store import Store, find_experiment, open_store
 from ablation.tracking.sync import send_waiting
@@ -144,8 +144,9 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     experiment = adopted_experiment(request, store) or find_experiment(
         store, request.experiment or DEFAULT_EXPERIMENT
     )
+    past = past_runs(store, experiment) if experiment else PastRuns()
     history = History(
-        past_runs(store, experiment) if experiment else [],
+        past.runs,
         lambda run: may_be_reused(store, run.run_id, run.manifest),
         has_kept_weights,
     )
@@ -166,8 +167,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     )
     if request.export:
         _require_exportable(runs)
-    warnings = unreadable_runs(store, experiment) if experiment else []
-    warnings += _leftover_run(store)
+    warnings = [*past.unreadable, *_leftover_run(store)]
     return ResolvedRun(request, corpus, store, runs, tuning, warnings, table, place, resources)
 
 

@@ -1,6 +1,6 @@
 """Read what a plan needs to know of the runs that an experiment already holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ablation.core.identity import RunKey
@@ -30,23 +30,33 @@ class PastRun:
     train_data: str = ""
 
 
-def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[PastRun]:
-    """Return all runs of this kind in the experiment, newest first.
+@dataclass(frozen=True)
+class PastRuns:
+    """The runs of an experiment that a plan knows of.
 
-    Runs whose tags can't be read are left out: `unreadable_runs` names them.
+    Attributes:
+        runs: Those that can be read, newest first.
+        unreadable: A line for each whose tags were edited so that they can't be read.
     """
-    rows = reversed(read_runs(store, experiment, [kind]))
-    return [_past_run(row) for row in rows if not tag_problem(row.tags)]
+
+    runs: Sequence[PastRun] = ()
+    unreadable: Sequence[str] = ()
 
 
-def unreadable_runs(store: Store, experiment: str, kind: str = names.RUN) -> list[str]:
-    """Return a line for each run of this kind whose tags were edited so that they can't be read."""
-    return [
-        f"run {row.run_id}: {problem}; it is left out: set the tag right in the MLflow UI, or"
-        " delete the run"
-        for row in read_runs(store, experiment, [kind])
-        if (problem := tag_problem(row.tags))
-    ]
+def past_runs(store: Store, experiment: str, kind: str = names.RUN) -> PastRuns:
+    """Return all runs of this kind in the experiment."""
+    rows = read_runs(store, experiment, [kind])
+    rows.reverse()
+    problems = {row.run_id: tag_problem(row.tags) for row in rows}
+    return PastRuns(
+        [_past_run(row) for row in rows if not problems[row.run_id]],
+        [
+            f"run {run_id}: {problem}; it is left out: set the tag right in the MLflow UI, or"
+            " delete the run"
+            for run_id, problem in problems.items()
+            if problem
+        ],
+    )
 
 
 def finished_run(
@@ -72,9 +82,9 @@ def finished_run(
     return None if row is None or tag_problem(row.tags) else _past_run(row)
 
 
-def incomplete_runs(store: Store, experiment: str) -> Iterator[tuple[str, RunKey]]:
+def incomplete_runs(store: Store, past: PastRuns) -> Iterator[tuple[str, RunKey]]:
     """Yield ids and keys of the finished runs that miss an artifact of their manifest."""
-    for run in past_runs(store, experiment):
+    for run in past.runs:
         if run.status == "FINISHED" and not has_all_artifacts(store, run.run_id, run.manifest):
             yield run.run_id, run.key
 

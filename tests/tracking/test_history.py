@@ -37,7 +37,7 @@ def add_run(store: Store, number: int, status: str, identity: str = "a", **tags:
 def test_past_runs_are_newest_first_with_what_a_plan_needs(store: Store) -> None:
     for number, status in ((2, "FAILED"), (1, "FINISHED"), (3, "RUNNING")):
         add_run(store, number, status, **{names.REASON: f"reason {number}"})
-    runs = past_runs(store, experiment_id(store, "tests"))
+    runs = past_runs(store, experiment_id(store, "tests")).runs
     assert [run.key for run in runs] == [RunKey("mse", "dev1", number) for number in (3, 2, 1)]
     assert [run.status for run in runs] == ["RUNNING", "FAILED", "FINISHED"]
     assert [run.reason for run in runs] == ["reason 3", "reason 2", "reason 1"]
@@ -64,6 +64,6 @@ def test_finished_runs_without_all_artifacts_are_incomplete(store: Store) -> Non
     store.client.log_text(complete, "hello", "a.txt")
     lost = add_run(store, 2, "FINISHED", **{names.MANIFEST: '{"a.txt": 5}'})
     add_run(store, 3, "FAILED", **{names.MANIFEST: '{"a.txt": 5}'})
-    assert list(incomplete_runs(store, experiment_id(store, "tests"))) == [
+    assert list(incomplete_runs(store, past_runs(store, experiment_id(store, "tests")))) == [
         (lost, RunKey("mse", "dev1", 2))
     ]

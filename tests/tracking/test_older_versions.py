@@ -80,8 +80,9 @@ def test_a_plan_knows_them_and_says_what_has_changed(request_: RunRequest) -> No
 
 def test_their_artifacts_are_all_there(request_: RunRequest) -> None:
     store = open_store(request_.tracking_uri)
-    assert len(past_runs(store, experiment_id(store, "ablation"))) == 6
-    assert list(incomplete_runs(store, experiment_id(store, "ablation"))) == []
+    past = past_runs(store, experiment_id(store, "ablation"))
+    assert len(past.runs) == 6
+    assert list(incomplete_runs(store, past)) == []
 
 
 def test_a_report_collects_their_scores_predictions_and_members(request_: RunRequest) -> None:
