@@ -52,6 +52,10 @@ def sync(
         list[str] | None,
         typer.Option(help="Restore this run if it was deleted on the server; or all; repeatable."),
     ] = None,
+    elsewhere: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this run anew if it was deleted there; or all; repeatable."),
+    ] = None,
     discard: Annotated[
         list[str] | None,
         typer.Option(help="Drop what is unsent of this run; or all that is refused; repeatable."),
@@ -61,4 +65,4 @@ def sync(
     from ablation.tracking.sync import SyncRequest
     from ablation.tracking.sync import sync as send
 
-    send(SyncRequest(spool, tracking_uri, restore or (), discard or ()), print)
+    send(SyncRequest(spool, tracking_uri, restore or (), discard or (), elsewhere or ()), print)

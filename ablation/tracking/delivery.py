@@ -207,6 +207,15 @@ class Delivery:
             }
             self._changed.notify_all()
 
+    def redirect(self, run_id: str, new_run_id: str) -> None:
+        """Send the writes of a refused run to another run of the server."""
+        with self._changed:
+            known = [run for run in self._refusals if self.run_id(run) == run_id]
+            # Artifacts and tags of other runs may name it by the server's id.
+            for run in {*known, run_id}:
+                self._spool.set_server_id(run, new_run_id)
+        self.retry(new_run_id)
+
     def discard(self, run_id: str) -> int:
         """Drop the unsent writes of a run, and return their number."""
         with self._changed:
@@ -359,8 +368,8 @@ class Delivery:
             return refusal
         run = self.run_id(run)
         return (
-            f"run {run} was deleted there: bring it back with {COMMAND} --restore {run},"
-            f" or drop its writes with --discard {run}"
+            f"run {run} was deleted there: bring it back with {COMMAND} --restore {run}, write it"
+            f" to a new run with --elsewhere {run}, or drop its writes with --discard {run}"
         )
 
     def _wait_for_next(self) -> Batch | None:

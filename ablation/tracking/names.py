@@ -50,6 +50,8 @@ WORK: Final = "ablation.work"
 WORKER: Final = "ablation.worker"
 #: The id of a run in the spool of the process that asked a server for it: prevents doubled runs.
 SPOOLED: Final = "ablation.spool_id"
+#: On a copy of a run that was deleted on the server while it trained: the deleted run's id.
+COPY_OF: Final = "ablation.copy_of_deleted_run"
 COLLAPSED: Final = "ablation.collapsed"
 #: JSON object, artifact path to size in bytes: the artifacts of a complete run.
 MANIFEST: Final = "ablation.artifacts"

@@ -1,6 +1,7 @@
 """Send what earlier commands could not send to a tracking server, and settle what it refuses."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ablation.core.errors import RunError, UsageError
+from ablation.tracking.copies import copy_deleted_run
 from ablation.tracking.retry import describe_error
 from ablation.tracking.spool import PendingUploads, Spool, pending_in, spool_folders
 from ablation.tracking.uris import is_remote, strip_credentials
@@ -34,6 +36,7 @@ class SyncRequest:
             `$MLFLOW_TRACKING_URI` if it is the same server, else from MLflow's own settings.
             With one spool as `location`, its writes go to this server whatever its own is.
         restore: Ids of runs to restore on the server if they were deleted there, or "all".
+        elsewhere: Ids of runs that were deleted there and are to be written to a new run, or "all".
         discard: Ids of runs whose unsent writes are dropped, or "all" for those that are refused.
     """
 
@@ -41,6 +44,7 @@ class SyncRequest:
     tracking_uri: str | None = None
     restore: Collection[str] = ()
     discard: Collection[str] = ()
+    elsewhere: Collection[str] = ()
 
 
 def sync(request: SyncRequest, echo: Callable[[str], None]) -> None:
@@ -51,11 +55,14 @@ def sync(request: SyncRequest, echo: Callable[[str], None]) -> None:
         echo: Called with each line for the user.
 
     Raises:
-        UsageError: A run is to be restored and discarded.
+        UsageError: Two things are to become of one run.
         RunError: Something was not sent.
     """
-    if both := set(request.restore) & set(request.discard):
-        raise UsageError(f"{min(both)}: give --restore or --discard for a run, not both")
+    chosen = Counter([*request.restore, *request.elsewhere, *request.discard])
+    if twice := [run for run, times in chosen.items() if times > 1]:
+        raise UsageError(
+            f"{min(twice)}: give one of --restore, --elsewhere and --discard for a run, once"
+        )
     folders = spool_folders(request.location)
     problems = [problem for folder in folders if (problem := _send(folder, request, echo))]
     if problems:
@@ -127,7 +134,7 @@ def _send(folder: Path, request: SyncRequest, echo: Callable[[str], None]) -> st
 def _settle(
     client: "MlflowClient", delivery: "Delivery", request: SyncRequest, echo: Callable[[str], None]
 ) -> bool:
-    """Restore or discard the refused runs as requested; return whether there was one."""
+    """Do with the refused runs as requested; return whether there was one."""
     settled = False
     for run_id in delivery.refusals:
         if run_id in request.discard or ALL in request.discard:
@@ -141,6 +148,14 @@ def _settle(
                 continue
             echo(f"run {run_id}: restored")
             delivery.retry(run_id)
+        elif run_id in request.elsewhere or ALL in request.elsewhere:
+            try:
+                copy = copy_deleted_run(client, run_id)
+            except Exception as error:  # the server may refuse this, too
+                echo(f"run {run_id}: can't be copied: {describe_error(error)}")
+                continue
+            echo(f"run {run_id}: goes on as run {copy}")
+            delivery.redirect(run_id, copy)
         else:
             continue
         settled = True
