@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -186,6 +187,16 @@ def _read_delimited(
     text = decode(file, content, text_format.encoding, problems)
     if text is None:
         return None
+    # Excel writes and hides such a first line.
+    if text_format.quoting == "csv" and (named := re.match(r'"?sep=(.)"?(?=\r?\n)', text)):
+        if named[1] != text_format.delimiter_of(file):
+            problems.append(
+                f"{file}, line 1: {named[0]} names the delimiter: remove the line and save the"
+                f" file with commas, or set files.delimiter = {named[1]!r} in a corpus.toml, which"
+                f" `ablation data init` drafts"
+            )
+            return None
+        text = text[named.end() :]
     before = len(problems)
     lines = _delimited_lines(file, text, text_format, problems)
     header = (0, list(text_format.header)) if text_format.header else next(lines, None)

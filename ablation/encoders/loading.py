@@ -4,6 +4,7 @@ Weights are read from safetensors only: nothing is unpickled, and no code that c
 is executed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -88,9 +89,15 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
     if any(key.startswith("decoder.") for key in report["missing_keys"]):
         raise UsageError(
             f"encoder {name!r}: is the encoder half of a {config.model_type} model, whose family is"
-            " not supported"
+            " not supported; use another encoder, such as bundled"
         )
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
+        if prefix := _prefix_of_weights(missing[0], report["unexpected_keys"]):
+            raise UsageError(
+                f"encoder {name!r}: its weights are named {prefix}{missing[0]} and so on, as a"
+                f" model that wraps it saves them: save it again without {prefix!r} (of PyTorch's"
+                " data-parallel models, save `.module`)"
+            )
         raise UsageError(
             f"encoder {name!r}: its files lack {len(missing)} weights, such as {missing[0]};"
             " download it again"
@@ -113,6 +120,12 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         if hasattr(model, "n_layers"):  # XLM and FlauBERT count in the model as well
             model.n_layers = layers
     return Encoder(name, model.eval(), tokenizer, read_declared(name, source))
+
+
+def _prefix_of_weights(name: str, unexpected: Iterable[str]) -> str:
+    """Return the prefix under which a weight is in the files, such as "module."; "" if in none."""
+    found = [key for key in unexpected if key.endswith(f".{name}")]
+    return min(found, key=len).removesuffix(name) if found else ""
 
 
 def pooling_of(encoder: Encoder, pooling: str) -> str:

@@ -83,6 +83,13 @@ def describe_failure(name: str, source: Path | str, error: Exception) -> str:
     """Return one line on an encoder that could not be loaded, with the ways out."""
     reason = first_line(error)
     if isinstance(source, Path):
+        # transformers names tiktoken for every such file, which would read none of these.
+        models = sorted(file.name for file in source.glob("*.model"))
+        if models and not (source / "tokenizer.json").exists() and "tiktoken" in reason:
+            return (
+                f"encoder {name!r}: its tokenizer is in {models[0]} alone, which needs a library:"
+                " pip install sentencepiece, or save its tokenizer.json beside it"
+            )
         return f"encoder {name!r}: can't be loaded from {source}: {reason}"
     return (
         f"encoder {name!r}: can't be loaded from the Hugging Face Hub ({reason}); check the id and"

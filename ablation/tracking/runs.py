@@ -230,6 +230,11 @@ class TrackedRun:
             file.write_bytes(content)
             try:
                 self._store.writer.log_artifact(self._run, str(file), folder or None)
+            except ModuleNotFoundError as error:  # such as boto3, for s3://
+                raise RunError(
+                    f"artifact {path} of run {self._run}: its place needs a library that is not"
+                    f" installed: pip install {error.name}"
+                ) from error
             except OSError as error:
                 where = f": {error.filename}" if error.filename else ""
                 raise RunError(

@@ -18,6 +18,7 @@ from ablation.tracking.retry import describe_unusable, redacted_line, retry_unti
 from ablation.tracking.uris import (
     SQLITE,
     absolute_uri,
+    is_folder,
     is_remote,
     redact_uri,
     sqlite_file,
@@ -120,6 +121,11 @@ def open_store(uri: str | None = None) -> Store:
     except UsageError:
         raise
     except Exception as error:  # MLflow, SQLAlchemy and a missing driver raise a dozen types
+        if is_folder(uri):
+            raise UsageError(
+                f"tracking store {uri}: MLflow no longer writes to a folder of files: give a"
+                " database, such as sqlite:///mlflow.db; `mlflow migrate-filestore` copies into one"
+            ) from error
         raise _unusable(uri, error) from error
     if not is_remote(uri):
         return Store(uri, client)
@@ -218,8 +224,8 @@ def find_experiment(store: Store, name: str) -> str | None:
 def _active_id(experiment: "Experiment") -> str:
     if experiment.lifecycle_stage != "active":
         raise UsageError(
-            f"experiment {experiment.name!r} was deleted: restore it in the MLflow UI "
-            "or choose another --experiment"
+            f"experiment {experiment.name!r} was deleted: restore it with `mlflow experiments"
+            f" restore -x {experiment.experiment_id}`, or choose another --experiment"
         )
     return str(experiment.experiment_id)
 

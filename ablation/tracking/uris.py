@@ -38,6 +38,11 @@ def is_http(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
+def is_folder(uri: str) -> bool:
+    """Return whether an absolute address is a folder of files, MLflow's oldest kind of store."""
+    return uri.startswith("file:") or Path(uri).is_absolute()
+
+
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite store; None for other stores and for one in memory."""
     path = uri.removeprefix(SQLITE).partition("?")[0]
@@ -64,6 +69,8 @@ def absolute_uri(uri: str) -> str:
     if uri.startswith(SQLITE):
         file = sqlite_file(uri)
         return uri if file is None else sqlite_uri(file.expanduser().resolve())
-    if "://" in uri or uri.startswith("databricks"):
+    if uri.startswith("file:") and not uri.startswith("file:/"):
+        return Path(uri.removeprefix("file:")).expanduser().resolve().as_uri()
+    if "://" in uri or uri.startswith(("file:/", "databricks")):
         return uri
     return str(Path(uri).expanduser().resolve())

@@ -327,9 +327,7 @@ def train_run(
     """
     began = time.monotonic()
     corpus = prepared.corpus
-    split = make_split(
-        corpus, key.split, config.data.split_seed, config.data.equal_texts
-    )
+    split = make_split(corpus, key.split, config.data.split_seed, config.data.equal_texts)
     model = fresh_model(prepared, config, split, key.seed)
     counts = count_parameters(model)
     seen = [language for language in corpus.training_languages if language not in split.unseen]

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import T5Config
+from safetensors.torch import load_file, save_file
+from transformers import T5Config, T5EncoderModel
 
 from ablation.cli.main import main
 from ablation.cli.parsing import split_list
@@ -102,6 +103,28 @@ def with_foreign_attention(folder: Path) -> None:
 
 def of_another_kind(folder: Path) -> None:
     T5Config().save_pretrained(encoder(folder))
+
+
+def of_half_a_model(folder: Path) -> None:
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    place = encoder(folder)
+    config = T5Config(vocab_size=100, **sizes)
+    config.save_pretrained(place)
+    weights = {n: w.clone() for n, w in T5EncoderModel(config).state_dict().items()}
+    save_file(weights, place / "model.safetensors", {"format": "pt"})
+
+
+def wrapped_for_several_gpus(folder: Path) -> None:
+    file = encoder(folder) / "model.safetensors"
+    weights = {f"module.{name}": weight for name, weight in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+
+
+def with_a_sentencepiece_model_only(folder: Path) -> None:
+    place = encoder(folder)
+    for file in place.glob("*token*"):
+        file.unlink()
+    (place / "sentencepiece.bpe.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02")
 
 
 def with_damaged_weights(folder: Path) -> None:
@@ -288,6 +311,11 @@ TABLE: dict[str, Bad] = {
     "a path for a language": Bad(
         DATA, r"line 42: unknown language '\.\./\.\./en'", files=train(GOOD + "a,2,../../en\n")
     ),
+    "Excel's line of another delimiter": Bad(
+        DATA,
+        r"line 1: sep=; names the delimiter: .* set files\.delimiter = ';'",
+        files=train("sep=;\n" + GOOD.replace(",", ";")),
+    ),
     "too few fields": Bad(DATA, r"line 42: 1 field\(s\) too few", files=train(GOOD + "a,2\n")),
     "an unquoted comma": Bad(
         DATA, r"line 42: 1 field\(s\) too many; quote texts", files=train(GOOD + "a, b,2,en\n")
@@ -457,6 +485,19 @@ TABLE: dict[str, Bad] = {
     "not an encoder": Bad(
         ENCODER, r"is a t5 model, not a transformer encoder", build=of_another_kind
     ),
+    "the encoder half of a model": Bad(
+        ENCODER, r"the encoder half of a t5 model.*; use another encoder", build=of_half_a_model
+    ),
+    "weights of a wrapped model": Bad(
+        ENCODER,
+        r"named module\.\S+ and so on.*without 'module\.'.*save `\.module`",
+        build=wrapped_for_several_gpus,
+    ),
+    "a sentencepiece model for a tokenizer": Bad(
+        ENCODER,
+        r"its tokenizer is in sentencepiece\.bpe\.model alone.*pip install sentencepiece",
+        build=with_a_sentencepiece_model_only,
+    ),
     "damaged weights": Bad(ENCODER, r"can't be loaded from .*", build=with_damaged_weights),
     "weights cut short": Bad(ENCODER, r"can't be loaded from .*", build=with_cut_weights),
     "weights of no bytes": Bad(ENCODER, r"can't be loaded from .*", build=with_empty_weights),
@@ -500,6 +541,14 @@ TABLE: dict[str, Bad] = {
         f"{RUN} --tracking-uri http://127.0.0.1:9",
         r"tracking store http://127\.0\.0\.1:9: can't be used",
     ),
+    "a store that is a folder": Bad(
+        f"{RUN} --tracking-uri file:mlruns",
+        r"tracking store file:///\S+/mlruns: MLflow no longer writes.*give a database, such as",
+    ),
+    "a store that is a folder by its path": Bad(
+        f"{RUN} --tracking-uri {{here}}/mlruns",
+        r"/mlruns: MLflow no longer .*give a database",
+    ),
     "a store that is a text file": Bad(
         f"{RUN} --tracking-uri sqlite:///{{corpus}}/train.csv",
         r"train\.csv: can't be used: file is not a database",
@@ -522,7 +571,7 @@ TABLE: dict[str, Bad] = {
     ),
     "a deleted experiment": Bad(
         f"{RUN} --experiment gone",
-        r"experiment 'gone' was deleted: restore it",
+        r"experiment 'gone' was deleted: restore it with `mlflow experiments restore -x \d+`",
         build=a_deleted_experiment,
     ),
     "an experiment's name too long": Bad(

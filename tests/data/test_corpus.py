@@ -224,6 +224,8 @@ def test_a_home_folder_that_nobody_has_is_explained() -> None:
     [
         GOOD,
         "\ufeff" + GOOD,
+        "sep=,\r\n" + GOOD,
+        "\ufeffsep=,\n" + GOOD,
         GOOD.replace("\n", "\r\n"),
         GOOD.replace("text,label,language", " text , label , language "),
         GOOD.replace(",en\n", ",English\n").replace(",fr\n", ",FRENCH\n"),
@@ -235,6 +237,8 @@ def test_a_home_folder_that_nobody_has_is_explained() -> None:
     ids=[
         "plain",
         "byte-order mark",
+        "Excel's line of the delimiter",
+        "both",
         "CRLF",
         "spaces in header",
         "names",

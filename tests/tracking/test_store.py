@@ -123,7 +123,7 @@ def test_a_deleted_experiment_is_named(store_uri: str) -> None:
 def test_a_plan_and_a_report_refuse_a_deleted_experiment_as_a_run_does(store_uri: str) -> None:
     store = open_store(store_uri)
     store.client.delete_experiment(experiment_id(store, "gone"))
-    with pytest.raises(UsageError, match="'gone' was deleted: restore it in the MLflow UI"):
+    with pytest.raises(UsageError, match=r"'gone' was deleted: restore it with .* -x \d+`"):
         find_experiment(store, "gone")
     assert find_experiment(store, "never there") is None
 
