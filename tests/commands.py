@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
@@ -39,7 +39,10 @@ LOADED: Final = (
 
 
 class Command:
-    """A running command, like `subprocess.Popen`; it writes to `terminal` (a path) if given."""
+    """A running command, like `subprocess.Popen`.
+
+    It writes to `terminal` (a path) if given. `prelude` is called in its process before it begins.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Command:
         folder: Path,
         environment: Mapping[str, str] | None = None,
         terminal: str | None = None,
+        prelude: Callable[[], None] | None = None,
     ) -> None:
         scratch = Path(mkdtemp(prefix="command-", dir=folder))
         self._errors = scratch / "stderr"
@@ -58,7 +62,7 @@ class Command:
         given = {**os.environ, **(environment or {})}
         errors = terminal or str(self._errors)
         self._process = fork_context().Process(
-            target=_run_forked, args=(list(arguments), str(folder), given, output, errors)
+            target=_run_forked, args=(list(arguments), str(folder), given, output, errors, prelude)
         )
         self._process.start()
         self._text = b""
@@ -168,7 +172,12 @@ def fork_context() -> ForkServerContext:
 
 
 def _run_forked(
-    arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str
+    arguments: list[str],
+    folder: str,
+    environment: dict[str, str],
+    output: str,
+    errors: str,
+    prelude: Callable[[], None] | None,
 ) -> None:
     """In the forked process: what `python -m ablation` does."""
     os.setsid()
@@ -186,6 +195,8 @@ def _run_forked(
     ]
     sys.stdout, sys.stderr = streams
     sys.argv = ["ablation", *arguments]
+    if prelude is not None:
+        prelude()
     from ablation.cli.main import main
 
     main()
