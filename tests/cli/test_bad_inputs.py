@@ -108,9 +108,9 @@ def of_another_kind(folder: Path) -> None:
 def of_half_a_model(folder: Path) -> None:
     sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
     place = encoder(folder)
-    config = T5Config(vocab_size=100, **sizes)
-    config.save_pretrained(place)
-    weights = {n: w.clone() for n, w in T5EncoderModel(config).state_dict().items()}
+    model = T5EncoderModel(T5Config(vocab_size=100, **sizes))
+    model.config.save_pretrained(place)
+    weights = {n: w.clone() for n, w in model.state_dict().items()}
     save_file(weights, place / "model.safetensors", {"format": "pt"})
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -34,6 +35,7 @@ from ablation.tracking.spool import pending_uploads, spool_folders, spool_root
 from ablation.tracking.store import Store, experiment_id, open_store
 from ablation.tracking.sync import SyncRequest, sync
 from ablation.tracking.uris import strip_credentials
+from tests.commands import fork_context
 from tests.tracking.servers import PATIENCE_S, Fault, Proxy, Server, serve
 
 
@@ -364,6 +366,53 @@ def test_a_run_that_was_deleted_on_the_server_is_restored_or_discarded(
     )
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["known by its id", "created later"])
+def test_a_run_that_was_deleted_on_the_server_is_written_elsewhere(
+    answered: bool,
+    store: Store,
+    experiment: str,
+    direct: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """The new run has what the server had of the deleted one, and what it had refused."""
+    suite = start_run(store, experiment, "suite", {})
+    if not answered:  # so that this process knows the run by an id of its own
+        monkeypatch.setattr("ablation.tracking.delivery.CREATION_S", 0.0)
+    run = start_run(store, experiment, "r", {names.KIND: names.RUN}, parent=suite)
+    run.log_params({"tau": 0.2})
+    for step in range(25):
+        run.log_metrics({"train/loss": step / 3}, step)
+    run.log_text("deep/a.txt", "hello")
+    assert store.delivery
+    assert store.delivery.drain()
+    points = direct.get_metric_history(run.run_id, "train/loss")
+    direct.delete_run(run.run_id)
+    for step in range(25, 50):
+        run.log_metrics({"train/loss": step / 3}, step)
+    run.set_tags({"colour": "red"})
+    run.log_json("b.json", {"of": run.run_id})
+    run.end("FINISHED")
+    suite.set_tags({"member": run.run_id})
+    suite.end("FINISHED")
+    store.delivery.close()
+    deleted = run.run_id
+    other = SyncRequest(elsewhere=[suite.run_id])
+    with pytest.raises(RunError, match=f"--elsewhere {deleted}"):
+        sync(other, print)
+    with pytest.raises(UsageError, match="give one of"):
+        sync(SyncRequest(elsewhere=[deleted], discard=[deleted]), print)
+    sync(SyncRequest(elsewhere=["all"]), print)
+    assert list(spool_root().iterdir()) == []
+    (copy,) = [r for r in direct.search_runs([experiment]) if r.info.run_name == "r"]
+    assert f"run {deleted}: goes on as run {copy.info.run_id}" in capsys.readouterr().out
+    check_complete(direct, copy.info.run_id, tmp_path)
+    assert points == direct.get_metric_history(copy.info.run_id, "train/loss")[: len(points)]
+    assert copy.data.tags[names.PARENT] == suite.run_id
+    assert direct.get_run(deleted).info.lifecycle_stage == "deleted"
+
+
 def test_one_runs_refusal_holds_up_no_other(
     proxy: Proxy, store: Store, experiment: str, direct: MlflowClient
 ) -> None:
@@ -627,6 +676,24 @@ def test_what_waits_in_a_spool_is_sent_before_a_plan_reads_the_server(
     assert list(spool_root().iterdir()) == []
 
 
+def test_runs_that_are_reused_take_no_requests_of_their_own(
+    arguments: list[str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments[arguments.index("true")] = "false"
+    plan = ["ablation", "plan", "--no-measure"]
+    plan += [part for part in arguments[2:] if part not in ("--report", "false")]
+    taken = []
+    for seeds in ("0", "0-3"):
+        assert exit_code(monkeypatch, [*arguments, "--seeds", seeds]) == 0
+        for command in (plan, arguments):
+            proxy.requests.clear()
+            assert exit_code(monkeypatch, [*command, "--seeds", seeds]) == 0
+            # Of a suite's table, points of several metrics may go in one request or in two.
+            taken.append(sum(n for path, n in proxy.requests.items() if "log-batch" not in path))
+    assert taken[:2] == taken[2:], "plan and run, with 3 runs and with 12"
+
+
 def test_a_server_that_comes_back_has_it_all_at_the_end(
     arguments: list[str],
     proxy: Proxy,
@@ -652,6 +719,46 @@ def test_a_server_that_refuses_to_be_read_is_one_line(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ablation: ")]
     assert len(lines) == 1
     assert "refused with 401, check the credentials" in lines[0]
+
+
+def write_together(uri: str, experiment: str, state: str, count: int) -> None:
+    """Write `count` runs at once, in a process of its own."""
+    os.environ["ABLATION_STATE"] = state
+    store = open_store(uri)
+    runs = [start_run(store, experiment, "r", {names.KIND: names.RUN}) for _ in range(count)]
+    for run in runs:
+        run.log_params({"tau": 0.2})
+    for step in range(50):
+        for run in runs:
+            run.log_metrics({"train/loss": step / 3}, step)
+    for run in runs:
+        run.set_tags({"colour": "red"})
+        run.log_text("deep/a.txt", "hello")
+        run.end("FINISHED")
+
+
+@pytest.mark.soak
+def test_fifty_runs_of_eight_processes_are_written_at_once(
+    server: Server, direct: MlflowClient, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    experiment = direct.create_experiment(request.node.name)
+    processes = [
+        fork_context().Process(
+            target=write_together,
+            args=(server.uri, experiment, str(tmp_path / "shared"), 7 if number < 2 else 6),
+        )
+        for number in range(8)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(10 * PATIENCE_S)
+    assert {process.exitcode for process in processes} == {0}
+    runs = direct.search_runs([experiment])
+    assert len(runs) == 50
+    for run in runs:
+        check_complete(direct, run.info.run_id, tmp_path)
+    assert list((tmp_path / "shared" / "spool").iterdir()) == []
 
 
 @pytest.mark.soak
