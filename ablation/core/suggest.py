@@ -16,7 +16,8 @@ def did_you_mean(name: str, known: Iterable[str], *, others: str = "") -> str:
         For example "did you mean 'dev1'?" or "known are dev1, dev2, or a TOML file".
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    by_letters = {known_name.casefold(): known_name for known_name in names}
+    near = difflib.get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {by_letters[near[0]]!r}?"
     return f"known are {', '.join(names)}" + (f", or {others}" if others else "")

@@ -113,6 +113,11 @@ def open_store(uri: str | None = None) -> Store:
     try:
         uri = absolute_uri(uri)
         refuse_foreign_sqlite("experiments", uri)
+        if uri.startswith("sqlite:") and sqlite_file(uri) is None:
+            raise UsageError(
+                f"tracking store {uri}: is in memory, where nothing is kept: give a file, such as"
+                " sqlite:///mlflow.db"
+            )
         if uri.startswith(SQLITE):
             _lock_file(uri)
             store = Store(uri)

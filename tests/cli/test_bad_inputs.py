@@ -329,6 +329,7 @@ TABLE: dict[str, Bad] = {
     ),
     "a tau of 0": Bad(f"{RUN} --set loss.tau=0", r"loss\.tau = 0: "),
     "a tau that is nan": Bad(f"{RUN} --set loss.tau=nan", r"loss\.tau = nan: .*finite"),
+    "a variant in capitals": Bad(f"{RUN},EPM", r"unknown variant 'EPM': did you mean 'epm'\?"),
     "a misspelt precision": Bad(
         f"{RUN} --set optimisation.precision=auot", r"precision = 'auot': did you mean 'auto'\?"
     ),
@@ -548,6 +549,12 @@ TABLE: dict[str, Bad] = {
     "a store that is a folder by its path": Bad(
         f"{RUN} --tracking-uri {{here}}/mlruns",
         r"/mlruns: MLflow no longer .*give a database",
+    ),
+    "a store in memory": Bad(
+        f"{RUN} --tracking-uri sqlite://", r"sqlite://: is in memory.*give a file, such as"
+    ),
+    "a store in memory by its name": Bad(
+        f"{RUN} --tracking-uri sqlite:///:memory:", r":memory:: is in memory.*give a file"
     ),
     "a store that is a text file": Bad(
         f"{RUN} --tracking-uri sqlite:///{{corpus}}/train.csv",

@@ -119,6 +119,7 @@ def test_a_slug_is_one_part_of_a_path(name: str) -> None:
 
 def test_a_hint_names_the_nearest_or_all() -> None:
     assert did_you_mean("epn", ["mse", "epm"]) == "did you mean 'epm'?"
+    assert did_you_mean("MSE", ["mse", "epm"]) == "did you mean 'mse'?"
     assert did_you_mean("xyz", ["mse", "epm"], others="a file") == "known are mse, epm, or a file"
 
 
