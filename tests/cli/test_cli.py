@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,6 +285,43 @@ def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens(
     assert "report/report.html" in {
         f.path for f in store.client.list_artifacts(suite.info.run_id, "report")
     }
+
+
+def test_mlflow_run_on_a_git_address_works_in_the_callers_folder(
+    small_corpus: Path, tmp_path: Path, store_uri: str
+) -> None:
+    """MLflow starts the command in a temporary clone: relative paths and the report are not its."""
+    project = Path(__file__).resolve().parents[2]
+    repository, folder, clones = (tmp_path / name for name in ("project.git", "here", "clones"))
+    for new in (repository, folder, clones):
+        new.mkdir()
+    # MLflow takes an address that exists as a path for a folder: git alone knows where this one is.
+    address = "https://example.invalid/project.git"
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": store_uri,
+        "PYTHONPATH": str(project),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TMPDIR": str(clones),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{repository}.insteadOf",
+        "GIT_CONFIG_VALUE_0": address,
+    }
+    for file in ("MLproject", "python_env.yaml"):
+        shutil.copy(project / file, repository)
+    commit = ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "a project")
+    for git in (("init", "-q", "-b", "main"), ("add", "."), commit):
+        subprocess.run(["git", *git], cwd=repository, check=True)
+    shutil.move(small_corpus, folder / "mine")
+    parameters = {"data": "mine", "profile": "smoke", "variants": "mse", "splits": "dev1"}
+    launch = [sys.executable, "-m", "mlflow", "run", address, "--env-manager", "local"]
+    command = [*launch, *(p for item in parameters.items() for p in ("-P", "=".join(item)))]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in folder.iterdir()} == {"mine", "report-Default"}
+    assert (folder / "report-Default" / "report.html").is_file()
 
 
 def test_on_a_terminal_a_live_table_shows_the_runs(
