@@ -209,13 +209,15 @@ def registered_folder(store: Store, uri: str) -> Iterator[Path]:
             model = store.client.get_logged_model(_logged_model_id(store, uri))
             folder = local_artifacts(model.artifact_location)
             if folder is None:
-                folder = Path(
-                    mlflow.artifacts.download_artifacts(
-                        artifact_uri=f"models:/{model.model_id}",
-                        dst_path=scratch,
-                        tracking_uri=store.uri,
+                # Its address alone would be looked up in the default store.
+                with _default_store(store):
+                    folder = Path(
+                        mlflow.artifacts.download_artifacts(
+                            artifact_uri=f"models:/{model.model_id}",
+                            dst_path=scratch,
+                            tracking_uri=store.uri,
+                        )
                     )
-                )
         except MlflowException as error:
             raise UsageError(f"model {uri!r}: {redacted_line(error)}") from error
         found = next((folder / "artifacts").glob("*/"), None)
