@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablation.api import bundle, compare, load_results, plan, power, report, run
+    from ablation.api import bundle, compare, load_results, plan, power, report, run, unbundle
     from ablation.core.errors import RunError, UsageError
     from ablation.models.predictor import Predictor, load_model
     from ablation.runs.request import ResolvedRun, RunRequest
@@ -35,6 +35,7 @@ __all__ = [
     "power",
     "report",
     "run",
+    "unbundle",
 ]
 
 _HOMES = {

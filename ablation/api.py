@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ablation.runs.results import RunOutcome
+    from ablation.runs.unbundling import Unbundled
     from ablation.tracking.bundle import BundleSummary
     from reports.build import ReportOutput, ReportRequest
     from reports.compare import CompareResult
@@ -198,6 +199,39 @@ def bundle(
     source = open_source(tracking_uri, experiment)
     file = out or Path(f"{slug(source.experiment) or 'experiment'}{SUFFIX}")
     return write_bundle(source, file.expanduser(), texts=texts)
+
+
+def unbundle(
+    file: Path,
+    experiment: str = "",
+    *,
+    tracking_uri: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Unbundled":
+    """Write a bundle's runs into a store, so that `run` reuses them and `report` reads them.
+
+    Args:
+        file: The bundle.
+        experiment: The MLflow experiment to write to; the bundle's own by default.
+        tracking_uri: The MLflow store; None for $MLFLOW_TRACKING_URI, or mlflow.db in this folder.
+        progress: Called with the number of suites and runs written so far, and of all.
+
+    Returns:
+        The experiment, and how many runs were written and how many it had already.
+
+    Raises:
+        UsageError: The file is no bundle or damaged, or the store can't be used.
+        RunError: The server is unreachable.
+
+    Example:
+        >>> ablation.unbundle(ablation.bundle("ablation").file, "copy").runs
+    """
+    from ablation.runs.unbundling import unbundle as write_runs
+    from ablation.tracking.bundle import BundleSource
+    from ablation.tracking.store import open_store
+
+    source = BundleSource(file)  # refused before a new store is made
+    return write_runs(source, open_store(tracking_uri), experiment, progress)
 
 
 def power(request: "PowerRequest | None" = None) -> "PowerPlan":

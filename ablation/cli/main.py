@@ -21,7 +21,7 @@ from ablation.cli.models import predict, register, submit
 from ablation.cli.options import MARKUP, Command, Commands, Debug
 from ablation.cli.power import power
 from ablation.cli.push import push
-from ablation.cli.report import bundle, report
+from ablation.cli.report import bundle, report, unbundle
 from ablation.cli.runs import data, plan, run
 from ablation.cli.studies import curves, sweep
 from ablation.cli.upkeep import doctor, sync
@@ -33,6 +33,7 @@ _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     data,
     report,
     bundle,
+    unbundle,
     power,
     compare,
     predict,

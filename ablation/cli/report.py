@@ -1,4 +1,4 @@
-"""Define the commands `report` and `bundle`."""
+"""Define the commands `report`, `bundle` and `unbundle`."""
 
 import os
 import shlex
@@ -127,6 +127,33 @@ def bundle(
         f"Bundle: {summary.file} ({summary.runs} runs, {content}, {summary.size / 1e6:.2f} MB,"
         f" SHA-256 of its contents {summary.digest})\n"
         f"Rebuild its report with: ablation report {shlex.quote(str(summary.file))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def unbundle(
+    bundle: Annotated[str, typer.Argument(help="File that `ablation bundle` wrote.")],
+    experiment: Annotated[
+        str, typer.Option(help="Experiment to write to.", show_default="the bundle's own")
+    ] = "",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write a bundle's runs into a tracking store, so that `run` and `report` go on from them."""
+    import ablation
+
+    console = make_console()
+    with console.status("unbundle") as status:
+        done = ablation.unbundle(
+            Path(bundle).expanduser(),
+            experiment,
+            tracking_uri=tracking_uri,
+            progress=lambda done, total: status.update(f"unbundle: {done} of {total}"),
+        )
+    present = f"; {done.present} were there" if done.present else ""
+    console.print(
+        f"Experiment {done.experiment!r}: {done.runs} runs written{present}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -50,15 +50,20 @@ class RunOutcome:
     kept: str = ""
 
 
-def log_result(tracked: TrackedRun, result: "RunResult") -> None:
-    """Log figures as metrics of their own names, predictions and the record as artifacts."""
-    record = result.record
+def result_metrics(record: RunRecord) -> dict[str, float]:
+    """Return the final metrics of a run by name: its scores and its costs."""
     metrics = {metric_name(f"best/dev_{name}"): value for name, value in record.dev.items()}
     metrics |= {metric_name(f"test/{name}"): value for name, value in (record.test or {}).items()}
     costs = {metric: getattr(record, field) for field, metric in _COSTS.items()}
     metrics |= {name: float(value) for name, value in costs.items() if value is not None}
-    metrics["train/skipped_contrastive_batches"] = record.skipped_contrastive_batches
-    tracked.log_metrics(metrics)
+    metrics["train/skipped_contrastive_batches"] = float(record.skipped_contrastive_batches)
+    return metrics
+
+
+def log_result(tracked: TrackedRun, result: "RunResult") -> None:
+    """Log figures as metrics of their own names, predictions and the record as artifacts."""
+    record = result.record
+    tracked.log_metrics(result_metrics(record))
     text = tracked.log_json(names.RECORD_FILE, record.model_dump(mode="json"))
     tracked.log_table(names.DEV_PREDICTIONS, result.dev)
     if result.epochs is not None:

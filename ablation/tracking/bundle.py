@@ -5,7 +5,7 @@ A bundle is a zip of the runs' tags, settings and records (JSON) and of their ta
 bundle.json                     format, experiment, digests of all other members
 runs.json                       runs and suites as the store has them, newest tags, no metrics
 artifacts.json                  JSON and text artifacts by run, and the members of the other ones
-predictions/{dev,test}/N.parquet   row, language, label once, then one column a run
+predictions/{dev,test}/N.parquet   row, language, label (weight) once, then one column a run
 curves.parquet, language_distances.parquet   one table each, with the run in its first column
 corpus/DIGEST.parquet           rows of the corpus: label, language, length and digest of the text
 
@@ -50,12 +50,16 @@ LENGTH, DIGEST, TEXT, SECOND_TEXT = "characters", "digest", "text", "second_text
 LEFT_OUT: Final = "left out of the bundle, since a reason may quote a text"
 
 _RUNS, _ARTIFACTS = "runs.json", "artifacts.json"
-_PREDICTION_COLUMNS: Final = ["row", "language", "label", "prediction"]
-#: Of weighted rows alone.
-_WEIGHT: Final = "weight"
+#: What predictions of several runs share. Weights are there for corpora that have them.
+_SHARED_COLUMNS: Final = ("row", "language", "label", "weight")
 _WIDE: Final = (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
 _LONG: Final = (names.CURVES, names.DISTANCES, names.EPOCH_PREDICTIONS)
-_SUITE_JSON: Final = (names.ENVIRONMENT_FILE, names.OUTCOMES_FILE, names.TUNING_FILE)
+_SUITE_JSON: Final = (
+    names.ENVIRONMENT_FILE,
+    names.OUTCOMES_FILE,
+    names.TUNING_FILE,
+    names.CORPUS_LAYOUT,
+)
 _CORPORA: Final = (names.TRAIN_CORPUS, names.TEST_CORPUS)
 #: Tags of other tools name users and folders.
 _KEPT_TAGS: Final = "ablation."
@@ -174,13 +178,11 @@ class _Packer:
         """Keep predictions on the same rows as the columns of one table."""
         shared: dict[bytes, tuple[pd.DataFrame, dict[str, np.ndarray]]] = {}
         for run, frame in frames:
-            frame = frame[[*_PREDICTION_COLUMNS, *[_WEIGHT] * (_WEIGHT in frame)]]
+            same = frame[[name for name in _SHARED_COLUMNS if name in frame]]
             key = hashlib.sha256("\0".join(frame["language"]).encode())
-            key.update(frame["row"].to_numpy(np.int64).tobytes())
-            for column in ("label", _WEIGHT):
-                if column in frame:
-                    key.update(frame[column].to_numpy(np.float64).tobytes())
-            _, columns = shared.setdefault(key.digest(), (frame.drop(columns="prediction"), {}))
+            for name in same.columns.drop("language"):
+                key.update(same[name].to_numpy(np.float64).tobytes())
+            _, columns = shared.setdefault(key.digest(), (same, {}))
             columns[run] = frame["prediction"].to_numpy(np.float64)
         for i, (rows, columns) in enumerate(shared.values()):
             member = f"{path.removesuffix('.parquet')}/{i}.parquet"
@@ -238,6 +240,10 @@ class BundleSource:
     def location(self) -> str:
         return f"bundle {self._file.name} (contents {self.digest[:16]})"
 
+    def artifacts_of(self, run: str) -> list[str]:
+        """Return the paths of a run's artifacts that are kept, in order."""
+        return sorted({*self._json.get(run, {}), *self._tables.get(run, {})})
+
     def read_runs(self, kinds: Collection[str]) -> list[RunRow]:
         rows = [row for row in self._rows if row.tags[names.KIND] in kinds]
         return sorted(rows, key=lambda row: (row.start_time, row.run_id))
@@ -275,7 +281,7 @@ class BundleSource:
         tables = {n: to_frame(m) for n, m in self._members.items() if n.startswith(folders)}
         split = {}
         for name, table in tables.items():
-            shared = [*_PREDICTION_COLUMNS[:-1], *[_WEIGHT] * (_WEIGHT in table)]
+            shared = [column for column in _SHARED_COLUMNS if column in table]
             split[name] = table[shared], table.drop(columns=shared)
         return split
 

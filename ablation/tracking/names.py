@@ -87,6 +87,8 @@ TRAIN_DATA: Final = "ablation.train_data"
 PREDICTED_FROM: Final = "ablation.predicted_from"
 #: The epoch after which a run continues that an earlier process began.
 RESUMED: Final = "ablation.resumed_after_epoch"
+#: On a run that `ablation unbundle` wrote: the id that it had where it was trained.
+ORIGINAL: Final = "ablation.original_run"
 #: JSON list of the ids of the runs that a suite reused instead of training them again.
 REUSED: Final = "ablation.reused_runs"
 
