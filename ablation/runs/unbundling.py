@@ -11,11 +11,8 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-import pandas as pd
+from typing import Final
 
 from ablation.core.identity import RunKey
 from ablation.core.locks import lock
@@ -23,17 +20,17 @@ from ablation.runs.results import result_metrics
 from ablation.tracking import names
 from ablation.tracking.bundle import KINDS, BundleSource
 from ablation.tracking.damage import artifact_digest
-from ablation.tracking.reading import RunRow, read_runs
-from ablation.tracking.retry import retry_until_available
+from ablation.tracking.past_runs import (
+    PastContent,
+    Point,
+    create_past_run,
+    fill_past_run,
+    find_past_runs,
+)
+from ablation.tracking.reading import RunRow
 from ablation.tracking.store import Store, experiment_id
 from ablation.training.records import RunRecord
 
-if TYPE_CHECKING:
-    from mlflow.entities import Metric
-
-#: MLflow's limits for one request.
-_PARAMS: Final = 100
-_POINTS: Final = 1000
 _TRAINED: Final = (names.RUN, names.CURVE)
 _RUN_ID: Final = re.compile(r"\b[0-9a-f]{32}\b")
 
@@ -78,53 +75,18 @@ def unbundle(
     target = experiment_id(store, name)
     rows = source.read_runs(KINDS)
     with lock(f"unbundle-{hashlib.sha256(f'{store.uri} {target}'.encode()).hexdigest()[:16]}"):
-        new_ids = _written(store, target)
+        new_ids = find_past_runs(store, target, KINDS)
         missing = [row for row in rows if row.run_id not in new_ids]
         # All ids first: tags of ensembles and outcomes of suites name other runs.
-        new_ids |= {row.run_id: _create(store, target, row) for row in missing}
+        new_ids |= {
+            row.run_id: create_past_run(store, target, row, _run_name(row)) for row in missing
+        }
         for done, row in enumerate(missing):
             report_progress(done, len(missing))
             _fill(source, store, row, new_ids)
         report_progress(len(missing), len(missing))
     trained = sum(row.tags[names.KIND] in _TRAINED for row in missing)
     return Unbundled(name, trained, sum(row.tags[names.KIND] in _TRAINED for row in rows) - trained)
-
-
-def _written(store: Store, experiment: str) -> dict[str, str]:
-    """Return the ids of the experiment's runs by those that a bundle may have for them.
-
-    Runs that a killed call wrote in part are deleted.
-    """
-    rows = read_runs(store, experiment, KINDS)
-    ids = {row.run_id: row.run_id for row in rows}
-    ids |= {
-        row.tags[names.ORIGINAL]: row.run_id
-        for row in rows
-        if names.ORIGINAL in row.tags and row.status != "RUNNING"
-    }
-
-    def unfinished() -> list[str]:
-        found = store.client.search_runs(
-            [experiment], f"tags.`{names.ORIGINAL}` LIKE '%' and attributes.status = 'RUNNING'"
-        )
-        return [str(run.info.run_id) for run in found]
-
-    for run in retry_until_available(unfinished, store.uri):
-        retry_until_available(partial(store.client.delete_run, run), store.uri)
-    return ids
-
-
-def _create(store: Store, experiment: str, row: RunRow) -> str:
-    """Create the run that a row becomes, and return its id."""
-    tags = {names.ORIGINAL: row.run_id, "mlflow.source.name": "ablation"}
-
-    def create() -> str:
-        run = store.client.create_run(
-            experiment, start_time=row.start_time, tags=tags, run_name=_run_name(row)
-        )
-        return str(run.info.run_id)
-
-    return retry_until_available(create, store.uri)
 
 
 def _run_name(row: RunRow) -> str:
@@ -136,35 +98,34 @@ def _run_name(row: RunRow) -> str:
 
 def _fill(source: BundleSource, store: Store, row: RunRow, new_ids: Mapping[str, str]) -> None:
     """Write what the bundle has of a run, and set its status last."""
-    from mlflow.entities import Param, RunTag
-
-    run_id = new_ids[row.run_id]
     with tempfile.TemporaryDirectory() as scratch:
         contents = _write_artifacts(source, row, Path(scratch), new_ids)
-        client = store.client
-        if contents:
-            retry_until_available(lambda: client.log_artifacts(run_id, scratch), store.uri)
-    tags = {name: _renamed(value, new_ids) for name, value in row.tags.items()}
-    if row.status == "FINISHED" and names.MANIFEST in row.tags:
-        sizes = {path: len(content) for path, content in contents.items()}
-        tags[names.MANIFEST] = json.dumps(sizes, sort_keys=True)
-        checked = {p: artifact_digest(c) for p, c in contents.items() if p in names.CHECKED_FILES}
-        tags[names.DIGESTS] = json.dumps(checked)
-    params = [Param(name, value) for name, value in row.params.items()]
-    points, seconds = _points(source, row)
-
-    def write() -> None:
-        for start in range(0, len(params), _PARAMS):
-            client.log_batch(run_id, params=params[start : start + _PARAMS])
-        for start in range(0, len(points), _POINTS):
-            client.log_batch(run_id, metrics=points[start : start + _POINTS])
-        # Tags last: a run without them is one that was written in part.
-        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        tags = {name: _renamed(value, new_ids) for name, value in row.tags.items()}
+        if row.status == "FINISHED" and names.MANIFEST in row.tags:
+            tags |= _listed(contents)
+        points, seconds = _points(source, row)
         # A run that had not ended when the bundle was written goes on nowhere.
         status = "KILLED" if row.status in ("RUNNING", "SCHEDULED") else row.status
-        client.set_terminated(run_id, status, end_time=row.start_time + round(1000 * seconds))
+        content = PastContent(
+            tags,
+            row.params,
+            points,
+            Path(scratch) if contents else None,
+            status,
+            row.start_time + round(1000 * seconds),
+        )
+        fill_past_run(store, new_ids[row.run_id], content)
 
-    retry_until_available(write, store.uri)
+
+def _listed(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the tags that list a run's artifacts with sizes and digests."""
+    sizes = {path: len(content) for path, content in contents.items()}
+    digests = {
+        path: artifact_digest(content)
+        for path, content in contents.items()
+        if path in names.CHECKED_FILES
+    }
+    return {names.MANIFEST: json.dumps(sizes, sort_keys=True), names.DIGESTS: json.dumps(digests)}
 
 
 def _write_artifacts(
@@ -190,27 +151,15 @@ def _renamed(text: str, new_ids: Mapping[str, str]) -> str:
     return _RUN_ID.sub(lambda found: new_ids.get(found[0], found[0]), text)
 
 
-def _points(source: BundleSource, row: RunRow) -> "tuple[list[Metric], float]":
+def _points(source: BundleSource, row: RunRow) -> tuple[list[Point], float]:
     """Return a run's metric points, and the seconds that it took; none of one without a record."""
-    from mlflow.entities import Metric
-
     paths = source.artifacts_of(row.run_id)
     if names.RECORD_FILE not in paths:
         return [], 0.0
     record = RunRecord.model_validate_json(source.read_bytes(row.run_id, names.RECORD_FILE))
-    seconds = record.seconds or 0.0  # an ensemble has none
-    ended = row.start_time + round(1000 * seconds)
-    points = [Metric(name, value, ended, 0) for name, value in result_metrics(record).items()]
+    points = [Point(name, 0, value) for name, value in result_metrics(record).items()]
     if names.CURVES in paths:
-        points = [*_curve(source.read_frame(row.run_id, names.CURVES), ended), *points]
-    return points, seconds
-
-
-def _curve(frame: pd.DataFrame, time: int) -> "list[Metric]":
-    from mlflow.entities import Metric
-
-    finite = frame[frame["value"].notna()]
-    return [
-        Metric(str(name), float(value), time, int(step))
-        for step, name, value in finite[["step", "name", "value"]].itertuples(index=False)
-    ]
+        curve = source.read_frame(row.run_id, names.CURVES).dropna(subset="value")
+        rows = curve[["name", "step", "value"]].itertuples(index=False)
+        points += [Point(str(name), int(step), float(value)) for name, step, value in rows]
+    return points, record.seconds or 0.0  # an ensemble has none

@@ -19,7 +19,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -138,7 +138,7 @@ class _Packer:
         tags = {k: v for k, v in row.tags.items() if k.startswith(_KEPT_TAGS) or k == names.PARENT}
         if names.REASON in tags and not self.texts:
             tags[names.REASON] = LEFT_OUT
-        params = dict(row.params)
+        params = {name: _without_folders(value) for name, value in row.params.items()}
         return {**asdict(row), "artifact_uri": "", "tags": tags, "params": params, "metrics": {}}
 
     def _frames(self, rows: Sequence[RunRow], path: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -303,6 +303,14 @@ def without_texts(corpus: pd.DataFrame) -> pd.DataFrame:
     kept = corpus.drop(columns=[TEXT, SECOND_TEXT], errors="ignore")
     kept[LENGTH], kept[DIGEST] = texts.str.len().to_numpy(), digests
     return kept
+
+
+def _without_folders(param: str) -> str:
+    """Replace each path in a list with commas by its last part: folders name users and machines."""
+    parts = [
+        PurePath(part).name if PurePath(part).is_absolute() else part for part in param.split(",")
+    ]
+    return ",".join(parts)
 
 
 def _by_run(content: bytes) -> dict[str, pd.DataFrame]:

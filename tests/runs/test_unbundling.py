@@ -126,6 +126,8 @@ def test_scores_and_curves_are_metrics_again(
             assert run.data.metrics == kept
             assert run.info.run_name == original.info.run_name
             assert run.data.params == original.data.params
+        else:
+            assert run.data.params["data"] == Path(original.data.params["data"]).name
         assert run.info.status == original.info.status
         assert run.info.start_time == original.info.start_time
 
