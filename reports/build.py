@@ -253,8 +253,19 @@ def _write(
         "runs": [run.run_id for run in all_runs],
         "tables": list_numbers(report),
     }
-    numbers = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    write_atomically(folder / NUMBERS_FILE, numbers, durable=False)
+    write_atomically(folder / NUMBERS_FILE, _as_lines(content), durable=False)
+
+
+def _as_lines(content: Mapping[str, Any]) -> str:
+    """Return JSON with a line for each cell, so that a changed number is one line of a diff."""
+    # With indents, Python's slow encoder would write it: seconds for a thousand runs.
+    encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+    tables = ",\n".join(
+        f"{encode(name)}: [\n" + ",\n".join(map(encode, cells)) + "\n]"
+        for name, cells in sorted(content["tables"].items())
+    )
+    others = {name: value for name, value in content.items() if name != "tables"}
+    return f'{encode(others)[:-1]}, "tables": {{\n{tables}\n}}}}\n'
 
 
 def list_numbers(report: Report) -> dict[str, list[dict[str, Any]]]:
