@@ -1,5 +1,6 @@
 """Studies of killed or several processes: each trial is done once, with the same numbers."""
 
+import os
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ablation.core.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.store import open_store
 from ablation.training.checkpoints import Checkpoint, CheckpointWriter, save
+from studies import storage as storage_module
 from studies import trial as trial_module
 from studies.storage import open_storage
 from studies.study import SweepRequest, encoder_digests, open_study, queue_grid, resolve_sweep
@@ -160,6 +162,49 @@ def test_a_study_killed_in_mid_trial_goes_on_after_the_last_completed_epoch_to_t
     other, other_uri = undisturbed(request)
     assert_same(load(request), store_uri, other.study, other_uri)
     assert not list(checkpoints_root().glob("*")), "what has ended needs no checkpoint"
+
+
+#: Optuna counts heartbeats in whole seconds.
+QUICK_HEARTBEAT_S = 1
+
+
+def _with_quick_heartbeats() -> None:
+    storage_module.HEARTBEAT_S = QUICK_HEARTBEAT_S  # type: ignore[misc]
+    storage_module.GRACE_S = QUICK_HEARTBEAT_S  # type: ignore[misc]
+
+
+def stop_in_the_second_trial() -> None:
+    """Let this process stand still there, as SIGSTOP or a closed laptop makes it."""
+    _with_quick_heartbeats()
+    real = trial_module.PruningReporter.raise_if_pruned
+
+    def held(reporter: trial_module.PruningReporter, epoch: int) -> None:
+        real(reporter, epoch)
+        if reporter._trial.number == 1 and epoch == COMPLETED:
+            print("held", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    trial_module.PruningReporter.raise_if_pruned = held  # type: ignore[method-assign]
+
+
+def test_a_worker_that_stands_still_until_it_is_given_up_ends_well_and_so_does_the_study(
+    request_: SweepRequest, store_uri: str, tmp_path: Path
+) -> None:
+    request = replace(request_, trials=3, overrides={"optimisation.epochs": 6})
+    stopped = Command(command(request, tmp_path), tmp_path, prelude=stop_in_the_second_trial)
+    stopped.read_until("held")
+    study = load(request)
+    (trial,) = study.get_trials(states=(TrialState.RUNNING,))
+    other = Command(command(request, tmp_path), tmp_path, prelude=_with_quick_heartbeats)
+    # Beginning the third trial, Optuna gives up the one without a sign of life.
+    other.read_until("trial 2: ")
+    stopped.send_signal(signal.SIGCONT)
+    for process in (stopped, other):
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    assert study.get_trials()[trial.number].state == TrialState.FAIL, "it was not given up"
+    assert len(complete(study)) == 3
+    assert "RUNNING" not in {run.info.status for run in tracked(store_uri)}
 
 
 def trials_of(uri: str) -> list[Run]:

@@ -547,6 +547,54 @@ def test_no_command_says_or_writes_a_password(
     assert "s3cr" not in out + err
 
 
+@pytest.mark.usefixtures("impatient")
+def test_no_command_that_comes_after_or_beside_a_run_says_or_writes_a_password(
+    arguments: list[str],
+    proxy: Proxy,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Studies, the bench, models and what reads finished runs, at work and refused."""
+    uri = f"http://me:s3cret@{proxy.address}"
+    monkeypatch.chdir(tmp_path)
+    arguments[arguments.index(proxy.uri)] = uri
+    experiment = arguments[arguments.index("--experiment") + 1]
+    corpus = arguments[arguments.index("--data") + 1]
+    quick = f"--data {corpus} --profile smoke --set optimisation.epochs=1"
+    named = f"--experiment {experiment}"
+    commands = {
+        "sweep": f"{quick} --space tau --trials 1 --storage sqlite:///s.db --out study {named}-s",
+        "curves": f"{quick} --figures 4 --taus 0.2 --seeds 0 {named}-c",
+        "bench": f"{quick} --only prediction --rows 48 --rounds 1 --encoder tiny --out bench",
+        "bundle": f"{named} --out all.ablation.zip",
+        "compare": f"mse epm {named} --out compared",
+        "register": named,
+        "predict": "models:/intimacy@champion texts.csv --out scored.csv",
+        "submit": f"{quick} {named} --out submission.csv",
+    }
+    (tmp_path / "texts.csv").write_text("text\nje t'aime\n")
+    assert exit_code(monkeypatch, [*arguments, "--seeds", "0,1"]) == 0
+    for name, more in commands.items():
+        command = ["ablation", name, *more.split(), "--tracking-uri", uri]
+        assert exit_code(monkeypatch, command) in (0, None), name
+    proxy.fail(401)
+    commands["curves"] += " --fresh"
+    for name, more in {**commands, "power": named}.items():
+        command = ["ablation", "--debug", name, *more.split(), "--tracking-uri", uri]
+        assert exit_code(monkeypatch, command) != 0, name
+    lost = "postgresql://me:s3cret@127.0.0.1:1/x"
+    sweep = commands["sweep"].replace("sqlite:///s.db", lost).split()
+    assert exit_code(monkeypatch, ["ablation", "--debug", "sweep", *sweep]) != 0
+    out, err = capfd.readouterr()
+    assert "***@" in err
+    files = [f for folder in (tmp_path, server.folder) for f in folder.rglob("*") if f.is_file()]
+    assert {"trials.csv", "bench.json", "compare.csv", "scored.csv"} <= {f.name for f in files}
+    assert [file for file in files if b"s3cret" in file.read_bytes()] == []
+    assert "s3cret" not in out + err
+
+
 def closed_port() -> int:
     """Return a port that nothing listens on."""
     with socket.socket() as unused:
