@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from ablation.core.errors import RunError, UsageError, first_line
-from ablation.tracking import names
+from ablation.tracking.reused import reused_runs
 from reports.analysis.collect import Experiment
 from reports.analysis.groups import Group, group_runs
 from reports.analysis.inputs import ReportInputs
@@ -142,9 +142,7 @@ def _restrict(experiment: Experiment, known: set[str]) -> Experiment:
     """Return the experiment with the known runs and their suites only."""
     runs = tuple(run for run in experiment.runs if run.run_id in known)
     suites = {run.suite for run in runs} | {
-        suite.run_id
-        for suite in experiment.suites
-        if known & set(json.loads(suite.tags.get(names.REUSED) or "[]"))
+        suite.run_id for suite in experiment.suites if known & reused_runs(suite.tags)
     }
     return replace(
         experiment,

@@ -11,6 +11,7 @@ from ablation.data.corpus import Corpus
 from ablation.runs import comparison
 from ablation.tracking import names
 from ablation.tracking.names import metric_name
+from ablation.tracking.reused import reused_tags
 from ablation.tracking.runs import TAG_LENGTH, TrackedRun, now
 from ablation.tracking.store import Store
 from ablation.training.records import RunRecord
@@ -118,7 +119,7 @@ def log_comparison(
     suite.log_text(f"{names.COMPARISON}.csv", table.to_csv(index=False))
     suite.log_json(names.OUTCOMES_FILE, as_json(outcomes))
     reused = [outcome.run_id for outcome in outcomes if outcome.state == "reused"]
-    suite.set_tags({names.REUSED: json.dumps(reused)})
+    suite.set_tags(reused_tags(reused))
     for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
         # On the scale of the runs' own metrics, not times 100 as in the table.
         suite.log_metrics({metric_name(f"{column}/{variant}").strip("-"): mean / 100})

@@ -89,7 +89,8 @@ PREDICTED_FROM: Final = "ablation.predicted_from"
 RESUMED: Final = "ablation.resumed_after_epoch"
 #: On a run that `ablation unbundle` wrote: the id that it had where it was trained.
 ORIGINAL: Final = "ablation.original_run"
-#: JSON list of the ids of the runs that a suite reused instead of training them again.
+#: JSON list of the ids of the runs that a suite reused instead of training them again; a long list
+#: goes on in tags of this name with a number, see `ablation.tracking.reused`.
 REUSED: Final = "ablation.reused_runs"
 
 #: JSON object: watt-hours and grams of CO2 that training took, see `ablation.runs.energy`.

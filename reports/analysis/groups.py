@@ -14,6 +14,7 @@ from ablation.config.variant_files import parse_table
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import READING_ROWS, TABLE_3
 from ablation.tracking import names
+from ablation.tracking.reused import reused_runs
 from reports.analysis.collect import Experiment, StoredRun, read_suite_json, read_suite_text
 
 #: Settings that the table's rows themselves change: they make the row, not the group. Those that
@@ -181,7 +182,7 @@ def _table_of(
     used = [
         tables.get(suite.run_id, TABLE_3)
         for suite in reversed(experiment.suites)
-        if suite.run_id in suites or ids & set(json.loads(suite.tags.get(names.REUSED) or "[]"))
+        if suite.run_id in suites or ids & reused_runs(suite.tags)
     ]
     return _merged(used or [TABLE_3], {run.variant for run in runs})
 
