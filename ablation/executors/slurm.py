@@ -7,6 +7,7 @@ that has run out of time, is requeued by submitit and starts anew.
 """
 
 import base64
+import contextlib
 import pickle
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 from ablation.core.errors import UsageError, first_line
 from ablation.core.suggest import did_you_mean
@@ -115,7 +118,10 @@ class SlurmExecutor:
     def cancel(self, work: str) -> None:
         if (job := self._jobs.get(work)) is not None:
             job.cancelled = True
-            job.handle.cancel(check=False)
+            if self._cluster == "slurm":
+                job.handle.cancel(check=False)
+            else:
+                _kill_subprocesses(int(job.handle.job_id))
 
     def close(self) -> None:
         if not self._jobs and not self._keeps_logs:
@@ -165,6 +171,18 @@ class SlurmExecutor:
             ["squeue", "--me", "--noheader", "--format=%i"], capture_output=True, text=True
         )
         return set(asked.stdout.split()) if asked.returncode == 0 else None
+
+
+def _kill_subprocesses(pid: int) -> None:
+    """Kill a job of the cluster "local", as SLURM does in the end.
+
+    submitit interrupts it, which it does not hear if the driver was started in the background.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        controller = psutil.Process(pid)
+        for process in (controller, *controller.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 class JobCall:
