@@ -10,6 +10,7 @@ row for one reason end the sweep.
 import multiprocessing
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import optuna
 import torch
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import fail_stale_trials
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -231,7 +233,9 @@ def _work(worker: _Worker, limits: _Limits) -> None:
         with study_lock:
             if _repeated_failure(study, limits):
                 return
-            fail_stale_trials(study)  # those of other machines, which give no sign of life
+            with warnings.catch_warnings():  # it is experimental, which is no user's concern
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                fail_stale_trials(study)  # those of other machines, which give no sign of life
             recover(study, include_unowned=False)
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             is_enough = _count_done(study) + len(running) >= wanted

@@ -80,7 +80,7 @@ def refuse_local_store(store: Store, on: str) -> None:
             f"--on {on}: workers on other machines can't write to {redact_uri(store.uri)};"
             " give --tracking-uri http://THIS-MACHINE:5000 and serve it:",
             f"mlflow server --backend-store-uri {redact_uri(store.uri)}"
-            f" --artifacts-destination {folder}/{ARTIFACTS} --host 0.0.0.0",
+            f" --artifacts-destination {folder}/{ARTIFACTS} --host THIS-MACHINE",
         ]
     )
 

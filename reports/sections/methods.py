@@ -29,9 +29,13 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         " high (Cawley and Talbot, 2010). Nested halves choose on one half of these rows and score"
         " on the other, and swap; each half chooses by fewer rows than the whole, so that the"
         " nested score leans a little low. Ensembles are chosen greedily, with replacement (Caruana"
-        " and others, 2004). Readings of the paper are shown side by side as a specification curve"
-        " (Simonsohn, Simmons and Nelson, 2020), which describes: nothing is tested over them."
+        " and others, 2004)."
     )
+    if inputs.layout.is_mint:
+        yield (
+            "Readings of the paper are shown side by side as a specification curve (Simonsohn,"
+            " Simmons and Nelson, 2020), which describes: nothing is tested over them."
+        )
     yield _verdict_rules() if inputs.layout.is_mint else own_scale(inputs)
     yield (
         "Curves. Paired differences are tested by flipping their signs (Fisher, 1935), with"

@@ -354,7 +354,7 @@ TABLE: dict[str, Bad] = {
     "a dropout of 1": Bad(f"{RUN} --set model.dropout=1", r"model\.dropout = 1: .*less than 1"),
     "too few tokens": Bad(f"{RUN} --set data.max_tokens=1", r"data\.max_tokens = 1: "),
     "an unknown sign": Bad(
-        f"{RUN} --set loss.contrastive=repel", r"loss\.contrastive = 'repel': .*'attract'"
+        f"{RUN} --set loss.contrastive=repel", r"loss\.contrastive = 'repel': known are .*attract"
     ),
     "an unknown field": Bad(
         f"{RUN} --set loss.tua=1", r"unknown field 'loss\.tua': did you mean 'loss\.tau'\?"

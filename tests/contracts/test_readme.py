@@ -58,6 +58,14 @@ RUN_ELSEWHERE = {
         "tests/tracking/test_models.py",
         "def test_mlflow_models_predict_scores_a_csv",
     ),
+    "ablation report docs/results/mint/mint.ablation.zip --no-texts --out report-mint": (
+        "tests/reports/test_published.py",
+        "def test_every_number_is_computed_again",
+    ),
+    "ablation report docs/results/mint/mint.ablation.zip --verify --out docs/results/mint/report": (
+        "tests/reports/test_published.py",
+        "def test_every_number_is_computed_again",
+    ),
     "mlflow run . -e report --env-manager local": (
         "tests/cli/test_cli.py",
         "def test_mlflow_run_makes_the_hierarchy_below_the_run_it_opens",

@@ -37,7 +37,7 @@ def new_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_sections_come_in_their_order_and_findings_first() -> None:
     entries = find_sections()
     assert [entry.order for entry in entries] == sorted({entry.order for entry in entries})
-    assert [entry.name for entry in entries[:2]] == ["findings", "results"]
+    assert [entry.name for entry in entries[:3]] == ["findings", "targets", "results"]
     assert {"errors", "languages", "origin", "methods"} <= {entry.name for entry in entries}
 
 

@@ -174,7 +174,8 @@ def test_losses_and_weights_are_those_of_whole_batches(loss: str, frozen: int | 
     for mine, theirs in zip(at_once[1], whole[1], strict=True):
         assert mine == pytest.approx(theirs, rel=2e-4, abs=2e-5)
     for a, b in zip(whole[0].parameters(), at_once[0].parameters(), strict=True):
-        assert torch.allclose(a, b, rtol=2e-3, atol=2e-5)
+        # A key's bias has no gradient: AdamW makes steps of what rounding leaves of it.
+        assert torch.allclose(a, b, rtol=2e-3, atol=5e-5)
 
 
 def test_one_thread_and_three_give_what_two_give() -> None:
