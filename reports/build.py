@@ -90,7 +90,7 @@ class ReportRequest:
 
     @property
     def scope(self) -> Scope:
-        """What intervals and verdicts are about."""
+        """Return the factors that intervals and verdicts generalise to."""
         return Scope(cast("SplitsAre", self.splits), cast("LanguagesAre", self.languages))
 
 

@@ -32,7 +32,7 @@ _MINUTE_S: Final = 60
 
 @dataclass
 class Notice:
-    """What a notification says of the end of a command; set `result` as it becomes known."""
+    """The text of a notification on a command's end; set `result` as it becomes known."""
 
     result: str = ""
 

@@ -42,7 +42,7 @@ Message = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class SentSuite:
-    """What all runs of a suite share, as it is sent to a worker.
+    """The part that all runs of a suite share, as it is sent to a worker.
 
     Attributes:
         request: The suite's request.

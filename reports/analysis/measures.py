@@ -54,7 +54,7 @@ LanguagesAre = Literal["fixed", "random"]
 
 @dataclass(frozen=True)
 class Scope:
-    """What a report's intervals and verdicts are about, beside other rows and other seeds."""
+    """The factors that a report's conclusions generalise to, beside other rows and other seeds."""
 
     splits: SplitsAre = "auto"
     languages: LanguagesAre = "fixed"

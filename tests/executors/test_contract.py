@@ -1,4 +1,4 @@
-"""What every executor promises: results, news in order, truth on what was lost, and an end."""
+"""Every executor gives results, news in order, truth on what was lost, and an end."""
 
 import pickle
 import time

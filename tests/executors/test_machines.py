@@ -62,7 +62,7 @@ def started(
 
 
 def read_until(process: "subprocess.Popen[str]", text: str) -> str:
-    """What the command says until `text`, or until it has ended."""
+    """Return the command's output until `text`, or until it has ended."""
     seen = []
     assert process.stdout
     for line in process.stdout:

@@ -125,7 +125,7 @@ def worker_of(store: Store) -> int:
 
 
 class TestPlaces:
-    """What `--on` names, and what it refuses before anything is written."""
+    """`--on` names an executor, or is refused before anything is written."""
 
     @pytest.mark.parametrize(
         ("text", "place"),

@@ -93,7 +93,7 @@ def test_it_is_kept_until_the_end_of_the_run_was_sent(
 
 
 def leases_in(client: MlflowClient, experiment: str) -> Leases:
-    """What a process of its own makes of the experiment's leases."""
+    """Take the experiment's leases in a process of its own."""
     leases._create_leases_run(client, experiment)
     run_id = leases._find_leases_run(client, experiment)
     assert run_id
