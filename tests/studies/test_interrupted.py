@@ -196,8 +196,8 @@ def test_a_worker_that_stands_still_until_it_is_given_up_ends_well_and_so_does_t
     study = load(request)
     (trial,) = study.get_trials(states=(TrialState.RUNNING,))
     other = Command(command(request, tmp_path), tmp_path, prelude=_with_quick_heartbeats)
-    # Beginning the third trial, Optuna gives up the one without a sign of life.
-    other.read_until("trial 2: ")
+    # There is a fourth trial only if the one without a sign of life was given up.
+    other.read_until("trial 3: ")
     stopped.send_signal(signal.SIGCONT)
     for process in (stopped, other):
         _, errors = process.communicate()
