@@ -226,9 +226,12 @@ class Uncertainty:
         rest = Uncertainty(tuple(c for c in self.components if c is not component))
         if not rest.components:
             return np.zeros(np.shape(component.variance))
+        share = np.clip(2 - component.df, 0, 1)
         # With few degrees of freedom of its own, the rest is more often too small than too large.
-        length = _ALLOWANCE * (1 + 2 / rest.df) * rest.standard_error
-        return np.asarray(np.clip(2 - component.df, 0, 1) * length)
+        # With none, it is unknown: nothing of an unknown length is still nothing.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            length = _ALLOWANCE * (1 + 2 / rest.df) * rest.standard_error
+            return np.where(share > 0, share * length, 0.0)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,15 @@ def test_one_seed_has_no_variance() -> None:
     assert np.isnan(uncertainty.half_width())
 
 
+def test_a_component_without_degrees_of_freedom_gives_neither_interval_nor_p() -> None:
+    rows = component("rows", 9e-9, 1000)
+    for unknown in (component("seeds", 1e-9, 0), component("seeds", np.nan, np.nan)):
+        with np.errstate(all="raise"):
+            uncertainty = vc.Uncertainty((rows, unknown))
+            assert np.isnan(uncertainty.half_width())
+            assert np.isnan(uncertainty.p(0.02))
+
+
 def test_pooling_over_two_variants_is_the_paired_t() -> None:
     scores = np.array([[0.61, 0.63, 0.60], [0.64, 0.65, 0.66]])
     pooled = vc.pooled_seeds(scores, [-1.0, 1.0])
