@@ -114,6 +114,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise UsageError(
                 f"seeds {part[:40]!r}: at most {MOST_SEEDS} seeds of at most {_MOST_DIGITS} digits"
             )
+        if dash and int(last) < int(first):
+            raise UsageError(f"seeds {part!r}: the last is below the first; write {last}-{first}")
         seeds += range(int(first), int(last or first) + 1)
     if not seeds:
         raise UsageError("no seeds given; e.g. --seeds 0,1,2")

@@ -249,7 +249,7 @@ def _find(source: str) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
         obstacle = "is a file" if is_file else "does not exist"
         raise UsageError(
             f"{path}: {obstacle}; data is 'demo' or a folder with {CORPUS_FILE} or train.csv, or a"
-            f" file of rows ({', '.join(ENDINGS)})"
+            f" file of rows ({', '.join(ENDINGS)}; or compressed, such as .csv.gz)"
         )
     if (path / CORPUS_FILE).is_file():
         return _described(path / CORPUS_FILE)

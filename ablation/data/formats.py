@@ -26,6 +26,20 @@ DELIMITED: Final = (".csv", ".tsv", ".txt", ".tab")
 #: The column of an object's keys, where a JSON file is an object of rows or of lists of rows.
 KEY: Final = "key"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+#: Formats by the bytes with which they begin: a name, and what to do if it is not the ending's.
+_SIGNATURES: Final[Mapping[bytes, tuple[str, str]]] = {
+    b"PAR1\x15": ("Parquet", "let its name end in .parquet"),
+    b"PK\x03\x04": ("an Excel file or a zip archive", "let its name end in .xlsx, or unpack it"),
+    b"\x1f\x8b": ("gzip", "let its name end in {ending}.gz"),
+    b"BZh91AY&SY": ("bzip2", "unpack it"),
+    b"\xfd7zXZ\0": ("xz", "unpack it"),
+    b"(\xb5/\xfd": ("Zstandard", "unpack it"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel file", "save it as .xlsx or CSV"),
+    b"SQLite format 3\0": ("an SQLite database", "export its rows as CSV"),
+    b"%PDF-": ("a PDF", "export its rows as CSV"),
+}
+#: The beginning that files of an ending must have.
+_BEGINNINGS: Final[Mapping[str, bytes]] = {".parquet": b"PAR1", ".xlsx": b"PK"}
 
 Value = str | int | float | None
 
@@ -129,6 +143,9 @@ def read_rows(file: Path, text_format: TextFormat, problems: list[str]) -> RawTa
         problems.append(f"{file}: files that end in {kind or 'nothing'} can't be read; use {known}")
         return None
     content, raw = found
+    if problem := _mismatch(kind, raw):
+        problems.append(f"{file}: {problem}")
+        return None
     if kind in DELIMITED:
         table = _read_delimited(file, raw, text_format, problems)
     else:
@@ -151,6 +168,19 @@ def _bytes_of(file: Path, problems: list[str]) -> tuple[bytes, bytes] | None:
         problems.append(f"{file}: can't be decompressed: {first_line(error)}")
         return None
     return content, raw
+
+
+def _mismatch(kind: str, raw: bytes) -> str:
+    """Return why a file can't be what its ending says, and what to do; "" if it can."""
+    beginning = _BEGINNINGS.get(kind)
+    if not raw or (beginning is not None and raw.startswith(beginning)):
+        return ""
+    for signature, (name, advice) in _SIGNATURES.items():
+        if raw.startswith(signature):
+            return f"this is {name}, not {kind}; {advice.format(ending=kind)}"
+    if beginning is None:
+        return ""
+    return f"does not begin as {kind} files do; get it again, or let its name end in what it is"
 
 
 def decode(file: Path, content: bytes, encoding: str, problems: list[str]) -> str | None:

@@ -225,7 +225,10 @@ TABLE: dict[str, Bad] = {
         DATA, r"train\.csv, line 1: byte 0x89 is not UTF-8", files=train(b"\x89PNG\r\n\x1a\n\0\0")
     ),
     "a spreadsheet's archive": Bad(
-        DATA, r"train\.csv, line 1: .*(NUL|not UTF-8)", files=train(b"PK\x03\x04\x14\0\x06\0")
+        DATA, r"train\.csv: this is an Excel file", files=train(b"PK\x03\x04\x14\0\x06\0")
+    ),
+    "a text that is called Parquet": Bad(
+        "data rows.parquet", r"rows\.parquet: does not begin as", files={"rows.parquet": GOOD}
     ),
     "UTF-16": Bad(
         DATA, r"train\.csv: this is UTF-16; save it as UTF-8", files=train(GOOD.encode("utf-16"))
@@ -372,6 +375,7 @@ TABLE: dict[str, Bad] = {
     ),
     "a negative seed": Bad(f"{RUN} --seeds -1", r"seeds '-1': give whole numbers"),
     "no seeds": Bad(f"{RUN} --seeds ,", r"no seeds given"),
+    "seeds that go down": Bad(f"{RUN} --seeds 3-1,2", r"seeds .3-1.: .*; write 1-3"),
     "seeds by the million": Bad(f"{RUN} --seeds 0-99999999", r"seeds '0-99999999': at most 1000"),
     "an unknown variant": Bad(
         "run --data {corpus} --variants emp", r"unknown variant 'emp': did you mean 'epm'\?"

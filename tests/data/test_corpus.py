@@ -1,6 +1,8 @@
 """Reading corpora: what is accepted, and one clear line for everything that is not."""
 
+import bz2
 import csv
+import gzip
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,6 +53,11 @@ WRONG = {
     ),
     "binary": (bytes(range(256)), r"train\.csv, line \d+: byte 0x80 is not UTF-8"),
     "a NUL byte": (GOOD + "a\0b,2,en\n", r"train\.csv, line 42: a NUL byte"),
+    "gzip": (gzip.compress(GOOD.encode()), r"train\.csv: this is gzip, not \.csv; .*\.csv\.gz"),
+    "bzip2": (bz2.compress(GOOD.encode()), r"train\.csv: this is bzip2, not \.csv; unpack it"),
+    "an archive": (b"PK\x03\x04\x14\0", r"train\.csv: this is an Excel file or a zip archive"),
+    "Parquet": (b"PAR1\x15\x04\x15", r"train\.csv: this is Parquet, .* end in \.parquet"),
+    "a database": (b"SQLite format 3\0\x10", r"train\.csv: this is an SQLite database"),
     "no text column": (
         "label,language\n1,en\n",
         r"line 1: column text is missing \(the header is label,language\)",
