@@ -240,7 +240,8 @@ def judge_claim(
             family,
         )
 
-    if -least < equivalence.low and equivalence.high < least:
+    # A printed effect below the smallest one of interest is not refuted by an effect as small.
+    if size >= least and -least < equivalence.low and equivalence.high < least:
         return judged(Verdict.NO_EFFECT, f"any effect is smaller than {_points(least)}")
     if refuted.high < 0:
         return judged(Verdict.OPPOSITE, "the effect goes the other way")

@@ -2,20 +2,24 @@
 
     python -m tests.benchmarks.coverage --out docs/benchmarks/coverage.md
 
-It takes some ten minutes on two slow cores; `--simulations 200` gives a first look.
-tests/reports/test_coverage.py runs a few cells.
+With 2,000 and 1,000 simulations it takes some twenty minutes of processor time;
+`--simulations 200 --verdicts 100` gives a first look. tests/reports/test_coverage.py runs a few
+cells.
 
 Model of one data set: labels on MINT's grid of 0.2, predictions = rho label + sqrt(1 - rho²) error
 (both standardised, so that rho is the run's correlation in the population). Errors are t5
 and wider for middle labels; 85 % of their variance is shared by all models, 5 % belongs to the
 method, 10 % to the training run. A run's rho is its variant's plus a normal seed effect. Its size
 makes the seeds' variance of a difference a tenth of, equal to, or ten times the rows'.
+
+Several splits: every split draws its development rows from one corpus, and moves the difference of
+its two variants by a normal effect of its own.
 """
 
 import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,6 +29,7 @@ from numpy.typing import NDArray
 
 from reports.analysis import replication as rp
 from reports.analysis import variance_components as vc
+from reports.analysis.measures import Estimate, ScoredRows, SplitsAre, with_uncertainty_over
 
 Floats = NDArray[np.float64]
 
@@ -207,6 +212,132 @@ def _inside(cell: Cell, groups: Groups, scores: Floats) -> dict[str, NDArray[np.
     return held
 
 
+@dataclass(frozen=True)
+class SplitCell:
+    """A design of several splits, each of which scores its own draw of `rows` of `corpus` rows.
+
+    Attributes:
+        corpus: Rows that development rows are drawn from.
+        rows: Development rows of a split.
+        splits: Splits that are averaged over.
+        seeds: Seeds, each of which is trained on every split.
+        ratio: The seeds' variance of the mean difference over that of `rows` rows.
+        split_ratio: That of the splits over it.
+        shared: Whether a seed moves the difference alike on every split, or anew on each.
+    """
+
+    corpus: int
+    rows: int
+    splits: int
+    seeds: int
+    ratio: float
+    split_ratio: float
+    shared: bool
+
+    @property
+    def effects(self) -> tuple[float, float]:
+        """The standard deviations of a seed's and a split's effect on the difference."""
+        of_rows = _row_variance() / self.rows
+        levels = self.seeds if self.shared else self.seeds * self.splits
+        return (
+            float(np.sqrt(self.ratio * of_rows * levels)),
+            float(np.sqrt(self.split_ratio * of_rows * self.splits)),
+        )
+
+
+#: Corpus, rows, splits and seeds; on the same rows, the models of all splits score them.
+SPLIT_SIZES: Final = (
+    *((1500, 300, splits, seeds) for splits, seeds in ((3, 2), (3, 5), (5, 3), (10, 2), (10, 5))),
+    *((300, 300, splits, 3) for splits in (3, 10)),
+)
+#: The splits' variance of the mean difference over the rows'; fixed splits are tried at one.
+SPLIT_RATIOS: Final = (0.0, 1.0, 10.0)
+FIXED_AT: Final = 1.0
+
+
+def split_grid() -> list[list[SplitCell]]:
+    """Return the cells of several splits: those that share draws together, the largest first."""
+    together = [
+        [
+            SplitCell(*size, ratio, split_ratio, shared)
+            for ratio in RATIOS
+            for split_ratio in SPLIT_RATIOS
+            for shared in (True, False)
+        ]
+        for size in SPLIT_SIZES
+    ]
+    return sorted(together, key=lambda cells: -cells[0].splits * cells[0].seeds)
+
+
+def split_coverage(
+    cells: Sequence[SplitCell], simulations: int, seed: int
+) -> dict[tuple[SplitCell, str], float]:
+    """Return the share of intervals that hold the truth, for splits that are random and fixed.
+
+    The truth is no difference, or that of the splits at hand where these are fixed.
+
+    Args:
+        cells: Settings that share all but their variances, and hence their draws.
+        simulations: Data sets for each cell.
+        seed: Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    hits: dict[tuple[SplitCell, str], int] = {}
+    first = cells[0]
+    design = Cell(first.corpus, first.splits * first.seeds, 0.0, 0.0)
+    at_a_time = max(1, 1_500_000 // (design.rows * design.seeds * 2))
+    for start in range(0, simulations, at_a_time):
+        count = min(at_a_time, simulations - start)
+        groups = simulate(rng, count, design, 2)
+        of_runs = groups.seed_effect[:, 1].reshape(count, first.splits, first.seeds)
+        of_splits = rng.standard_normal((count, first.splits))
+        drawn = [
+            [np.sort(rng.choice(first.corpus, first.rows, replace=False)) for _ in range(count)]
+            for _ in range(first.splits)
+        ]
+        for cell in cells:
+            seed_sd, split_sd = cell.effects
+            moved = np.broadcast_to(of_runs[:, :1], of_runs.shape) if cell.shared else of_runs
+            change = seed_sd * moved + split_sd * of_splits[..., None]
+            for i in range(count):
+                rows = [of_split[i] for of_split in drawn]
+                values, scored = _on_splits(groups, i, change[i], rows)
+                estimate = Estimate(float(values.mean()), seeds=tuple(range(cell.seeds)))
+                truths: dict[SplitsAre, float] = {"random": 0.0}
+                if cell.split_ratio == FIXED_AT:
+                    truths["fixed"] = split_sd * float(of_splits[i].mean())
+                for are, truth in truths.items():
+                    found = with_uncertainty_over(estimate, values, scored, are)
+                    held = found.interval.low <= truth <= found.interval.high
+                    hits[cell, are] = hits.get((cell, are), 0) + int(held)
+    return {key: count / simulations for key, count in hits.items()}
+
+
+def _on_splits(
+    groups: Groups, simulation: int, change: Floats, drawn: Sequence[NDArray[np.int64]]
+) -> tuple[Floats, list[ScoredRows]]:
+    """Return the differences (splits, seeds) of one data set, and the rows that they rest on.
+
+    Args:
+        groups: The simulated groups; seeds are those of every split in turn.
+        simulation: The data set's index.
+        change: (splits, seeds), the second variant's gain in correlation.
+        drawn: The development rows of each split.
+    """
+    splits, seeds = change.shape
+    errors = groups.error[simulation].reshape(2, splits, seeds, -1)
+    values, scored = np.empty(change.shape), []
+    for split, rows in enumerate(drawn):
+        label = groups.label[simulation, rows]
+        rho = np.clip(RHO + np.stack([np.zeros(seeds), change[split]]), -0.99, 0.99)[..., None]
+        predicted = rho * label + np.sqrt(1 - rho**2) * errors[:, split][..., rows]
+        r, influence = vc.pearson_influence(predicted, label)
+        values[split] = r[1] - r[0]
+        strata = np.zeros(len(rows), dtype=np.int64)
+        scored.append(ScoredRows(influence[1] - influence[0], rows, label, strata))
+    return values, scored
+
+
 FAMILY: Final = rp.Family("simulated claims", VARIANTS - 1)
 #: The verdicts on an effect that was measured.
 _JUDGED: Final = tuple(
@@ -331,7 +462,11 @@ def grid() -> list[list[Cell]]:
     return sorted(together, key=lambda cells: -cells[0].rows * cells[0].seeds * len(cells))
 
 
-def tables(measured: dict[tuple[Cell, str], float], rates: Sequence[VerdictRates]) -> str:
+def tables(
+    measured: dict[tuple[Cell, str], float],
+    over_splits: dict[tuple[SplitCell, str], float],
+    rates: Sequence[VerdictRates],
+) -> str:
     """Return the results as Markdown."""
     lines = ["## A difference, languages fixed", ""]
     heads = [f"{t}{s}" for t in TRUTHS for s in ("", ", languages differ")]
@@ -371,6 +506,7 @@ def tables(measured: dict[tuple[Cell, str], float], rates: Sequence[VerdictRates
     for rows in (20, 30, 50, 100):
         cell = Cell(rows, 3, 1.0, 0.0, languages=1)
         lines.append(_line([rows, *(_percent(measured[cell, m]) for m in ("own", "score"))]))
+    lines += ["", "## A mean difference over several splits", "", *_split_lines(over_splits)]
     lines += ["", "## Verdicts: a family of five claims", ""]
     lines += _head(["truth", "claim of", "rows", "seeds", "ratio", *map(str, _JUDGED), "any false"])
     for rate in rates:
@@ -381,12 +517,88 @@ def tables(measured: dict[tuple[Cell, str], float], rates: Sequence[VerdictRates
     return "\n".join(lines) + "\n"
 
 
+def _split_lines(measured: dict[tuple[SplitCell, str], float]) -> list[str]:
+    ratios = [f"{are}, {ratio:g}" for are in ("random", "fixed") for ratio in RATIOS]
+    names = ["scored on", "splits", "seeds", "splits' variance / rows'", "a seed's effect", *ratios]
+    lines = _head(names)
+    for cells in sorted(split_grid(), key=lambda c: (-c[0].corpus, c[0].splits, c[0].seeds)):
+        by_ratio: dict[SplitCell, list[SplitCell]] = {}
+        for cell in cells:
+            by_ratio.setdefault(replace(cell, ratio=0.0), []).append(cell)
+        for setting, of_ratios in by_ratio.items():
+            drawn = setting.corpus > setting.rows
+            lines.append(
+                _line(
+                    [
+                        "own rows" if drawn else "the same rows",
+                        setting.splits,
+                        setting.seeds,
+                        f"{setting.split_ratio:g}",
+                        "alike" if setting.shared else "anew",
+                        *(
+                            _percent(measured[cell, are]) if (cell, are) in measured else ""
+                            for are in ("random", "fixed")
+                            for cell in of_ratios
+                        ),
+                    ]
+                )
+            )
+    return lines
+
+
+def summary(
+    measured: dict[tuple[Cell, str], float],
+    over_splits: dict[tuple[SplitCell, str], float],
+    rates: Sequence[VerdictRates],
+) -> str:
+    """Return what was wanted against what was found, as Markdown."""
+    fixed = {k: v for k, v in measured.items() if not k[0].random_languages and k[1] != "score"}
+    kinds: dict[str, list[float]] = {
+        "differences, languages fixed": [v for k, v in fixed.items() if k[0].rows in ROWS],
+        "scores": [v for k, v in measured.items() if k[1] == "score" and k[0].rows in ROWS],
+        "differences, languages random": [v for k, v in measured.items() if k[0].random_languages],
+        "20 to 100 rows": [v for k, v in measured.items() if k[0].rows < min(ROWS)],
+        "differences, splits random": [v for k, v in over_splits.items() if k[1] == "random"],
+        "differences, splits fixed": [v for k, v in over_splits.items() if k[1] == "fixed"],
+    }
+    lines = _head(["intervals of", "cells", "lowest", "highest", "below 93 %", "above 97 %"])
+    lines += [
+        _line(
+            [
+                kind,
+                len(shares),
+                _percent(min(shares)),
+                _percent(max(shares)),
+                sum(share < 0.93 for share in shares),
+                sum(share > 0.97 for share in shares),
+            ]
+        )
+        for kind, shares in kinds.items()
+    ]
+    lines += ["", *_head(["truth", "any false verdict in the family, at most, in %"])]
+    lines += [
+        _line([truth, _percent(max(rate.family for rate in rates if rate.truth == truth))])
+        for truth in TRUTHS
+    ]
+    refuted = max(
+        rate.verdicts[rp.Verdict.OPPOSITE] + rate.verdicts[rp.Verdict.NO_EFFECT]
+        for rate in rates
+        if rate.truth == "the paper's"
+    )
+    lines += [
+        "",
+        f"A perfect replication is called *opposite* or *no effect* in {_percent(refuted)} %",
+    ]
+    return "\n".join(lines) + " at most.\n\n"
+
+
 INTRODUCTION: Final = """# Coverage and false verdicts, by simulation
 
-Made by `python -m tests.benchmarks.coverage` with {simulations:,} data sets for each cell and
-{verdicts:,} for each cell of verdicts. Cells of coverage are the percentages of 95 % intervals that
-hold the truth; a cell at 95 % has a standard error of {error:.1f} points. A difference with fixed
-languages is covered in {low:.1f} % (lowest cell) to {high:.1f} % (highest).
+Made by `python -m tests.benchmarks.coverage` with {simulations:,} data sets for each cell,
+{splits:,} for each of several splits and {verdicts:,} for each of verdicts. Cells of coverage are
+the percentages of 95 % intervals that hold the truth; a cell at 95 % has a standard error of
+{error:.2f} points ({split_error:.2f} with several splits), a rate of 5 % of false verdicts one of
+{false_error:.2f}. Wanted: coverage of 93 to 97 %, and at most 5 % of false verdicts in a family.
 
 Labels lie on MINT's grid of 0.2, runs correlate with them at .65 in the population, errors are
 heteroscedastic t5. Of their variance 85 % is shared by all models, 5 % belongs to the method,
@@ -397,6 +609,13 @@ random languages have a standard deviation of two points.
 
 A *false* verdict is: on a truth of zero, replicated, larger or opposite; on the paper's, opposite,
 no effect, smaller or larger; on the opposite, replicated, larger or no effect.
+
+Over several splits, each scores 300 rows: its own draw of 1,500 (development rows, which overlap
+between splits), or the same 300 (test rows, scored by the models of all splits). Splits and seeds
+move the difference by normal effects; a seed's effect is alike on all splits, or drawn anew for
+each run. Ratios are variances of the mean over those of 300 rows. Random splits: the truth is that
+of other splits; fixed ones: that of the splits at hand. Other splits are other draws from the same
+corpus: that they share training rows is not simulated.
 
 """
 
@@ -410,7 +629,9 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--verdicts", type=int, default=500)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--splits", type=int, help="for several splits; --simulations if omitted")
     arguments = parser.parse_args()
+    of_splits = arguments.simulations if arguments.splits is None else arguments.splits
     settings = [
         (Cell(rows, seeds, ratio, TRUTHS[truth]), truth)
         for truth in TRUTHS
@@ -427,22 +648,29 @@ def main() -> None:
             pool.submit(verdict_rates, *setting, arguments.verdicts, 1000 + seed)
             for seed, setting in enumerate(settings)
         ]
+        split = [
+            pool.submit(split_coverage, cells, of_splits, 2000 + seed)
+            for seed, cells in enumerate(split_grid())
+        ]
         measured = {key: share for future in covered for key, share in future.result().items()}
         rates = [rate for future in judged for rate in future.result()]
-    fixed = [
-        share
-        for (cell, method), share in measured.items()
-        if method in ("own", "pooled") and not cell.random_languages and cell.rows in ROWS
-    ]
+        over_splits = {key: share for future in split for key, share in future.result().items()}
     head = INTRODUCTION.format(
         simulations=arguments.simulations,
         verdicts=arguments.verdicts,
-        error=100 * np.sqrt(0.95 * 0.05 / arguments.simulations),
-        low=100 * min(fixed),
-        high=100 * max(fixed),
+        splits=of_splits,
+        error=_error(arguments.simulations),
+        split_error=_error(of_splits),
+        false_error=_error(arguments.verdicts),
     )
+    page = head + summary(measured, over_splits, rates) + tables(measured, over_splits, rates)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(head + tables(measured, rates), encoding="utf-8")
+    arguments.out.write_text(page, encoding="utf-8")
+
+
+def _error(simulations: int) -> float:
+    """Return the standard error, in points, of a rate of 5 or 95 %."""
+    return float(100 * np.sqrt(0.95 * 0.05 / simulations))
 
 
 def _head(names: Sequence[str]) -> list[str]:

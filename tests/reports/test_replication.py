@@ -51,6 +51,19 @@ def test_a_wide_interval_decides_nothing() -> None:
         assert judged(0.0, 0.02, kind, error=0.02) == rp.Verdict.UNDECIDED
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_printed_effect_below_the_smallest_of_interest_is_no_refutation_of_itself(
+    side: int,
+) -> None:
+    """Of Dev1 the paper prints +0.20 points for EPM: measured as that, however precisely."""
+    assert rp.DEFAULTS.smallest_effect > 0.002
+    for kind in ("sign", "size"):
+        assert judged(side * 0.002, side * 0.002, kind, error=1e-4) == rp.Verdict.REPLICATED
+        assert judged(-side * 0.002, side * 0.002, kind, error=1e-4) == rp.Verdict.OPPOSITE
+    assert judged(0.0, side * 0.002, "sign", error=1e-4) == rp.Verdict.UNDECIDED
+    assert judged(0.0, side * 0.002, "size", error=1e-4) == rp.Verdict.SMALLER
+
+
 def test_two_points_are_not_replicated_by_less_than_one() -> None:
     """The audit's "supported": +0.88 [0.55, 1.20] where the paper prints about two points."""
     measured = evidence(0.0088, 0.0033 / 1.96)
