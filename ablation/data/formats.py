@@ -208,7 +208,8 @@ def decode(file: Path, content: bytes, encoding: str, problems: list[str]) -> st
         line = text.count("\n", 0, text.index("\0")) + 1
         problems.append(f"{file}, line {line}: a NUL byte; this is not a text file")
         return None
-    return text
+    # Joining files leaves byte-order marks within the text, where they are no characters of it.
+    return text.replace("\ufeff", "")
 
 
 def _read_delimited(
@@ -263,6 +264,7 @@ def _delimited_lines(
             if line.strip("\r"):
                 yield number, line.strip("\r").split(delimiter)
         return
+    quoted_after_space = _quoted_after_space(text, delimiter)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     while True:
         line_number = reader.line_num + 1
@@ -279,7 +281,37 @@ def _delimited_lines(
             problems.append(f"{file}, line {line_number}: {error}; {hint}")
             return
         if fields:
-            yield line_number, fields
+            yield line_number, quoted_after_space.get(line_number, fields)
+
+
+def _quoted_after_space(text: str, delimiter: str) -> dict[int, list[str]]:
+    """Return the records, by line, in which a field's quotation marks come after a space.
+
+    In `2.3, "abc", fr`, the marks are not part of the text, as CSV's rules would have it.
+    """
+    if not re.search(rf'(?:^|[\r\n{re.escape(delimiter)}]) +"', text):
+        return {}
+    as_written = _records_by_line(text, delimiter, skips_spaces=False)
+    after_space = _records_by_line(text, delimiter, skips_spaces=True)
+    return {
+        line: fields
+        for line, fields in after_space.items()
+        if [value.lstrip(" ") for value in as_written.get(line, fields)]
+        != [value.lstrip(" ") for value in fields]
+    }
+
+
+def _records_by_line(text: str, delimiter: str, *, skips_spaces: bool) -> dict[int, list[str]]:
+    """Return the records by the lines on which they start, up to one that can't be read."""
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(source, strict=True, delimiter=delimiter, skipinitialspace=skips_spaces)
+    records: dict[int, list[str]] = {}
+    while True:
+        line = reader.line_num + 1
+        try:
+            records[line] = next(reader)
+        except (StopIteration, csv.Error):
+            return records
 
 
 def _read_json_lines(file: Path, content: bytes, problems: list[str]) -> RawTable | None:

@@ -235,6 +235,8 @@ def test_a_home_folder_that_nobody_has_is_explained() -> None:
         "\ufeffsep=,\n" + GOOD,
         GOOD.replace("\n", "\r\n"),
         GOOD.replace("text,label,language", " text , label , language "),
+        GOOD.replace(",fr\n", ", fr\n").replace("en words 0,", ' "en words 0",'),
+        "".join(f"\ufeff{line}\n" for line in GOOD.splitlines()),
         GOOD.replace(",en\n", ",English\n").replace(",fr\n", ",FRENCH\n"),
         GOOD + "\n\n",
         GOOD.rstrip("\n"),
@@ -248,6 +250,8 @@ def test_a_home_folder_that_nobody_has_is_explained() -> None:
         "both",
         "CRLF",
         "spaces in header",
+        "quoted after a space",
+        "byte-order marks within",
         "names",
         "blank lines",
         "no last newline",
@@ -269,6 +273,14 @@ def test_quoted_newlines_commas_and_quotation_marks_are_part_of_the_text(
 ) -> None:
     frame = load_corpus(str(folder(GOOD + '"line one\nline two, ""quoted""",2,en\n'))).train
     assert frame["text"].iloc[-1] == 'line one\nline two, "quoted"'
+
+
+def test_marks_and_commas_in_a_quoted_text_are_not_read_as_quoted_after_a_space(
+    folder: Callable[..., Path],
+) -> None:
+    rows = '2, "x, y", en\n" ""quoted"" first, ""then"", again",2,en\n "a" b,2,en\n'
+    frame = load_corpus(str(folder(GOOD + rows.replace('2, "x, y"', ' "x, y", 2')))).train
+    assert frame["text"].tolist()[-3:] == ["x, y", '"quoted" first, "then", again', '"a" b']
 
 
 def test_the_line_of_a_problem_behind_a_quoted_newline_is_right(
