@@ -14,6 +14,7 @@ from ablation.bench.prediction import measure_prediction
 from ablation.bench.startup import measure_start_up
 from ablation.bench.suite import measure_suite
 from ablation.bench.table import Row, as_json, as_markdown
+from ablation.bench.trainer import WARM_UP_STEPS
 from ablation.bench.tracking import measure_tracking
 from ablation.bench.training import measure_training
 from ablation.bench.workload import Workload, make_workload
@@ -122,6 +123,8 @@ def resolve_bench(request: BenchRequest) -> ResolvedBench:
         settings[FIELD] = "bfloat16" if choose_device().type == "cuda" else "float32"
     config = resolve_config(settings, "mse")
     sections, corpus = select_sections(request.sections), load_corpus(request.data)
+    if {"training", "frozen"} & set(sections):
+        _require_timed_steps(config, min(request.rows, len(corpus.train)))
     return ResolvedBench(
         replace(request, profile=profile),
         sections,
@@ -129,6 +132,16 @@ def resolve_bench(request: BenchRequest) -> ResolvedBench:
         corpus,
         config,
     )
+
+
+def _require_timed_steps(config: RunConfig, rows: int) -> None:
+    """Raise UsageError if the steps that are not timed take all rows."""
+    untimed = WARM_UP_STEPS * config.optimisation.batch_size
+    if rows <= untimed:
+        raise UsageError(
+            f"bench: {rows} rows to train on, of which the first {untimed} are not timed; give more"
+            " --rows of a larger corpus, or a smaller --set optimisation.batch_size"
+        )
 
 
 def run_bench(resolved: ResolvedBench, echo: Echo, show: Callable[[list[Row]], None]) -> list[Row]:

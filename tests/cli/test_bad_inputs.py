@@ -668,6 +668,10 @@ TABLE: dict[str, Bad] = {
         f"{SWEEP} --space variants --objective pearson,seconds",
         r"variants are tuned for pearson alone",
     ),
+    "a bench of too few rows to time": Bad(
+        "bench --only frozen --profile smoke --rows 48",
+        r"bench: 48 rows to train on, of which the first 64 are not timed",
+    ),
     "a storage with a wrong scheme": Bad(
         f"{SWEEP} --storage nonsense://x", r"storage nonsense://x: can't be used"
     ),
