@@ -169,7 +169,7 @@ def pilot_variances(
             component, variants = pooled
             sources = replace(
                 sources,
-                seeds=float(component.variance) * len(estimate.seeds),
+                seeds=float(component.variance) * levels["seeds"] * levels["splits"],
                 seed_df=float(component.df),
             )
             origin = f"{len(estimate.seeds)} seeds of {variants} variants"

@@ -22,7 +22,7 @@ MOST_SEEDS: Final = 1000
 MOST_SPLITS: Final = 200
 MOST_ROWS: Final = 10_000_000
 #: Values of each estimated variance over which the power is averaged, at equal probabilities.
-_NODES: Final[Mapping[Factor, int]] = {"rows": 5, "seeds": 200, "splits": 60}
+_NODES: Final[Mapping[Factor, int]] = {"rows": 5, "seeds": 200, "splits": 60, "languages": 15}
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,19 @@ class Sources:
 
     Attributes:
         rows: Variance for one row; divided by the number of rows.
-        seeds: Variance between the estimates of two seeds, on the pilot's rows.
+        seeds: Variance between the estimates of two seeds on one split, on the pilot's rows. More
+            splits divide it, as if a seed did something else on each.
         splits: Variance between splits beyond that of their seeds; 0 if the split is fixed.
         seed_df: Degrees of freedom from which `seeds` was estimated; infinite if it was stated.
+        languages: The part of the variance that no number of seeds, splits or rows shrinks; None
+            unless languages are random.
     """
 
     rows: float
     seeds: float
     splits: float = 0.0
     seed_df: float = float("inf")
+    languages: Component | None = None
 
     @classmethod
     def of_pilot(cls, uncertainty: Uncertainty, levels: Mapping[Factor, int]) -> "Sources":
@@ -54,9 +58,10 @@ class Sources:
         seed_df = float(by_factor["seeds"].df) if "seeds" in by_factor else float("inf")
         return cls(
             variance.get("rows", 0.0),
-            variance.get("seeds", 0.0),
+            variance.get("seeds", 0.0) * levels.get("splits", 1),
             variance.get("splits", 0.0),
             seed_df,
+            by_factor.get("languages"),
         )
 
     def cautious(self, confidence: float = 0.80) -> "Sources":
@@ -107,6 +112,8 @@ def power(effect: float, sources: Sources, size: Size, alpha: float = ALPHA) -> 
     if sources.splits > 0:
         parts.append(Component("splits", sources.splits / splits, np.maximum(splits - 1, 1.0)))
         tested = tested & (splits > 1)
+    if sources.languages is not None:
+        parts.append(sources.languages)
     sd = Uncertainty(tuple(parts)).standard_error[..., *(None,) * len(parts)]
     drawn = [_estimated(part, axis, len(parts)) for axis, part in enumerate(parts)]
     critical = Uncertainty(tuple(drawn)).half_width(1 - alpha)

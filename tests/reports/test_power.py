@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from reports.analysis import power as pw
-from reports.analysis.variance_components import Component, Uncertainty
+from reports.analysis.variance_components import Component, Factor, Uncertainty
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10, 30])
@@ -110,6 +110,32 @@ def test_sources_of_a_pilot_are_for_one_level() -> None:
     )
     sources = pw.Sources.of_pilot(Uncertainty(parts), {"rows": 300, "seeds": 3})
     assert sources == pw.Sources(pytest.approx(0.03), pytest.approx(6e-4), 0.0, 10.0)
+
+
+def test_seeds_of_a_pilot_on_several_splits_are_not_divided_by_the_splits_twice() -> None:
+    """At the pilot's own size, the variance that is planned by is the pilot's."""
+    parts = [
+        Component(factor, np.asarray(variance), np.asarray(df))
+        for factor, variance, df in (("rows", 1e-4, 299), ("seeds", 2e-4, 2), ("splits", 5e-5, 4))
+    ]
+    pilot = Uncertainty(tuple(parts))
+    sources = pw.Sources.of_pilot(pilot, {"rows": 300, "seeds": 3, "splits": 5})
+    planned = sources.rows / 300 + sources.seeds / (3 * 5) + sources.splits / 5
+    assert planned == pytest.approx(float(pilot.variance))
+
+
+def test_random_languages_are_a_limit_that_no_seeds_or_rows_move() -> None:
+    of_seeds = Component("seeds", np.asarray(1e-4), np.asarray(2.0))
+    of_languages = Component("languages", np.asarray(1e-4), np.asarray(9.0))
+    levels: dict[Factor, int] = {"rows": 1900, "seeds": 3}
+    fixed = pw.Sources.of_pilot(Uncertainty((of_seeds,)), levels)
+    random = pw.Sources.of_pilot(Uncertainty((of_seeds, of_languages)), levels)
+    size = pw.Size(3, 1900)
+    assert pw.needed(0.02, fixed, size).seeds is not None
+    need = pw.needed(0.02, random, size)
+    assert (need.seeds, need.splits, need.rows) == (None, None, None)
+    assert need.limit < 0.8
+    assert pw.needed(0.08, random, size).seeds is not None
 
 
 def test_a_small_pilot_is_not_taken_at_its_word() -> None:
