@@ -70,8 +70,9 @@ class ReportInputs:
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
-        """The rows compared with each other, on every target; p is adjusted over all of them."""
-        return compare_variants(self.targets or {"": self.measurements})
+        """The rows compared with each other, on every target that has runs."""
+        of_corpus = max(1, len(self.layout.columns.label))
+        return compare_variants(self.targets or {"": self.measurements}, of_corpus)
 
     @cached_property
     def by_test_split(self) -> dict[str, Measurements]:

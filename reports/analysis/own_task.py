@@ -5,6 +5,10 @@ the user's own, each row with those that it is said to be compared with. Where a
 of a k-fold split were run, the comparison is of their mean: its variance is that of the folds'
 differences times 1/k + n_dev/n_train, since folds share training rows (Nadeau and Bengio, 2003,
 "Inference for the generalization error", Machine Learning 52).
+
+An answer is given at the level that the family leaves each comparison. The family is fixed before
+the runs: the comparisons that the table makes, on each target of the corpus, run or not. So no
+answer moves when another row or target is run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +17,14 @@ from typing import Final, Literal
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import GROUPS, READING_ROWS
 from ablation.data.splits import draw_kind
 from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
 from reports.analysis.labels import short_title
 from reports.analysis.measures import NAN, TEST, Estimate, EvalSubset, Measurements
-from reports.analysis.replication import DEFAULTS
+from reports.analysis.replication import DEFAULTS, Family
 
 Answer = Literal["better", "worse", "no difference", "undecided"]
 #: Compared with each other if both were run, the plainer one first.
@@ -35,11 +40,13 @@ class Comparison:
         rows: The rows, in words.
         mean: The difference of Pearson.
         interval: 95%.
-        p: Two-sided, times nothing; NaN without an interval.
-        p_holm: Adjusted over all comparisons of the report (Holm, 1979).
+        equivalence: The interval at twice the level of the family for one comparison, which is two
+            one-sided tests at that level.
+        p: Two-sided, of this comparison alone; NaN without an interval.
         over: The things that the interval ranges over, in words.
         runs: Ids of the runs behind it.
-        reason: Why there is no interval; empty if there is one.
+        family: The comparisons that share an error rate, counted before any run.
+        obstacle: Why there is no answer, whatever the interval; empty if nothing stands against it.
         title: The two variants' titles.
         target: The target, if the corpus has several.
     """
@@ -49,45 +56,71 @@ class Comparison:
     rows: str
     mean: float
     interval: Interval
+    equivalence: Interval
     p: float
-    p_holm: float
     over: str
     runs: tuple[str, ...]
-    reason: str = ""
+    family: Family
+    obstacle: str = ""
     title: str = ""
     target: str = ""
 
     @property
+    def p_family(self) -> float:
+        """p times the family's size, at most 1; NaN without a p."""
+        return self.family.adjusted(self.p) if np.isfinite(self.p) else NAN
+
+    @property
     def answer(self) -> Answer:
-        """The verdict: a difference is shown at 5% over all comparisons, or shown to be small."""
-        if not np.isfinite(self.p_holm):
+        """The verdict: a difference is shown at the family's level, or shown to be small."""
+        if self.obstacle or not np.isfinite(self.p):
             return "undecided"
-        if self.p_holm < ALPHA:
+        if self.p_family < ALPHA:
             return "better" if self.mean > 0 else "worse"
         least = DEFAULTS.smallest_effect
-        within = -least < self.interval.low and self.interval.high < least
+        within = -least < self.equivalence.low and self.equivalence.high < least
         return "no difference" if within else "undecided"
 
     def __str__(self) -> str:
         return f"{self.title} ({self.target})" if self.target else self.title
 
 
-def compare_variants(targets: Mapping[str, Measurements]) -> list[Comparison]:
-    """Return the comparisons that the runs on each target allow, p adjusted over all of them.
+def compare_variants(targets: Mapping[str, Measurements], of_corpus: int = 1) -> list[Comparison]:
+    """Return the comparisons that the runs on each target allow.
 
     Args:
         targets: The measurements by the target's name; "" if there is one only.
+        of_corpus: The number of targets that the corpus has, with runs or without.
     """
-    return _with_holm(
-        [
-            replace(comparison, target=target)
-            for target, measurements in targets.items()
-            for comparison in _compare(measurements)
-        ]
-    )
+    return [
+        replace(comparison, target=target)
+        for target, measurements in targets.items()
+        for comparison in _compare(measurements, of_corpus)
+    ]
 
 
-def _compare(measurements: Measurements) -> list[Comparison]:
+def comparison_family(table: VariantTable, pair: tuple[str, str], targets: int = 1) -> Family:
+    """Return the family that a comparison of two rows belongs to, whichever of it were run.
+
+    The rows of the paper's table under other readings are a family of their own.
+
+    Args:
+        table: The table of the rows.
+        pair: The two rows.
+        targets: The number of the corpus's targets.
+    """
+    if not table.is_the_papers:
+        size = len(table.steps) or len(_pairs(list(table.variants)))
+        return Family(f"the comparisons of {table.title}", size * targets)
+    read_otherwise = {variant for variant in READING_ROWS if variant not in GROUPS["all"]}
+    rows = [variant for variant in table.variants if variant not in read_otherwise]
+    if not read_otherwise & set(pair):
+        return Family("the comparisons of the table's rows", len(_pairs(rows)) * targets)
+    size = len(_pairs([*rows, *read_otherwise])) - len(_pairs(rows))
+    return Family("the comparisons of rows under other readings", size * targets)
+
+
+def _compare(measurements: Measurements, targets: int) -> list[Comparison]:
     """Return the comparisons that the group's runs allow, on the rows that decide.
 
     These are the test rows, without labels there all folds of a k-fold split if they were run,
@@ -97,10 +130,13 @@ def _compare(measurements: Measurements) -> list[Comparison]:
     group = measurements.group
     declared = () if group.table.is_the_papers else group.table.steps
     pairs = list(declared) or _pairs(group.variants)
-    if folds and not measurements.has_test:
-        found = [_over_folds(measurements, *pair, folds) for pair in pairs]
-    else:
-        found = [_on_subset(measurements, *pair) for pair in pairs]
+    found = []
+    for pair in pairs:
+        family = comparison_family(group.table, pair, targets)
+        if folds and not measurements.has_test:
+            found.append(_over_folds(measurements, pair, folds, family))
+        else:
+            found.append(_on_subset(measurements, pair, family))
     return [
         replace(
             comparison,
@@ -125,6 +161,8 @@ def complete_folds(splits: Sequence[str]) -> tuple[str, ...]:
 def corrected_interval(per_fold: np.ndarray, level: float = 0.95) -> tuple[float, Interval, float]:
     """Return mean, interval and two-sided p of a difference by fold.
 
+    Without an interval and a p where all folds differ alike: a spread of 0 is no knowledge of it.
+
     Args:
         per_fold: (folds,), at least two; each fold's development rows are 1 of `folds` parts.
         level: Of the interval.
@@ -133,8 +171,8 @@ def corrected_interval(per_fold: np.ndarray, level: float = 0.95) -> tuple[float
     mean = float(per_fold.mean())
     # n_dev / n_train = 1 / (k - 1)
     error = float(np.sqrt((1 / k + 1 / (k - 1)) * per_fold.var(ddof=1)))
-    if error == 0:
-        return mean, Interval(mean, mean), 1.0 if mean == 0 else 0.0
+    if not error > 1e-12 * max(1.0, abs(mean)):
+        return mean, NO_INTERVAL, NAN
     reach = error * float(stats.t.ppf((1 + level) / 2, k - 1))
     p = 2 * float(stats.t.sf(abs(mean) / error, k - 1))
     return mean, Interval(mean - reach, mean + reach), p
@@ -148,42 +186,50 @@ def _pairs(variants: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys([*pairs, *further]))
 
 
-def _on_subset(measurements: Measurements, worse: str, better: str) -> Comparison:
+def _on_subset(measurements: Measurements, pair: tuple[str, str], family: Family) -> Comparison:
     eval_set = TEST if measurements.has_test else draw_kind(measurements.test_from)
     subset = measurements.find(eval_set)
-    estimate: Estimate = measurements.step(worse, better, subset)
-    rows = str(subset) if subset.is_test else f"development rows of {subset}"
+    estimate: Estimate = measurements.step(*pair, subset)
+    evidence = estimate.evidence
     return Comparison(
-        worse,
-        better,
-        rows,
-        estimate.mean,
-        estimate.interval,
-        estimate.p,
-        NAN,
-        estimate.unit,
-        estimate.runs,
-        estimate.obstacle,
+        *pair,
+        rows=str(subset) if subset.is_test else f"development rows of {subset}",
+        mean=estimate.mean,
+        interval=estimate.interval,
+        equivalence=NO_INTERVAL if evidence is None else evidence.interval(_equivalence(family)),
+        p=estimate.p,
+        over=estimate.unit,
+        runs=estimate.runs,
+        family=family,
+        obstacle=estimate.obstacle or (evidence.obstacle or "" if evidence else ""),
     )
 
 
 def _over_folds(
-    measurements: Measurements, worse: str, better: str, folds: Sequence[str]
+    measurements: Measurements, pair: tuple[str, str], folds: Sequence[str], family: Family
 ) -> Comparison:
-    steps = [measurements.step(worse, better, EvalSubset(fold)) for fold in folds]
-    rows = f"{len(folds)} folds"
-    runs = tuple(run for step in steps for run in step.runs)
+    steps = [measurements.step(*pair, EvalSubset(fold)) for fold in folds]
+    found = Comparison(
+        *pair,
+        rows=f"{len(folds)} folds",
+        mean=NAN,
+        interval=NO_INTERVAL,
+        equivalence=NO_INTERVAL,
+        p=NAN,
+        over="",
+        runs=tuple(run for step in steps for run in step.runs),
+        family=family,
+    )
     means = np.array([step.mean for step in steps])
     if not np.isfinite(means).all():
-        reason = "not every fold has both"
-        return Comparison(worse, better, rows, NAN, NO_INTERVAL, NAN, NAN, "", runs, reason)
+        return replace(found, obstacle="not every fold has both")
     mean, interval, p = corrected_interval(means)
-    return Comparison(worse, better, rows, mean, interval, p, NAN, "folds", runs)
+    if not np.isfinite(p):
+        return replace(found, mean=mean, obstacle="all folds differ alike")
+    equivalence = corrected_interval(means, _equivalence(family))[1]
+    return replace(found, mean=mean, interval=interval, equivalence=equivalence, p=p, over="folds")
 
 
-def _with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    tested = [comparison for comparison in comparisons if np.isfinite(comparison.p)]
-    if not tested:
-        return list(comparisons)
-    adjusted = iter(multipletests([c.p for c in tested], method="holm")[1].tolist())
-    return [replace(c, p_holm=next(adjusted)) if np.isfinite(c.p) else c for c in comparisons]
+def _equivalence(family: Family) -> float:
+    """Return the coverage of the interval that is two one-sided tests at the family's level."""
+    return 1 - 2 * family.per_claim

@@ -126,10 +126,13 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
         interval=number_column("95%", width=16),
         over=Column("over", width=14),
         p=number_column("p", width=8),
-        p_holm=number_column("p, Holm", width=8),
-        reason=Column("no interval, as", width=16),
+        p_family=number_column("p × family", width=8),
+        reason=Column("no answer, as", width=16),
     )
     marks: dict[str, Mark] = {"better": "good", "worse": "bad", "undecided": "unsure"}
+    families = "; ".join(
+        dict.fromkeys(f"{c.family.name} ({c.family.size} tests)" for c in comparisons)
+    )
     for comparison in comparisons:
         runs = comparison.runs
         interval = 100 * comparison.interval.low, 100 * comparison.interval.high
@@ -141,14 +144,14 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
             interval=Cell(interval_text(*interval), runs=runs),
             over=comparison.over or EMPTY,
             p=p_cell(comparison.p),
-            p_holm=p_cell(comparison.p_holm),
-            reason=comparison.reason or EMPTY,
+            p_family=p_cell(comparison.p_family),
+            reason=comparison.obstacle or EMPTY,
         )
     return table.build(
-        "Differences of Pearson × 100, paired by row and seed. Better or worse: p below 0.05 after"
-        " Holm's adjustment over all lines. No difference: the interval lies within half a point"
-        " of zero. Of folds, the interval is Nadeau and Bengio's, which counts the training rows"
-        " that folds share."
+        "Differences of Pearson × 100, paired by row and seed. Better or worse: p times the size"
+        " of the family is below 0.05. No difference: the interval at that level lies within half a"
+        f" point of zero. Families, which are the same whatever was run: {families}. Of folds, the"
+        " interval is Nadeau and Bengio's, which counts the training rows that folds share."
     )
 
 

@@ -1,13 +1,26 @@
 """Comparisons on a corpus that no figures were printed for."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from ablation.config.variants import TABLE_3
 from reports.analysis.inference import NO_INTERVAL, Interval
-from reports.analysis.own_task import Answer, Comparison, complete_folds, corrected_interval
+from reports.analysis.measures import Measurements, compute_measurements
+from reports.analysis.own_task import (
+    Answer,
+    Comparison,
+    compare_variants,
+    comparison_family,
+    complete_folds,
+    corrected_interval,
+)
+from reports.analysis.replication import Family
+from tests.reports.conftest import Made
 
 
 def test_the_interval_over_folds_is_nadeau_and_bengios() -> None:
@@ -29,9 +42,52 @@ def test_it_is_calibrated_where_folds_share_nothing_else() -> None:
     assert rate < 0.05
 
 
-def test_equal_differences_leave_no_doubt() -> None:
-    assert corrected_interval(np.zeros(5))[2] == 1.0
-    assert corrected_interval(np.full(5, 0.25))[2] == 0.0
+@pytest.mark.parametrize("difference", [0.0, 0.25, -0.1])
+def test_folds_that_differ_alike_give_no_interval(difference: float) -> None:
+    """Two seeds that both gave -10 steps once made a certain claim, see finding 9."""
+    mean, interval, p = corrected_interval(np.full(5, difference))
+    assert mean == pytest.approx(difference)
+    assert np.isnan([interval.low, interval.high, p]).all()
+
+
+def own_task(made: Made, *variants: str, seeds: tuple[int, ...] = (0, 1, 2)) -> Measurements:
+    """Return what these rows and seeds alone would have measured."""
+    inputs = made.inputs()
+    runs = tuple(r for r in inputs.group.runs if r.variant in variants and r.seed in seeds)
+    return compute_measurements(inputs.experiment, replace(inputs.group, runs=runs))
+
+
+def test_one_seed_is_no_answer(experiment: Callable[..., Made]) -> None:
+    made = experiment(noise={"mse": 1.6, "epm": 0.1}, splits=("dev1",), seeds=range(6))
+    for seeds, answer in ((tuple(range(6)), "better"), ((0,), "undecided")):
+        (found,) = compare_variants({"": own_task(made, "mse", "epm", seeds=seeds)})
+        assert found.mean > 0
+        assert found.p_family < 0.05, "over rows alone, one seed seems certain"
+        assert found.answer == answer
+        assert bool(found.obstacle) is (answer == "undecided")
+
+
+def test_no_answer_depends_on_what_else_was_run(table_3: Made) -> None:
+    """Neither on other rows nor on other targets."""
+    every = own_task(table_3, *table_3.inputs().group.variants)
+    by_pair = {(c.worse, c.better): c for c in compare_variants({"V": every, "A": every}, 3)}
+    assert len(by_pair) > 5
+    for variant in ("epm", "epm+cl", "mse+cl"):
+        (alone,) = compare_variants({"V": own_task(table_3, "mse", variant)}, 3)
+        among = by_pair["mse", variant]
+        assert alone.p == pytest.approx(among.p)
+        assert alone.p_family == pytest.approx(among.p_family)
+        assert (alone.answer, alone.family) == (among.answer, among.family)
+        assert alone.family.size % 3 == 0
+
+
+def test_a_family_is_all_that_the_table_compares() -> None:
+    of_rows = comparison_family(TABLE_3, ("mse", "epm"))
+    of_readings = comparison_family(TABLE_3, ("mse", "epm(constant-rate)"))
+    assert of_rows == comparison_family(TABLE_3, ("mse+cl", "epm+cl"))
+    assert of_rows.name != of_readings.name
+    assert of_rows.size < of_readings.size
+    assert comparison_family(TABLE_3, ("mse", "epm"), targets=2).size == 2 * of_rows.size
 
 
 @pytest.mark.parametrize(
@@ -51,6 +107,7 @@ def test_folds_are_averaged_if_all_are_there(splits: list[str], folds: int) -> N
     ("mean", "ends", "p", "answer"),
     [
         (0.02, (0.01, 0.03), 0.001, "better"),
+        (0.02, (0.01, 0.03), 0.02, "undecided"),  # one of five comparisons
         (-0.02, (-0.03, -0.01), 0.001, "worse"),
         (0.001, (-0.002, 0.004), 0.4, "no difference"),
         (0.001, (-0.02, 0.02), 0.9, "undecided"),
@@ -62,7 +119,17 @@ def test_an_answer_needs_a_test_and_an_interval(
 ) -> None:
     interval = NO_INTERVAL if ends is None else Interval(*ends)
     comparison = Comparison(
-        "mse", "epm", "test", mean, interval, p, p, "rows and seeds", (), title="MSE → EPM"
+        "mse",
+        "epm",
+        rows="test",
+        mean=mean,
+        interval=interval,
+        equivalence=interval,
+        p=p,
+        over="rows and seeds",
+        runs=(),
+        family=Family("five comparisons", 5),
+        title="MSE → EPM",
     )
     assert comparison.answer == answer
     assert str(comparison) == "MSE → EPM"
