@@ -14,8 +14,8 @@ from ablation.bench.prediction import measure_prediction
 from ablation.bench.startup import measure_start_up
 from ablation.bench.suite import measure_suite
 from ablation.bench.table import Row, as_json, as_markdown
-from ablation.bench.trainer import WARM_UP_STEPS
 from ablation.bench.tracking import measure_tracking
+from ablation.bench.trainer import WARM_UP_STEPS
 from ablation.bench.training import measure_training
 from ablation.bench.workload import Workload, make_workload
 from ablation.config.overrides import load_profile, merge_overrides, resolve_config
