@@ -25,9 +25,10 @@ from ablation.core.locks import lock
 from ablation.core.state import run_slot, state_folder
 from ablation.tracking.retry import describe_unusable, redacted_line
 from ablation.tracking.store import refuse_foreign_sqlite
-from ablation.tracking.uris import redact_uri, sqlite_file, sqlite_uri
+from ablation.tracking.uris import address_problem, redact_uri, sqlite_file, sqlite_uri
 
 JOURNAL: Final = "journal:"
+_SCHEMES: Final = ("sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle")
 #: A worker without a heartbeat for the grace period counts as dead, and its trial is run again.
 HEARTBEAT_S: Final = 20
 GRACE_S: Final = 80
@@ -67,7 +68,8 @@ def open_storage(url: str) -> BaseStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
     except Exception as error:  # Optuna, SQLAlchemy, alembic and a missing driver raise many kinds
-        reason = describe_unusable(error)
+        # Only now: SQLAlchemy's plug-ins may know further kinds.
+        reason = address_problem(url, _SCHEMES) or describe_unusable(error)
         raise UsageError(f"storage {redact_uri(url)}: can't be used: {reason}") from error
 
 

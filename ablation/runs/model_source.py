@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
 from ablation.tracking import names
+from ablation.tracking.damage import tag_problem
 from ablation.tracking.reading import RunRow, find_run
 from ablation.tracking.store import Store, open_store
 
@@ -81,6 +82,8 @@ def find_model(store: Store, run_id: str) -> KeptModel:
             f"run {run_id}: it is a {tags.get(names.KIND, 'run of something else')}, not a run of"
             " one variant, split and seed; give one of its child runs"
         )
+    if problem := tag_problem(tags):
+        raise UsageError(f"run {run_id}: {problem}; train it again, or give another run")
     key = RunKey(tags[names.VARIANT], tags[names.SPLIT], int(tags[names.SEED]))
     if names.MEMBERS not in tags:
         return KeptModel(key, {key: _kept(run)}, {key: 1.0})

@@ -10,15 +10,18 @@ from ablation.core.identity import RunKey
 from ablation.data.corpus import Corpus
 from ablation.runs import comparison
 from ablation.tracking import names
+from ablation.tracking.long_tags import TAG_LENGTH
 from ablation.tracking.names import metric_name
 from ablation.tracking.reused import reused_tags
-from ablation.tracking.runs import TAG_LENGTH, TrackedRun, now
+from ablation.tracking.runs import TrackedRun, now
 from ablation.tracking.store import Store
 from ablation.training.records import RunRecord
 
 if TYPE_CHECKING:
     from ablation.training.train_run import RunResult
 
+#: Longer records are read from their artifacts, with a request for each.
+_LONGEST_RECORD: Final = 4 * TAG_LENGTH
 #: Metrics of a finished run by the record's field.
 _COSTS: Final = {
     "best_epoch": "best/epoch",
@@ -72,7 +75,7 @@ def log_result(tracked: TrackedRun, result: "RunResult") -> None:
     if result.distances is not None:
         tracked.log_table(names.DISTANCES, result.distances)
     tags: dict[str, object] = {names.COLLAPSED: str(record.collapsed).lower()}
-    if len(text) <= TAG_LENGTH:
+    if len(text) <= _LONGEST_RECORD:
         tags[names.RECORD] = text
     if result.test is not None:
         tracked.log_table(names.TEST_PREDICTIONS, result.test)

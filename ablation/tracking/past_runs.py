@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from ablation.tracking import names
+from ablation.tracking.long_tags import split_tags
 from ablation.tracking.points import POINTS_PER_REQUEST
 from ablation.tracking.reading import RunRow, read_runs
 from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import Store
 
-_PARAMS_PER_REQUEST: Final = 100
+_PER_REQUEST: Final = 100
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,18 @@ def fill_past_run(store: Store, run_id: str, content: PastContent) -> None:
 
     client, params = store.client, [Param(name, v) for name, v in content.params.items()]
     points = [Metric(p.name, p.value, content.ended, p.step) for p in content.points]
-    tags = [RunTag(name, value) for name, value in content.tags.items()]
+    tags = [RunTag(name, value) for name, value in split_tags(content.tags).items()]
 
     def write() -> None:
         if content.artifacts is not None:
             client.log_artifacts(run_id, str(content.artifacts))
-        for start in range(0, len(params), _PARAMS_PER_REQUEST):
-            client.log_batch(run_id, params=params[start : start + _PARAMS_PER_REQUEST])
+        for start in range(0, len(params), _PER_REQUEST):
+            client.log_batch(run_id, params=params[start : start + _PER_REQUEST])
         for start in range(0, len(points), POINTS_PER_REQUEST):
             client.log_batch(run_id, metrics=points[start : start + POINTS_PER_REQUEST])
         # Tags last: a run without them is one that was written in part.
-        client.log_batch(run_id, tags=tags)
+        for start in range(0, len(tags), _PER_REQUEST):
+            client.log_batch(run_id, tags=tags[start : start + _PER_REQUEST])
         client.set_terminated(run_id, content.status, end_time=content.ended)
 
     retry_until_available(write, store.uri)

@@ -24,6 +24,7 @@ from ablation.tracking.damage import (
     digests_of,
     is_manifest,
 )
+from ablation.tracking.long_tags import join_tags
 from ablation.tracking.retry import retry_until_available
 from ablation.tracking.store import ARTIFACTS, Store
 from ablation.tracking.uris import is_remote, sqlite_file
@@ -110,7 +111,7 @@ def to_row(run: "Run") -> RunRow:
         status=info.status,
         start_time=info.start_time,
         artifact_uri=info.artifact_uri,
-        tags=dict(data.tags),
+        tags=join_tags(data.tags),
         params=dict(data.params),
         metrics=dict(data.metrics),
     )

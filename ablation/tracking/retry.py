@@ -120,7 +120,7 @@ def describe_unusable(error: BaseException) -> str:
             package = _DRIVERS.get(cause.name, cause.name)
             return f"its driver {cause.name} is not installed: pip install '{package}'"
         cause = cause.__cause__ or cause.__context__
-    return redacted_line(error)
+    return describe_error(error)
 
 
 def redacted_line(error: BaseException) -> str:

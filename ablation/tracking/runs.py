@@ -24,6 +24,7 @@ from ablation.core.errors import RunError
 from ablation.data.corpus import Corpus
 from ablation.tracking import names
 from ablation.tracking.damage import artifact_digest
+from ablation.tracking.long_tags import TAG_LENGTH, split_tags
 from ablation.tracking.points import PointWriter
 from ablation.tracking.process_id import this_process
 from ablation.tracking.retry import retry_until_available
@@ -34,8 +35,6 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 #: The source type of the runs that `mlflow run` opens.
 _PROJECT: Final = "PROJECT"
 _PARAMS_PER_REQUEST: Final = 100
-#: Longer values of tags are cut.
-TAG_LENGTH: Final = 5000
 _SYSTEM_METRICS_EVERY_S: Final = 5
 #: Seconds that a run which was interrupted waits for a slow server.
 _INTERRUPT_S: Final = 10.0
@@ -115,10 +114,9 @@ class TrackedRun:
         self._points.add(values, step)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Set tags; values are cut after 5,000 characters."""
+        """Set tags; long values are spread over several, or cut, see `long_tags`."""
         self._store.writer.log_batch(
-            self._run,
-            tags=[RunTag(name, str(value)[:TAG_LENGTH]) for name, value in tags.items()],
+            self._run, tags=[RunTag(name, text) for name, text in split_tags(tags).items()]
         )
 
     def log_params(self, params: Mapping[str, object]) -> None:
@@ -293,7 +291,7 @@ def start_run(
     }
     if parent is not None:
         all_tags[names.PARENT] = parent.run_id
-    texts = {key: str(value)[:TAG_LENGTH] for key, value in all_tags.items()}
+    texts = split_tags(all_tags)
     is_nested = names.PARENT in texts
     if store.delivery:
         run = store.delivery.create_run(experiment, name, texts, required=not is_nested)
@@ -335,7 +333,7 @@ def adopt_run(store: Store, run_id: str, name: str, tags: Mapping[str, object]) 
 
 def describe_run(store: Store, run_id: str, text: str) -> None:
     """Set the description on the page of a run that this process does not write."""
-    store.writer.log_batch(run_id, tags=[RunTag(names.NOTE, text)])
+    store.writer.log_batch(run_id, tags=[RunTag(names.NOTE, text[:TAG_LENGTH])])
 
 
 def reopen_run(store: Store, run_id: str) -> None:

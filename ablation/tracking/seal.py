@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from ablation.core.errors import RunError
 from ablation.tracking import names
+from ablation.tracking.long_tags import TAG_LENGTH
 from ablation.tracking.retry import describe_error, retry_until_available
 from ablation.tracking.store import Store
 
@@ -49,7 +50,9 @@ def record_reading(store: Store, experiment: str, command: str) -> Readings:
 
     tag = f"{names.TEST_READING}{uuid4().hex}"
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    write = partial(store.client.set_experiment_tag, experiment, tag, f"{when} {command}")
+    write = partial(
+        store.client.set_experiment_tag, experiment, tag, f"{when} {command}"[:TAG_LENGTH]
+    )
     try:
         retry_until_available(write, store.uri)
         return readings(store, experiment)

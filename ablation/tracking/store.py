@@ -16,8 +16,10 @@ from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.tracking.retry import describe_unusable, redacted_line, retry_until_available
 from ablation.tracking.uris import (
+    SCHEMES,
     SQLITE,
     absolute_uri,
+    address_problem,
     is_folder,
     is_remote,
     redact_uri,
@@ -109,11 +111,13 @@ def open_store(uri: str | None = None) -> Store:
     Raises:
         UsageError: The store can't be used.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    uri = given
     try:
-        uri = absolute_uri(uri)
+        uri = absolute_uri(given)
         refuse_foreign_sqlite("experiments", uri)
         if uri.startswith("sqlite:") and sqlite_file(uri) is None:
+            _refuse_form(given)
             raise UsageError(
                 f"tracking store {uri}: is in memory, where nothing is kept: give a file, such as"
                 " sqlite:///mlflow.db"
@@ -126,6 +130,8 @@ def open_store(uri: str | None = None) -> Store:
     except UsageError:
         raise
     except Exception as error:  # MLflow, SQLAlchemy and a missing driver raise a dozen types
+        # Only now: MLflow's plug-ins may know further kinds.
+        _refuse_form(given)
         if is_folder(uri):
             raise UsageError(
                 f"tracking store {uri}: MLflow no longer writes to a folder of files: give a"
@@ -140,6 +146,11 @@ def open_store(uri: str | None = None) -> Store:
     from ablation.tracking.spool import Spool
 
     return Store(uri, client, Delivery(client, Spool(strip_credentials(uri))))
+
+
+def _refuse_form(uri: str) -> None:
+    if problem := address_problem(uri, SCHEMES):
+        raise UsageError(f"tracking store {redact_uri(uri)}: {problem}")
 
 
 def refuse_foreign_sqlite(table: str, url: str) -> None:

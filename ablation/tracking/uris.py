@@ -1,12 +1,17 @@
 """Addresses of tracking stores: relative ones made absolute, credentials kept out of sight."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+from ablation.core.suggest import did_you_mean
 
 SQLITE: Final = "sqlite:///"
 #: Databases behind a server, as MLflow names them.
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
+#: The kinds of address at which MLflow keeps experiments.
+SCHEMES: Final = ("http", "https", "sqlite", *_DATABASES)
 #: `user:password@` of an address. A password may hold slashes that nobody escaped.
 _CREDENTIALS: Final = re.compile(r"//(?:[^/\s]*|[^/\s:@]+:[^\s'\"]*)@")
 #: Secrets among the parameters of an address, and in libpq's form of one.
@@ -36,6 +41,25 @@ def is_remote(uri: str) -> bool:
 def is_http(uri: str) -> bool:
     """Return whether a store is an MLflow server."""
     return uri.startswith(("http://", "https://"))
+
+
+def address_problem(uri: str, schemes: Sequence[str]) -> str:
+    """Say what is wrong with the form of an address, and what to write; empty if it has a form.
+
+    Args:
+        uri: The address as it was given.
+        schemes: The kinds of address that are possible, such as "sqlite".
+    """
+    if file := re.fullmatch(r"(?i)sqlite:/{0,2}([^/].*)", uri):
+        return f"a file's address has three slashes: {SQLITE}{file[1]}"
+    if server := re.fullmatch(r"(https?):/?([^/].*)", uri):
+        return f"a server's address has two slashes: {redact_uri(f'{server[1]}://{server[2]}')}"
+    if re.fullmatch(r"[A-Za-z][\w.-]*:\d{2,5}(/.*)?", uri):
+        return f"a server's address begins with its kind: http://{uri}"
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
+    if not scheme or scheme in schemes:
+        return ""
+    return f"{scheme}: is no kind of address: {did_you_mean(scheme, schemes)}"
 
 
 def is_folder(uri: str) -> bool:

@@ -540,7 +540,21 @@ TABLE: dict[str, Bad] = {
     ),
     # Stores
     "a store with a wrong scheme": Bad(
-        f"{RUN} --tracking-uri nonsense://x", r"tracking store nonsense://x: can't be used: "
+        f"{RUN} --tracking-uri nonsense://x",
+        r"tracking store nonsense://x: nonsense: is no kind of address: known are http, ",
+    ),
+    "a store with Heroku's scheme": Bad(
+        f"{RUN} --tracking-uri postgres://me:secret@host/x",
+        r"store postgres://\*\*\*@host/x: postgres: is no kind .*did you mean 'postgresql'\?",
+    ),
+    "a server with one slash": Bad(
+        f"{RUN} --tracking-uri http:/localhost:9", r"two slashes: http://localhost:9"
+    ),
+    "a server without its kind": Bad(
+        f"{RUN} --tracking-uri localhost:9000", r"begins with its kind: http://localhost:9000"
+    ),
+    "a file with two slashes": Bad(
+        f"{RUN} --tracking-uri sqlite://x.db", r"three slashes: sqlite:///x\.db"
     ),
     "a store that does not answer": Bad(
         f"{RUN} --tracking-uri http://127.0.0.1:9",
@@ -673,7 +687,8 @@ TABLE: dict[str, Bad] = {
         r"bench: 48 rows to train on, of which the first 64 are not timed",
     ),
     "a storage with a wrong scheme": Bad(
-        f"{SWEEP} --storage nonsense://x", r"storage nonsense://x: can't be used"
+        f"{SWEEP} --storage nonsense://x",
+        r"storage nonsense://x: can't be used: nonsense: is no kind",
     ),
     "a storage that is a text file": Bad(
         f"{SWEEP} --storage sqlite:///{{corpus}}/train.csv",

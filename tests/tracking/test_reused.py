@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from ablation.tracking import names
+from ablation.tracking.long_tags import TAG_LENGTH
 from ablation.tracking.reused import reused_runs, reused_tags
-from ablation.tracking.runs import TAG_LENGTH
 
 
 @pytest.mark.parametrize("count", [0, 1, 120, 121, 1000])
