@@ -22,7 +22,10 @@ def test_differences_and_scores_are_covered(seeds: int) -> None:
 
 
 def test_random_languages_are_covered() -> None:
-    cells = [cv.Cell(300, 3, ratio, 0.0, languages=6, random_languages=True) for ratio in cv.RATIOS]
+    """Finding 10: intervals over rows and seeds alone hold the truth in 78 % with a ratio of .1."""
+    cells = [
+        cv.Cell(1900, 3, ratio, 0.0, languages=4, random_languages=True) for ratio in cv.RATIOS
+    ]
     for rate in cv.coverage(cells, SIMULATIONS, seed=1).values():
         assert 0.93 - SLACK < rate < 0.98 + SLACK
 

@@ -9,7 +9,8 @@ from ablation.config.variants import TABLE_3
 from reports.analysis import residuals
 from reports.analysis.measures import AlignedPredictions
 from reports.analysis.residuals import Residuals
-from reports.sections.errors import agreement_table, gain_text, recalibrated_text
+from reports.sections.errors import agreement_table, build, gain_text, recalibrated_text
+from tests.reports.conftest import Made
 
 
 def made(label: list[float], **of: list[list[float]]) -> Residuals:
@@ -67,6 +68,15 @@ def test_a_shift_of_a_whole_run_is_no_gain_on_hard_samples() -> None:
     assert raw["gain"].abs().max() > 0.1
     assert left["gain"].dropna().to_numpy() == pytest.approx(0.0, abs=1e-12)
     assert "does not change on labels of 3" in recalibrated_text(left, found.high_label)
+
+
+def test_the_report_says_what_is_left_of_a_gain_without_shift_and_scale(table_3: Made) -> None:
+    """Finding 7: beside the raw gain."""
+    inputs = table_3.inputs()
+    assert inputs.residuals is not None
+    left = residuals.recalibrate(inputs.residuals)
+    gain = residuals.gain_by_label(left, "mse", "epm", seed=inputs.seed)
+    assert recalibrated_text(gain, left.high_label) in list(build(inputs))
 
 
 def test_calibration_compares_tenths_of_the_predictions_with_their_labels() -> None:
