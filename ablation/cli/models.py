@@ -1,7 +1,7 @@
 """Define the commands that use trained models: `predict`, `register` and `submit`."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from ablation.cli.options import (
     Seeds,
     Set,
     TrackingUri,
-    Variants,
 )
 from ablation.cli.parsing import split_list
 
@@ -157,9 +156,29 @@ def _bar(total: int) -> "Iterator[Callable[[int], None]]":
 def submit(
     data: Data = "demo",
     profile: Profile = "demo",
-    variants: Variants = "mse,epm",
-    split: Annotated[str, typer.Option(help="The split whose rows choose the epochs.")] = "dev1",
+    variants: Annotated[
+        str,
+        typer.Option(
+            help="Rows to refit or to choose from, with commas.",
+            show_default="mse,epm; with --from-runs: all",
+        ),
+    ] = "",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="The split whose rows choose the epochs; of --from-runs, one or several.",
+            show_default="dev1; with --from-runs: all",
+        ),
+    ] = "",
     seeds: Seeds = "0",
+    from_runs: Annotated[
+        bool,
+        typer.Option(
+            "--from-runs",
+            help="Train nothing: average the experiment's finished runs that forward selection"
+            " chooses on development rows.",
+        ),
+    ] = False,
     encoder: EncoderName = "",
     experiment: Experiment = "",
     set_: Set = None,
@@ -168,6 +187,9 @@ def submit(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("submission.csv"),
 ) -> None:
     """Refit rows on all labelled rows, average them, and write the task's submission file."""
+    if from_runs:
+        _submit_finished(experiment, tracking_uri, split_list(split), split_list(variants), out)
+        return
     from ablation.config.overrides import parse_overrides, parse_seeds
 
     overrides = parse_overrides(set_ or ())
@@ -180,8 +202,8 @@ def submit(
         RunRequest(
             data=data,
             profile=profile,
-            variants=split_list(variants),
-            splits=(split,),
+            variants=split_list(variants or "mse,epm"),
+            splits=(split or "dev1",),
             seeds=parse_seeds(seeds),
             encoder=encoder or None,
             overrides=overrides,
@@ -199,6 +221,39 @@ def submit(
     if not unsynced_summary():
         tracked_in = planned.store.client.get_run(submission.run_id).info.experiment_id
     print_store(console, planned.store, tracked_in)
+
+
+def _submit_finished(
+    experiment: str,
+    tracking_uri: str | None,
+    splits: Sequence[str],
+    variants: Sequence[str],
+    out: Path,
+) -> None:
+    """Write a submission from finished runs, and print what was selected on each split."""
+    from ablation.core.errors import UsageError
+    from ablation.runs.ensemble_submission import submit_finished
+    from ablation.runs.request import DEFAULT_EXPERIMENT
+    from ablation.tracking.store import find_experiment, open_store
+
+    store, wanted = open_store(tracking_uri), experiment or DEFAULT_EXPERIMENT
+    found = find_experiment(store, wanted)
+    if found is None:
+        raise UsageError(f"experiment {wanted!r}: there is none in this store; see --experiment")
+    submission = submit_finished(store, found, out, splits, variants)
+    console = make_console()
+    lines = [f"{out}: {submission.rows} rows, from finished runs; nothing was trained"]
+    for chosen in submission.selections:
+        lines += [
+            f"{chosen.split}: {len(chosen.members)} of {chosen.candidates} runs selected;"
+            f" development foretells r = {chosen.nested:.3f} on its {chosen.rows} rows by nested"
+            f" halves ({chosen.apparent:.3f} on the rows that selected; {chosen.single:.3f} alone,"
+            " on average)",
+            *(f"  {times} x {key}" for key, times in chosen.members.items()),
+        ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_store(console, store, found)
 
 
 def _print_submission(console: "Console", submission: "Submission") -> None:

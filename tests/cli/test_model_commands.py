@@ -15,7 +15,7 @@ import pytest
 
 from ablation.cli.main import main
 from ablation.tracking import names
-from ablation.tracking.reading import read_frame, read_runs
+from ablation.tracking.reading import read_frame, read_json, read_runs
 from ablation.tracking.store import Store, open_store
 from tests.conftest import some_rows, write_corpus
 
@@ -195,6 +195,52 @@ def test_a_submission_has_a_score_for_each_test_row_and_is_made_once(
     assert again.count("reused") == 8  # four development runs, four refits
     table_again = pd.read_csv(folder / "out" / "submission.csv")
     np.testing.assert_allclose(table_again["score"], table["score"], atol=2e-6)
+
+
+def test_finished_runs_are_submitted_without_training(
+    ablation: Typed, store: Store, folder: Path
+) -> None:
+    split = ("--split", "dev1")
+    rows = ("--variants", "mse,epm", "--seeds", "0,1", "--experiment", "finished")
+    code, _, err = ablation("run", "--data", "corpus", *SMOKE, *rows, "--splits", "dev1")
+    assert code == 0, err
+    code, out, err = ablation(
+        "submit", "--from-runs", "--experiment", "finished", *split, "--out", "finished.csv"
+    )
+    assert code == 0, err
+    assert "nested halves" in out
+    experiment = store.client.get_experiment_by_name("finished").experiment_id
+    (tracked,) = read_runs(store, experiment, [names.SUBMISSION])
+    (selected,) = read_json(store, tracked.run_id, "selected.json")
+    runs = {
+        f"{run.tags[names.VARIANT]} dev1 seed {run.tags[names.SEED]}": run.run_id
+        for run in read_runs(store, experiment, [names.RUN])
+    }
+    assert selected["candidates"] == len(runs) == 4
+    members = selected["members"]
+    predictions = [
+        read_frame(store, runs[key], names.TEST_PREDICTIONS).sort_values("row")["prediction"]
+        for key in members
+    ]
+    expected = np.average(predictions, axis=0, weights=list(members.values()))
+    written = pd.read_csv(folder / "finished.csv")
+    np.testing.assert_allclose(written["score"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--experiment", "nowhere"), "there is none"),
+        (("--experiment", "finished", "--split", "dve1"), "did you mean 'dev1'?"),
+        (("--experiment", "finished", "--variants", "epn"), "did you mean 'epm'?"),
+    ],
+)
+def test_finished_runs_that_are_not_there_are_named(
+    ablation: Typed, arguments: tuple[str, ...], message: str
+) -> None:
+    code, _, err = ablation("submit", "--from-runs", *arguments)
+    assert code == 2
+    assert message in err
 
 
 def test_what_can_not_be_submitted_is_said_before_training(ablation: Typed, folder: Path) -> None:

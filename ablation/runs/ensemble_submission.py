@@ -1,0 +1,241 @@
+"""Write the task's submission file from runs that have finished: nothing is trained.
+
+On each split, forward selection by its development rows chooses runs from all rows and seeds, and
+their test predictions are averaged (Caruana et al., 2004, as the ensemble of Table 3). Splits train
+on other rows and languages; their averages count alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from ablation.core.errors import UsageError
+from ablation.core.files import write_atomically
+from ablation.core.identity import RunKey
+from ablation.core.suggest import did_you_mean
+from ablation.runs.submission import SUBMISSION_FILE, submission_text
+from ablation.tracking import names
+from ablation.tracking.history import PastRun, past_runs
+from ablation.tracking.reading import read_frame
+from ablation.tracking.runs import fail_on_error, start_run
+from ablation.tracking.store import Store
+
+#: Ways of halving the development rows for the nested score.
+_REPEATS: Final = 10
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The runs that a split's development rows selected.
+
+    Attributes:
+        split: The split's name.
+        members: The selected runs, and how often each enters the average.
+        candidates: The number of runs that there were to select from.
+        rows: Development rows.
+        apparent: Pearson of the average on the rows that selected it.
+        nested: Pearson of averages that were selected on the other half of the rows.
+        single: The mean Pearson of the candidates alone.
+    """
+
+    split: str
+    members: Mapping[RunKey, int]
+    candidates: int
+    rows: int
+    apparent: float
+    nested: float
+    single: float
+
+
+@dataclass(frozen=True)
+class EnsembleSubmission:
+    """A written submission: its file, its number of rows, and what was selected on each split."""
+
+    file: Path
+    rows: int
+    selections: tuple[Selection, ...]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished run with its development and test predictions, in the order of their rows."""
+
+    key: RunKey
+    run_id: str
+    dev: pd.DataFrame
+    test: pd.DataFrame
+
+
+def submit_finished(
+    store: Store,
+    experiment: str,
+    out: Path,
+    splits: Sequence[str] = (),
+    variants: Sequence[str] = (),
+) -> EnsembleSubmission:
+    """Select among an experiment's finished runs, average them, and write the submission.
+
+    Args:
+        store: The tracking store.
+        experiment: The experiment's id.
+        out: The file to write: `row` (from 0, as in the test file) and `score`, no text.
+        splits: The splits whose runs to take; all if empty.
+        variants: The rows to take; all if empty.
+
+    Raises:
+        UsageError: There are no such runs, they have no test predictions, or they are of several
+            corpora.
+        DamagedRunError: Predictions were lost or changed.
+        RunError: The store can't be reached.
+    """
+    runs = _finished(store, experiment, splits, variants)
+    by_split: dict[str, list[Candidate]] = {}
+    for run in runs:
+        by_split.setdefault(run.key.split, []).append(_read(store, run))
+    number = _test_rows(by_split)
+    selections, averages = [], []
+    for split, candidates in by_split.items():
+        selection = select(split, candidates)
+        selections.append(selection)
+        averages.append(
+            np.average(
+                [candidate.test["prediction"].to_numpy() for candidate in candidates],
+                axis=0,
+                weights=[selection.members.get(candidate.key, 0) for candidate in candidates],
+            )
+        )
+    content = submission_text(np.mean(averages, axis=0))
+    tracked = start_run(
+        store, experiment, "submission: finished runs", {names.KIND: names.SUBMISSION}
+    )
+    with fail_on_error(tracked):
+        tracked.log_params({"splits": ",".join(by_split), "variants": ",".join(variants)})
+        tracked.log_json("selected.json", [_as_json(selection) for selection in selections])
+        tracked.log_metrics({"development/pearson": float(np.mean([s.nested for s in selections]))})
+        tracked.log_text(SUBMISSION_FILE, content)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, content)
+    tracked.end("FINISHED")
+    return EnsembleSubmission(out, number, tuple(selections), store.run_id(tracked.run_id))
+
+
+def select(split: str, candidates: Sequence[Candidate]) -> Selection:
+    """Select runs on all development rows; score the selection by nested halves.
+
+    Raises:
+        UsageError: The runs have other development rows, or none has a correlation.
+    """
+    from ablation.training.ensemble import average, select_members
+    from ablation.training.evaluation import pearson
+
+    first = candidates[0].dev
+    if any(not np.array_equal(c.dev["row"], first["row"]) for c in candidates):
+        raise UsageError(f"submit: the runs on {split} have unlike development rows")
+    label = first["label"].to_numpy(float)
+    weight = first["weight"].to_numpy(float) if "weight" in first else np.ones(len(label))
+    by_name = {str(c.key): c.dev["prediction"].to_numpy(float) for c in candidates}
+    alone = {name: pearson(p, label, weight) for name, p in by_name.items()}
+    known = {name: by_name[name] for name, r in alone.items() if r is not None}
+    if not known:
+        raise UsageError(f"submit: no run on {split} has a correlation with the labels")
+    members = select_members(known, label, weight=weight)
+
+    def score(half: np.ndarray) -> float:
+        """Select on a half of the rows, and score on the other."""
+        on_half = {name: p[half] for name, p in known.items()}
+        chosen = select_members(on_half, label[half], weight=weight[half])
+        others = average({name: p[~half] for name, p in known.items()}, chosen)
+        return pearson(others, label[~half], weight[~half]) or 0.0
+
+    return Selection(
+        split,
+        {c.key: members[str(c.key)] for c in candidates if str(c.key) in members},
+        len(candidates),
+        len(label),
+        pearson(average(known, members), label, weight) or 0.0,
+        float(np.mean([score(half) for half in _halves(first["language"].to_numpy())])),
+        float(np.mean([r for r in alone.values() if r is not None])),
+    )
+
+
+def _finished(
+    store: Store, experiment: str, splits: Sequence[str], variants: Sequence[str]
+) -> list[PastRun]:
+    """Return the newest finished run of each key that trained; refuse names that nothing has."""
+    past = [run for run in past_runs(store, experiment).runs if run.status == "FINISHED"]
+    trained: dict[RunKey, PastRun] = {}
+    for run in past:  # newest first
+        if "members" not in run.parts:
+            trained.setdefault(run.key, run)
+    if not trained:
+        raise UsageError("submit: the experiment has no finished run; train some with ablation run")
+    for option, asked, there in (
+        ("--split", splits, {key.split for key in trained}),
+        ("--variants", variants, {key.variant for key in trained}),
+    ):
+        for name in asked:
+            if name not in there:
+                raise UsageError(
+                    f"submit: {option} {name}: no finished run has it:"
+                    f" {did_you_mean(name, sorted(there))}"
+                )
+    chosen = [
+        run
+        for key, run in trained.items()
+        if (not splits or key.split in splits) and (not variants or key.variant in variants)
+    ]
+    if not chosen:
+        raise UsageError("submit: no finished run is of these splits and rows")
+    if len({run.parts.get("data") for run in chosen}) > 1:
+        raise UsageError(
+            "submit: the experiment's runs are of several corpora; name the splits or"
+            " rows of one with --split and --variants"
+        )
+    return sorted(chosen, key=lambda run: (run.key.split, run.key.variant, run.key.seed))
+
+
+def _read(store: Store, run: PastRun) -> Candidate:
+    if names.TEST_PREDICTIONS not in (run.manifest or ""):
+        raise UsageError(f"submit: {run.key}: no test rows were predicted: the corpus has none")
+    dev, test = (
+        read_frame(store, run.run_id, path).sort_values("row", ignore_index=True)
+        for path in (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
+    )
+    return Candidate(run.key, run.run_id, dev, test)
+
+
+def _test_rows(by_split: Mapping[str, Sequence[Candidate]]) -> int:
+    """Return the number of test rows. Raises UsageError if runs predicted unlike ones."""
+    tables = [c.test["row"].to_numpy() for candidates in by_split.values() for c in candidates]
+    if any(not np.array_equal(table, np.arange(len(tables[0]))) for table in tables):
+        raise UsageError("submit: the runs predicted unlike test rows")
+    return len(tables[0])
+
+
+def _halves(groups: np.ndarray) -> list[Bool[np.ndarray, " rows"]]:
+    """Return masks of halves with every group's rows in proportion, each half and its other one."""
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(_REPEATS):
+        mask = np.zeros(len(groups), bool)
+        for group in np.unique(groups):
+            rows = rng.permutation(np.flatnonzero(groups == group))
+            mask[rows[: len(rows) // 2 + int(rng.integers(2)) * (len(rows) % 2)]] = True
+        masks += [mask, ~mask]
+    return masks
+
+
+def _as_json(selection: Selection) -> dict[str, object]:
+    return {
+        "split": selection.split,
+        "members": {str(key): times for key, times in selection.members.items()},
+        "candidates": selection.candidates,
+        "apparent": selection.apparent,
+        "nested": selection.nested,
+    }
