@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import traceback
 import warnings
 from json import JSONDecodeError
 from pathlib import Path
@@ -112,13 +113,29 @@ def _entry_of(line: bytes) -> bytes | None:
 
 
 def storage_failure(error: BaseException) -> str:
-    """Say in one line which failure of a storage is behind an error; empty if none is."""
+    """Say in one line which failure of a storage is behind an error; empty if none is.
+
+    Errors of MLflow's database, which are of the same kinds, are not.
+    """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, StorageInternalError | SQLAlchemyError | JSONDecodeError):
+        if isinstance(cause, StorageInternalError):
             return redacted_line(cause.__cause__ or cause)
+        if isinstance(cause, SQLAlchemyError | JSONDecodeError) and _is_optunas(cause):
+            is_journal = isinstance(cause, JSONDecodeError)
+            return "its journal was removed or changed" if is_journal else redacted_line(cause)
         cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def _is_optunas(error: BaseException) -> bool:
+    """Return whether Optuna asked for what failed, and not MLflow."""
+    modules = [
+        str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    asking = [module for module in modules if module in ("optuna", "mlflow")]
+    return asking[-1:] == ["optuna"]
 
 
 def lock_file(url: str) -> Path:

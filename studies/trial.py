@@ -22,6 +22,7 @@ from ablation.tracking.store import Store
 from ablation.training.loop import Hooks
 from ablation.training.records import RunRecord
 from ablation.training.train_run import Prepared, check_trainable, train_run
+from studies.storage import storage_failure
 from studies.study_run import RUN_ID
 
 #: Print one line for the user.
@@ -152,7 +153,11 @@ def run_trial(
         raise
     except Exception as error:
         tracked.set_tags({names.TRIAL_STATE: "FAIL"})
-        tracked.fail(error)
+        reason: Exception = error
+        if lost := storage_failure(error):
+            reason = RunError(f"the study's storage was lost: {lost}")
+            reason.__cause__ = error
+        tracked.fail(reason)
         raise
     tracked.set_tags({names.TRIAL_STATE: "COMPLETE"})
     tracked.end("FINISHED")

@@ -81,6 +81,22 @@ def test_a_lost_storage_is_found_behind_other_errors() -> None:
     assert storage_failure(ValueError("of something else")) == ""
 
 
+def test_a_lost_tracking_database_is_no_lost_storage(tmp_path: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path))
+    store.engine.dispose()
+    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
+
+    def objective(trial: optuna.Trial) -> float:
+        store.search_experiments()
+        return 0.0
+
+    with pytest.raises(Exception, match="not a database") as error:
+        optuna.create_study().optimize(objective, n_trials=1)
+    assert storage_failure(error.value) == ""
+
+
 def test_a_missing_driver_is_named_with_its_package() -> None:
     pytest.importorskip("sqlalchemy")
     with pytest.raises(UsageError) as error:

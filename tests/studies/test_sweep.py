@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from safetensors.torch import load_file, save_file
 
 from ablation.config.overrides import load_profile, resolve_config
-from ablation.core.errors import UsageError
+from ablation.core.errors import RunError, UsageError
 from ablation.core.state import checkpoints_root
 from ablation.encoders.tiny import tiny_encoder
 from ablation.tracking import names
@@ -25,6 +25,7 @@ from studies.profile import scores_of
 from studies.space import SHIPPED
 from studies.study import SweepRequest, resolve_sweep
 from studies.sweep import sweep
+from studies.trial import PruningReporter
 from tests.studies.conftest import FinishedSweep
 
 
@@ -115,6 +116,34 @@ def test_a_study_goes_on_by_its_name_and_counts_what_was_done(request_: SweepReq
     assert lines[0] == "study 'depth': 1 of 3 trials done"
     assert len(lines) == 3
     assert len(swept.study.trials) == 3
+
+
+def test_a_storage_that_is_lost_in_mid_trial_is_named_in_both_runs_and_the_study_goes_on(
+    request_: SweepRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, elsewhere = tmp_path / "studies.db", tmp_path / "elsewhere.db"
+    report = PruningReporter.report
+
+    def lose_storage(reporter: PruningReporter, pearson: float, epoch: int) -> None:
+        if not elsewhere.exists():
+            file.rename(elsewhere)
+        report(reporter, pearson, epoch)
+
+    request = replace(request_, trials=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(PruningReporter, "report", lose_storage)
+        with pytest.raises(RunError, match=r"storage .*studies\.db: lost: .*command continues"):
+            sweep(resolve_sweep(request), ignore_line)
+    runs = tracked(request.tracking_uri or "")
+    assert [run.info.status for run in runs] == ["FAILED", "FAILED"]
+    assert all("storage" in run.data.tags[names.REASON] for run in runs)
+    assert names.TRACEBACK_FILE in json.loads(runs[1].data.tags[names.MANIFEST])
+
+    elsewhere.rename(file)
+    study = sweep(resolve_sweep(request), ignore_line).study
+    assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 2
+    _, *trials = tracked(request.tracking_uri or "")
+    assert sorted(run.info.status for run in trials) == ["FAILED", "FINISHED", "FINISHED"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
