@@ -97,4 +97,19 @@ def without_docstrings(source: str) -> str:
             and ast.get_docstring(node, clean=False) is not None
         ):
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return _dump(tree)
+
+
+def _dump(value: object) -> str:
+    """Return a syntax tree as text that is the same in every version of Python.
+
+    `ast.dump` shows fields that are empty in one version and not in another, and versions add
+    fields, such as the type parameters that functions have from 3.12 on.
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(_dump, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = ((name, child) for name, child in ast.iter_fields(value) if child not in (None, []))
+    listed = ", ".join(f"{name}={_dump(child)}" for name, child in fields)
+    return f"{type(value).__name__}({listed})"

@@ -101,12 +101,10 @@ def random_effects(effects: Floats, variances: Floats, level: float = 0.95) -> O
         return None
     with np.errstate(invalid="ignore"):  # a variance between languages that comes out below 0
         fit = combine_effects(effects, variances, method_re="dl", use_t=True)
-    homogeneity = fit.test_homogeneity()
-    interval = NO_INTERVAL
-    if len(effects) >= LEAST_LANGUAGES:
         # The third and fourth: fixed and random effects with Hartung and Knapp's scale.
         low, high = fit.conf_int(alpha=1 - level, use_t=True)[3]
-        interval = Interval(float(low), float(high))
+    homogeneity = fit.test_homogeneity()
+    interval = Interval(float(low), float(high)) if len(effects) >= LEAST_LANGUAGES else NO_INTERVAL
     return OverLanguages(
         float(fit.mean_effect_re),
         interval,

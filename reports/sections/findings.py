@@ -74,7 +74,7 @@ def _of_another_table(inputs: ReportInputs) -> Iterator[Block]:
     yield f"Asked ({table.title}): " + " ".join(
         f"{row.title.removeprefix('+ ')}: {row.question}" for row in rows
     )
-    if not inputs.layout.is_mint:
+    if not (inputs.layout.is_mint and table.publication):
         yield from _comparisons(inputs)
     if table.claims and comparability.obstacle:
         yield f"Found: none of the table's claims is judged, as {comparability.obstacle}."

@@ -31,7 +31,8 @@ CELL_FAMILY: Final = Family("the printed cells of Table 3", len(printed_cells())
 @section("Results", order=10)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the table, and its cells one by one if they can be held against printed ones."""
-    if not inputs.layout.is_mint and not inputs.comparability.applies:
+    has_figures = inputs.layout.is_mint and inputs.group.table.publication is not None
+    if not has_figures and not inputs.comparability.applies:
         yield scores_table(inputs.measurements, inputs.layout)
         return
     yield table_3(inputs.measurements, with_paper=inputs.comparability.applies)

@@ -20,6 +20,8 @@ from reports.analysis.own_task import (
     corrected_interval,
 )
 from reports.analysis.replication import Family
+from reports.rendering.tables import Table
+from reports.sections import findings, results
 from tests.reports.conftest import Made
 
 
@@ -79,6 +81,19 @@ def test_no_answer_depends_on_what_else_was_run(table_3: Made) -> None:
         assert alone.p_family == pytest.approx(among.p_family)
         assert (alone.answer, alone.family) == (among.answer, among.family)
         assert alone.family.size % 3 == 0
+
+
+def test_rows_of_ones_own_on_the_papers_corpus_are_compared_too(table_3: Made) -> None:
+    """Without printed figures there is nothing else that a first page could answer."""
+    inputs = table_3.inputs()
+    own = replace(TABLE_3, title="Losses", publication=None, claims={}, text="of a file")
+    other = replace(inputs, group=replace(inputs.group, table=own))
+    assert other.layout.is_mint
+    names = [block.id for block in findings.build(other) if isinstance(block, Table)]
+    assert "comparisons" in names
+    (scores,) = [block for block in results.build(other) if isinstance(block, Table)]
+    assert scores.title == "Losses"
+    assert not any("paper" in note for note in scores.notes)
 
 
 def test_a_family_is_all_that_the_table_compares() -> None:
