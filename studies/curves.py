@@ -3,40 +3,49 @@
 For a seed, every condition has the same development split, initial weights and order of batches,
 so that curves are compared in pairs. The gradients of the loss terms are measured at each logging
 point. Test rows are not tokenised. `reports.sections.curve_study` judges the curves.
+
+Rows of a table of variants can be studied instead of the figures, of which nothing is claimed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ablation.config.overrides import load_profile, merge_overrides, resolve_config
 from ablation.config.schema import RunConfig
-from ablation.config.variants import VARIANTS
+from ablation.config.variant_table import VariantTable
+from ablation.config.variants import TABLE_3, VARIANTS, read_selection
 from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
-from ablation.core.locks import lock
-from ablation.core.state import checkpoints_root, run_slot
+from ablation.core.state import checkpoints_root
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
+from ablation.executors.choose import Placement, parse_on
+from ablation.executors.protocol import Executor, Resources
 from ablation.runs.context import Preparations, RunContext, origin_tags
-from ablation.runs.execution import (
-    TrainingJob,
-    finished_meanwhile,
-    open_run,
-    reuse,
-    run_and_record,
-    train_tracked,
+from ablation.runs.dispatch import Dispatch, Shipment
+from ablation.runs.execution import TrainingJob, open_run, run_and_record, train_tracked
+from ablation.runs.one_run import make_once, slot_of, take_turns
+from ablation.runs.placement import (
+    choose_resources,
+    executor_on,
+    refuse_local_tracking,
+    threads_of,
 )
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
 from ablation.runs.precision import resolve_precision
 from ablation.runs.progress import Progress
+from ablation.runs.remote import Message, SentContext, SentRun, make_sent
 from ablation.runs.request import DEFAULT_EXPERIMENT, check_seeds
 from ablation.runs.results import RunOutcome, as_json, settle
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names, provenance
-from ablation.tracking.damage import DamagedRunError
 from ablation.tracking.history import PastRuns, past_runs
+from ablation.tracking.leases import open_leases, settle_leases
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
 from ablation.tracking.reading import may_be_reused
 from ablation.tracking.runs import TrackedRun, fail_on_error, start_run
@@ -50,6 +59,8 @@ from studies.gradients import measure_gradients
 FIGURES: Final[dict[str, tuple[str, str]]] = {"4": ("mse", "epm"), "5": ("mse+cl", "epm+cl")}
 #: Both readings of Eq. 9, by the value of `loss.contrastive`, and the suffix of a variant's name.
 SIGNS: Final[dict[str, str]] = {"as_printed": "", "attract": "(attract)"}
+#: The function that executors call.
+FUNCTION: Final = "studies.curves:train_sent"
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class CurvesRequest:
     Attributes:
         figures: Of "4" and "5".
         signs: Readings of Eq. 9.
+        variants: Rows to study instead of the figures, or a file of them, as a `RunRequest` has.
         taus: Temperatures of Eq. 9, above 0.
         seeds: Seeds of the training.
         data: A corpus: "demo" or a folder.
@@ -69,10 +81,14 @@ class CurvesRequest:
         fresh: Train again what had finished.
         tracking_uri: The MLflow store; the default one if None.
         target: The label column to predict, if the corpus has several.
+        on: The place where runs are trained, as a `RunRequest` has it.
+        cpus_per_run: Cores and threads of a run; None for this machine's, or its share of them.
+        gpus_per_run: GPUs of a run; None for one if this machine has any.
     """
 
     figures: Sequence[str] = tuple(FIGURES)
     signs: Sequence[str] = tuple(SIGNS)
+    variants: Sequence[str | Path] = ()
     taus: Sequence[float] = (0.02, 0.2, 2.0)
     seeds: Sequence[int] = (0, 1, 2)
     data: str | Path = "demo"
@@ -83,6 +99,9 @@ class CurvesRequest:
     fresh: bool = False
     tracking_uri: str | None = None
     target: str = ""
+    on: str = "local"
+    cpus_per_run: int | None = None
+    gpus_per_run: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,9 @@ class ResolvedCurves:
     corpus: Corpus
     store: Store
     curves: list[Curve]
+    table: VariantTable = TABLE_3
+    place: Placement = field(default_factory=Placement)
+    resources: Resources = field(default_factory=Resources)
 
 
 def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
@@ -122,7 +144,10 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
         merge_overrides(load_profile(str(request.profile)), request.overrides)
     )
     taus = _checked_taus(request.taus)
-    grid = RunGrid(_variants(request), (request.split,), check_seeds(request.seeds))
+    place = parse_on(request.on)
+    resources, parts = choose_resources(place, request.cpus_per_run, request.gpus_per_run)
+    table, rows = _rows(request)
+    grid = RunGrid(rows, (request.split,), check_seeds(request.seeds), table)
     if "," in request.split:
         raise UsageError(f"--split {request.split!r}: a curve study trains on one split")
     if resolve_config(settings).optimisation.micro_batch is not None:
@@ -141,14 +166,20 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
     curves: dict[str, Curve] = {}
     for tau in taus:
         plan = make_plan(
-            corpus, merge_overrides(settings, {"loss.tau": tau}), grid, history, fresh=request.fresh
+            corpus,
+            merge_overrides(settings, {"loss.tau": tau}),
+            grid,
+            history,
+            fresh=request.fresh,
+            more_parts=parts,
         )
         for run in plan:
-            if _is_contrastive(run.key.variant):
-                curves[run.identity.digest] = Curve(run, tau)
-            elif tau == taus[0]:  # without Eq. 9 there is no temperature: once is enough
+            assert run.config is not None, "ensembles are left out"
+            if run.config.loss.contrastive != "none":  # a row may have a temperature of its own
+                curves[run.identity.digest] = Curve(run, run.config.loss.tau)
+            elif tau == taus[0]:  # without such a term there is no temperature: once is enough
                 curves[run.identity.digest] = Curve(run, None)
-    return ResolvedCurves(request, corpus, store, list(curves.values()))
+    return ResolvedCurves(request, corpus, store, list(curves.values()), table, place, resources)
 
 
 def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]:
@@ -168,28 +199,32 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
     for curve in resolved.curves:
         if not curve.planned.is_reused:
             preparations.get(curve.config)
+    request, store = resolved.request, resolved.store
     with sigterm_as_interrupt():
-        experiment = experiment_id(
-            resolved.store, resolved.request.experiment or DEFAULT_EXPERIMENT
-        )
-        end_orphans(resolved.store, experiment)
+        experiment = experiment_id(store, request.experiment or DEFAULT_EXPERIMENT)
+        end_orphans(store, experiment)
         prune(checkpoints_root())
-        with end_runs_on_interrupt(resolved.store, experiment):
-            tags = origin_tags(resolved.corpus, str(resolved.request.profile))
+        with (
+            threads_of(resolved.resources, resolved.place, request.cpus_per_run),
+            _executor_of(resolved, experiment) as executor,
+            end_runs_on_interrupt(store, experiment),
+        ):
+            open_leases(store, experiment)
+            tags = origin_tags(resolved.corpus, str(request.profile))
             study = _open_study(resolved, experiment, tags)
             context = RunContext(
-                resolved.store,
-                experiment,
-                study.run_id,
-                tags,
-                preparations,
-                progress,
-                resolved.request.fresh,
+                store, experiment, study.run_id, tags, preparations, progress, request.fresh
             )
+            runs = {curve.label: curve.planned for curve in resolved.curves}
             with fail_on_error(study):
                 progress.plan([(c.label, c.config.optimisation.epochs) for c in resolved.curves])
                 with progress:
-                    outcomes = [_run_one(context, curve) for curve in resolved.curves]
+                    if executor is None:
+                        outcomes = _train_in_turn(context, runs)
+                    else:
+                        shared = pickle.dumps(SentContext.of(context))
+                        shipment = Shipment(FUNCTION, shared, resolved.resources, names.CURVE)
+                        outcomes = Dispatch(executor, context, shipment, progress).run_all(runs)
                 study.log_json(names.OUTCOMES_FILE, as_json(outcomes))
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             study.end(
@@ -197,36 +232,62 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
                 f"{failed} runs failed" if failed else None,
                 echo=progress.say,
             )
-    return settle(resolved.store, outcomes, progress.say)
+    settle_leases()
+    return settle(store, outcomes, progress.say)
 
 
-def _run_one(context: RunContext, curve: Curve) -> RunOutcome:
-    run, damaged = curve.planned, None
-    if run.is_reused and run.run_id:
-        try:
-            return reuse(context, curve.label, run.run_id)
-        except DamagedRunError as error:
-            context.progress.say(f"{curve.label}: {error}; this one is trained again")
-            damaged = run.run_id
-    slot = run_slot(context.store.uri, context.experiment, run.identity.digest)
-    with lock(slot):
-        run_id = finished_meanwhile(context, run.identity.digest, names.CURVE, damaged=damaged)
-        if run_id:
-            return reuse(context, curve.label, run_id)
-        return _train(context, curve, checkpoints_root() / slot)
+def train_sent(
+    shared: SentContext, sent: SentRun, send: Callable[[Message], object]
+) -> RunOutcome | None:
+    """Train or reuse a curve that was sent to this process; None if another is training it.
+
+    Raises as `ablation.runs.remote.make_sent` does.
+    """
+    return make_sent(shared, sent, send, lambda context: _train_once(context, sent.key, sent.run))
 
 
-def _train(context: RunContext, curve: Curve, checkpoints: Path) -> RunOutcome:
-    run, config = curve.planned, curve.config
-    tracked = open_run(context, run, str(curve.label), kind=names.CURVE)
+def _executor_of(
+    resolved: ResolvedCurves, experiment: str
+) -> AbstractContextManager[Executor | None]:
+    """Open the study's executor; None if this process trains, or nothing is left to train."""
+    if resolved.place.is_here or all(curve.planned.is_reused for curve in resolved.curves):
+        return nullcontext()
+    on = resolved.request.on
+    refuse_local = partial(refuse_local_tracking, resolved.store, experiment, on)
+    return executor_on(on, resolved.resources, __name__, refuse_local)
+
+
+def _train_in_turn(context: RunContext, runs: Mapping[RunKey, PlannedRun]) -> list[RunOutcome]:
+    """Train in this process, and return every run's outcome, in their order."""
+    outcomes: dict[RunKey, RunOutcome] = {}
+
+    def attempt(label: RunKey, left: Sequence[RunKey]) -> RunOutcome | None:
+        outcome = _train_once(context, label, runs[label])
+        if outcome is not None:
+            outcomes[label] = outcome
+        return outcome
+
+    take_turns(list(runs), attempt)
+    return [outcomes[label] for label in runs]
+
+
+def _train_once(context: RunContext, label: RunKey, run: PlannedRun) -> RunOutcome | None:
+    """Train or reuse a curve; None if another process is training it."""
+    return make_once(context, label, run, names.CURVE, lambda: _train(context, label, run))
+
+
+def _train(context: RunContext, label: RunKey, run: PlannedRun) -> RunOutcome:
+    config, checkpoints = run.config, checkpoints_root() / slot_of(context, run)
+    assert config is not None, "ensembles are left out"
+    tracked = open_run(context, run, str(label), kind=names.CURVE)
 
     def make() -> RunResult:
-        job = TrainingJob(curve.label, config, run.identity.digest, checkpoints)
+        job = TrainingJob(label, config, run.identity.digest, checkpoints)
         on_terms = measure_gradients(config.loss.contrastive_weight)
         result = train_tracked(context, tracked, job, on_terms)
         return replace(result, record=result.record.model_copy(update={"variant": run.key.variant}))
 
-    return run_and_record(context, tracked, curve.label, checkpoints, make)
+    return run_and_record(context, tracked, label, checkpoints, make)
 
 
 def _open_study(
@@ -234,22 +295,38 @@ def _open_study(
 ) -> TrackedRun:
     request = resolved.request
     name = f"{resolved.corpus.name}: curves ({request.profile})"
-    study = start_run(resolved.store, experiment, name, {names.KIND: names.CURVE_STUDY, **tags})
+    tags = {names.KIND: names.CURVE_STUDY, **tags}
+    if request.variants:
+        tags[names.VARIANTS_FROM] = resolved.table.title
+    study = start_run(resolved.store, experiment, name, tags)
     with fail_on_error(study):
         study.log_params(
             {
                 "figures": ",".join(request.figures),
                 "signs": ",".join(request.signs),
+                "variants": ",".join(Path(name).name for name in request.variants),
                 "taus": ",".join(f"{tau:g}" for tau in request.taus),
                 "seeds": ",".join(map(str, request.seeds)),
                 "data": request.data,
                 "profile": request.profile,
                 "split": request.split,
+                "on": request.on,
             }
         )
         study.log_dataset(replace(resolved.corpus, test=None))
         study.log_json(names.ENVIRONMENT_FILE, provenance.environment())
+        if resolved.table.text:
+            study.log_text(names.VARIANTS_FILE, resolved.table.text)
     return study
+
+
+def _rows(request: CurvesRequest) -> tuple[VariantTable, tuple[str, ...]]:
+    """Return the rows to train and their table: those that are named, or those of the figures."""
+    if not request.variants:
+        return TABLE_3, tuple(_variants(request))
+    table, selected = read_selection(request.variants)
+    rows = tuple(name for name in selected if not table.variants[name].combines_runs)
+    return table, rows
 
 
 def _variants(request: CurvesRequest) -> Sequence[str]:

@@ -19,9 +19,12 @@ from ablation.cli.console import (
 )
 from ablation.cli.notify import Notify, notifying
 from ablation.cli.options import (
+    CpusPerRun,
     Data,
     Experiment,
     Fresh,
+    GpusPerRun,
+    On,
     Profile,
     Seeds,
     Set,
@@ -184,6 +187,14 @@ def curves(
         str, typer.Option(help="Readings of Eq. 9: as_printed, attract, or both.")
     ] = "as_printed,attract",
     taus: Annotated[str, typer.Option(help="Temperatures of Eq. 9, with commas.")] = "0.02,0.2,2",
+    variants: Annotated[
+        str,
+        typer.Option(
+            help="Rows to study instead of the figures, with commas, or a TOML file of variants.",
+            show_default="the figures'",
+            autocompletion=completion.VARIANTS,
+        ),
+    ] = "",
     seeds: Seeds = "0,1,2",
     data: Data = "demo",
     profile: Profile = "demo",
@@ -198,6 +209,9 @@ def curves(
     notify: Notify = "",
     tracking_uri: TrackingUri = None,
     target: Target = "",
+    on: On = "local",
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Train Figures 4 and 5, measure gradients, and test the paper's claims on the curves."""
     if report:
@@ -216,6 +230,7 @@ def curves(
         CurvesRequest(
             figures=split_list(figures),
             signs=split_list(signs),
+            variants=split_list(variants),
             taus=parse_taus(taus),
             seeds=parse_seeds(seeds),
             data=data,
@@ -226,6 +241,9 @@ def curves(
             fresh=fresh,
             tracking_uri=tracking_uri,
             target=target,
+            on=on,
+            cpus_per_run=cpus_per_run,
+            gpus_per_run=gpus_per_run,
         )
     )
     with notifying(notify, "ablation curves"):

@@ -6,14 +6,14 @@ that were lost, so that none stays RUNNING.
 
 import pickle
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ablation.config.own_code import known_sources
-from ablation.core.identity import RunKey, code_digest, libraries
+from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.locks import POLL_S
-from ablation.executors.protocol import Event, Executor, Work
+from ablation.executors.protocol import Event, Executor, Resources, Work
 from ablation.runs.context import RunContext
 from ablation.runs.execution import finished_meanwhile, reuse
 from ablation.runs.leasing import is_free, revoke
@@ -29,8 +29,8 @@ from ablation.runs.progress import Progress, RunEvents
 from ablation.runs.remote import (
     FUNCTION,
     SentRun,
-    SentSuite,
     mark_state,
+    pickle_suite,
     sent_environment,
     unmark_state,
 )
@@ -46,9 +46,26 @@ MAX_ATTEMPTS: Final = 3
 LOOK_S: Final = 10.0
 
 
-@dataclass
+@dataclass(frozen=True)
+class Shipment:
+    """The form in which runs of a suite or a study are sent.
+
+    Attributes:
+        function: "module:name" of a function of (shared, SentRun, send).
+        shared: Its pickled first argument.
+        resources: Resources of each run.
+        kind: The runs' `ablation.kind`.
+    """
+
+    function: str
+    shared: bytes
+    resources: Resources
+    kind: str
+
+
+@dataclass(frozen=True)
 class _Sent:
-    run: PlannedRun
+    key: RunKey
     attempt: int
 
 
@@ -73,84 +90,78 @@ def show(progress: RunEvents, name: str, arguments: tuple[Any, ...]) -> None:
 
 
 class Dispatch:
-    """The runs of a plan on their way through an executor."""
+    """Runs on their way through an executor."""
 
     def __init__(
-        self,
-        executor: Executor,
-        context: RunContext,
-        planned: ResolvedRun,
-        progress: Progress,
+        self, executor: Executor, context: RunContext, shipment: Shipment, progress: Progress
     ) -> None:
         """Send nothing yet."""
         self.outcomes: dict[RunKey, RunOutcome] = {}
-        self._executor, self._context, self._planned = executor, context, planned
+        self._runs: Mapping[RunKey, PlannedRun] = {}
+        self._executor, self._context, self._shipment = executor, context, shipment
         self._progress = progress
         self._sent: dict[str, _Sent] = {}
         self._count = 0
         #: Runs that another process trains, with the time of the next look.
-        self._elsewhere: dict[RunKey, tuple[PlannedRun, float]] = {}
-        mark_state(context.suite)
-        request = planned.request
-        self._shared = pickle.dumps(
-            SentSuite(
-                request,
-                planned.corpus,
-                planned.tuning,
-                planned.table,
-                context.store.uri,
-                context.experiment,
-                context.suite,
-                dict(context.tags),
-                code_digest(),
-                libraries(),
-                known_sources(),
-            )
-        )
+        self._elsewhere: dict[RunKey, float] = {}
 
-    def run_all(self) -> list[RunOutcome]:
-        """Return every run's outcome, in the plan's order."""
-        runs = self._planned.runs
-        for run in runs:
+    def run_all(self, runs: Mapping[RunKey, PlannedRun]) -> list[RunOutcome]:
+        """Return every run's outcome, in their order; of an interrupt, end all runs in truth.
+
+        Args:
+            runs: The runs by the keys that name them in what is shown.
+        """
+        self._runs = runs
+        try:
+            return self._run_all()
+        except BaseException:
+            self._executor.close()  # processes that can end their runs themselves do
+            self._end_running(names.PARENT, self._context.suite, "interrupted")
+            raise
+
+    def settle(self, outcome: RunOutcome) -> None:
+        """Keep a run's outcome."""
+        self.outcomes[outcome.key] = outcome
+
+    def combine(self) -> RunOutcome | None:
+        """Make a run here that needs others' outcomes, once they are there; None if none can be."""
+        return None
+
+    def _run_all(self) -> list[RunOutcome]:
+        for key, run in self._runs.items():
             if run.config is not None:
-                self._begin(run)
-        while len(self.outcomes) < len(runs):
+                self._begin(key, run)
+        while len(self.outcomes) < len(self._runs):
             raise_if_interrupted()
             self._look_elsewhere()
-            if self._combine():
-                continue
-            if not self._sent:
+            if (made := self.combine()) is not None:
+                self.settle(made)
+            elif self._sent:
+                for event in self._executor.events():
+                    self._handle(event)
+            else:
                 time.sleep(POLL_S)
-                continue
-            for event in self._executor.events():
-                self._handle(event)
-        unmark_state(self._context.suite)
-        return [self.outcomes[run.key] for run in runs]
+        return [self.outcomes[key] for key in self._runs]
 
-    def end_interrupted(self) -> None:
-        """End the MLflow runs that workers had no time to end."""
-        self._end_running(names.PARENT, self._context.suite, "interrupted")
-
-    def _begin(self, run: PlannedRun) -> None:
+    def _begin(self, key: RunKey, run: PlannedRun) -> None:
         """Reuse a run if that is planned, else send it."""
-        if run.is_reused:
-            outcome, _ = reuse_planned(self._context, run)
-            if outcome is not None:
-                self._settle(outcome)
-                return
-        self._send(run, 1)
+        outcome, _ = reuse_planned(self._context, key, run)
+        if outcome is not None:
+            self.settle(outcome)
+        else:
+            self._send(key, 1)
 
-    def _send(self, run: PlannedRun, attempt: int) -> None:
+    def _send(self, key: RunKey, attempt: int) -> None:
         self._count += 1
         work = f"{self._context.suite[:12]}-{self._count}"
-        self._sent[work] = _Sent(run, attempt)
+        self._sent[work] = _Sent(key, attempt)
         self._executor.submit(
             Work(
                 work,
-                FUNCTION,
-                self._shared,
-                pickle.dumps(SentRun(run, work)),
-                self._planned.resources,
+                self._shipment.function,
+                self._shipment.shared,
+                pickle.dumps(SentRun(key, self._runs[key], work)),
+                self._shipment.resources,
                 sent_environment(),
             )
         )
@@ -166,13 +177,13 @@ class Dispatch:
             case "ended":
                 del self._sent[event.work]
                 if event.value is None:
-                    self._elsewhere[sent.run.key] = sent.run, time.monotonic() + LOOK_S
+                    self._elsewhere[sent.key] = time.monotonic() + LOOK_S
                 else:
-                    self._settle(event.value)
+                    self.settle(event.value)
             case "failed":
                 del self._sent[event.work]
                 self._end_running(names.WORK, event.work, str(event.value))
-                self._fail(sent.run, str(event.value))
+                self._fail(sent.key, str(event.value))
             case "lost":
                 del self._sent[event.work]
                 self._again(event.work, sent, str(event.value))
@@ -180,51 +191,69 @@ class Dispatch:
     def _again(self, work: str, sent: _Sent, reason: str) -> None:
         """End a lost run's MLflow run in truth, and send the run again."""
         self._end_running(names.WORK, work, f"lost: {reason}")
-        revoke(self._context, sent.run.identity.digest, work)
+        revoke(self._context, self._runs[sent.key].identity.digest, work)
         if sent.attempt >= MAX_ATTEMPTS:
-            self._fail(sent.run, f"lost {MAX_ATTEMPTS} times, the last time: {reason}")
+            self._fail(sent.key, f"lost {MAX_ATTEMPTS} times, the last time: {reason}")
             return
-        self._progress.lost(sent.run.key, f"{reason}; attempt {sent.attempt + 1} of {MAX_ATTEMPTS}")
-        self._send(sent.run, sent.attempt + 1)
+        self._progress.lost(sent.key, f"{reason}; attempt {sent.attempt + 1} of {MAX_ATTEMPTS}")
+        self._send(sent.key, sent.attempt + 1)
 
-    def _fail(self, run: PlannedRun, reason: str) -> None:
-        self._progress.ended(run.key, "failed", note=reason)
-        self._settle(RunOutcome(run.key, "failed", None, None, reason))
-
-    def _settle(self, outcome: RunOutcome) -> None:
-        self.outcomes[outcome.key] = outcome
-        use_weights(self._context, self._planned, outcome, self.outcomes)
+    def _fail(self, key: RunKey, reason: str) -> None:
+        self._progress.ended(key, "failed", note=reason)
+        self.settle(RunOutcome(key, "failed", None, None, reason))
 
     def _look_elsewhere(self) -> None:
         """Reuse the runs that another process has finished, and send those that it gave up."""
         now = time.monotonic()
-        for key, (run, at) in list(self._elsewhere.items()):
+        for key, at in list(self._elsewhere.items()):
             if now < at:
                 continue
-            run_id = finished_meanwhile(self._context, run.identity.digest)
+            run = self._runs[key]
+            run_id = finished_meanwhile(self._context, run.identity.digest, self._shipment.kind)
             if run_id is not None:
                 del self._elsewhere[key]
-                self._settle(reuse(self._context, key, run_id))
+                self.settle(reuse(self._context, key, run_id))
             elif is_free(self._context, slot_of(self._context, run), run.identity.digest):
                 del self._elsewhere[key]
-                self._send(run, 1)
+                self._send(key, 1)
             else:
-                self._elsewhere[key] = run, now + LOOK_S
-
-    def _combine(self) -> bool:
-        """Combine an ensemble whose members have ended; return whether there was one."""
-        left = [run for run in self._planned.runs if run.key not in self.outcomes]
-        trained = [run for run in left if run.config is not None]
-        for run in left:
-            if run.config is None and not lacks_members(run, trained):
-                outcome = run_or_reuse(self._context, self._planned, run, self.outcomes)
-                if outcome is not None:
-                    self._settle(outcome)
-                    return True
-        return False
+                self._elsewhere[key] = now + LOOK_S
 
     def _end_running(self, tag: str, value: str, reason: str) -> None:
         try:
             end_running(self._context.store, self._context.experiment, tag, value, reason)
         except Exception as error:  # whatever the store raises, other runs go on
             self._progress.say(f"runs of lost workers were not ended: {describe_error(error)}")
+
+
+class SuiteDispatch(Dispatch):
+    """The runs of a plan, whose ensembles are combined as soon as their members have ended."""
+
+    def __init__(
+        self, executor: Executor, context: RunContext, planned: ResolvedRun, progress: Progress
+    ) -> None:
+        """Send nothing yet."""
+        shipment = Shipment(FUNCTION, pickle_suite(context, planned), planned.resources, names.RUN)
+        super().__init__(executor, context, shipment, progress)
+        self._planned = planned
+
+    def run_plan(self) -> list[RunOutcome]:
+        """Return every run's outcome, in the plan's order."""
+        mark_state(self._context.suite)
+        outcomes = self.run_all({run.key: run for run in self._planned.runs})
+        unmark_state(self._context.suite)
+        return outcomes
+
+    def settle(self, outcome: RunOutcome) -> None:
+        super().settle(outcome)
+        use_weights(self._context, self._planned, outcome, self.outcomes)
+
+    def combine(self) -> RunOutcome | None:
+        left = [run for run in self._planned.runs if run.key not in self.outcomes]
+        trained = [run for run in left if run.config is not None]
+        for run in left:
+            if run.config is None and not lacks_members(run, trained):
+                outcome = run_or_reuse(self._context, self._planned, run, self.outcomes)
+                if outcome is not None:
+                    return outcome
+        return None

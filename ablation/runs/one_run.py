@@ -1,13 +1,16 @@
 """Train, reuse or combine one run of a plan, unless another process is at it."""
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ablation.core.errors import RunError, UsageError, first_line
 from ablation.core.identity import RunKey
+from ablation.core.interrupts import raise_if_interrupted
+from ablation.core.locks import POLL_S
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.data.splits import make_split
 from ablation.runs.context import RunContext
@@ -36,6 +39,8 @@ from ablation.tracking.uris import redact_uri
 if TYPE_CHECKING:
     from ablation.training.train_run import RunResult
 
+T = TypeVar("T")
+
 
 def run_or_reuse(
     context: RunContext,
@@ -58,24 +63,43 @@ def run_or_reuse(
         records = [member.record for member in members if member.record]
         identity = ensemble_identity(run.key, [record.identity for record in records])
         run = replace(run, identity=identity)
-    damaged = None
-    if run.identity.digest == expected:
-        outcome, damaged = reuse_planned(context, run)
-        if outcome is not None:
-            return outcome
+        if identity.digest != expected:  # what the plan would have reused is another ensemble
+            run = replace(run, state="to do")
+    return make_once(
+        context, run.key, run, names.RUN, lambda: run_one(context, planned, run, members)
+    )
+
+
+def make_once(
+    context: RunContext, key: RunKey, run: PlannedRun, kind: str, make: Callable[[], RunOutcome]
+) -> RunOutcome | None:
+    """Reuse a run, or make it unless another process does; None if one does.
+
+    Args:
+        context: The suite or study.
+        key: Names the run in what is printed.
+        run: The run.
+        kind: Its `ablation.kind`.
+        make: Makes it; called while this process alone holds the run.
+    """
+    outcome, damaged = reuse_planned(context, key, run)
+    if outcome is not None:
+        return outcome
     with try_lease(context, slot_of(context, run), run.identity.digest) as hold:
         if hold is None:
-            context.progress.waits(run.key)
+            context.progress.waits(key)
             return None
-        run_id = finished_meanwhile(context, run.identity.digest, damaged=damaged)
+        run_id = finished_meanwhile(context, run.identity.digest, kind, damaged=damaged)
         if run_id is not None:
-            return reuse(context, run.key, run_id)
-        outcome = run_one(context, planned, run, members)
+            return reuse(context, key, run_id)
+        outcome = make()
         hold.run_id = outcome.run_id
         return outcome
 
 
-def reuse_planned(context: RunContext, run: PlannedRun) -> tuple[RunOutcome | None, str | None]:
+def reuse_planned(
+    context: RunContext, key: RunKey, run: PlannedRun
+) -> tuple[RunOutcome | None, str | None]:
     """Return the outcome of a run that had finished when it was planned, if it is intact.
 
     Returns:
@@ -84,10 +108,30 @@ def reuse_planned(context: RunContext, run: PlannedRun) -> tuple[RunOutcome | No
     if not run.is_reused or not run.run_id:
         return None, None
     try:
-        return reuse(context, run.key, run.run_id), None
+        return reuse(context, key, run.run_id), None
     except DamagedRunError as error:
-        context.progress.say(f"{run.key}: {error}; this one is trained again")
+        context.progress.say(f"{key}: {error}; this one is trained again")
         return None, run.run_id
+
+
+def take_turns(runs: Sequence[T], attempt: Callable[[T, Sequence[T]], RunOutcome | None]) -> None:
+    """Attempt runs in their order, until each has an outcome.
+
+    Args:
+        runs: The runs.
+        attempt: Takes a run and those before it that have no outcome yet; returns None if the run
+            has to be tried again later, such as one that another process is training.
+    """
+    waiting = runs
+    while waiting:
+        left: list[T] = []
+        for run in waiting:
+            raise_if_interrupted()
+            if attempt(run, left) is None:
+                left.append(run)
+        if left and len(left) == len(waiting):
+            time.sleep(POLL_S)
+        waiting = left
 
 
 def run_one(

@@ -1,12 +1,15 @@
 """Decide with which cores, cards and threads runs are trained, and refuse what can't work there."""
 
-from collections.abc import Iterator, Mapping
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
 from ablation.core.errors import UsageError
-from ablation.executors.choose import Placement
-from ablation.executors.protocol import Resources
+from ablation.core.state import state_folder
+from ablation.executors.choose import Placement, open_executor, parse_on
+from ablation.executors.protocol import Executor, Resources
 from ablation.tracking.store import ARTIFACTS, Store
 from ablation.tracking.uris import is_http, is_remote, redact_uri, sqlite_file
 
@@ -67,6 +70,42 @@ def visible_cards(environment: Mapping[str, str]) -> list[str]:
     count = torch.cuda.device_count()
     named = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named[:count] if named else [str(number) for number in range(count)]
+
+
+@contextmanager
+def executor_on(
+    on: str, resources: Resources, module: str, refuse_local: Callable[[], None]
+) -> Iterator[Executor]:
+    """Start the executor that `--on` names, which is not this process itself, and close it.
+
+    Args:
+        on: The words of `--on`.
+        resources: Resources of a piece of work.
+        module: The module of the work's function, which local processes are forked with.
+        refuse_local: Called if workers are on other machines, before anything is sent to them;
+            raises UsageError for what they could not reach.
+
+    Raises:
+        UsageError: The engine is missing or has not the resources, or what `refuse_local` raises.
+    """
+    place = parse_on(on)
+    if place.engine == "slurm" and place.options.get("cluster") != "local":
+        refuse_local()
+    folder = state_folder() / "executors" / uuid.uuid4().hex[:12]
+    cards = visible_cards(os.environ) if resources.gpus else ()
+    executor, other_hosts = open_executor(place, resources, folder, module, cards)
+    try:
+        if other_hosts:
+            refuse_local()
+        yield executor
+    finally:
+        executor.close()
+
+
+def refuse_local_tracking(store: Store, experiment: str, on: str) -> None:
+    """Raise UsageError for a store, or artifacts of an experiment, that only this machine has."""
+    refuse_local_store(store, on)
+    refuse_local_artifacts(store, experiment, on)
 
 
 def refuse_local_store(store: Store, on: str) -> None:

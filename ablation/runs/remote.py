@@ -1,14 +1,15 @@
 """Train a run in a process of an executor: what is sent there, what is checked, what comes back."""
 
 import os
+import pickle
 import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ablation.config.own_code import add_sources
+from ablation.config.own_code import add_sources, known_sources
 from ablation.config.tuning_record import Tuning
 from ablation.config.variant_table import VariantTable
 from ablation.core.errors import RunError
@@ -25,7 +26,7 @@ from ablation.runs.results import RunOutcome
 from ablation.tracking import names
 from ablation.tracking.leases import settle_leases
 from ablation.tracking.orphans import end_running
-from ablation.tracking.store import open_store
+from ablation.tracking.store import Store, open_store
 
 #: The function that executors call.
 FUNCTION: Final = "ablation.runs.remote:train"
@@ -41,42 +42,104 @@ Message = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class SentSuite:
-    """The part that all runs of a suite share, as it is sent to a worker.
+class SentCode:
+    """The code that a worker has to have, and that of one's own, which it gets.
 
     Attributes:
-        request: The suite's request.
-        corpus: The data.
-        tuning: How the settings were found.
-        table: The variants.
-        store: The tracking store's URI.
-        experiment: The experiment's id.
-        suite: The suite's run.
-        tags: Tags of every run.
         code: `code_digest` of the driver.
         libraries: `libraries` of the driver.
         sources: Sources of one's own functions, by digest.
     """
 
-    request: RunRequest
+    code: str = field(default_factory=code_digest)
+    libraries: str = field(default_factory=libraries)
+    sources: Mapping[str, str] = field(default_factory=known_sources)
+
+    def adopt(self) -> None:
+        """Take the sources. Raises RunError if code or libraries are others on this machine."""
+        here = platform.node()
+        if code_digest() != self.code:
+            raise RunError(f"{here} has another version of ablation's code; install the driver's")
+        if libraries() != self.libraries:
+            raise RunError(
+                f"{here} has {libraries()}, the driver {self.libraries}; install the same"
+            )
+        add_sources(self.sources)
+
+
+@dataclass(frozen=True)
+class SentContext:
+    """The part of a `RunContext` that is sent to a worker.
+
+    Attributes:
+        corpus: The data.
+        store: The tracking store's URI.
+        experiment: The experiment's id.
+        suite: The suite's or the study's run.
+        tags: Tags of every run.
+        fresh: Train runs again that have finished before.
+        code: The driver's code.
+    """
+
     corpus: Corpus
-    tuning: Tuning | None
-    table: VariantTable
     store: str
     experiment: str
     suite: str
     tags: Mapping[str, object]
-    code: str
-    libraries: str
-    sources: Mapping[str, str]
+    fresh: bool
+    code: SentCode
+
+    @classmethod
+    def of(cls, context: RunContext) -> "SentContext":
+        """Return what is sent of a context."""
+        return cls(
+            context.corpus,
+            context.store.uri,
+            context.experiment,
+            context.suite,
+            dict(context.tags),
+            context.fresh,
+            SentCode(),
+        )
+
+
+@dataclass(frozen=True)
+class SentSuite:
+    """The part that all runs of a suite share, as it is sent to a worker.
+
+    Attributes:
+        context: What its runs share.
+        request: The suite's request.
+        tuning: How the settings were found.
+        table: The variants.
+    """
+
+    context: SentContext
+    request: RunRequest
+    tuning: Tuning | None
+    table: VariantTable
 
 
 @dataclass(frozen=True)
 class SentRun:
-    """A run as it is sent to a worker; `work` is the id of this attempt."""
+    """A run as it is sent to a worker.
 
+    Attributes:
+        key: Names the run in what is shown.
+        run: The run.
+        work: The id of this attempt.
+    """
+
+    key: RunKey
     run: PlannedRun
     work: str
+
+
+def pickle_suite(context: RunContext, planned: ResolvedRun) -> bytes:
+    """Return what the runs of a suite share, as it is sent."""
+    return pickle.dumps(
+        SentSuite(SentContext.of(context), planned.request, planned.tuning, planned.table)
+    )
 
 
 class Forwarded:
@@ -128,46 +191,72 @@ def train(suite: SentSuite, sent: SentRun, send: Callable[[Message], object]) ->
         RunError: Code, libraries or encoder are not the driver's, so results could be others.
         UsageError: The store or the encoder can't be used.
     """
-    refuse_others(suite, sent.run)
-    add_sources(suite.sources)
-    store = open_store(suite.store)
-    keeps = state_is_shared(suite.suite)
-    request = replace(suite.request, export=None, keep=suite.request.keep if keeps else "none")
-    planned = ResolvedRun(request, suite.corpus, store, [sent.run], suite.tuning, table=suite.table)
+
+    def make(context: RunContext) -> RunOutcome | None:
+        keeps = state_is_shared(context.suite)
+        request = replace(suite.request, export=None, keep=suite.request.keep if keeps else "none")
+        planned = ResolvedRun(
+            request, context.corpus, context.store, [sent.run], suite.tuning, table=suite.table
+        )
+        return run_or_reuse(context, planned, sent.run, {})
+
+    return make_sent(suite.context, sent, send, make)
+
+
+def make_sent(
+    shared: SentContext,
+    sent: SentRun,
+    send: Callable[[Message], object],
+    make: Callable[[RunContext], RunOutcome | None],
+) -> RunOutcome | None:
+    """Make a run that was sent, and return its outcome; None if another process is training it.
+
+    Args:
+        shared: What the runs share.
+        sent: The run.
+        send: Sends what happens to it.
+        make: Makes it in a context of this process.
+
+    Raises:
+        RunError: Code, libraries or encoder are not the driver's, so results could be others.
+        UsageError: The store or the encoder can't be used.
+    """
+    shared.code.adopt()
+    if sent.run.config is not None:
+        refuse_other_encoder(sent.run.config.model.encoder, sent.run.identity.parts["encoder"])
+    store = open_store(shared.store)
     # Of a job that a scheduler starts anew: nothing else of this attempt is alive.
-    end_running(store, suite.experiment, names.WORK, sent.work, "its job was requeued")
+    end_running(store, shared.experiment, names.WORK, sent.work, "its job was requeued")
     context = RunContext(
         store,
-        suite.experiment,
-        suite.suite,
-        {**suite.tags, names.WORK: sent.work, names.WORKER: platform.node()},
-        _preparations(suite.corpus),
+        shared.experiment,
+        shared.suite,
+        {**shared.tags, names.WORK: sent.work, names.WORKER: platform.node()},
+        preparations_of(shared.corpus),
         Forwarded(send),
-        request.fresh,
+        shared.fresh,
     )
     try:
-        outcome = run_or_reuse(context, planned, sent.run, {})
+        outcome = make(context)
     finally:
-        if store.delivery is not None:
-            store.delivery.drain(limit=_DRAIN_S)
-            settle_leases()
+        deliver(store)
     if outcome is None or outcome.run_id is None:
         return outcome
     run_id = store.run_id(outcome.run_id)
     return replace(outcome, run_id=run_id, kept=store.unsynced_note(outcome.run_id))
 
 
-def refuse_others(suite: SentSuite, run: PlannedRun) -> None:
-    """Raise RunError if a run's identity would be another one on this machine."""
-    here = platform.node()
-    if code_digest() != suite.code:
-        raise RunError(f"{here} has another version of ablation's code; install the driver's")
-    if libraries() != suite.libraries:
-        raise RunError(f"{here} has {libraries()}, the driver {suite.libraries}; install the same")
-    if run.config is not None:
-        name = run.config.model.encoder
-        if encoder_digest(name) != run.identity.parts["encoder"]:
-            raise RunError(f"{here} has other weights of encoder {name!r} than the driver")
+def deliver(store: Store) -> None:
+    """Wait for a moment until a server has what this process wrote; its machine may be lost."""
+    if store.delivery is not None:
+        store.delivery.drain(limit=_DRAIN_S)
+        settle_leases()
+
+
+def refuse_other_encoder(name: str, digest: str) -> None:
+    """Raise RunError if an encoder has another digest on this machine than the driver's."""
+    if encoder_digest(name) != digest:
+        raise RunError(f"{platform.node()} has other weights of encoder {name!r} than the driver")
 
 
 def mark_state(suite: str) -> None:
@@ -196,12 +285,13 @@ def sent_environment() -> dict[str, str]:
     }
 
 
-_prepared: tuple[Corpus, Preparations] | None = None
+_prepared: dict[tuple[str, bool], Preparations] = {}
 
 
-def _preparations(corpus: Corpus) -> Preparations:
-    """Return what this process has prepared of the corpus that it was sent."""
-    global _prepared
-    if _prepared is None or _prepared[0] is not corpus:
-        _prepared = corpus, Preparations(corpus)
-    return _prepared[1]
+def preparations_of(corpus: Corpus) -> Preparations:
+    """Return what this process has prepared of a corpus, which comes anew with each work."""
+    key = (corpus.digest, corpus.test is None)
+    if key not in _prepared:
+        _prepared.clear()
+        _prepared[key] = Preparations(corpus)
+    return _prepared[key]

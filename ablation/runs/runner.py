@@ -2,33 +2,29 @@
 
 import os
 import threading
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ablation.config.own_code import FIELDS, parse_own, source_of
 from ablation.core.errors import first_line
 from ablation.core.identity import RunKey
-from ablation.core.interrupts import raise_if_interrupted, signals_as_interrupt
-from ablation.core.locks import POLL_S
-from ablation.core.state import checkpoints_root, state_folder
-from ablation.executors.choose import open_executor
+from ablation.core.interrupts import signals_as_interrupt
+from ablation.core.state import checkpoints_root
 from ablation.executors.protocol import Executor
 from ablation.runs.context import RunContext, origin_tags
-from ablation.runs.dispatch import Dispatch
+from ablation.runs.dispatch import SuiteDispatch
 from ablation.runs.energy import EnergyMeter
 from ablation.runs.execution import row_name
 from ablation.runs.model_pages import log_models_without_weights
 from ablation.runs.notes import results_table, suite_note, suite_questions
-from ablation.runs.one_run import lacks_members, run_or_reuse, use_weights
+from ablation.runs.one_run import lacks_members, run_or_reuse, take_turns, use_weights
 from ablation.runs.placement import (
-    refuse_local_artifacts,
-    refuse_local_store,
+    executor_on,
+    refuse_local_tracking,
     threads_of,
-    visible_cards,
 )
 from ablation.runs.plan import PlannedRun
 from ablation.runs.progress import Progress
@@ -104,7 +100,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                     outcomes = (
                         _run_all(context, planned)
                         if executor is None
-                        else _dispatch_all(context, planned, executor, progress)
+                        else SuiteDispatch(executor, context, planned, progress).run_plan()
                     )
                 log_comparison(suite, planned.corpus, outcomes, planned.table)
                 suite.set_tags({names.NOTE: suite_note(planned, outcomes)})
@@ -241,72 +237,27 @@ def _params(request: RunRequest) -> dict[str, object]:
 def _run_all(context: RunContext, planned: ResolvedRun) -> list[RunOutcome]:
     """Train in this process, and return every run's outcome, in the plan's order.
 
-    Runs that another process is training are tried again later, and ensembles come after their
-    members.
+    Ensembles come after their members.
     """
     outcomes: dict[RunKey, RunOutcome] = {}
-    waiting = planned.runs
-    while waiting:
-        left: list[PlannedRun] = []
-        for run in waiting:
-            raise_if_interrupted()
-            outcome = None
-            if run.config is not None or not lacks_members(run, left):
-                outcome = run_or_reuse(context, planned, run, outcomes)
-            if outcome is None:
-                left.append(run)
-            else:
-                outcomes[run.key] = outcome
-                use_weights(context, planned, outcome, outcomes)
-        if left and len(left) == len(waiting):
-            time.sleep(POLL_S)
-        waiting = left
+
+    def attempt(run: PlannedRun, left: Sequence[PlannedRun]) -> RunOutcome | None:
+        if run.config is None and lacks_members(run, left):
+            return None
+        outcome = run_or_reuse(context, planned, run, outcomes)
+        if outcome is not None:
+            outcomes[run.key] = outcome
+            use_weights(context, planned, outcome, outcomes)
+        return outcome
+
+    take_turns(planned.runs, attempt)
     return [outcomes[run.key] for run in planned.runs]
 
 
-def _dispatch_all(
-    context: RunContext, planned: ResolvedRun, executor: Executor, progress: Progress
-) -> list[RunOutcome]:
-    """Train in an executor's processes, and return every run's outcome, in the plan's order."""
-    dispatch = Dispatch(executor, context, planned, progress)
-    try:
-        return dispatch.run_all()
-    except BaseException:
-        executor.close()  # processes that can end their runs themselves do
-        dispatch.end_interrupted()
-        raise
-
-
-@contextmanager
-def _executor_of(planned: ResolvedRun, experiment: str) -> Iterator[Executor | None]:
-    """Yield the plan's executor, and close it; None if this process trains, or nothing is left."""
+def _executor_of(planned: ResolvedRun, experiment: str) -> AbstractContextManager[Executor | None]:
+    """Open the plan's executor; None if this process trains, or nothing is left to train."""
     if planned.place.is_here or all(run.is_reused for run in planned.runs):
-        yield None
-        return
-    executor = _open_executor(planned, experiment)
-    try:
-        yield executor
-    finally:
-        executor.close()
-
-
-def _open_executor(planned: ResolvedRun, experiment: str) -> Executor:
-    """Start the executor of a plan that other processes train.
-
-    Raises UsageError before anything is trained: the engine is missing or has not the resources, or
-    workers on other machines could not reach the store.
-    """
-    store, on = planned.store, planned.request.on
-    if planned.place.engine == "slurm" and planned.place.options.get("cluster") != "local":
-        refuse_local_store(store, on)
-    folder = state_folder() / "executors" / uuid.uuid4().hex[:12]
-    cards = visible_cards(os.environ) if planned.resources.gpus else ()
-    executor, other_hosts = open_executor(planned.place, planned.resources, folder, MODULE, cards)
-    try:
-        if other_hosts:
-            refuse_local_store(store, on)
-            refuse_local_artifacts(store, experiment, on)
-    except BaseException:
-        executor.close()
-        raise
-    return executor
+        return nullcontext()
+    on = planned.request.on
+    refuse_local = partial(refuse_local_tracking, planned.store, experiment, on)
+    return executor_on(on, planned.resources, MODULE, refuse_local)

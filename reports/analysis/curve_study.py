@@ -2,7 +2,8 @@
 
 All conditions of a study are trained on the same batches; two are compared over the seeds that both
 have. Tests and intervals are exact for few seeds; p values are multiplied by the number of the
-paper's claims about curves, under each condition.
+paper's claims about curves, under each condition. Of rows that are none of the figures' nothing is
+claimed.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ablation.config.variants import TABLE_3
+from ablation.tracking import names
 from reports.analysis.claim_verdicts import (
     assess_collapse,
     assess_curve_claim,
@@ -57,6 +59,17 @@ class Condition:
         return f"{name} + CL ({self.contrast})" if self.contrast else name
 
 
+@dataclass(frozen=True)
+class RowCondition:
+    """A row of a table of variants; `tau` is the temperature of its contrastive loss, if any."""
+
+    row: str
+    tau: float | None = None
+
+    def __str__(self) -> str:
+        return self.row if self.tau is None else f"{self.row} (τ = {self.tau:g})"
+
+
 class StudyAssessment(NamedTuple):
     """A claim under one contrast; None for claims that are not about Eq. 9."""
 
@@ -70,20 +83,29 @@ class CurveStudy:
     """The newest study of an experiment with the runs that may be compared.
 
     Attributes:
-        curves: By condition, then by seed.
-        newest: The study's own run, if known.
+        curves: Those of the figures, by condition, then by seed.
+        rows: Those of other rows, likewise.
+        newest: The own run of the newest study of the figures, if known.
         others: Number of finished runs that differ in their settings and are left out.
         obstacle: Why the paper's claims are not decided by these data; empty if they are.
     """
 
     curves: Mapping[Condition, Mapping[int, Curve]]
+    rows: Mapping[RowCondition, Mapping[int, Curve]]
     newest: StoredSuite | None
     others: int
     obstacle: str
 
     @property
+    def conditions(self) -> Mapping[Condition | RowCondition, Mapping[int, Curve]]:
+        """All curves by condition, then by seed."""
+        return {**self.curves, **self.rows}
+
+    @property
     def runs(self) -> tuple[StoredRun, ...]:
-        return tuple(curve.run for by_seed in self.curves.values() for curve in by_seed.values())
+        return tuple(
+            curve.run for by_seed in self.conditions.values() for curve in by_seed.values()
+        )
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
@@ -97,7 +119,9 @@ class CurveStudy:
 
     @cached_property
     def assessments(self) -> list[StudyAssessment]:
-        """Every claim under every contrast that it speaks of, the collapse last."""
+        """Every claim under every contrast that it speaks of, the collapse last; none of rows."""
+        if not self.curves:
+            return []
         collapses = [
             StudyAssessment(COLLAPSE, contrast, _assess_collapse(self, contrast))
             for contrast in self.contrasts
@@ -113,14 +137,19 @@ def find_study(experiment: Experiment) -> CurveStudy | None:
     finished = [run for run in experiment.curves if run.status == "FINISHED"]
     if not finished:
         return None
-    newest = experiment.curve_studies[-1] if experiment.curve_studies else None
+    of_figures = [s for s in experiment.curve_studies if names.VARIANTS_FROM not in s.tags]
     key = study_key(finished[-1])
     runs = [run for run in finished if study_key(run) == key]
     curves: dict[Condition, dict[int, Curve]] = {}
+    rows: dict[RowCondition, dict[int, Curve]] = {}
     for curve in read_curves(experiment, runs):
-        curves.setdefault(_condition(curve.run), {})[curve.run.seed] = curve
-    obstacle = compare_with_paper(runs).obstacle
-    return CurveStudy(curves, newest, len(finished) - len(runs), obstacle)
+        if _is_of_a_figure(curve.run):
+            curves.setdefault(_condition(curve.run), {})[curve.run.seed] = curve
+        else:
+            rows.setdefault(_row_condition(curve.run), {})[curve.run.seed] = curve
+    obstacle = compare_with_paper([run for run in runs if _is_of_a_figure(run)]).obstacle
+    newest = of_figures[-1] if of_figures else None
+    return CurveStudy(curves, rows, newest, len(finished) - len(runs), obstacle)
 
 
 def to_json(study: CurveStudy) -> list[dict[str, Any]]:
@@ -177,6 +206,23 @@ def _runs_under(study: CurveStudy, contrast: Contrast | None) -> tuple[str, ...]
         if condition.contrast in (contrast, None)
         for curve in by_seed.values()
     )
+
+
+def _is_of_a_figure(run: StoredRun) -> bool:
+    """Tell if the run's row is one of the figures', also by what it changes."""
+    row = TABLE_3.variants.get(run.variant)
+    if row is None or row.changes.get("model.frozen_tuning") is not False:
+        return False
+    # Older runs, which did not record what their row replaced, were of the figures only.
+    return run.replaced is None or (
+        run.replaced.keys() == row.changes.keys()
+        and all(run.params.get(field) == str(value) for field, value in row.changes.items())
+    )
+
+
+def _row_condition(run: StoredRun) -> RowCondition:
+    has_tau = run.params.get("loss.contrastive", "none") != "none"
+    return RowCondition(run.variant, float(run.params["loss.tau"]) if has_tau else None)
 
 
 def _condition(run: StoredRun) -> Condition:

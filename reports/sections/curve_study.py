@@ -41,7 +41,8 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
     if study is None:
         return
     yield _introduction(study)
-    yield verdicts_table(study)
+    if study.assessments:
+        yield verdicts_table(study)
     yield from _pictures(study)
     yield conditions_table(study)
     yield runs_table(inputs.experiment, study)
@@ -104,7 +105,7 @@ def conditions_table(study: CurveStudy) -> Table:
         cosine=number_column("cosine"),
         collapses=Column("collapses"),
     )
-    for condition, by_seed in study.curves.items():
+    for condition, by_seed in study.conditions.items():
         curves = list(by_seed.values())
         runs = tuple(curve.run.run_id for curve in curves)
         means = {
@@ -134,7 +135,7 @@ def runs_table(experiment: Experiment, study: CurveStudy) -> Table:
         roughness=number_column("roughness", width=9),
         collapse=Column("collapse", width=9),
     )
-    for condition, by_seed in study.curves.items():
+    for condition, by_seed in study.conditions.items():
         for seed, curve in by_seed.items():
             run = curve.run
             table.add(
@@ -152,7 +153,7 @@ def runs_table(experiment: Experiment, study: CurveStudy) -> Table:
 
 
 def _introduction(study: CurveStudy) -> str:
-    seeds = sorted({seed for by_seed in study.curves.values() for seed in by_seed})
+    seeds = sorted({seed for by_seed in study.conditions.values() for seed in by_seed})
     text = (
         f"Runs trained only for their curves, seeds {', '.join(map(str, seeds))}: they enter no"
         " score."
@@ -177,6 +178,13 @@ def _pictures(study: CurveStudy) -> Iterator[Picture]:
             " mean bold."
         )
         yield Picture("study_figure4", caption, curve_figures.training_curves(plain))
+    if study.rows:
+        of_rows = {str(row): list(by_seed.values()) for row, by_seed in study.rows.items()}
+        caption = (
+            "Rows that are none of the figures': training Pearson at each logging point, every seed"
+            " thin, their mean bold. Nothing is claimed of them."
+        )
+        yield Picture("study_rows", caption, curve_figures.training_curves(of_rows))
     if not study.contrasts:
         return
     panels = {

@@ -96,6 +96,21 @@ def write_study(
     return Made(uri, name, store)
 
 
+def test_a_row_that_is_none_of_the_figures_is_shown_and_no_claim_is_about_it(
+    store_uri: str,
+) -> None:
+    made = write_study(store_uri, seeds=ENOUGH)
+    alone = study_of(made)
+    write_study(store_uri, variants=("epm+ft",), seeds=(0,))
+    study = study_of(made)
+    assert [str(row) for row in study.rows] == ["epm+ft"]
+    assert study.curves.keys() == alone.curves.keys()
+    assert [a.assessment.verdict for a in study.assessments] == [
+        a.assessment.verdict for a in alone.assessments
+    ]
+    assert len(study.runs) == len(alone.runs) + 1
+
+
 def study_of(made: Made) -> CurveStudy:
     study = read_inputs(made.request()).curve_study
     assert study is not None

@@ -202,6 +202,104 @@ def test_damaged_checkpoints_of_a_curve_are_named_and_none_is_left_of_what_finis
     assert not folder.exists()
 
 
+def test_processes_side_by_side_give_the_curves_of_one(
+    request_: CurvesRequest, store_uri: str, tmp_path: Path
+) -> None:
+    request = replace(request_, signs=("attract",), cpus_per_run=1)
+    here = run_curves(resolve_curves(request), quiet())
+    side_by_side = replace(request, on="local:2", fresh=True)
+    there = run_curves(resolve_curves(side_by_side), quiet())
+    assert [outcome.state for outcome in there] == ["finished"] * 4
+    assert [outcome.key for outcome in there] == [outcome.key for outcome in here]
+    store = open_store(store_uri)
+    for one, other in zip(here, there, strict=True):
+        assert one.run_id != other.run_id
+        frames = [read_frame(store, str(outcome.run_id), names.CURVES) for outcome in (one, other)]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+    assert {run.info.status for run in tracked(store_uri)} == {"FINISHED"}
+    # What has finished is reused, and no process is started for it.
+    again = run_curves(resolve_curves(replace(request, on="local:2")), quiet())
+    assert [outcome.state for outcome in again] == ["reused"] * 4
+
+
+def test_a_store_of_this_machine_is_refused_for_workers_on_others(
+    request_: CurvesRequest, store_uri: str
+) -> None:
+    with pytest.raises(UsageError, match=f"mlflow server --backend-store-uri {store_uri}"):
+        run_curves(resolve_curves(replace(request_, on="slurm")), quiet())
+    assert tracked(store_uri) == []
+
+
+#: A row of the figures under a name of its own, a loss with a temperature, and an ensemble.
+ROWS = """
+title = "Mine"
+
+[variants.huber]
+title = "Huber"
+question = "?"
+loss.regression = "huber"
+
+[variants.labels]
+title = "SupCon"
+question = "?"
+loss.contrastive = "supcon"
+
+[variants.cold]
+title = "SupCon, cold"
+question = "?"
+loss.contrastive = "supcon"
+loss.tau = 0.05
+
+[variants.ensemble]
+title = "All"
+question = "?"
+combines_runs = true
+"""
+
+
+class TestRows:
+    """Curves of rows of a table of variants instead of the figures'."""
+
+    def test_each_is_trained_once_or_for_every_temperature_of_its_loss(
+        self, request_: CurvesRequest, tmp_path: Path
+    ) -> None:
+        (tmp_path / "rows.toml").write_text(ROWS)
+        rows = replace(request_, taus=(0.1, 1.0), variants=(tmp_path / "rows.toml",))
+        assert [str(curve.label) for curve in resolve_curves(rows).curves] == [
+            "huber dev1 seed 0",
+            "labels tau=0.1 dev1 seed 0",
+            "cold tau=0.05 dev1 seed 0",
+            "labels tau=1 dev1 seed 0",
+        ]
+        papers = resolve_curves(replace(rows, variants=("epm+ft", "mse")))
+        assert [curve.planned.key.variant for curve in papers.curves] == ["mse", "epm+ft"]
+
+    def test_the_command_reports_them_without_verdicts(
+        self,
+        request_: CurvesRequest,
+        store_uri: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "rows.toml").write_text(ROWS)
+        arguments = ["curves", "--variants", "rows.toml,huber,labels", "--taus", "0.2"]
+        arguments += ["--seeds", "0", "--data", str(request_.data), "--profile", "smoke"]
+        done = CliRunner().invoke(app, [*arguments, "--tracking-uri", store_uri])
+        assert done.exit_code == 0, done.output
+        page = (tmp_path / "report-ablation" / "report.html").read_text("utf-8")
+        assert "labels (τ = 0.2)" in page
+        assert "The training curves against Section 4.2" not in page
+        (study,) = [
+            run for run in tracked(store_uri) if run.data.tags[names.KIND] == names.CURVE_STUDY
+        ]
+        files = {
+            file.path for file in open_store(store_uri).client.list_artifacts(study.info.run_id)
+        }
+        assert names.VARIANTS_FILE in files
+        assert names.VERDICTS_FILE not in files
+
+
 def test_the_command_ends_with_a_report_and_verdicts_in_the_store(
     request_: CurvesRequest, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
