@@ -17,6 +17,7 @@ from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3, load_table
 from ablation.core.errors import RunError, UsageError
 from ablation.core.files import write_atomically
+from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names
 from ablation.tracking.runs import adopt_run, reopen_run, start_run
 from ablation.tracking.store import Store, experiment_id
@@ -24,7 +25,7 @@ from studies.outcome import best_trials, conclude
 from studies.profile import equal_budget_profile_text
 from studies.space import load_space, variants_of
 from studies.study import ResolvedSweep, SweepRequest, resolve_sweep, study_name
-from studies.sweep import DEFAULT_EXPERIMENT, SweepResult, sweep
+from studies.sweep import DEFAULT_EXPERIMENT, SweepResult, open_workers, sweep_with
 from studies.trial import Echo
 
 
@@ -75,12 +76,15 @@ def sweep_variants(request: SweepRequest, echo: Echo) -> EqualBudgetResult:
     first = next(iter(sweeps.values()))
     name, began = study_name(request), monotonic()
     echo(f"{first.request.trials} trials for each of {len(sweeps)} variants: {', '.join(sweeps)}")
-    parent = _open_run(first, name, request)
     results: dict[str, SweepResult] = {}
-    for variant, resolved in sweeps.items():
-        left = max(1.0, request.timeout - (monotonic() - began)) if request.timeout else 0.0
-        nested = replace(resolved.request, parent=parent, timeout=left)
-        results[variant] = sweep(replace(resolved, request=nested), _prefixed(echo, variant))
+    with sigterm_as_interrupt(), open_workers(first) as executor:
+        parent = _open_run(first, name, request)
+        for variant, resolved in sweeps.items():
+            left = max(1.0, request.timeout - (monotonic() - began)) if request.timeout else 0.0
+            nested = replace(resolved.request, parent=parent, timeout=left)
+            results[variant] = sweep_with(
+                replace(resolved, request=nested), executor, _prefixed(echo, variant)
+            )
     return EqualBudgetResult(name, parent, first.store, results)
 
 

@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import get_lock_file
 from sqlalchemy.exc import SQLAlchemyError
 
-from ablation.core.errors import UsageError
+from ablation.core.errors import RunError, UsageError
 from ablation.core.files import write_atomically
 from ablation.core.locks import lock
 from ablation.core.state import run_slot, state_folder
@@ -136,6 +136,30 @@ def _is_optunas(error: BaseException) -> bool:
     ]
     asking = [module for module in modules if module in ("optuna", "mlflow")]
     return asking[-1:] == ["optuna"]
+
+
+def lost_storage(url: str, error: BaseException) -> RunError | None:
+    """Return the error of one line that stands for a lost storage; None if `error` is another."""
+    lost = "" if isinstance(error, KeyboardInterrupt) else storage_failure(error)
+    if not lost:
+        return None
+    return RunError(
+        f"storage {redact_uri(url)}: lost: {lost}; the same command continues the study"
+    )
+
+
+def refuse_local_storage(url: str, on: str) -> None:
+    """Raise UsageError for a storage that other machines can't reach; say what serves one."""
+    if not (url.startswith((JOURNAL, "sqlite"))):
+        return
+    raise UsageError(
+        [
+            f"--on {on}: workers on other machines can't take trials of {redact_uri(url)}; give"
+            " --storage postgresql+psycopg://ablation:PASSWORD@THIS-MACHINE/ablation and serve it:",
+            "docker run --detach --publish 5432:5432 --env POSTGRES_USER=ablation"
+            " --env POSTGRES_PASSWORD=PASSWORD postgres",
+        ]
+    )
 
 
 def lock_file(url: str) -> Path:

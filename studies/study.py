@@ -30,6 +30,9 @@ from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.seeding import seed_for
 from ablation.data.splits import select_splits
 from ablation.encoders.sources import encoder_digest
+from ablation.executors.choose import Placement, parse_on
+from ablation.executors.protocol import Resources
+from ablation.runs.placement import choose_resources
 from ablation.runs.plan import check_groups
 from ablation.runs.precision import resolve_precision
 from ablation.tracking.store import Store, open_store
@@ -65,7 +68,7 @@ class SweepRequest:
         study: The study's name, from space, data and profile if empty; an existing one goes on.
         trials: The number of trials in all, those done before included.
         timeout: Seconds after which no new trial is started; 0 for no limit.
-        workers: The number of processes.
+        workers: The number of processes that take trials side by side.
         data: A corpus: "demo" or a folder.
         profile: A shipped profile or a TOML file.
         splits: Splits whose development Pearson is averaged.
@@ -79,6 +82,9 @@ class SweepRequest:
         tracking_uri: The MLflow store; the default one if None.
         parent: The MLflow run to nest the study's run under.
         target: The label column to predict, if the corpus has several.
+        on: The place of the workers, as a `RunRequest` has it; "local:4" are four workers.
+        cpus_per_run: Cores and threads of a worker; None for this machine's, or its share of them.
+        gpus_per_run: GPUs of a worker; None for one if this machine has any.
     """
 
     space: str = "tau"
@@ -101,13 +107,17 @@ class SweepRequest:
     tracking_uri: str | None = None
     parent: str = ""
     target: str = ""
+    on: str = "local"
+    cpus_per_run: int | None = None
+    gpus_per_run: float | None = None
 
 
 @dataclass(frozen=True)
 class ResolvedSweep:
     """A checked request: everything that its workers need.
 
-    `overrides` are the profile's and the request's settings that differ from the defaults.
+    `overrides` are the profile's and the request's settings that differ from the defaults; `on` is
+    the place of its workers, also where only their number was given.
     """
 
     request: SweepRequest
@@ -119,6 +129,18 @@ class ResolvedSweep:
     storage_url: str
     study_name: str
     table: VariantTable = TABLE_3
+    on: str = "local"
+    resources: Resources = field(default_factory=Resources)
+
+    @property
+    def place(self) -> Placement:
+        """The place of its workers."""
+        return parse_on(self.on)
+
+    @property
+    def workers(self) -> int:
+        """The number of its workers."""
+        return self.place.processes or self.request.workers
 
     @property
     def shared_settings(self) -> RunConfig:
@@ -143,6 +165,8 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     data = config.data
     splits = select_splits(request.splits, corpus, data.split_seed, data.equal_texts)
     check_groups(corpus, {space.variant: config}, splits)
+    on = _place_of_workers(request)
+    resources, _ = choose_resources(parse_on(on), request.cpus_per_run, request.gpus_per_run)
     store = open_store(request.tracking_uri)
     return ResolvedSweep(
         request,
@@ -154,7 +178,21 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
         request.storage or default_url(store.uri),
         study_name(request),
         table,
+        on,
+        resources,
     )
+
+
+def _place_of_workers(request: SweepRequest) -> str:
+    """Return the words of `--on` with the number of local workers. Raises UsageError."""
+    place = parse_on(request.on)
+    if place.is_here:
+        return request.on if request.workers == 1 else f"local:{request.workers}"
+    if place.processes and request.workers not in (1, place.processes):
+        raise UsageError(
+            f"--on {request.on} and --workers {request.workers}: give one number of workers"
+        )
+    return request.on
 
 
 def study_name(request: SweepRequest) -> str:

@@ -1,72 +1,50 @@
 """A sweep: a study's trials run by one or more workers, which may be killed and resumed at will.
 
-An existing study is resumed if it has the same definition, and is refused otherwise. Trials whose
-worker died are run again with the same parameters; the requested number of trials counts all that
-were completed, pruned or failed for a reason, before and now. Several processes may work on one
-study: each takes trials under the study's lock, and all end when it has them. Three failures in a
-row for one reason end the sweep.
+An existing study is resumed if it has the same definition, and is refused otherwise. This process
+takes the trials itself (`taking`), or an executor's workers do, here or elsewhere (`workers`).
 """
 
-import multiprocessing
-import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import optuna
-import torch
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import fail_stale_trials
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
-from ablation.core.errors import RunError, first_line
-from ablation.core.identity import RunKey, code_digest, libraries
-from ablation.core.interrupts import raise_if_interrupted
-from ablation.core.locks import POLL_S, lock
 from ablation.core.state import checkpoints_root
-from ablation.encoders.loading import transformer_layers
+from ablation.executors.protocol import Executor
 from ablation.runs.context import Preparations
+from ablation.runs.placement import (
+    executor_on,
+    refuse_local_artifacts,
+    refuse_local_store,
+    threads_of,
+)
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking.orphans import end_orphans, end_runs_on_interrupt
-from ablation.tracking.process_id import is_dead, life_of, this_process
 from ablation.tracking.runs import fail_run
 from ablation.tracking.store import experiment_id
-from ablation.tracking.uris import redact_uri
-from ablation.training.checkpoints import clear, prune
-from studies.space import check, configure, suggest
-from studies.storage import JOURNAL, storage_failure
-from studies.study import (
-    DIRECTIONS,
-    REASON,
-    ResolvedSweep,
-    SweepRequest,
-    encoder_digests,
-    is_counted,
-    make_sampler,
-    open_study,
-    params_of,
-    queue_grid,
-    resolve_sweep,
-    wanted_trials,
-)
+from ablation.training.checkpoints import prune
+from studies.space import check
+from studies.storage import lost_storage, refuse_local_storage
+from studies.study import ResolvedSweep, encoder_digests, open_study, wanted_trials
 from studies.study_lock import StudyLock
-from studies.study_run import RUN_ID, open_study_run, study_tags
-from studies.trial import Echo, TrialContext, TrialJobs, run_trial, slots, track_repeated
+from studies.study_run import open_study_run
+from studies.taking import (
+    Limits,
+    Worker,
+    count_done,
+    count_layers,
+    recover,
+    repeated_failure,
+    take_trials,
+)
+from studies.trial import Echo, trial_context
+from studies.workers import MODULE, SentSweep, run_workers
 
 DEFAULT_EXPERIMENT: Final = "studies"
-#: So many failures in a row for one reason end a sweep.
-MAX_REPEATED_FAILURES: Final = 3
-#: Seconds between two looks at a trial that runs on another machine.
-AWAY_POLL_S: Final = 2.0
-_PROCESS: Final = "process"
-_RETRIED: Final = "retried"
-_SAME_AS: Final = "same_as"
 
 
 @dataclass(frozen=True)
@@ -79,26 +57,6 @@ class SweepResult:
     stopped: str = ""
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Keep a sweep's beginning on Optuna's clock, and its last start in epoch seconds."""
-
-    began: datetime
-    deadline: float
-
-
-@dataclass(frozen=True)
-class _Worker:
-    """All that a process needs to take trials of a study; `layers` are the encoder's."""
-
-    resolved: ResolvedSweep
-    study: Study
-    preparations: Preparations
-    layers: int
-    context: TrialContext
-    echo: Echo
-
-
 def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
     """Run trials until the study has the requested number.
 
@@ -107,17 +65,42 @@ def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
         echo: Called with lines for the user.
 
     Raises:
-        UsageError: The space can't be searched, or the study exists with another definition.
+        UsageError: The space can't be searched, the study exists with another definition, or
+            workers on other machines could not reach store or storage.
+        RunError: The storage was lost, or every worker.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the runs are ended as KILLED.
     """
+    with sigterm_as_interrupt(), open_workers(resolved) as executor:
+        return sweep_with(resolved, executor, echo)
+
+
+def open_workers(resolved: ResolvedSweep) -> AbstractContextManager[Executor | None]:
+    """Open the executor of a sweep's workers; None if this process takes the trials.
+
+    Raises UsageError as `sweep` does.
+    """
+    if resolved.place.is_here:
+        return nullcontext()
+    store, on = resolved.store, resolved.on
+
+    def refuse_local() -> None:
+        refuse_local_store(store, on)
+        refuse_local_storage(resolved.storage_url, on)
+        refuse_local_artifacts(store, _experiment(resolved), on)
+
+    return executor_on(on, resolved.resources, MODULE, refuse_local)
+
+
+def sweep_with(resolved: ResolvedSweep, executor: Executor | None, echo: Echo) -> SweepResult:
+    """Run trials as `sweep` does, in this process or by workers of an executor that is open."""
     # A failed trial is reported in a line; MLflow has its traceback.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     preparations = Preparations(resolved.corpus)
-    layers = _count_layers(resolved, preparations)
+    layers = count_layers(resolved, preparations)
     check(resolved.space, resolved.overrides, layers, resolved.table)
     encoders = encoder_digests(resolved)
     study = open_study(resolved, encoders)
-    experiment = experiment_id(resolved.store, resolved.request.experiment or DEFAULT_EXPERIMENT)
+    experiment = _experiment(resolved)
     end_orphans(resolved.store, experiment)
     prune(checkpoints_root())
     with end_runs_on_interrupt(resolved.store, experiment):
@@ -126,318 +109,33 @@ def sweep(resolved: ResolvedSweep, echo: Echo) -> SweepResult:
             recovered = recover(study)
         wanted = wanted_trials(resolved, layers)
         note = f", {recovered} taken back" if recovered else ""
-        echo(f"study {resolved.study_name!r}: {_count_done(study)} of {wanted} trials done{note}")
-        context = _trial_context(resolved, experiment, study_run, encoders)
+        echo(f"study {resolved.study_name!r}: {count_done(study)} of {wanted} trials done{note}")
         timeout = resolved.request.timeout
-        limits = _Limits(datetime.now(), time.time() + timeout if timeout else float("inf"))
+        limits = Limits(datetime.now(), time.time() + timeout if timeout else float("inf"))
         try:
-            if resolved.request.workers == 1:
-                with sigterm_as_interrupt():
-                    _work(_Worker(resolved, study, preparations, layers, context, echo), limits)
-            else:
-                _work_in_processes(resolved, limits)
+            if executor is None:
+                context = trial_context(resolved, experiment, study_run, encoders)
+                with threads_of(resolved.resources, resolved.place, resolved.request.cpus_per_run):
+                    worker = Worker(resolved, study, preparations, layers, context, echo)
+                    take_trials(worker, limits)
+            elif count_done(study) < wanted:
+                sent = SentSweep.of(resolved, experiment, encoders, limits)
+                run_workers(executor, sent, resolved, study, echo)
                 study = open_study(resolved, encoders)
         except BaseException as error:
-            if (ending := _end(resolved, study_run, error)) is error:
+            ending = lost_storage(resolved.storage_url, error) or error
+            fail_run(resolved.store, study_run, ending)
+            if ending is error:
                 raise
             raise ending from error
     # Of workers that died beside this one: no other command may follow.
     end_orphans(resolved.store, experiment)
-    stopped = _repeated_failure(study, limits)
+    stopped = repeated_failure(study, limits)
     if stopped:
         echo(f"study {resolved.study_name!r} stopped: {stopped}")
     return SweepResult(study, resolved, study_run, stopped)
 
 
-def _end(resolved: ResolvedSweep, study_run: str, error: BaseException) -> BaseException:
-    """End the study's run after an error, and return what to raise: one line for a lost storage."""
-    lost = "" if isinstance(error, KeyboardInterrupt) else storage_failure(error)
-    if lost:
-        where = redact_uri(resolved.storage_url)
-        error = RunError(f"storage {where}: lost: {lost}; the same command continues the study")
-    fail_run(resolved.store, study_run, error)
-    return error
-
-
-def recover(study: Study, *, include_unowned: bool = True) -> int:
-    """Fail the trials whose worker on this machine is dead, and queue their parameters again.
-
-    Call it with the study's lock only: a worker writes its name before it releases the lock.
-
-    Args:
-        study: The study.
-        include_unowned: Also fail running trials that name no worker.
-
-    Returns:
-        The number of trials that were failed.
-    """
-    count = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        process = trial.user_attrs.get(_PROCESS)
-        if include_unowned if process is None else is_dead(process):
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            count += 1
-    # Trials that failed by a signal or a lost heartbeat are queued too, once each.
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        params = params_of(trial)
-        if REASON in trial.user_attrs or not params or _was_retried(study, trial):
-            continue
-        study.enqueue_trial(params, user_attrs={_RETRIED: trial.number})
-    return count
-
-
-def work(
-    request: SweepRequest,
-    number: int,
-    threads: int,
-    limits: _Limits,
-    environment: Mapping[str, str],
-) -> None:
-    """Take trials until there are enough: the main function of a worker process.
-
-    Args:
-        request: The sweep's request.
-        number: The worker's number, for its lines.
-        threads: The number of torch's threads.
-        limits: When to stop.
-        environment: The environment of the sweep; the process may be forked from an older one.
-    """
-    os.environ.update(environment)
-    torch.set_num_threads(threads)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    resolved = resolve_sweep(request)
-    preparations = Preparations(resolved.corpus)
-    encoders = encoder_digests(resolved)
-    study = open_study(resolved, encoders)
-    experiment = experiment_id(resolved.store, request.experiment or DEFAULT_EXPERIMENT)
-    parent = os.getppid()
-
-    def echo(line: str) -> None:
-        print(f"worker {number}: {line}", flush=True)
-        if os.getppid() != parent:
-            raise KeyboardInterrupt("the sweep that started this worker is gone")
-
-    context = _trial_context(resolved, experiment, study.user_attrs[RUN_ID], encoders)
-    layers = _count_layers(resolved, preparations)
-    with sigterm_as_interrupt(), end_runs_on_interrupt(resolved.store, experiment):
-        _work(_Worker(resolved, study, preparations, layers, context, echo), limits)
-
-
-def _work(worker: _Worker, limits: _Limits) -> None:
-    """Take trials until enough have ended; wait for those of other processes and machines."""
-    resolved, study = worker.resolved, worker.study
-    wanted = wanted_trials(resolved, worker.layers)
-    study_lock = StudyLock(resolved.storage_url)
-    while time.time() < limits.deadline:
-        raise_if_interrupted()
-        with study_lock:
-            if _repeated_failure(study, limits):
-                return
-            with warnings.catch_warnings():  # it is experimental, which is no user's concern
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                fail_stale_trials(study)  # those of other machines, which give no sign of life
-            recover(study, include_unowned=False)
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            is_enough = _count_done(study) + len(running) >= wanted
-            if not is_enough:
-                queue_grid(study, resolved, worker.layers)
-                _take(worker, study_lock)
-        if is_enough:
-            pause = _pause_for(running, resolved.storage_url)
-            if pause is None:
-                return
-            time.sleep(pause)
-
-
-def _pause_for(running: Sequence[FrozenTrial], storage_url: str) -> float | None:
-    """Return the seconds until the next look at trials of other processes; None to wait for none.
-
-    A trial of another machine ends, or its heartbeat does. Where trials have none (a journal file),
-    nothing tells if it still runs.
-    """
-    processes = [trial.user_attrs[_PROCESS] for trial in running if _PROCESS in trial.user_attrs]
-    lives = [life_of(process) for process in processes]
-    if "alive" in lives:
-        return POLL_S
-    return AWAY_POLL_S if lives and not storage_url.startswith(JOURNAL) else None
-
-
-def _take(worker: _Worker, study_lock: StudyLock) -> None:
-    """Run one trial; release the study's lock as soon as the storage has the trial."""
-    study, number = worker.study, -1
-    multi = len(DIRECTIONS[worker.resolved.request.objective]) > 1
-    with ExitStack() as locks:
-        folders: list[Path] = []
-
-        def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
-            nonlocal number
-            number = trial.number
-            try:
-                params = suggest(trial, worker.resolved.space, worker.layers)
-                trial.set_user_attr(_PROCESS, this_process())
-                study_lock.release()
-                values = _evaluate(worker, trial, params, locks, folders)
-            except optuna.TrialPruned:
-                raise
-            except Exception as error:
-                trial.set_user_attr(REASON, f"{type(error).__name__}: {first_line(error)}")
-                raise
-            return values if multi else values[0]
-
-        study.sampler = make_sampler(worker.resolved, study)
-        try:
-            study.optimize(objective, n_trials=1, catch=(Exception,))
-        except (ValueError, AssertionError):
-            # This process stood still: another one gave the trial up and queued its parameters.
-            if not _was_given_up(study, number):
-                raise
-        for folder in folders:  # the trial has ended: no process continues from its checkpoints
-            clear(folder)
-    worker.echo(_summary(study, number))
-
-
-def _evaluate(
-    worker: _Worker,
-    trial: optuna.Trial,
-    params: Mapping[str, Any],
-    locks: ExitStack,
-    folders: list[Path],
-) -> tuple[float, ...]:
-    """Return Pearson and seconds of a trial: trained, or of an earlier one with its parameters.
-
-    Args:
-        worker: The worker.
-        trial: Optuna's trial.
-        params: The trial's parameters.
-        locks: Takes the locks of what is trained.
-        folders: Takes the folders of its checkpoints.
-    """
-    resolved, context = worker.resolved, worker.context
-    config = configure(resolved.space, resolved.overrides, params, resolved.table)
-    keys = [
-        RunKey(resolved.space.variant, split, resolved.request.seed) for split in resolved.splits
-    ]
-    jobs = TrialJobs(params, config, keys)
-    for slot in slots(jobs, context):
-        locks.enter_context(lock(slot))
-        folders.append(checkpoints_root() / slot)
-    earlier = _completed_with(worker.study, trial, params)
-    if earlier is not None:
-        trial.set_user_attr(_SAME_AS, earlier.number)
-        track_repeated(context, trial.number, earlier, params)
-        return tuple(earlier.values)
-    prune = len(DIRECTIONS[resolved.request.objective]) == 1
-    prepared = worker.preparations.get(config)
-    return run_trial(trial, jobs, prepared, context, worker.echo, prune=prune)
-
-
-def _work_in_processes(resolved: ResolvedSweep, limits: _Limits) -> None:
-    """Run workers side by side, each with its share of the cores. Ctrl-C ends them all.
-
-    Where possible they are forked from a process that has loaded the libraries and done nothing
-    with them: loading takes ten seconds of a core for each.
-    """
-    forking = "forkserver" in multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if forking else "spawn")
-    if forking:
-        context.set_forkserver_preload([__name__])
-    threads = max(1, torch.get_num_threads() // resolved.request.workers)
-    processes = [
-        context.Process(
-            target=work,
-            args=(resolved.request, number, threads, limits, dict(os.environ)),
-            name=f"worker-{number}",
-        )
-        for number in range(1, resolved.request.workers + 1)
-    ]
-    with sigterm_as_interrupt():
-        for process in processes:
-            process.start()
-        try:
-            for process in processes:
-                process.join()
-        except KeyboardInterrupt:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.join()
-            raise
-
-
-def _was_given_up(study: Study, number: int) -> bool:
-    """Return whether another process has failed the trial, for want of a sign of life."""
-    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
-    return states.get(number) == TrialState.FAIL
-
-
-def _count_layers(resolved: ResolvedSweep, preparations: Preparations) -> int:
-    config = configure(resolved.space, resolved.overrides, {}, resolved.table)
-    return len(transformer_layers(preparations.get(config).encoder.model))
-
-
-def _trial_context(
-    resolved: ResolvedSweep, experiment: str, study_run: str, encoders: Mapping[str, str]
-) -> TrialContext:
-    parts = {
-        "data": resolved.corpus.digest,
-        "code": code_digest(),
-        "libraries": libraries(),
-        "study": f"{resolved.study_name} in {redact_uri(resolved.storage_url)}",
-    }
-    return TrialContext(
-        resolved.store, experiment, study_run, study_tags(resolved), parts, encoders
-    )
-
-
-def _count_done(study: Study) -> int:
-    """Count completed and pruned trials, and those that failed for a reason of their own."""
-    return sum(is_counted(trial) for trial in study.get_trials(deepcopy=False))
-
-
-def _repeated_failure(study: Study, limits: _Limits) -> str:
-    """Return the reason for which the sweep's last trials all failed, or an empty text."""
-    ended = [
-        (trial.datetime_complete, trial.number, trial.user_attrs.get(REASON, ""))
-        for trial in study.get_trials(deepcopy=False)
-        if trial.datetime_complete and trial.datetime_complete >= limits.began and is_counted(trial)
-    ]
-    reasons = [reason for _, _, reason in sorted(ended)[-MAX_REPEATED_FAILURES:]]
-    if len(reasons) < MAX_REPEATED_FAILURES or len(set(reasons)) > 1 or not reasons[0]:
-        return ""
-    return f"{MAX_REPEATED_FAILURES} trials in a row failed with {reasons[0]}"
-
-
-def _completed_with(
-    study: Study, trial: optuna.Trial, params: Mapping[str, Any]
-) -> FrozenTrial | None:
-    """Return a completed trial with the same parameters: a sampler may draw them again."""
-    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return next((t for t in completed if t.params == params and t.number != trial.number), None)
-
-
-def _was_retried(study: Study, trial: FrozenTrial) -> bool:
-    """Return True if `recover`, or Optuna after a lost heartbeat, queued the trial again."""
-    others = study.get_trials(deepcopy=False)
-    return any(
-        t.user_attrs.get(_RETRIED) == trial.number
-        or t.system_attrs.get("failed_trial") == trial.number
-        for t in others
-    )
-
-
-def _summary(study: Study, number: int) -> str:
-    """Return a line on a trial's outcome and the best one so far."""
-    trials = study.get_trials(deepcopy=False)
-    last = next(trial for trial in trials if trial.number == number)
-    params = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in last.params.items()
-    )
-    values = " and ".join(f"{v:.4f}" for v in last.values or ())
-    if _SAME_AS in last.user_attrs:
-        values += f", as trial {last.user_attrs[_SAME_AS]}"
-    outcome = values or last.user_attrs.get(REASON) or last.state.name.lower()
-    best = ""
-    if len(study.directions) == 1 and any(t.state == TrialState.COMPLETE for t in trials):
-        best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})"
-    return f"trial {last.number}: {params}: {outcome}{best}"
+def _experiment(resolved: ResolvedSweep) -> str:
+    """Return the id of the requested experiment."""
+    return experiment_id(resolved.store, resolved.request.experiment or DEFAULT_EXPERIMENT)

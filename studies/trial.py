@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from ablation.config.schema import RunConfig
 from ablation.core.errors import RunError
-from ablation.core.identity import RunKey, identify
+from ablation.core.identity import RunKey, code_digest, identify, libraries
 from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.state import checkpoints_root, run_slot
 from ablation.runs.execution import warn_corrupt
@@ -19,11 +19,13 @@ from ablation.tracking import names
 from ablation.tracking.provenance import environment
 from ablation.tracking.runs import TrackedRun, start_run
 from ablation.tracking.store import Store
+from ablation.tracking.uris import redact_uri
 from ablation.training.loop import Hooks
 from ablation.training.records import RunRecord
 from ablation.training.train_run import Prepared, check_trainable, train_run
 from studies.storage import storage_failure
-from studies.study_run import RUN_ID
+from studies.study import ResolvedSweep
+from studies.study_run import RUN_ID, study_tags
 
 #: Print one line for the user.
 Echo = Callable[[str], None]
@@ -57,6 +59,32 @@ class TrialJobs:
     params: Mapping[str, Any]
     config: RunConfig
     keys: Sequence[RunKey]
+
+
+def trial_context(
+    resolved: ResolvedSweep,
+    experiment: str,
+    study_run: str,
+    encoders: Mapping[str, str],
+    tags: Mapping[str, object] | None = None,
+) -> TrialContext:
+    """Return what a study's trials share.
+
+    Args:
+        resolved: The sweep.
+        experiment: The id of the MLflow experiment.
+        study_run: The id of the study's MLflow run.
+        encoders: Digests of the encoders by name.
+        tags: Further tags of every trial's run.
+    """
+    parts = {
+        "data": resolved.corpus.digest,
+        "code": code_digest(),
+        "libraries": libraries(),
+        "study": f"{resolved.study_name} in {redact_uri(resolved.storage_url)}",
+    }
+    all_tags = {**study_tags(resolved), **(tags or {})}
+    return TrialContext(resolved.store, experiment, study_run, all_tags, parts, encoders)
 
 
 def slots(jobs: TrialJobs, context: TrialContext) -> list[str]:
@@ -148,7 +176,7 @@ def run_trial(
         tracked.set_tags({names.TRIAL_STATE: "PRUNED"})
         tracked.end("KILLED", str(pruned))
         raise
-    except KeyboardInterrupt as interrupt:
+    except (KeyboardInterrupt, SystemExit) as interrupt:
         tracked.fail(interrupt)
         raise
     except Exception as error:

@@ -73,7 +73,8 @@ def sweep(
         float, typer.Option(help="Start no new trial after this many seconds; 0: no limit.")
     ] = 0.0,
     workers: Annotated[
-        int, typer.Option(help="Processes on this machine, each with its share of the cores.")
+        int,
+        typer.Option(help="Processes that take trials side by side, here or where --on says."),
     ] = 1,
     data: Data = "demo",
     profile: Profile = "demo",
@@ -116,6 +117,9 @@ def sweep(
     notify: Notify = "",
     tracking_uri: TrackingUri = None,
     target: Target = "",
+    on: On = "local",
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Search settings with Optuna on development rows; continue a study by its name.
 
@@ -151,6 +155,9 @@ def sweep(
         experiment=experiment or mlflow_experiment(tracking_uri),
         tracking_uri=tracking_uri,
         target=target,
+        on=on,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
     )
     folder = writable_folder("--out", Path(out or folder_name(request)))
     by_variant = tunes_variants(space, variants)
@@ -177,6 +184,9 @@ def sweep(
                 seeds=seeds,
                 tracking_uri=tracking_uri,
                 target=target,
+                on=on,
+                cpus_per_run=cpus_per_run,
+                gpus_per_run=gpus_per_run,
             )
             run_request(console, best, with_report=True)
 

@@ -97,12 +97,13 @@ def open_executor(
 
 
 def _packages(module: str) -> tuple[Path, ...]:
-    """Return the folder of the package that `module` is in."""
+    """Return the folders of this package and of the one that `module` is in."""
     from importlib.util import find_spec
 
-    spec = find_spec(module.partition(".")[0])
-    found = spec.submodule_search_locations if spec is not None else None
-    return tuple(Path(location) for location in found or ())
+    packages = dict.fromkeys(name.partition(".")[0] for name in (__name__, module))
+    specs = [find_spec(name) for name in packages]
+    found = [spec.submodule_search_locations or () for spec in specs if spec is not None]
+    return tuple(Path(location) for locations in found for location in locations)
 
 
 def _options(text: str, rest: str) -> dict[str, str]:

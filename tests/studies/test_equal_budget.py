@@ -14,6 +14,7 @@ from ablation.config.overrides import load_profile, resolve_config
 from ablation.config.tuning_record import load_tuning
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking import names
+from ablation.tracking.process_id import this_process
 from reports.build import ReportRequest, read_inputs
 from studies.equal_budget import (
     EqualBudgetResult,
@@ -106,17 +107,28 @@ def test_each_variant_is_a_study_below_one_run(tuned: Tuned) -> None:
     assert rates[0] == rates[1]
 
 
+def test_workers_go_from_one_variants_study_to_the_next(two_variants: SweepRequest) -> None:
+    tuned = sweep_variants(
+        replace(two_variants, trials=4, on="local:1", cpus_per_run=1), ignore_line
+    )
+    trials = [trial for result in tuned.results.values() for trial in result.study.trials]
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert len(trials) == 2 * len(tuned.results["mse"].study.trials)
+    (process,) = {trial.user_attrs["process"] for trial in trials}
+    assert process != this_process()
+
+
 def test_variants_share_the_time_that_is_left(
     two_variants: SweepRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timeouts = []
 
-    def record(resolved: ResolvedSweep, echo: object) -> None:
+    def record(resolved: ResolvedSweep, executor: object, echo: object) -> None:
         timeouts.append(resolved.request.timeout)
 
     clock = iter([100.0, 100.0, 140.0])
     monkeypatch.setattr("studies.equal_budget.monotonic", lambda: next(clock))
-    monkeypatch.setattr("studies.equal_budget.sweep", record)
+    monkeypatch.setattr("studies.equal_budget.sweep_with", record)
     sweep_variants(replace(two_variants, timeout=60.0), ignore_line)
     assert timeouts == [60.0, 20.0]
 

@@ -229,7 +229,7 @@ def test_three_failures_in_a_row_for_one_reason_stop_a_study_that_can_go_on(
 
     lines, echo = capture_lines()
     with monkeypatch.context() as patch:
-        patch.setattr("studies.sweep.suggest", fails)
+        patch.setattr("studies.taking.suggest", fails)
         result = sweep(resolve_sweep(request_), echo)
     reason = "3 trials in a row failed with ValueError: no value can be drawn"
     assert result.stopped == reason
@@ -251,7 +251,7 @@ def test_failures_for_different_reasons_do_not_stop_a_study(
     def fails(*arguments: object) -> None:
         raise ValueError(next(reasons))
 
-    monkeypatch.setattr("studies.sweep.suggest", fails)
+    monkeypatch.setattr("studies.taking.suggest", fails)
     result = sweep(resolve_sweep(request_), ignore_line)
     assert not result.stopped
     assert len(result.study.trials) >= 5
