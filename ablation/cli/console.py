@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ablation.config.variant_table import VariantTable
     from ablation.data.corpus import Corpus
+    from ablation.executors.protocol import Resources
     from ablation.runs.results import RunOutcome
     from ablation.tracking.store import Store
     from ablation.training.records import RunRecord
@@ -54,6 +55,14 @@ def print_run_header(
         lines.append("No test labels were given: test rows are predicted, not scored.")
     for line in lines:
         console.print(line, markup=False)
+
+
+def resources_text(resources: "Resources") -> str:
+    """Return the cores, threads and GPUs of a run in words."""
+    cores = f"{resources.cpus} core{'s' * (resources.cpus != 1)}"
+    threads = f"{resources.threads} thread{'s' * (resources.threads != 1)}"
+    share = f"{resources.gpus:g} of a GPU" if resources.gpus < 1 else "a GPU"
+    return f"{cores}, {threads} and {share if resources.gpus else 'no GPU'}"
 
 
 def print_warnings(console: "Console", warnings: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from ablation.cli.console import (
     print_warnings,
     raise_for_failures,
     require_report_folder,
+    resources_text,
     unsynced_summary,
     writable_folder,
 )
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from ablation import ResolvedRun, RunRequest
     from ablation.data.draft import Choices
     from ablation.runs.estimate import Estimates
+    from ablation.runs.proposal import Share
     from ablation.runs.request import Keep as KeepRule
 
 Measure = Annotated[
@@ -196,6 +198,9 @@ def run_request(
 
     planned = ablation.plan(request)
     print_run_header(console, planned.corpus, len(planned.runs), request.splits)
+    if not planned.place.is_here:
+        given = f"On {request.on}: each run gets {resources_text(planned.resources)}."
+        console.print(given, markup=False, highlight=False, soft_wrap=True)
     print_warnings(console, planned.warnings)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
@@ -298,6 +303,9 @@ def _print_plan(
     print_warnings(console, planned.warnings)
     console.print(_plan_table(planned, estimates))
     console.print(_plan_summary(planned, estimates), markup=False)
+    if not planned.place.is_here:
+        for line in _shares(planned, estimates):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     if power:
         _print_power(console, planned)
 
@@ -414,6 +422,38 @@ def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table
             Text(f"reused: run {run.run_id}" if run.is_reused else run.reason),
         )
     return table
+
+
+def _shares(planned: "ResolvedRun", estimates: "Estimates | None") -> list[str]:
+    """Say what each run gets, how that goes on a machine like this one, and what is better."""
+    given = f"On {planned.request.on}: each run gets {resources_text(planned.resources)}"
+    if estimates is None or not estimates.seconds:
+        return [f"{given}."]
+    from ablation.runs.estimate import estimate_all
+    from ablation.runs.proposal import present_share, propose, this_machine
+
+    machine = this_machine()
+    present = present_share(planned, estimates, machine)
+    lines = [f"{given}; {present.at_once} at a time on a machine like this one{_minutes(present)}."]
+    proposed = propose(planned, estimates, machine, lambda other: estimate_all(other, anew=False))
+    if proposed is None:
+        return lines
+    if proposed.seconds is None:
+        return [
+            *lines,
+            f"Proposed: --gpus-per-run {proposed.resources.gpus:g}. There is memory for"
+            f" {proposed.at_once} runs at a time; it pays as far as one leaves its GPU idle, which"
+            " was not measured.",
+        ]
+    return [
+        *lines,
+        f"Proposed: --cpus-per-run {proposed.resources.cpus}; {proposed.at_once} at a"
+        f" time{_minutes(proposed)}.",
+    ]
+
+
+def _minutes(share: "Share") -> str:
+    return "" if share.seconds is None else f", about {share.seconds / 60:.1f} minutes in all"
 
 
 def _plan_summary(planned: "ResolvedRun", estimates: "Estimates | None") -> str:

@@ -85,10 +85,17 @@ def cost_class(config: RunConfig) -> tuple[object, ...]:
     )
 
 
-def cost_key(run: PlannedRun, config: RunConfig) -> str:
-    """Return the name of a cost's file: a digest of all that the cost depends on."""
+def cost_key(run: PlannedRun, config: RunConfig, threads: int = 0) -> str:
+    """Return the name of a cost's file: a digest of all that the cost depends on.
+
+    Args:
+        run: The run.
+        config: Its settings.
+        threads: The number of threads, if it is not the machine's own.
+    """
     parts = {name: run.identity.parts[name] for name in ("data", "encoder", "code", "libraries")}
     content = [parts, cost_class(config), config.data.max_tokens, machine()]
+    content += [threads] if threads else []
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
 
 

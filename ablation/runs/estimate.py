@@ -12,6 +12,7 @@ from ablation.core.identity import RunKey
 from ablation.data.splits import Split, make_split
 from ablation.runs.context import Preparations
 from ablation.runs.costs import Cost, Lengths, MeasuredCost, cost_key, load_cost, save_cost
+from ablation.runs.placement import torch_threads
 from ablation.runs.plan import PlannedRun
 from ablation.runs.request import ResolvedRun
 
@@ -69,7 +70,7 @@ class Estimates:
 
 
 def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
-    """Estimate the runs that are still to train.
+    """Estimate the runs that are still to train, each with its own number of threads.
 
     The first run of a cost also computes the frozen layers' outputs that later ones share. A kept
     cost implies that the encoder could be loaded and has the requested layers.
@@ -85,15 +86,15 @@ def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
     costs: dict[str, MeasuredCost] = {}
     seconds: dict[RunKey, float] = {}
     weights_bytes: dict[RunKey, int] = {}
-    from_earlier = 0
+    from_earlier, threads = 0, chosen_threads(planned)
     for run in planned.runs:
         if run.config is None or run.is_reused:
             continue
-        key, caching_s = cost_key(run, run.config), 0.0
+        key, caching_s = cost_key(run, run.config, threads), 0.0
         if key not in costs:
             stored = None if anew else load_cost(key)
             from_earlier += stored is not None
-            costs[key] = stored or _measure(planned, run, run.config, preparations)
+            costs[key] = stored or _measure(planned, run, preparations, threads)
             if stored is None:
                 save_cost(key, costs[key])
             caching_s = costs[key].cost.cache_token_s * costs[key].lengths.total
@@ -113,18 +114,30 @@ def run_seconds(lengths: Lengths, config: RunConfig, split: Split, cost: Cost) -
     return float(trained * cost.train_token_s + predicted * cost.predict_token_s)
 
 
+def chosen_threads(planned: ResolvedRun) -> int:
+    """Return the number of threads of a run on a CPU; 0 for the machine's own."""
+    if planned.place.is_here and planned.request.cpus_per_run is None:
+        return 0  # torch need not be imported
+    import torch
+
+    threads = planned.resources.threads
+    return 0 if planned.resources.gpus or threads == torch.get_num_threads() else threads
+
+
 def _measure(
-    planned: ResolvedRun, run: PlannedRun, config: RunConfig, preparations: Preparations
+    planned: ResolvedRun, run: PlannedRun, preparations: Preparations, threads: int
 ) -> MeasuredCost:
     from ablation.runs.step_timing import time_steps
     from ablation.training.train_run import check_trainable
 
+    config = run.config
+    assert config is not None, "an ensemble trains nothing"
     prepared = preparations.get(config)
     check_trainable(config, prepared)
     data = config.data
     split = make_split(planned.corpus, run.key.split, data.split_seed, data.equal_texts)
     when = datetime.now(UTC).isoformat(timespec="minutes")
     test = None if prepared.test is None else prepared.test.lengths
-    return MeasuredCost(
-        time_steps(prepared, config, split), Lengths(prepared.train.lengths, test), when
-    )
+    with torch_threads(threads):
+        cost = time_steps(prepared, config, split)
+    return MeasuredCost(cost, Lengths(prepared.train.lengths, test), when)

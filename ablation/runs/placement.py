@@ -50,13 +50,20 @@ def choose_resources(
 @contextmanager
 def threads_of(resources: Resources, place: Placement, chosen: int | None) -> Iterator[None]:
     """Train with the chosen number of threads, where this process itself trains."""
-    if not place.is_here or chosen is None:
+    with torch_threads(resources.threads if place.is_here and chosen is not None else 0):
+        yield
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Compute with a number of threads; 0 changes nothing."""
+    if not threads:
         yield
         return
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(resources.threads)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
