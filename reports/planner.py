@@ -13,11 +13,13 @@ import pandas as pd
 
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
+from ablation.data.splits import by_kind
 from ablation.runs.request import DEFAULT_EXPERIMENT, ResolvedRun
 from reports.analysis.claims import CURVE_FAMILY, SCORE_CLAIMS, SCORE_FAMILY, ScoreClaim, find_claim
 from reports.analysis.few_runs import paired_runs_for_rates, runs_to_decide
 from reports.analysis.inference import POWER
 from reports.analysis.labels import contrast_text
+from reports.analysis.measures import SplitsAre
 from reports.analysis.planning import (
     ClaimPlan,
     Design,
@@ -49,7 +51,8 @@ class PowerRequest:
         group: Number of its group of runs, as in a report.
         claims: Ids of the paper's claims about scores; all by default.
         seeds: Trainings of each variant on each split that are planned.
-        splits: Splits that are averaged over.
+        splits: Splits that are averaged over, 1 for a fixed one; 0 for as many as the pilot has of
+            a kind, or 1 without a pilot.
         rows: Rows to score on; the pilot's by default.
         effect: The effect to show; the claims' own by default.
         target: The power wanted, in (0, 1).
@@ -64,7 +67,7 @@ class PowerRequest:
     group: int = 1
     claims: Sequence[str] = ()
     seeds: int = 3
-    splits: int = 1
+    splits: int = 0
     rows: int | None = None
     effect: float | None = None
     target: float = POWER
@@ -81,7 +84,7 @@ class PowerRequest:
             for name, value in sizes.items()
             if value is not None and not 0 <= value < np.inf
         ]
-        least = {"seeds": (self.seeds, 2), "splits": (self.splits, 1), "rows": (self.rows, 2)}
+        least = {"seeds": (self.seeds, 2), "splits": (self.splits, 0), "rows": (self.rows, 2)}
         problems += [
             f"--{name} {value}: give a whole number from {low} on"
             for name, (value, low) in least.items()
@@ -137,11 +140,7 @@ class PowerPlan:
     def notes(self) -> list[str]:
         """Return what has to be known to read the table, a sentence each."""
         request = self.request
-        splits = "one fixed split"
-        if request.splits > 1:
-            kind = "random" if request.split_sd else "fixed"
-            splits = f"{request.splits} {kind} splits"
-        lead = f"Planned for: {request.seeds} seeds, {splits}, power {request.target:.0%}."
+        lead = f"Planned for: {request.seeds} seeds, {self._splits}, power {request.target:.0%}."
         curves = runs_to_decide(CURVE_FAMILY.per_claim)
         sides = paired_runs_for_rates(CURVE_FAMILY.per_claim)
         return [
@@ -154,6 +153,22 @@ class PowerPlan:
             f" least {sides} runs a side, whatever the variances.",
             *filter(None, [self.test_readings]),
         ]
+
+    @property
+    def has_random_splits(self) -> bool:
+        """Tell if splits add to the variance of any effect."""
+        plans = [plan for claim in self.claims for plan in claim.effects]
+        return any(plan.variances and plan.variances.sources.splits > 0 for plan in plans)
+
+    @property
+    def _splits(self) -> str:
+        """Say how many splits are planned, and what they are."""
+        plans = [plan for claim in self.claims for plan in claim.effects]
+        counts = sorted({plan.variances.splits for plan in plans if plan.variances})
+        if counts == [1] and not self.has_random_splits:
+            return "one fixed split"
+        kind = "random" if self.has_random_splits else "fixed"
+        return f"{' or '.join(map(str, counts))} {kind} splits"
 
 
 _COLUMNS: Final = (
@@ -210,12 +225,15 @@ def plan_power_of(planned: ResolvedRun) -> PowerPlan:
     if not claims:
         raise UsageError(f"no claim of the paper is about {', '.join(variants)} alone")
     seeds = {run.key.seed for run in planned.runs}
+    splits = dict.fromkeys(run.key.split for run in planned.runs)
+    counts = {len(of_kind) for of_kind in by_kind(tuple(splits)).values()}
     return plan_power(
         PowerRequest(
             experiment=planned.request.experiment or DEFAULT_EXPERIMENT,
             tracking_uri=planned.store.uri,
             claims=[claim.id for claim in claims],
             seeds=max(2, len(seeds)),
+            splits=counts.pop() if len(counts) == 1 else 0,
         )
     )
 
@@ -263,7 +281,10 @@ def _stated(request: PowerRequest) -> VarianceSource:
 
 def _of_pilot(request: PowerRequest) -> tuple[VarianceSource, str, str]:
     """Return the pilot's variances, where they come from, and how often its test rows were read."""
-    asked = ReportRequest(request.experiment, request.tracking_uri, group=request.group)
+    splits: SplitsAre = "fixed" if request.splits == 1 else "auto"
+    asked = ReportRequest(
+        request.experiment, request.tracking_uri, group=request.group, splits=splits
+    )
     inputs = read_inputs(asked, quiet)
     seeds = inputs.group.seeds
     if len(seeds) < 2:

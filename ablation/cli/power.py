@@ -34,7 +34,12 @@ def power(
         ),
     ] = "",
     seeds: Annotated[int, typer.Option(help="Seeds that are planned.")] = 3,
-    splits: Annotated[int, typer.Option(help="Splits that are averaged over.")] = 1,
+    splits: Annotated[
+        int,
+        typer.Option(
+            help="Splits that are averaged over, 1 for a fixed one.", show_default="the pilot's"
+        ),
+    ] = 0,
     rows: Annotated[
         int | None, typer.Option(help="Rows to score on.", show_default="the pilot's")
     ] = None,
@@ -108,7 +113,7 @@ def print_power(console: "Console", plan: "PowerPlan") -> None:
     from rich.text import Text
 
     frame = plan.to_frame()
-    with_splits = bool(plan.request.split_sd)
+    with_splits = plan.has_random_splits
     table = Table(title="Seeds, splits and rows that decide the claims", title_justify="left")
     table.add_column("claim", no_wrap=True)
     table.add_column("effect")
@@ -126,7 +131,7 @@ def print_power(console: "Console", plan: "PowerPlan") -> None:
             table.add_row(*lead, row["takes"])
             continue
         sizes = [f"{row['rows']:.0f}", f"{row['row_error']:.2f}", f"{row['seed_sd']:.2f}"]
-        powers = [f"{row['power']:.0%}", f"{row['claim_power']:.0%}" if is_first else ""]
+        powers = [_share(row["power"]), _share(row["claim_power"]) if is_first else ""]
         seeds = Text("none suffices") if pd.isna(row["seeds"]) else Text(_count(row["seeds"]))
         seeds.style = "" if pd.isna(row["seeds"]) else "green"
         others = [_count(row["splits"])] if with_splits else []
@@ -134,6 +139,11 @@ def print_power(console: "Console", plan: "PowerPlan") -> None:
     console.print(table)
     for note in plan.notes:
         console.print(note, markup=False, highlight=False)
+
+
+def _share(power: float) -> str:
+    """Write a power; a dash for that of a claim of which the pilot lacks an effect."""
+    return "–" if power != power else f"{power:.0%}"
 
 
 def _count(number: float | None) -> str:

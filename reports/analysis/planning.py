@@ -46,14 +46,14 @@ class Design:
 
     Attributes:
         seeds: Trainings of each variant on each split.
-        splits: Splits that are averaged over.
+        splits: Splits that are averaged over; 0 for as many as the pilot's effects average over.
         rows: Rows of each subset; None for as many as the pilot has.
         effect: The effect to show in place of the printed ones, as a difference of correlations.
         target: The power wanted, in (0, 1).
     """
 
     seeds: int = 3
-    splits: int = 1
+    splits: int = 0
     rows: int | None = None
     effect: float | None = None
     target: float = POWER
@@ -68,12 +68,14 @@ class Variances:
         rows: Rows that the effect is scored on.
         subset: Which.
         origin: Where the seeds' variance comes from, in a few words.
+        splits: Splits that the effect is averaged over.
     """
 
     sources: Sources
     rows: int
     subset: EvalSubset
     origin: str
+    splits: int = 1
 
 
 class VarianceSource(Protocol):
@@ -127,7 +129,7 @@ class ClaimPlan:
             if plan.variances is None:
                 return np.full(len(counts), np.nan)
             rows = max(2, round(plan.variances.rows * rows_factor))
-            size = Size(counts, rows, self.design.splits)
+            size = Size(counts, rows, plan.variances.splits)
             sources, alpha = plan.variances.sources, SCORE_FAMILY.per_claim
             powers.append(power(plan.to_show, sources, size, alpha))
         return power_of_all(powers)
@@ -180,7 +182,7 @@ def pilot_variances(
             if estimate.of_rows is not None:  # with the row-by-seed part: never cut off at 0
                 of_rows = float(estimate.of_rows.variance) * estimate.rows
                 sources = replace(sources, rows=max(sources.rows, of_rows))
-        return Variances(sources, estimate.rows, subset, origin)
+        return Variances(sources, estimate.rows, subset, origin, levels["splits"])
 
     return variances_of
 
@@ -212,11 +214,15 @@ def _plan_claim(claim: ScoreClaim, design: Design, variances_of: VarianceSource)
         to_show = effect_to_show(printed, claim.kind) if design.effect is None else design.effect
         variances, need = variances_of(effect), None
         if variances is not None:
-            variances = replace(variances, rows=design.rows or variances.rows)
+            variances = replace(
+                variances,
+                rows=design.rows or variances.rows,
+                splits=design.splits or variances.splits,
+            )
             need = needed(
                 to_show,
                 variances.sources,
-                Size(design.seeds, variances.rows, design.splits),
+                Size(design.seeds, variances.rows, variances.splits),
                 alpha=SCORE_FAMILY.per_claim,
                 target=target,
             )

@@ -137,6 +137,27 @@ def test_the_command_prints_the_plan(
         assert text in printed
 
 
+def test_a_plan_averages_over_the_splits_of_its_pilot(
+    experiment: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, three random splits were planned as a single random one, which has no test."""
+    draws = ("dev1", "dev1@1", "dev1@2")
+    made = experiment(noise={"mse": 1.2, "epm": 0.3}, splits=draws, seeds=(0, 1, 2))
+    asked = {"experiment": made.name, "tracking_uri": made.uri, "claims": ["epm-on-test"]}
+    pilot, fixed = (plan_power(PowerRequest(**asked, splits=n, effect=90)) for n in (0, 1))
+    assert [p.claims[0].effects[0].variances.splits for p in (pilot, fixed)] == [3, 1]
+    assert "3 random splits" in pilot.notes[0] or "3 fixed splits" in pilot.notes[0]
+    assert "one fixed split" in fixed.notes[0]
+    assert (pilot.to_frame()["power"] > 0.5).all()
+    words = f"ablation power --tracking-uri {made.uri} --claims epm-beats-mse"
+    monkeypatch.setattr(sys, "argv", words.split())
+    with pytest.raises(SystemExit):
+        main()
+    printed = capsys.readouterr().out
+    assert "not in the pilot" in printed  # Dev2 was not run, so that the claim's power is unknown
+    assert "nan" not in printed
+
+
 def test_a_size_without_variances_has_no_power() -> None:
     claim = find_claim("cl-on-unseen")
     (plan,) = planning.plan_claims(
