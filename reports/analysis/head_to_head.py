@@ -1,9 +1,9 @@
 """Compare two variants that may come from different experiments, paired as far as they match.
 
 Rows have to be the same, since correlations on different rows differ by the rows alone. Seeds that
-both sides have are paired. Without a common seed the seeds' variances of the two sides add up, with
-Welch's degrees of freedom (1947, "The generalization of 'Student's' problem when several different
-population variances are involved", Biometrika 34).
+both sides have are paired. Without a common seed, or with a single one among several, the seeds'
+variances of the two sides add up, with Welch's degrees of freedom (1947, "The generalization of
+'Student's' problem when several different population variances are involved", Biometrika 34).
 """
 
 from collections.abc import Mapping
@@ -76,6 +76,8 @@ def compare_sides(first: Side, second: Side, subset: EvalSubset) -> HeadToHead:
     if why := _unlike_rows(found, sides):
         return replace(found, obstacle=why)
     shared = sorted(sides[0].keys() & sides[1].keys())
+    if len(shared) == 1 and min(map(len, sides)) > 1:
+        shared = []  # one pair would leave nothing to know the seeds' variance by
     kept = [{seed: side[seed] for seed in shared} if shared else side for side in sides]
     values = [np.array([value for value, _ in side.values()]) for side in kept]
     influences = [

@@ -60,6 +60,11 @@ def _what_is_random(inputs: ReportInputs) -> str:
     plural = inputs.layout.group.plural
     about_splits = splits_text(inputs.measurements) if inputs.group.runs else ""
     about_splits = about_splits or "The split is fixed."
+    if inputs.group.runs and any(column.splits for column in inputs.measurements.columns):
+        about_splits += (
+            " Splits are draws from one corpus and share most of their training rows: what other"
+            " training rows would change is in no interval (Nadeau and Bengio, 2003)."
+        )
     if inputs.scope.languages == "random":
         return (
             f"Rows and seeds are random in scores, seeds and {plural} in differences, which are"

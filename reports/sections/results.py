@@ -215,13 +215,15 @@ def splits_text(measurements: Measurements) -> str:
     are = measurements.scope.splits
     few = [str(c) for c in pooled.values() if len(c.splits) < LEAST_SPLITS]
     random = [str(c) for c in pooled.values() if str(c) not in few]
+    if pooled and len(measurements.group.seeds) < 2:
+        return "With one seed, intervals are about other rows alone, and not about other splits."
     if are == "fixed":
         return "Splits are fixed: intervals and verdicts are about these splits."
     sentences = []
     if random:
         sentences.append(
             f"Splits are random ({', '.join(random)}): intervals and verdicts are about other"
-            " splits of the kind, too."
+            " splits of the same rows, too."
         )
     if few:
         takes = f"an interval for others takes {LEAST_SPLITS}"

@@ -128,10 +128,14 @@ def languages_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
             holds=Cell(f"{found.holds.count} of {found.holds.languages}", found.holds.count),
             named=named or EMPTY,
         )
+    others = (
+        "Intervals of differences elsewhere in this report are about other languages, too."
+        if measurements.scope.languages == "random"
+        else "Every other interval of this report is about these languages."
+    )
     return table.build(
-        f"Differences of Pearson × 100 on {eval_set} rows, each language counting alike. Every"
-        " other interval of this report is about these languages; this one is about languages like"
-        " them"
+        f"Differences of Pearson × 100 on {eval_set} rows, each language counting alike. {others}"
+        " This one is about languages like them"
         f" (languages and seeds random; at least {LEAST_LANGUAGES}). Sd and p of one effect in all:"
         " DerSimonian and Laird (1986), Cochran's Q. Holds in at least: a lower bound at 95%"
         " confidence of the number of languages in which the second is better, by partial"

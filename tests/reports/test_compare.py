@@ -70,6 +70,15 @@ def test_without_a_common_seed_variances_add_up_as_welch_has_them(experiment: An
     assert parts["rows"].variance < sum(c.variance for c in rows)
 
 
+def test_one_common_seed_among_several_leaves_the_seeds_variance_known(experiment: Any) -> None:
+    first = experiment(name="first", seeds=(0, 1, 2), noise={"epm": 0.9})
+    experiment(name="second", seeds=(2, 3, 4), noise={"epm": 0.4})
+    for found in asked(first, "first", "second").comparisons:
+        assert (found.paired_on, found.seeds) == ("rows", (3, 3))
+        assert found.estimate.uncertainty is not None
+        assert {c.factor for c in found.estimate.uncertainty.components} == {"rows", "seeds"}
+
+
 def test_other_data_and_other_rows_are_refused_with_the_reason(experiment: Any) -> None:
     first = experiment(name="first", noise={"epm": 0.9})
     experiment(name="other data", noise={"epm": 0.9}, data="e" * 40)

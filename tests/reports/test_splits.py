@@ -1,5 +1,6 @@
 """Several splits of a kind: one figure, one verdict, and what its interval is about."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from reports.analysis.measures import (
 from reports.build import ReportRequest
 from reports.contents import compose
 from reports.rendering.tables import Table
+from reports.sections.results import splits_text
 
 PAIRS = ("dev2:en+fr", "dev2:en+it", "dev2:fr+it")
 
@@ -35,8 +37,6 @@ def measured(empty_store: Any, tmp_path_factory: pytest.TempPathFactory) -> Meas
 
 
 def with_scope(measurements: Measurements, **scope: Any) -> Measurements:
-    from dataclasses import replace
-
     return replace(measurements, scope=Scope(**scope), _estimates={})
 
 
@@ -84,6 +84,17 @@ def test_random_splits_widen_the_interval_by_their_own_spread(measured: Measurem
     factors = [{c.factor for c in s.uncertainty.components} for s in step.values() if s.uncertainty]
     assert factors == [{"rows", "seeds", "splits"}, {"rows", "seeds"}]
     assert measured.step("mse", "epm", column).unit == "rows, seeds and splits"
+
+
+def test_with_one_seed_no_interval_is_said_to_be_about_other_splits(experiment: Any) -> None:
+    draws = experiment(splits=("dev1", "dev1@1", "dev1@2"), seeds=(0, 1)).inputs().measurements
+    assert "random" in splits_text(draws)
+    one = replace(
+        draws.group, runs=tuple(run for run in draws.group.runs if run.seed == draws.group.seeds[0])
+    )
+    alone = replace(draws, group=one, _estimates={})
+    assert alone.step("mse", "epm", alone.find("dev1")).unit == "rows"
+    assert "random" not in splits_text(alone)
 
 
 def test_two_splits_are_fixed_and_give_no_interval_for_others(experiment: Any) -> None:
