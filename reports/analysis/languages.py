@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
-from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
+from reports.analysis.inference import ALPHA, Interval
 from reports.analysis.measures import LEAST_LANGUAGES, EvalSubset, Measurements
 from reports.analysis.variance_components import (
     SEEDS_AND_LANGUAGES,
@@ -62,56 +62,37 @@ def replicability(
 
 
 @dataclass(frozen=True)
-class OverLanguages:
-    """An effect in languages in general.
+class Heterogeneity:
+    """How far the true effect differs between languages.
 
     Attributes:
-        mean: The mean of the languages' population, weighted by precision.
-        interval: Hartung and Knapp's interval of the mean.
-        sd: The standard deviation of the true effect between languages.
-        share: I², the share of the observed variance that lies between languages, in [0, 1].
+        sd: Its standard deviation between languages.
         p: Of "one effect in all languages" (Cochran's Q).
     """
 
-    mean: float
-    interval: Interval
     sd: float
-    share: float
     p: float
 
 
-def random_effects(effects: Floats, variances: Floats, level: float = 0.95) -> OverLanguages | None:
-    """Estimate the mean effect over a population of languages by random effects.
+def heterogeneity(effects: Floats, variances: Floats) -> Heterogeneity | None:
+    """Estimate how far an effect differs between languages.
 
-    DerSimonian and Laird (1986), "Meta-analysis in clinical trials", Controlled Clinical Trials 7;
-    interval by Hartung and Knapp (2001), Statistics in Medicine 20, with languages - 1 degrees of
-    freedom, as statsmodels' `combine_effects` has them. The variances are those of the rows. Errors
-    that languages share through the seeds are left out; `variance_components.SEEDS_AND_LANGUAGES`
-    has them.
+    DerSimonian and Laird (1986), "Meta-analysis in clinical trials", Controlled Clinical Trials 7.
+    Errors that languages share through the seeds are left out, so no mean is taken from here:
+    `variance_components.SEEDS_AND_LANGUAGES` has them.
 
     Args:
         effects: (languages,).
-        variances: (languages,), positive.
-        level: Of the interval.
+        variances: (languages,), of their rows, positive.
 
     Returns:
-        None for fewer than two languages; NO_INTERVAL for fewer than `LEAST_LANGUAGES`.
+        None for fewer than two languages.
     """
     if len(effects) < 2 or not (np.isfinite(effects).all() and (variances > 0).all()):
         return None
     with np.errstate(invalid="ignore"):  # a variance between languages that comes out below 0
         fit = combine_effects(effects, variances, method_re="dl", use_t=True)
-        # The third and fourth: fixed and random effects with Hartung and Knapp's scale.
-        low, high = fit.conf_int(alpha=1 - level, use_t=True)[3]
-    homogeneity = fit.test_homogeneity()
-    interval = Interval(float(low), float(high)) if len(effects) >= LEAST_LANGUAGES else NO_INTERVAL
-    return OverLanguages(
-        float(fit.mean_effect_re),
-        interval,
-        float(np.sqrt(max(fit.tau2, 0.0))),
-        float(max(fit.i2, 0.0)),
-        float(homogeneity.pvalue),
-    )
+    return Heterogeneity(float(np.sqrt(max(fit.tau2, 0.0))), float(fit.test_homogeneity().pvalue))
 
 
 @dataclass(frozen=True)
@@ -127,7 +108,7 @@ class LanguageEffect:
 
     mean: float
     interval: Interval
-    spread: OverLanguages
+    spread: Heterogeneity
     holds: Replicability
 
 
@@ -153,7 +134,7 @@ def effect_over_languages(
     uncertainty = analyse(SEEDS_AND_LANGUAGES, values)
     mean, half_width = float(values.mean()), float(uncertainty.half_width())
     of_rows = [float(e.of_rows.variance) for e in known.values() if e.of_rows is not None]
-    spread = random_effects(values.mean(axis=1), np.array(of_rows))
+    spread = heterogeneity(values.mean(axis=1), np.array(of_rows))
     if spread is None:
         return None
     p_values = [

@@ -23,21 +23,19 @@ def test_an_unknown_language_counts_as_no_evidence() -> None:
     assert lg.replicability([], []).count == 0
 
 
-def test_equal_variances_give_students_interval() -> None:
+def test_the_spread_between_languages_is_what_the_rows_do_not_explain() -> None:
     effects = np.array([0.01, 0.03, 0.02, 0.06, 0.00])
-    result = lg.random_effects(effects, np.full(5, 1e-5))
+    result = lg.heterogeneity(effects, np.full(5, 1e-5))
     assert result is not None
-    expected = stats.ttest_1samp(effects, 0).confidence_interval()
-    assert (result.interval.low, result.interval.high) == pytest.approx(
-        (expected.low, expected.high)
-    )
-    assert result.mean == pytest.approx(effects.mean())
     assert result.sd**2 == pytest.approx(effects.var(ddof=1) - 1e-5)
-    assert result.share == pytest.approx(1 - 1e-5 / effects.var(ddof=1))
+    q = float(np.sum((effects - effects.mean()) ** 2) / 1e-5)
+    assert result.p == pytest.approx(stats.chi2.sf(q, 4))
 
 
-def test_few_languages_give_no_interval() -> None:
-    result = lg.random_effects(np.array([0.01, 0.03]), np.full(2, 1e-4))
+def test_languages_that_differ_less_than_their_rows_have_no_spread() -> None:
+    effects = np.array([0.0100, 0.0110, 0.0095, 0.0105])
+    result = lg.heterogeneity(effects, np.array([1e-4, 2e-4, 1e-5, 9e-5]))
     assert result is not None
-    assert np.isnan(result.interval.low)
-    assert lg.random_effects(np.array([0.01]), np.array([1e-4])) is None
+    assert result.sd == 0
+    assert result.p > 0.9
+    assert lg.heterogeneity(np.array([0.01]), np.array([1e-4])) is None
