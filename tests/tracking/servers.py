@@ -46,6 +46,11 @@ class Server:
             raise
         self.uri = f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that started the server's workers."""
+        return self._process.pid
+
     def kill(self) -> None:
         """End the server and its workers at once, as a power cut would."""
         os.killpg(self._process.pid, signal.SIGKILL)
