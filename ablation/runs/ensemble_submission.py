@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
@@ -95,34 +95,51 @@ def submit_finished(
         RunError: The store can't be reached.
     """
     runs = _finished(store, experiment, splits, variants)
-    by_split: dict[str, list[Candidate]] = {}
-    for run in runs:
-        by_split.setdefault(run.key.split, []).append(_read(store, run))
-    number = _test_rows(by_split)
-    selections, averages = [], []
-    for split, candidates in by_split.items():
-        selection = select(split, candidates)
-        selections.append(selection)
-        averages.append(
-            np.average(
-                [candidate.test["prediction"].to_numpy() for candidate in candidates],
-                axis=0,
-                weights=[selection.members.get(candidate.key, 0) for candidate in candidates],
-            )
-        )
-    content = submission_text(np.mean(averages, axis=0))
+    selections, scores = combine([_read(store, run) for run in runs])
+    content = submission_text(scores)
     tracked = start_run(
         store, experiment, "submission: finished runs", {names.KIND: names.SUBMISSION}
     )
     with fail_on_error(tracked):
-        tracked.log_params({"splits": ",".join(by_split), "variants": ",".join(variants)})
+        tracked.log_params(
+            {"splits": ",".join(s.split for s in selections), "variants": ",".join(variants)}
+        )
         tracked.log_json("selected.json", [_as_json(selection) for selection in selections])
         tracked.log_metrics({"development/pearson": float(np.mean([s.nested for s in selections]))})
         tracked.log_text(SUBMISSION_FILE, content)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, content)
     tracked.end("FINISHED")
-    return EnsembleSubmission(out, number, tuple(selections), store.run_id(tracked.run_id))
+    return EnsembleSubmission(out, len(scores), selections, store.run_id(tracked.run_id))
+
+
+def combine(
+    candidates: Sequence[Candidate],
+) -> tuple[tuple[Selection, ...], Float[np.ndarray, " rows"]]:
+    """Select on each split, and return the selections and the mean of their averages.
+
+    Args:
+        candidates: Finished runs of one corpus, on any number of splits.
+
+    Raises:
+        UsageError: The runs predicted unlike test rows, or `select` can't choose.
+    """
+    rows = [candidate.test["row"].to_numpy() for candidate in candidates]
+    if any(not np.array_equal(own, np.arange(len(rows[0]))) for own in rows):
+        raise UsageError("submit: the runs predicted unlike test rows")
+    by_split: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_split.setdefault(candidate.key.split, []).append(candidate)
+    selections = tuple(select(split, of_split) for split, of_split in by_split.items())
+    averages = [
+        np.average(
+            [candidate.test["prediction"].to_numpy() for candidate in of_split],
+            axis=0,
+            weights=[selection.members.get(candidate.key, 0) for candidate in of_split],
+        )
+        for selection, of_split in zip(selections, by_split.values(), strict=True)
+    ]
+    return selections, np.mean(averages, axis=0)
 
 
 def select(split: str, candidates: Sequence[Candidate]) -> Selection:
@@ -208,14 +225,6 @@ def _read(store: Store, run: PastRun) -> Candidate:
         for path in (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
     )
     return Candidate(run.key, run.run_id, dev, test)
-
-
-def _test_rows(by_split: Mapping[str, Sequence[Candidate]]) -> int:
-    """Return the number of test rows. Raises UsageError if runs predicted unlike ones."""
-    tables = [c.test["row"].to_numpy() for candidates in by_split.values() for c in candidates]
-    if any(not np.array_equal(table, np.arange(len(tables[0]))) for table in tables):
-        raise UsageError("submit: the runs predicted unlike test rows")
-    return len(tables[0])
 
 
 def _halves(groups: np.ndarray) -> list[Bool[np.ndarray, " rows"]]:

@@ -6,8 +6,12 @@ import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ablation.core.identity import RunKey
+from ablation.runs.ensemble_submission import Candidate, combine
+from ablation.tracking import names
 from ablation.tracking.bundle import BundleSource
 from reports.build import NUMBERS_FILE, ReportRequest
 from reports.verify import verify
@@ -53,3 +57,28 @@ def test_the_submission_has_a_score_for_every_test_row(folder: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["row"]) for row in rows] == list(range(TEST_ROWS))
     assert all(math.isfinite(float(row["score"])) for row in rows)
+
+
+def test_the_submission_is_made_of_the_bundles_runs() -> None:
+    """As `ablation unbundle` and `ablation submit --from-runs` make it."""
+    folder = ROOT / "docs" / "results" / "mint"
+    source = BundleSource(bundle_of(folder))
+    runs = [
+        run
+        for run in source.read_runs([names.RUN])
+        if run.status == "FINISHED" and names.MEMBERS not in run.tags
+    ]
+    candidates = [
+        Candidate(
+            RunKey(run.tags[names.VARIANT], run.tags[names.SPLIT], int(run.tags[names.SEED])),
+            run.run_id,
+            source.read_frame(run.run_id, names.DEV_PREDICTIONS).sort_values("row"),
+            source.read_frame(run.run_id, names.TEST_PREDICTIONS).sort_values("row"),
+        )
+        for run in runs
+    ]
+    candidates.sort(key=lambda c: (c.key.split, c.key.variant, c.key.seed))
+    _, scores = combine(candidates)
+    with (folder / "submission.csv").open(encoding="utf-8", newline="") as file:
+        published = [float(row["score"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(published, scores, atol=1e-6)
