@@ -143,7 +143,6 @@ def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper
     )
     for step in (s for s in steps if s.estimate.exists):
         estimate = step.estimate
-        worse, better = (_scores(measurements, v, step) for v in (step.worse, step.better))
         table.add(
             step=str(step),
             rows=str(step.subset),
@@ -151,7 +150,7 @@ def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper
             row_p=p_cell(estimate.p_rows),
             seeds=len(estimate.seeds),
             seed_interval=interval_cell(estimate.over_seeds, estimate),
-            improvement=number(inference.probability_of_improvement(better, worse))
+            improvement=number(improvement_by_split(measurements, step))
             if len(estimate.seeds) > 1
             else EMPTY,
             detectable_rows=percent_cell(estimate.detectable_over_rows),
@@ -160,9 +159,9 @@ def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper
         )
     return table.build(
         "Over rows: other texts, these trained models. Over seeds: other trainings, these texts"
-        " (Student's t, paired). P(better): share of pairs of runs in which the second scores"
-        " higher. Could show: the smallest difference (× 100) that a sample like this one would"
-        " show with 80% power at the 5% level."
+        " (Student's t, paired). P(better): share of pairs of a split's runs in which the second"
+        " scores higher. Could show: the smallest difference (× 100) that a sample like this one"
+        " would show with 80% power at the 5% level."
         + (
             " To decide: an undecided step, if the paper's difference is the true one, with 80%"
             " power at the family's level, from these variances."
@@ -185,16 +184,23 @@ def few_seeds(seeds: int) -> str:
     return f"{limit}."
 
 
-def _scores(measurements: Measurements, variant: str, step: Step) -> np.ndarray:
-    """Return a variant's Pearsons with the step's splits and seeds, (runs,)."""
+def improvement_by_split(measurements: Measurements, step: Step) -> float:
+    """Return P(better) within each split, averaged: scores of other rows are not compared."""
+    scores = [_scores(measurements, variant, step) for variant in (step.better, step.worse)]
+    shared = [split for split in scores[0] if split in scores[1]]
+    shares = [
+        inference.probability_of_improvement(*(np.array(of_split[split]) for of_split in scores))
+        for split in shared
+    ]
+    return float(np.mean(shares)) if shares else NAN
+
+
+def _scores(measurements: Measurements, variant: str, step: Step) -> dict[str, list[float]]:
+    """Return a variant's Pearsons with the step's splits and seeds, by split."""
     subset, of_step = step.subset, set(step.estimate.runs)
-    runs = [r for r in measurements.all_runs(variant, subset) if r.run_id in of_step]
-    return np.array(
-        [
-            measurements.values[
-                run.run_id,
-                EvalSubset(TEST if subset.is_test else run.split, subset.languages),
-            ]
-            for run in runs
-        ]
-    )
+    by_split: dict[str, list[float]] = {}
+    for run in measurements.all_runs(variant, subset):
+        if run.run_id in of_step:
+            on = EvalSubset(TEST if subset.is_test else run.split, subset.languages)
+            by_split.setdefault(run.split, []).append(measurements.values[run.run_id, on])
+    return by_split

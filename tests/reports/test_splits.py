@@ -16,10 +16,12 @@ from reports.analysis.measures import (
     join_rows,
     with_uncertainty_over,
 )
+from reports.analysis.steps import compute_steps
 from reports.build import ReportRequest
 from reports.contents import compose
 from reports.rendering.tables import Table
 from reports.sections.results import splits_text
+from reports.sections.significance import improvement_by_split
 
 PAIRS = ("dev2:en+fr", "dev2:en+it", "dev2:fr+it")
 
@@ -95,6 +97,17 @@ def test_with_one_seed_no_interval_is_said_to_be_about_other_splits(experiment: 
     alone = replace(draws, group=one, _estimates={})
     assert alone.step("mse", "epm", alone.find("dev1")).unit == "rows"
     assert "random" not in splits_text(alone)
+
+
+def test_a_run_is_compared_with_runs_on_its_own_split_alone(measured: Measurements) -> None:
+    """Scores on other rows differ by the rows; that is no share of better runs."""
+    dev2 = measured.find("dev2")
+    (step,) = [s for s in compute_steps(measured, "") if (s.better, s.subset) == ("epm", dev2)]
+    of_each = []
+    for pair in PAIRS:
+        scores = [measured.cell(v, EvalSubset(pair)).per_seed for v in ("epm", "mse")]
+        of_each.append(np.mean(scores[0][:, None] > scores[1][None, :]))
+    assert improvement_by_split(measured, step) == pytest.approx(np.mean(of_each))
 
 
 def test_two_splits_are_fixed_and_give_no_interval_for_others(experiment: Any) -> None:
