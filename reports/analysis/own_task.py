@@ -68,7 +68,7 @@ class Comparison:
     @property
     def p_family(self) -> float:
         """p times the family's size, at most 1; NaN without a p."""
-        return self.family.adjusted(self.p) if np.isfinite(self.p) else NAN
+        return self.family.adjusted(self.p)
 
     @property
     def answer(self) -> Answer:

@@ -81,8 +81,8 @@ class Family:
         return self.alpha / self.size
 
     def adjusted(self, p: float) -> float:
-        """Return p multiplied by the family's size, at most 1."""
-        return min(1.0, p * self.size)
+        """Return p multiplied by the family's size, at most 1; NaN for NaN."""
+        return float(np.minimum(1.0, p * self.size))
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ def test_sign_and_size(estimate: float, sign: str, size: str, side: int) -> None
     assert judged(side * estimate, side * 0.02, "size") == size
 
 
+def test_an_unknown_p_stays_unknown_in_its_family() -> None:
+    """It was shown as 1.000 where too few rows give no interval."""
+    assert np.isnan(FAMILY.adjusted(float("nan")))
+    assert (FAMILY.adjusted(0.01), FAMILY.adjusted(0.5)) == (pytest.approx(0.08), 1.0)
+
+
 def test_a_wide_interval_decides_nothing() -> None:
     for kind in ("sign", "size"):
         assert judged(0.02, 0.02, kind, error=0.02) == rp.Verdict.UNDECIDED
