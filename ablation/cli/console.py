@@ -222,9 +222,10 @@ def report_error(error: Exception) -> int:
         message = error.format_message().rstrip(".")
         problems = [f"{message}{hint}"] if message else []  # it is empty if help was shown
     elif type(error).__module__ == "mlflow.exceptions":  # an unreachable server, or a refusal
-        from ablation.tracking.retry import describe_error
+        from ablation.tracking.retry import describe_error, failed_store
 
-        problems = [f"tracking store: {describe_error(error)}"]
+        store = " ".join(["tracking store", failed_store(error)]).rstrip()
+        problems = [f"{store}: {describe_error(error)}"]
     elif isinstance(error, OSError) and error.filename is not None:
         problems = [f"{error.filename}: {error.strerror}"]
     else:

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -22,6 +23,14 @@ _DRIVERS: Final = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
+}
+#: What to do about errors of databases.
+_ADVICE: Final = {
+    "disk is full": "free space there",
+    "disk I/O error": "see if the disk is full, and what `ulimit -f` allows",
+    "readonly database": "open the file and its folder for writing",
+    "database is locked": "end what else holds it",
+    "disk image is malformed": "put a copy of the file in its place",
 }
 #: Two processes wrote the same new row at once, such as a dataset: the next attempt finds it.
 _CROSSED: Final = re.compile(r"IntegrityError|UniqueViolation|Duplicate entry")
@@ -106,7 +115,17 @@ def describe_error(error: BaseException) -> str:
         line = f"refused with {status}, check the credentials: {line}"
     elif status and is_permanent(error):
         line = f"refused with {status}: {line}"
-    return line[:_LONGEST_LINE]
+    advice = next((f"; {what}" for words, what in _ADVICE.items() if words in line), "")
+    return line[: _LONGEST_LINE - len(advice)] + advice
+
+
+def failed_store(error: BaseException) -> str:
+    """Return the address of the store that an error of MLflow is about, "" if none is known."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        address = getattr(frame.f_locals.get("self"), "tracking_uri", None)
+        if isinstance(address, str):
+            return redact_uri(address)
+    return ""
 
 
 def describe_unusable(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from ablation.tracking import names
 from ablation.tracking.long_tags import TAG_LENGTH
 from ablation.tracking.retry import describe_error, retry_until_available
 from ablation.tracking.store import Store
+from ablation.tracking.uris import redact_uri
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def record_reading(store: Store, experiment: str, command: str) -> Readings:
         retry_until_available(write, store.uri)
         return readings(store, experiment)
     except (MlflowException, OSError) as error:
-        raise RunError(f"tracking store: {describe_error(error)}") from error
+        raise RunError(
+            f"tracking store {redact_uri(store.uri)}: {describe_error(error)}"
+        ) from error
 
 
 def readings(store: Store, experiment: str) -> Readings:

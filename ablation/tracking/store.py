@@ -140,8 +140,6 @@ def open_store(uri: str | None = None) -> Store:
         raise _unusable(uri, error) from error
     if not is_remote(uri):
         return Store(uri, client)
-    # It would print a traceback of a hundred lines for every lost connection.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     from ablation.tracking.delivery import Delivery
     from ablation.tracking.spool import Spool
 
@@ -291,6 +289,8 @@ def _checked_client(uri: str) -> "MlflowClient":
     """Return a client whose store answers."""
     from mlflow import MlflowClient
 
+    # It would print a traceback of a hundred lines for every error, which is raised as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     client = MlflowClient(tracking_uri=uri)
     client.search_experiments(max_results=1)
     return client
