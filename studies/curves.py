@@ -26,6 +26,7 @@ from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.executors.choose import Placement, parse_on
 from ablation.executors.protocol import Executor, Resources
+from ablation.runs.checkpoint_copies import check_copies_url
 from ablation.runs.context import Preparations, RunContext, origin_tags
 from ablation.runs.dispatch import Dispatch, Shipment
 from ablation.runs.execution import TrainingJob, open_run, run_and_record, train_tracked
@@ -84,6 +85,7 @@ class CurvesRequest:
         on: The place where runs are trained, as a `RunRequest` has it.
         cpus_per_run: Cores and threads of a run; None for this machine's, or its share of them.
         gpus_per_run: GPUs of a run; None for one if this machine has any.
+        checkpoints: The URL that checkpoints are copied to, as a `RunRequest` has it.
     """
 
     figures: Sequence[str] = tuple(FIGURES)
@@ -102,6 +104,7 @@ class CurvesRequest:
     on: str = "local"
     cpus_per_run: int | None = None
     gpus_per_run: float | None = None
+    checkpoints: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def resolve_curves(request: CurvesRequest) -> ResolvedCurves:
         merge_overrides(load_profile(str(request.profile)), request.overrides)
     )
     taus = _checked_taus(request.taus)
+    check_copies_url(request.checkpoints)
     place = parse_on(request.on)
     resources, parts = choose_resources(place, request.cpus_per_run, request.gpus_per_run)
     table, rows = _rows(request)
@@ -213,7 +217,14 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
             tags = origin_tags(resolved.corpus, str(request.profile))
             study = _open_study(resolved, experiment, tags)
             context = RunContext(
-                store, experiment, study.run_id, tags, preparations, progress, request.fresh
+                store,
+                experiment,
+                study.run_id,
+                tags,
+                preparations,
+                progress,
+                request.fresh,
+                checkpoints=request.checkpoints,
             )
             runs = {curve.label: curve.planned for curve in resolved.curves}
             with fail_on_error(study):

@@ -32,6 +32,7 @@ from ablation.data.splits import select_splits
 from ablation.encoders.sources import encoder_digest
 from ablation.executors.choose import Placement, parse_on
 from ablation.executors.protocol import Resources
+from ablation.runs.checkpoint_copies import check_copies_url
 from ablation.runs.placement import choose_resources
 from ablation.runs.plan import check_groups
 from ablation.runs.precision import resolve_precision
@@ -85,6 +86,7 @@ class SweepRequest:
         on: The place of the workers, as a `RunRequest` has it; "local:4" are four workers.
         cpus_per_run: Cores and threads of a worker; None for this machine's, or its share of them.
         gpus_per_run: GPUs of a worker; None for one if this machine has any.
+        checkpoints: The URL that checkpoints are copied to, as a `RunRequest` has it.
     """
 
     space: str = "tau"
@@ -110,6 +112,7 @@ class SweepRequest:
     on: str = "local"
     cpus_per_run: int | None = None
     gpus_per_run: float | None = None
+    checkpoints: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     data = config.data
     splits = select_splits(request.splits, corpus, data.split_seed, data.equal_texts)
     check_groups(corpus, {space.variant: config}, splits)
+    check_copies_url(request.checkpoints)
     on = _place_of_workers(request)
     resources, _ = choose_resources(parse_on(on), request.cpus_per_run, request.gpus_per_run)
     store = open_store(request.tracking_uri)

@@ -27,6 +27,7 @@ from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.locks import POLL_S, lock
 from ablation.core.state import checkpoints_root
 from ablation.encoders.loading import transformer_layers
+from ablation.runs.checkpoint_copies import remove_copies
 from ablation.runs.context import Preparations
 from ablation.tracking.process_id import is_dead, life_of, this_process
 from ablation.training.checkpoints import clear
@@ -159,6 +160,7 @@ def _take(worker: Worker, study_lock: StudyLock) -> None:
                 raise
         for folder in folders:  # the trial has ended: no process continues from its checkpoints
             clear(folder)
+            remove_copies(worker.context.checkpoints, folder, worker.echo)
     worker.echo(_summary(study, number))
 
 

@@ -12,6 +12,7 @@ from ablation.core.errors import RunError
 from ablation.core.identity import RunKey, code_digest, identify, libraries
 from ablation.core.interrupts import raise_if_interrupted
 from ablation.core.state import checkpoints_root, run_slot
+from ablation.runs.checkpoint_copies import copied_checkpoints
 from ablation.runs.execution import warn_corrupt
 from ablation.runs.reproducer import save_reproducer_on_error
 from ablation.runs.results import log_result
@@ -42,6 +43,7 @@ class TrialContext:
         tags: Tags of every trial's run.
         parts: Digests of what all trials are made from, and the study itself (`identify`).
         encoders: Digests of the encoders by name.
+        checkpoints: The URL that checkpoints are copied to; empty for none.
     """
 
     store: Store
@@ -50,6 +52,7 @@ class TrialContext:
     tags: Mapping[str, object]
     parts: Mapping[str, str]
     encoders: Mapping[str, str]
+    checkpoints: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,15 @@ def trial_context(
         "study": f"{resolved.study_name} in {redact_uri(resolved.storage_url)}",
     }
     all_tags = {**study_tags(resolved), **(tags or {})}
-    return TrialContext(resolved.store, experiment, study_run, all_tags, parts, encoders)
+    return TrialContext(
+        resolved.store,
+        experiment,
+        study_run,
+        all_tags,
+        parts,
+        encoders,
+        resolved.request.checkpoints,
+    )
 
 
 def slots(jobs: TrialJobs, context: TrialContext) -> list[str]:
@@ -154,18 +165,15 @@ def run_trial(
         check_trainable(config, prepared)
         records = []
         for key, slot in zip(jobs.keys, slots(jobs, context), strict=True):
-            warn_corrupt(f"trial {trial.number}", checkpoints_root() / slot, echo)
             split = key.split if len(jobs.keys) > 1 else ""
             hooks = _hooks(trial, tracked, split, echo, prune=prune and key == first)
-            with save_reproducer_on_error(tracked, config, prepared):
-                result = train_run(
-                    replace(prepared, test=None),
-                    config,
-                    key,
-                    "",
-                    hooks,
-                    checkpoints_root() / slot,
-                )
+            folder = checkpoints_root() / slot
+            with (
+                copied_checkpoints(context.checkpoints, folder, echo),
+                save_reproducer_on_error(tracked, config, prepared),
+            ):
+                warn_corrupt(f"trial {trial.number}", folder, echo)
+                result = train_run(replace(prepared, test=None), config, key, "", hooks, folder)
             if key == first:
                 log_result(tracked, result)
             records.append(result.record)

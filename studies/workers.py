@@ -7,7 +7,7 @@ running, in MLflow and in the study. The storage is shared, so each worker draws
 import pickle
 import platform
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -109,7 +109,7 @@ class SentSweep:
         )
 
 
-def take_sent(sent: SentSweep, work: str, send: Callable[[str], object]) -> None:
+def take_sent(sent: SentSweep, work: str, send: Echo) -> None:
     """Take trials until the study has enough: the work of an executor's process.
 
     Args:

@@ -100,6 +100,13 @@ GpusPerRun = Annotated[
         help="GPUs of a run; 0.25 trains four on a GPU.", show_default="1 if this machine has any"
     ),
 ]
+Checkpoints = Annotated[
+    str,
+    typer.Option(
+        help="Copy checkpoints to this URL while training (s3://bucket/folder, or any that fsspec"
+        " knows), so that another machine goes on from them."
+    ),
+]
 WithReport = Annotated[bool, typer.Option("--report/--no-report", help="End with a report.")]
 TrackingUri = Annotated[
     str | None,

@@ -23,6 +23,7 @@ from ablation.cli.console import (
 from ablation.cli.models import print_champion
 from ablation.cli.notify import Notify, notifying
 from ablation.cli.options import (
+    Checkpoints,
     CpusPerRun,
     Data,
     EncoderName,
@@ -107,6 +108,7 @@ def run(
     on: On = "local",
     cpus_per_run: CpusPerRun = None,
     gpus_per_run: GpusPerRun = None,
+    checkpoints: Checkpoints = "",
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
@@ -138,6 +140,7 @@ def run(
         on=on,
         cpus_per_run=cpus_per_run,
         gpus_per_run=gpus_per_run,
+        checkpoints=checkpoints,
     )
     with notifying(notify, "ablation run"):
         _run_targets(make_console(), request, target, with_report=report, register=register)

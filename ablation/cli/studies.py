@@ -19,6 +19,7 @@ from ablation.cli.console import (
 )
 from ablation.cli.notify import Notify, notifying
 from ablation.cli.options import (
+    Checkpoints,
     CpusPerRun,
     Data,
     Experiment,
@@ -120,6 +121,7 @@ def sweep(
     on: On = "local",
     cpus_per_run: CpusPerRun = None,
     gpus_per_run: GpusPerRun = None,
+    checkpoints: Checkpoints = "",
 ) -> None:
     """Search settings with Optuna on development rows; continue a study by its name.
 
@@ -158,6 +160,7 @@ def sweep(
         on=on,
         cpus_per_run=cpus_per_run,
         gpus_per_run=gpus_per_run,
+        checkpoints=checkpoints,
     )
     folder = writable_folder("--out", Path(out or folder_name(request)))
     by_variant = tunes_variants(space, variants)
@@ -187,6 +190,7 @@ def sweep(
                 on=on,
                 cpus_per_run=cpus_per_run,
                 gpus_per_run=gpus_per_run,
+                checkpoints=checkpoints,
             )
             run_request(console, best, with_report=True)
 
@@ -222,6 +226,7 @@ def curves(
     on: On = "local",
     cpus_per_run: CpusPerRun = None,
     gpus_per_run: GpusPerRun = None,
+    checkpoints: Checkpoints = "",
 ) -> None:
     """Train Figures 4 and 5, measure gradients, and test the paper's claims on the curves."""
     if report:
@@ -254,6 +259,7 @@ def curves(
             on=on,
             cpus_per_run=cpus_per_run,
             gpus_per_run=gpus_per_run,
+            checkpoints=checkpoints,
         )
     )
     with notifying(notify, "ablation curves"):

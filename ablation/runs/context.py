@@ -46,6 +46,7 @@ class RunContext:
         progress: Receives what happens to each run.
         fresh: Train runs again that have finished before.
         meter: Measures the electricity that training takes.
+        checkpoints: The URL that checkpoints are copied to; empty for none.
     """
 
     store: Store
@@ -56,6 +57,7 @@ class RunContext:
     progress: RunEvents
     fresh: bool = False
     meter: "EnergyMeter | None" = None
+    checkpoints: str = ""
 
     @property
     def corpus(self) -> Corpus:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ablation.config.schema import RunConfig
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import raise_if_interrupted
+from ablation.runs.checkpoint_copies import copied_checkpoints, remove_copies
 from ablation.runs.context import RunContext
 from ablation.runs.plan import PlannedRun
 from ablation.runs.results import RunOutcome, log_result
@@ -108,12 +109,13 @@ def run_and_record(
     progress = context.progress
     try:
         progress.started(key)
-        warn_corrupt(key, checkpoints, progress.say)
-        # As parameters too: MLflow's box plots take no tags.
-        tracked.log_params({"variant": key.variant, "split": key.split, "seed": key.seed})
-        tracked.log_dataset(context.corpus)
-        tracked.log_json(names.ENVIRONMENT_FILE, environment())
-        result = make()
+        with copied_checkpoints(context.checkpoints, checkpoints, progress.say):
+            warn_corrupt(key, checkpoints, progress.say)
+            # As parameters too: MLflow's box plots take no tags.
+            tracked.log_params({"variant": key.variant, "split": key.split, "seed": key.seed})
+            tracked.log_dataset(context.corpus)
+            tracked.log_json(names.ENVIRONMENT_FILE, environment())
+            result = make()
         log_result(tracked, result)
     except (KeyboardInterrupt, SystemExit) as interrupt:
         tracked.fail(interrupt)
@@ -124,6 +126,7 @@ def run_and_record(
         return RunOutcome(key, "failed", None, tracked.run_id, reason)
     tracked.end("FINISHED")
     clear(checkpoints)
+    remove_copies(context.checkpoints, checkpoints, progress.say)
     collapsed = "collapsed: constant predictions have no Pearson"
     note = _note(collapsed if result.record.collapsed else "", tracked.lag)
     progress.ended(key, "finished", *_headline(result.record), note=note)

@@ -78,6 +78,7 @@ class SentContext:
         suite: The suite's or the study's run.
         tags: Tags of every run.
         fresh: Train runs again that have finished before.
+        checkpoints: The URL that checkpoints are copied to.
         code: The driver's code.
     """
 
@@ -87,6 +88,7 @@ class SentContext:
     suite: str
     tags: Mapping[str, object]
     fresh: bool
+    checkpoints: str
     code: SentCode
 
     @classmethod
@@ -99,6 +101,7 @@ class SentContext:
             context.suite,
             dict(context.tags),
             context.fresh,
+            context.checkpoints,
             SentCode(),
         )
 
@@ -235,6 +238,7 @@ def make_sent(
         preparations_of(shared.corpus),
         Forwarded(send),
         shared.fresh,
+        checkpoints=shared.checkpoints,
     )
     try:
         outcome = make(context)

@@ -20,6 +20,7 @@ from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.splits import AUTO
 from ablation.executors.choose import Placement, parse_on
 from ablation.executors.protocol import Resources
+from ablation.runs.checkpoint_copies import check_copies_url
 from ablation.runs.context import Preparations
 from ablation.runs.placement import choose_resources
 from ablation.runs.plan import History, PlannedRun, RunGrid, make_plan
@@ -64,6 +65,8 @@ class RunRequest:
             ("ray", "ray:ADDRESS") or as SLURM jobs ("slurm", "slurm:partition=gpu,time=120").
         cpus_per_run: Cores and threads of a run; None for this machine's, or its share of them.
         gpus_per_run: GPUs of a run, 0.25 for four runs a GPU; None for one if this machine has any.
+        checkpoints: A URL that fsspec knows ("s3://bucket/folder"), to which checkpoints are copied
+            while runs are trained, so that another machine goes on from them.
 
     Raises:
         UsageError: A string is given where a list is expected, or `keep` is unknown.
@@ -87,6 +90,7 @@ class RunRequest:
     on: str = "local"
     cpus_per_run: int | None = None
     gpus_per_run: float | None = None
+    checkpoints: str = ""
 
     def __post_init__(self) -> None:
         if self.keep not in get_args(Keep):
@@ -151,6 +155,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         has_kept_weights,
     )
     tuning = load_tuning(str(request.profile))
+    check_copies_url(request.checkpoints)
     place = parse_on(request.on)
     if request.energy and not place.is_here:
         raise UsageError(

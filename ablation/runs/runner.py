@@ -90,6 +90,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
                 progress,
                 request.fresh,
                 meter,
+                request.checkpoints,
             )
             with fail_on_error(suite):
                 if request.unseal and planned.corpus.has_test_labels:

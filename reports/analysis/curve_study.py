@@ -99,7 +99,11 @@ class CurveStudy:
     @property
     def conditions(self) -> Mapping[Condition | RowCondition, Mapping[int, Curve]]:
         """All curves by condition, then by seed."""
-        return {**self.curves, **self.rows}
+        pairs: list[tuple[Condition | RowCondition, Mapping[int, Curve]]] = [
+            *self.curves.items(),
+            *self.rows.items(),
+        ]
+        return dict(pairs)
 
     @property
     def runs(self) -> tuple[StoredRun, ...]:

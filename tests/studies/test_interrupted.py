@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import optuna
 import pytest
 from mlflow.entities import Run
@@ -333,6 +334,23 @@ class TestGoingOn:
             t.values for t in complete(other.study).values()
         ]
         assert not list(checkpoints_root().glob("*"))
+
+    def test_copies_of_checkpoints_let_a_trial_go_on_with_another_state_folder(
+        self,
+        one_trial: SweepRequest,
+        interrupt_at: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        url = f"memory://{tmp_path}"
+        one_trial = replace(one_trial, checkpoints=url)
+        interrupt_at(one_trial, 5, "report")
+        monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "other"))
+        lines, echo = capture_lines()
+        sweep(resolve_sweep(one_trial), echo)
+        assert "trial 1: goes on after epoch 4" in lines
+        files, root = fsspec.url_to_fs(url)
+        assert files.find(root) == [], "what has ended needs no checkpoint"
 
     def test_damaged_checkpoints_are_named_and_passed_over(
         self, one_trial: SweepRequest, interrupt_at: Any
