@@ -22,6 +22,7 @@ from reports.analysis.collect import open_store_that_exists
 from reports.analysis.groups import Group, differing
 from reports.analysis.head_to_head import HeadToHead, Side, compare_sides
 from reports.analysis.inputs import ReportInputs
+from reports.analysis.selection import FLATTERED, are_flattered
 from reports.build import ReportRequest, quiet, read_inputs
 from reports.seal import count_reading
 
@@ -95,6 +96,13 @@ class CompareResult:
             "Pearson × 100, means over seeds. The interval is for other rows of these languages"
             " and other seeds (for other rows alone with one seed). Holm's p is over all lines.",
         ]
+        if any(
+            c.estimate.exists
+            and are_flattered((side.variant,), c.subset, side.measurements.group.table)
+            for c in self.comparisons
+            for side in (c.first, c.second)
+        ):
+            notes.append(f"An ensemble's development rows are no test of it: {FLATTERED}.")
         if self.differ_in:
             notes.append(f"The runs of A and B differ in: {', '.join(self.differ_in)}.")
         sources = [side.inputs.measurements.test_from for side in self.sides]

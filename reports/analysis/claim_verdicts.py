@@ -30,7 +30,8 @@ from reports.analysis.few_runs import (
 from reports.analysis.inference import Interval
 from reports.analysis.measures import NAN, Estimate, EvalSubset, Measurements
 from reports.analysis.printed import printed_effect
-from reports.analysis.replication import Verdict
+from reports.analysis.replication import DECIDED, Verdict
+from reports.analysis.selection import FLATTERED, are_flattered
 from reports.analysis.verdicts import (
     Assessment,
     assess_claimed_sign,
@@ -183,7 +184,11 @@ def _rate_text(count: int, runs: int) -> str:
 def _assess_part(
     claim: ScoreClaim, effect: Effect, measurements: Measurements, obstacle: str
 ) -> Assessment:
-    """Assess an effect; development rows that stand in for the test rows refute nothing."""
+    """Assess an effect; development rows that stand in for the test rows refute nothing.
+
+    On the rows that chose its members, an ensemble can't be below the best of them: nothing is
+    decided there.
+    """
     claimed, subset = effect.subsets[0], find_subset(effect, measurements)
     table = measurements.group.table
     estimate, parts = measurements.contrast(effect.weights, subset), len(claim.effects)
@@ -196,15 +201,17 @@ def _assess_part(
     else:
         assessment = assess_claimed_sign(estimate, family, parts=parts, obstacle=obstacle)
     assessment = replace(assessment, subject=str(subset))
-    if claimed.is_test and not subset.is_test and assessment.verdict in _DECIDED:
+    if are_flattered(effect.weights, subset, table) and assessment.verdict in (
+        *DECIDED,
+        Verdict.UNDECIDED,
+    ):
+        return replace(assessment, verdict=Verdict.UNDECIDED, reason=FLATTERED, need="")
+    if claimed.is_test and not subset.is_test and assessment.verdict in DECIDED:
         reason = f"{subset} only stands in for {claimed}, on which nothing was scored"
         if assessment.verdict != Verdict.REPLICATED:
             return replace(assessment, verdict=Verdict.UNDECIDED, reason=reason)
         return replace(assessment, reason=f"{assessment.reason} ({reason})")
     return assessment
-
-
-_DECIDED = frozenset(Verdict) - {Verdict.UNDECIDED, Verdict.MISSING, Verdict.NOT_COMPARABLE}
 
 
 def _assess_score_claim(claim: ScoreClaim, parts: Sequence[Assessment]) -> Assessment:

@@ -25,6 +25,7 @@ from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
 from reports.analysis.labels import short_title
 from reports.analysis.measures import NAN, TEST, Estimate, EvalSubset, Measurements
 from reports.analysis.replication import DEFAULTS, Family
+from reports.analysis.selection import FLATTERED, are_flattered
 
 Answer = Literal["better", "worse", "no difference", "undecided"]
 #: Compared with each other if both were run, the plainer one first.
@@ -201,14 +202,17 @@ def _on_subset(measurements: Measurements, pair: tuple[str, str], family: Family
         over=estimate.unit,
         runs=estimate.runs,
         family=family,
-        obstacle=estimate.obstacle or (evidence.obstacle or "" if evidence else ""),
+        obstacle=estimate.obstacle
+        or (evidence and evidence.obstacle)
+        or _flattered(pair, subset, measurements),
     )
 
 
 def _over_folds(
     measurements: Measurements, pair: tuple[str, str], folds: Sequence[str], family: Family
 ) -> Comparison:
-    steps = [measurements.step(*pair, EvalSubset(fold)) for fold in folds]
+    steps_on = [EvalSubset(fold) for fold in folds]
+    steps = [measurements.step(*pair, subset) for subset in steps_on]
     found = Comparison(
         *pair,
         rows=f"{len(folds)} folds",
@@ -224,10 +228,15 @@ def _over_folds(
     if not np.isfinite(means).all():
         return replace(found, obstacle="not every fold has both")
     mean, interval, p = corrected_interval(means)
+    found = replace(found, obstacle=_flattered(pair, steps_on[0], measurements))
     if not np.isfinite(p):
         return replace(found, mean=mean, obstacle="all folds differ alike")
     equivalence = corrected_interval(means, _equivalence(family))[1]
     return replace(found, mean=mean, interval=interval, equivalence=equivalence, p=p, over="folds")
+
+
+def _flattered(pair: tuple[str, str], subset: EvalSubset, measurements: Measurements) -> str:
+    return FLATTERED if are_flattered(pair, subset, measurements.group.table) else ""
 
 
 def _equivalence(family: Family) -> float:

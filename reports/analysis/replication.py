@@ -45,6 +45,8 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+#: Those that say something of the truth.
+DECIDED: Final = frozenset(Verdict) - {Verdict.UNDECIDED, Verdict.MISSING, Verdict.NOT_COMPARABLE}
 #: Of the parts of a claim all of which have to hold, the first of these is the claim's verdict.
 _LEADING: Final = (
     Verdict.OPPOSITE,

@@ -8,20 +8,24 @@ JMLR 11.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablation.config.variant_table import VariantTable
 from reports.analysis.inference import pearsons
+from reports.analysis.measures import EvalSubset
 
 Floats = NDArray[np.float64]
 #: From (rows, candidates) and labels (rows,) to weights (candidates,) that sum to 1.
 Rule = Callable[[Floats, Floats], Floats]
 
 REPEATS: Final = 100
+#: Why nothing is decided where an ensemble is scored on the rows that chose its members.
+FLATTERED: Final = "these rows chose the ensemble's members, which flatters it"
 #: As the ensemble has them.
 ROUNDS: Final = 25
 
@@ -46,6 +50,16 @@ class NestedScore:
     def optimism(self) -> float:
         """The apparent score minus the nested one."""
         return self.apparent - self.nested
+
+
+def are_flattered(variants: Iterable[str], subset: EvalSubset, table: VariantTable) -> bool:
+    """Tell if these rows chose the members of an ensemble among `variants`.
+
+    Every run's epoch is chosen on its development rows, on both sides of a comparison alike. An
+    ensemble's members are chosen there too, so that it can't be below the best of them.
+    """
+    rows = [table.variants[variant] for variant in variants if variant in table.variants]
+    return not subset.is_test and any(row.combines_runs for row in rows)
 
 
 def best_by_pearson(predictions: Floats, label: Floats) -> Floats:

@@ -9,7 +9,8 @@ from ablation.config.variants import TABLE_3
 from reports.analysis.labels import short_title
 from reports.analysis.measures import Estimate, EvalSubset, Measurements
 from reports.analysis.printed import printed_cells, printed_step
-from reports.analysis.replication import Family, Verdict
+from reports.analysis.replication import DECIDED, Family, Verdict
+from reports.analysis.selection import FLATTERED, are_flattered
 from reports.analysis.verdicts import Assessment, assess_effect
 
 _PRINTED_SUBSETS: Final = tuple(dict.fromkeys(subset for _, subset in printed_cells()))
@@ -65,6 +66,9 @@ def compute_steps(measurements: Measurements, obstacle: str) -> list[Step]:
             if not (estimate.exists or (is_printed and np.isfinite(printed))):
                 continue
             assessment = assess_effect(estimate, printed, family, obstacle=obstacle)
+            if are_flattered((worse, better), subset, table) and assessment.verdict in DECIDED:
+                undecided = Verdict.UNDECIDED
+                assessment = replace(assessment, verdict=undecided, reason=FLATTERED, need="")
             if assessment.verdict == Verdict.MISSING:
                 reason = _why_missing(measurements, worse, better, subset)
                 assessment = replace(assessment, reason=reason)

@@ -159,9 +159,11 @@ def tests_table(measurements: Measurements, steps: Sequence[Step], *, with_paper
         )
     return table.build(
         "Over rows: other texts, these trained models. Over seeds: other trainings, these texts"
-        " (Student's t, paired). P(better): share of pairs of a split's runs in which the second"
-        " scores higher. Could show: the smallest difference (× 100) that a sample like this one"
-        " would show with 80% power at the 5% level."
+        " (Student's t, paired). The interval over both can be somewhat narrower than the one over"
+        " rows alone, which is about these seeds' models and has their luck in full. P(better):"
+        " share of pairs of a split's runs in which the second scores higher. Could show: the"
+        " smallest difference (× 100) that a sample like this one would show with 80% power at the"
+        " 5% level."
         + (
             " To decide: an undecided step, if the paper's difference is the true one, with 80%"
             " power at the family's level, from these variances."

@@ -20,6 +20,7 @@ from reports.analysis.own_task import (
     corrected_interval,
 )
 from reports.analysis.replication import Family
+from reports.analysis.selection import FLATTERED
 from reports.rendering.tables import Table
 from reports.sections import findings, results
 from tests.reports.conftest import Made
@@ -67,6 +68,18 @@ def test_one_seed_is_no_answer(experiment: Callable[..., Made]) -> None:
         assert found.p_family < 0.05, "over rows alone, one seed seems certain"
         assert found.answer == answer
         assert bool(found.obstacle) is (answer == "undecided")
+
+
+def test_an_ensemble_is_no_answer_on_the_rows_that_chose_its_members(
+    experiment: Callable[..., Made],
+) -> None:
+    """Finding 6: it can't be below the best of them there."""
+    noise = {"mse": 1.6, "epm": 0.8, "ensemble": 0.0}
+    made = experiment(noise=noise, splits=("dev1",), seeds=range(6), labelled=False)
+    found = {c.better: c for c in compare_variants({"": made.inputs().measurements})}
+    assert found["ensemble"].mean > 0
+    assert (found["ensemble"].answer, found["ensemble"].obstacle) == ("undecided", FLATTERED)
+    assert found["epm"].obstacle == ""
 
 
 def test_no_answer_depends_on_what_else_was_run(table_3: Made) -> None:

@@ -16,6 +16,8 @@ from reports.analysis.measures import (
     join_rows,
     with_uncertainty_over,
 )
+from reports.analysis.replication import Verdict
+from reports.analysis.selection import FLATTERED
 from reports.analysis.steps import compute_steps
 from reports.build import ReportRequest
 from reports.contents import compose
@@ -62,6 +64,21 @@ def test_a_claim_on_dev2_has_one_verdict_over_all_pairs(experiment: Any) -> None
     on_dev2 = [a for a in assessments if a.subject.startswith("Dev2")]
     assert on_dev2
     assert {a.estimate.splits for a in on_dev2} == {PAIRS}
+
+
+def test_a_claim_of_an_ensemble_is_not_decided_on_the_rows_that_chose_its_members(
+    experiment: Any,
+) -> None:
+    """Finding 6: where development rows stand in for test rows."""
+    noise = {**dict.fromkeys(("mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft"), 1.5), "ensemble": 0}
+    for labelled in (False, True):
+        made = experiment(
+            name=f"labelled {labelled}", noise=noise, splits=("dev1",), rows=200, labelled=labelled
+        )
+        parts = [p for p in made.inputs().claims["ensemble-best"].parts if p.estimate.exists]
+        assert parts
+        assert {p.verdict for p in parts if p.reason == FLATTERED} <= {Verdict.UNDECIDED}
+        assert all((p.reason == FLATTERED) is (not labelled) for p in parts)
 
 
 def test_test_columns_average_over_the_models_of_all_pairs(experiment: Any) -> None:
