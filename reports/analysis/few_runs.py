@@ -45,6 +45,17 @@ def clopper_pearson(count: int, runs: int, level: float = LEVEL) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
+def share_above(differences: Floats, level: float = LEVEL) -> Interval:
+    """Return the exact interval of the share of differences (seeds,) above 0.
+
+    Clopper and Pearson's; a difference of 0 counts for the upper end alone.
+    """
+    runs, above = len(differences), int((differences > 0).sum())
+    ties = int((differences == 0).sum())
+    low = clopper_pearson(above, runs, level).low
+    return Interval(low, clopper_pearson(above + ties, runs, level).high)
+
+
 def fisher(first: tuple[int, int], second: tuple[int, int]) -> ExactTest:
     """Test that two rates are equal, each given as (count, runs), by Fisher's exact test.
 

@@ -1,6 +1,7 @@
 """Show where the errors are: by label, by language, by prediction, and the worst ones."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -63,6 +64,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
             table,
             inputs.layout.group.word,
         )
+        yield agreement_by_group_table(residuals, table, inputs.layout.group.word)
     train, test = inputs.corpus
     corpus = test if residuals.sample.eval_set == TEST else train
     best = inputs.best_variant
@@ -140,6 +142,36 @@ def agreement_table(residuals: Residuals, variants: VariantTable) -> Table:
         "Spearman's rank correlation and Lin's concordance, times 100; root mean squared and mean"
         " absolute error on the labels' scale. Means over seeds. Unlike the correlations, the"
         " other three count a shift or stretch of all predictions as an error."
+    )
+
+
+def agreement_by_group_table(residuals: Residuals, variants: VariantTable, group: str) -> Table:
+    """Return variants by groups, called `group`: Spearman, below it concordance and MAE."""
+    sample = residuals.sample
+    table = TableBuilder(
+        "agreement_language",
+        f"Other measures of agreement by {group}",
+        method=Column("Method"),
+        **{name: number_column(name) for name in sample.languages},
+    )
+    for variant, by_seed in residuals.of.items():
+        cells = {}
+        for name in sample.languages:
+            rows = sample.rows_of(name)
+            label = sample.label[rows]
+            weight = None if sample.weight is None else sample.weight[rows]
+            predictions = (label + by_seed[:, rows]).T
+            rank, agreed = (
+                100 * float(measure(predictions, label, weight).mean())
+                for measure in (spearman, concordance)
+            )
+            missed = float(mae(predictions, label, weight).mean())
+            below = f"{number(agreed, 1).text}\n{number(missed).text}"
+            cells[name] = replace(number(rank, 1, runs=residuals.runs[variant]), below=below)
+        table.add(method=row_title(variant, variants), **cells)
+    return table.build(
+        "Spearman's rank correlation, below it Lin's concordance, both times 100, and the mean"
+        " absolute error. Means over seeds."
     )
 
 

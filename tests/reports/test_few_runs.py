@@ -87,3 +87,13 @@ def test_subset_means_are_the_duals_of_sign_flips() -> None:
     assert fr.sign_flip(values, null=interval.low - 1e-6).p < 0.05
     assert fr.sign_flip(values, null=interval.low + 1e-6).p > 2 / 128
     assert fr.sign_flip(values, null=interval.high + 1e-6).p < 0.05
+
+
+def test_the_share_of_better_seeds_has_an_exact_interval() -> None:
+    """Three of three leaves 29 % possible, since .29³ is .025."""
+    every = fr.share_above(np.array([0.1, 0.2, 0.3]))
+    assert (every.low, every.high) == (pytest.approx(0.025 ** (1 / 3)), 1.0)
+    tied = fr.share_above(np.array([0.0, 0.2, -0.3]))
+    assert tied.low == fr.clopper_pearson(1, 3).low
+    assert tied.high == fr.clopper_pearson(2, 3).high
+    assert np.isnan(fr.share_above(np.empty(0)).low)

@@ -7,9 +7,16 @@ from scipy import stats
 
 from ablation.config.variants import TABLE_3
 from reports.analysis import residuals
+from reports.analysis.agreement import spearman
 from reports.analysis.measures import AlignedPredictions
 from reports.analysis.residuals import Residuals
-from reports.sections.errors import agreement_table, build, gain_text, recalibrated_text
+from reports.sections.errors import (
+    agreement_by_group_table,
+    agreement_table,
+    build,
+    gain_text,
+    recalibrated_text,
+)
 from tests.reports.conftest import Made
 
 
@@ -117,6 +124,20 @@ def test_bins_with_few_rows_have_no_interval() -> None:
     assert np.isfinite(gain.loc[1.0, "gain"])
     assert np.isnan(gain.loc[1.0, "low"])
     assert np.isfinite(gain.loc[2.0, "low"])
+
+
+def test_other_measures_are_told_of_each_language() -> None:
+    label = [1.0, 2.0, 2.0, 4.0, 3.0, 5.0]
+    by_seed = np.array([[0.5, -0.5, 0.1, -1.0, 0.2, 0.4], [0.0, 1.5, -1.5, 0.2, 0.3, -0.1]])
+    found = made(label, mse=by_seed.tolist())
+    table = agreement_by_group_table(found, TABLE_3, "language")
+    assert [column.title for column in table.columns][1:] == found.sample.languages
+    for cell, language in zip(table.rows[0][1:], found.sample.languages, strict=True):
+        rows = found.sample.language == language
+        predictions = (np.array(label) + by_seed)[:, rows].T
+        expected = 100 * spearman(predictions, np.array(label)[rows]).mean()
+        assert cell.value == pytest.approx(expected)
+        assert f"{np.abs(by_seed[:, rows]).mean():.2f}" in cell.below
 
 
 def test_other_measures_are_means_over_seeds() -> None:
