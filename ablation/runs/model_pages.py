@@ -21,26 +21,32 @@ def page_params(key: RunKey, record: RunRecord) -> dict[str, str]:
     }
 
 
-def log_models_without_weights(store: Store, outcomes: Sequence[RunOutcome]) -> str:
+def log_models_without_weights(
+    store: Store, experiment: str, outcomes: Sequence[RunOutcome]
+) -> str:
     """Log an external model for each run that was trained and whose weights were not kept.
 
-    Kept ones are logged with their weights when they are registered.
+    Kept ones are logged with their weights when they are registered. Of reused runs, those are
+    logged that an interrupted suite had trained: it ended before it came to this.
 
     Args:
         store: The runs' store.
+        experiment: The experiment's id.
         outcomes: The outcomes of a suite that has ended, with the store's ids.
 
     Returns:
         "", or why there are none: no run is lost by it.
     """
     trained = [o for o in outcomes if o.state == "finished" and o.run_id and not o.kept]
-    if not trained:
+    reused = {o.run_id: o for o in outcomes if o.state == "reused" and o.run_id and not o.kept}
+    if not trained and not reused:
         return ""
-    from ablation.tracking.models import log_external_model
+    from ablation.tracking.models import interrupted_without_model, log_external_model
 
     records = {outcome.key: outcome.record for outcome in outcomes if outcome.record}
     try:
-        for outcome in trained:
+        left = interrupted_without_model(store, experiment, set(reused)) if reused else set()
+        for outcome in [*trained, *(reused[run] for run in sorted(left))]:
             record = outcome.record
             if record and outcome.run_id and not _has_weights(outcome.key, record, records):
                 params = page_params(outcome.key, record)

@@ -114,7 +114,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
         _describe(planned, experiment, outcomes, progress)
     settle_leases()
     settled = settle(store, outcomes, progress.say)
-    if problem := log_models_without_weights(store, settled):
+    if problem := log_models_without_weights(store, experiment, settled):
         progress.say(problem)
     return settled
 

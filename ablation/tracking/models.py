@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ablation.core.errors import UsageError
 from ablation.tracking import names
-from ablation.tracking.reading import local_artifacts
+from ablation.tracking.reading import local_artifacts, read_runs
 from ablation.tracking.retry import redacted_line
 from ablation.tracking.store import Store
 
@@ -30,6 +30,8 @@ _REQUIREMENTS: Final = ("mlflow", "numpy", "pandas", "safetensors", "torch", "tr
 #: The metric that chooses, and how many runs it chooses from at most.
 _DEV: Final = "best/dev_pearson"
 _MOST_RUNS: Final = 1000
+#: Suites that were interrupted, the newest, whose runs are looked at for missing models.
+_INTERRUPTED_SUITES: Final = 10
 _EXAMPLES: Final = ("good night my love", "the buses leave at nine")
 #: MLflow's name for the exported folder among a model's files.
 _ARTIFACT: Final = "model"
@@ -141,6 +143,31 @@ def log_external_model(store: Store, run_id: str, name: str, params: Mapping[str
     store.client.finalize_logged_model(model.model_id, "READY")
     _link(store, run, model.model_id)
     return str(model.model_id)
+
+
+def interrupted_without_model(store: Store, experiment: str, runs: Set[str]) -> set[str]:
+    """Return those of `runs` that a suite trained which was interrupted, and that have no model.
+
+    Takes a request for the suites, and some more only if one of them was interrupted.
+    """
+    suites = [
+        row.run_id
+        for row in read_runs(store, experiment, [names.SUITE])
+        if row.status in ("KILLED", "FAILED")
+    ][-_INTERRUPTED_SUITES:]
+    found: set[str] = set()
+    for suite in suites:
+        condition = f"tags.`{names.PARENT}` = '{suite}' and attributes.status = 'FINISHED'"
+        children = store.client.search_runs([experiment], condition, max_results=1000)
+        found |= {child.info.run_id for child in children} & runs
+    token = None
+    while found:
+        page = store.client.search_logged_models([experiment], max_results=100, page_token=token)
+        found -= {str(model.source_run_id) for model in page}
+        token = page.token
+        if not token:
+            break
+    return found
 
 
 def champion_of(store: Store, name: str) -> tuple[RegisteredVersion, str] | None:

@@ -717,6 +717,32 @@ class TestModelPages:
         assert score.dataset_name == "corpus-test"
         assert model.tags["mlflow.model.isExternal"] == "true"
 
+    def test_runs_of_an_interrupted_suite_get_theirs_when_it_is_resumed(
+        self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = replace(request_, variants=("mse", "epm"), keep="none")
+        real, trained = train_run.train_run, 0
+
+        def interrupted_in_the_second(*arguments: Any, **options: Any) -> object:
+            nonlocal trained
+            trained += 1
+            if trained == 2:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train_run, "train_run", interrupted_in_the_second)
+            with pytest.raises(KeyboardInterrupt):
+                carry_out(request)
+        store = open_store(request.tracking_uri)
+        for _ in range(2):  # and once only
+            outcomes = carry_out(request)
+            experiment = store.client.get_run(str(outcomes[0].run_id)).info.experiment_id
+            models = store.client.search_logged_models([experiment])
+            assert sorted(str(model.source_run_id) for model in models) == sorted(
+                str(outcome.run_id) for outcome in outcomes
+            )
+
     def test_a_store_that_refuses_them_loses_no_run(
         self, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
