@@ -182,11 +182,11 @@ def bundle(
         texts: Keep the corpus's texts too. Labels, languages and predictions are always in it.
 
     Returns:
-        The file, its number of runs, its size in bytes, and the SHA-256 of its contents.
+        The file, its number of runs, its size in bytes, the SHA-256 of its contents, and a line for
+        each damaged run that was left out.
 
     Raises:
         UsageError: There is no such store or experiment, or `out` can't be written.
-        RunError: An artifact of a finished run is lost.
 
     Example:
         >>> file = ablation.bundle("ablation").file

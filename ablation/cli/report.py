@@ -124,7 +124,8 @@ def bundle(
         )
     content = "with texts" if texts else "without texts"
     console.print(
-        f"Bundle: {summary.file} ({summary.runs} runs, {content}, {summary.size / 1e6:.2f} MB,"
+        "".join(f"{line}. It is not in the bundle.\n" for line in summary.left_out)
+        + f"Bundle: {summary.file} ({summary.runs} runs, {content}, {summary.size / 1e6:.2f} MB,"
         f" SHA-256 of its contents {summary.digest})\n"
         f"Rebuild its report with: ablation report {shlex.quote(str(summary.file))}",
         markup=False,

@@ -226,7 +226,7 @@ def _what_changed(past: PastRun, run: PlannedRun) -> str:
         (_changed_fields(past, run.config) if name == "config" else "") or _PARTS.get(name, name)
         for name in changed
     ]
-    return "changed since: " + "; ".join(words)
+    return "changed since: " + ("; ".join(words) or "its tags")
 
 
 def _changed_fields(past: PastRun, config: RunConfig | None) -> str:

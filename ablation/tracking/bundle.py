@@ -37,7 +37,7 @@ from ablation.tracking.bundle_file import (
     read_members,
     to_json,
 )
-from ablation.tracking.damage import tag_problem
+from ablation.tracking.damage import DamagedRunError, tag_problem
 from ablation.tracking.reading import RunRow
 from ablation.tracking.sources import RunSource, listed_artifacts, to_frame, unreadable
 
@@ -68,12 +68,21 @@ _RUN: Final = "run"
 
 @dataclass(frozen=True)
 class BundleSummary:
-    """A written bundle: its file, its number of runs, its size and the digest of its contents."""
+    """A written bundle.
+
+    Attributes:
+        file: The file.
+        runs: The number of its runs.
+        size: Its bytes.
+        digest: The digest of its contents.
+        left_out: A line for each damaged run that is not in it.
+    """
 
     file: Path
     runs: int
     size: int
     digest: str
+    left_out: tuple[str, ...] = ()
 
 
 def write_bundle(source: RunSource, file: Path, *, texts: bool = False) -> BundleSummary:
@@ -85,16 +94,23 @@ def write_bundle(source: RunSource, file: Path, *, texts: bool = False) -> Bundl
         texts: Whether the corpus's texts are kept.
 
     Raises:
-        RunError: An artifact of a finished run is lost.
         UsageError: There is no run, or the file can't be written.
     """
     trained = (names.RUN, names.CURVE)
-    rows = [
-        row
-        for row in source.read_runs(KINDS)
-        if row.tags[names.KIND] not in trained or not tag_problem(row.tags)
-    ]
-    members = _Packer(source, texts).pack(rows)
+    rows = source.read_runs(KINDS)
+    problems = {r.run_id: tag_problem(r.tags) for r in rows if r.tags[names.KIND] in trained}
+    left_out = [f"run {run}: {problem}" for run, problem in problems.items() if problem]
+    rows = [row for row in rows if not problems.get(row.run_id)]
+    while True:
+        try:
+            members = _Packer(source, texts).pack(rows)
+            break
+        except DamagedRunError as damaged:
+            whole = [row for row in rows if row.run_id != damaged.run_id]
+            if len(whole) == len(rows):
+                raise
+            left_out.append(str(damaged))
+            rows = whole
     header = {
         "experiment": source.experiment,
         "experiment_id": source.experiment_id,
@@ -106,7 +122,7 @@ def write_bundle(source: RunSource, file: Path, *, texts: bool = False) -> Bundl
     except OSError as error:
         raise UsageError(f"--out {file}: {error.strerror}") from error
     runs = sum(row.tags[names.KIND] in trained for row in rows)
-    return BundleSummary(file, runs, len(content), digest)
+    return BundleSummary(file, runs, len(content), digest, tuple(left_out))
 
 
 class _Packer:

@@ -210,6 +210,24 @@ class TestDamage:
         with pytest.raises(UsageError, match="is a bundle of format 2"):
             BundleSource(tmp_path / "later.zip")
 
+    @pytest.mark.parametrize("damage", ["bytes", "record", "seed"])
+    def test_a_damaged_run_is_named_and_the_others_are_packed(
+        self, damage: str, experiment: Callable[..., Made], tmp_path: Path
+    ) -> None:
+        made = experiment(noise={"mse": 0.9, "epm": 0.4}, rows=20, seeds=(0,))
+        first, *others = open_source(made.uri, made.name).read_runs([names.RUN])
+        folder = Path(first.artifact_uri.removeprefix("file://"))
+        file = folder / (names.RECORD_FILE if damage == "record" else names.DEV_PREDICTIONS)
+        if damage == "seed":
+            made.store.client.set_tag(first.run_id, names.SEED, "abc")
+        else:
+            file.write_bytes(file.read_bytes()[:-5])
+        written = ablation.bundle(made.name, tmp_path / "e.zip", tracking_uri=made.uri)
+        (line,) = written.left_out
+        assert line.startswith(f"run {first.run_id}: ")
+        packed = BundleSource(written.file).read_runs([names.RUN])
+        assert [row.run_id for row in packed] == [row.run_id for row in others]
+
     def test_an_exchanged_member_is_found(self, bundle: Path, tmp_path: Path) -> None:
         copy = tmp_path / "copy.zip"
         with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(copy, "w") as new:
