@@ -36,7 +36,9 @@ class Postgres:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        self._run("initdb", "-D", "data", "-U", "ablation", "--auth=trust", "--no-sync")
+        self._run(
+            "initdb", "-D", "data", "-U", "ablation", "--auth=trust", "--no-sync", "-E", "UTF8"
+        )
         options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -F"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-o", options, "-w", "start")
 
