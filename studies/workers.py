@@ -162,6 +162,8 @@ def run_workers(
         RunError: No worker went on to the study's end.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers' runs are ended as KILLED.
     """
+    count = f"{resolved.workers} worker{'s' * (resolved.workers != 1)}"
+    echo(f"{count} on {resolved.on}, each with {resolved.resources}")
     crew = _Crew(executor, sent, resolved, study, echo)
     try:
         crew.run(resolved.workers)

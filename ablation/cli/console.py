@@ -57,12 +57,13 @@ def print_run_header(
         console.print(line, markup=False)
 
 
-def resources_text(resources: "Resources") -> str:
-    """Return the cores, threads and GPUs of a run in words."""
-    cores = f"{resources.cpus} core{'s' * (resources.cpus != 1)}"
-    threads = f"{resources.threads} thread{'s' * (resources.threads != 1)}"
-    share = f"{resources.gpus:g} of a GPU" if resources.gpus < 1 else "a GPU"
-    return f"{cores}, {threads} and {share if resources.gpus else 'no GPU'}"
+def print_placement(console: "Console", on: str, resources: "Resources") -> None:
+    """Print where runs are trained, unless this process does it, and what each of them gets."""
+    from ablation.executors.choose import parse_on
+
+    if not parse_on(on).is_here:
+        line = f"On {on}: each run gets {resources}."
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_warnings(console: "Console", warnings: Sequence[str]) -> None:

@@ -11,12 +11,12 @@ from ablation.cli.console import (
     interruptible,
     make_console,
     print_comparison,
+    print_placement,
     print_run_header,
     print_store,
     print_warnings,
     raise_for_failures,
     require_report_folder,
-    resources_text,
     unsynced_summary,
     writable_folder,
 )
@@ -201,9 +201,7 @@ def run_request(
 
     planned = ablation.plan(request)
     print_run_header(console, planned.corpus, len(planned.runs), request.splits)
-    if not planned.place.is_here:
-        given = f"On {request.on}: each run gets {resources_text(planned.resources)}."
-        console.print(given, markup=False, highlight=False, soft_wrap=True)
+    print_placement(console, request.on, planned.resources)
     print_warnings(console, planned.warnings)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
@@ -429,7 +427,7 @@ def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table
 
 def _shares(planned: "ResolvedRun", estimates: "Estimates | None") -> list[str]:
     """Say what each run gets, how that goes on a machine like this one, and what is better."""
-    given = f"On {planned.request.on}: each run gets {resources_text(planned.resources)}"
+    given = f"On {planned.request.on}: each run gets {planned.resources}"
     if estimates is None or not estimates.seconds:
         return [f"{given}."]
     from ablation.runs.estimate import estimate_all

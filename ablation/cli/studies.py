@@ -10,6 +10,7 @@ from ablation.cli.checks import check_encoder
 from ablation.cli.console import (
     interruptible,
     make_console,
+    print_placement,
     print_run_header,
     print_store,
     raise_for_failures,
@@ -264,6 +265,7 @@ def curves(
     )
     with notifying(notify, "ablation curves"):
         print_run_header(console, laid.corpus, len(laid.curves))
+        print_placement(console, on, laid.resources)
         with interruptible("finished runs are kept and will be reused"):
             outcomes = run_curves(laid, Progress(console))
         print_store(console, laid.store)

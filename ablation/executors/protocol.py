@@ -25,6 +25,12 @@ class Resources:
     gpus: float = 0.0
     threads: int = 1
 
+    def __str__(self) -> str:
+        cores = f"{self.cpus} core{'s' * (self.cpus != 1)}"
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        share = f"{self.gpus:g} of a GPU" if self.gpus < 1 else "a GPU"
+        return f"{cores}, {threads} and {share if self.gpus else 'no GPU'}"
+
 
 @dataclass(frozen=True)
 class Work:
