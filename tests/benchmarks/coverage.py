@@ -607,6 +607,9 @@ paper's effect is two points (.02), the smallest effect of interest half a point
 differ, the effect is one point higher in half of four languages and one lower in the others;
 random languages have a standard deviation of two points.
 
+No interval is narrower than seven tenths of the one over rows alone, see
+[the notes](notes.md#the-floor-of-an-interval).
+
 A *false* verdict is: on a truth of zero, replicated, larger or opposite; on the paper's, opposite,
 no effect, smaller or larger; on the opposite, replicated, larger or no effect.
 

@@ -30,6 +30,17 @@ def test_random_languages_are_covered() -> None:
         assert 0.93 - SLACK < rate < 0.98 + SLACK
 
 
+def test_means_over_splits_are_covered() -> None:
+    """Splits draw overlapping rows; a seed's effect is alike on all of them, or drawn anew."""
+    simulations = 200
+    cells = [cv.SplitCell(600, 120, 3, 2, 1.0, 1.0, shared) for shared in (True, False)]
+    rates = cv.split_coverage(cells, simulations, seed=1)
+    assert {are for _, are in rates} == {"random", "fixed"}
+    slack = 3 * np.sqrt(0.95 * 0.05 / simulations)
+    for (cell, are), rate in rates.items():
+        assert 0.93 - slack < rate < 0.98 + slack, (cell, are)
+
+
 def test_the_test_over_rows_keeps_its_level_where_williams_does_not() -> None:
     """Finding 15: errors of heavy tails, shared by both models, and wider for middle labels."""
     simulations, cell = 1500, cv.Cell(300, 1, 0.0, 0.0)
