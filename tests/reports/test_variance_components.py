@@ -202,6 +202,24 @@ def test_coverage_is_even_over_variance_ratios(df: int, ratio: float) -> None:
     assert 0.943 < coverage < 0.971
 
 
+@pytest.mark.parametrize("ratio", [0.1, 1, 3, 10, 100])
+@pytest.mark.parametrize("df", [1, 2, 4, 9])
+@pytest.mark.parametrize("level", [0.01, 0.05 / 8])
+def test_the_level_of_one_claim_of_a_family_is_kept_to_a_fifth(
+    level: float, df: int, ratio: float
+) -> None:
+    """Integrated as above: at most 1.19 times the level, with four degrees of freedom."""
+    shares = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
+    uncertainty = vc.Uncertainty(
+        (
+            vc.Component("rows", np.ones(4000), np.full(4000, 1e9)),
+            vc.Component("seeds", ratio * shares, np.full(4000, float(df))),
+        )
+    )
+    reach = uncertainty.half_width(1 - level)
+    assert stats.chi2.sf(reach**2 / (1 + ratio), 1).mean() < 1.2 * level
+
+
 def test_a_stratum_of_one_row_is_refused() -> None:
     with pytest.raises(ValueError, match="one row"):
         vc.stratified(np.zeros(3), np.array([0, 0, 1]))
