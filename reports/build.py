@@ -19,6 +19,7 @@ from typing import Any, Final, cast, get_args
 
 from ablation.core.errors import UsageError
 from ablation.core.files import replace_folder, write_atomically
+from ablation.core.garbage import collector_paused
 from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
 from ablation.tracking import names
@@ -116,6 +117,7 @@ class ReportOutput:
     test_readings: str = ""
 
 
+@collector_paused()
 def build(
     request: ReportRequest,
     folder: Path | None = None,

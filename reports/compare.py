@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.suggest import did_you_mean
 from ablation.tracking.store import find_experiment
+from reports.analysis import inference
 from reports.analysis.collect import open_store_that_exists
 from reports.analysis.groups import Group, differing
 from reports.analysis.head_to_head import HeadToHead, Side, compare_sides
@@ -124,10 +124,10 @@ class CompareResult:
         interval.
         """
         p = np.array([c.estimate.p for c in self.comparisons])
-        holm = np.full(len(p), np.nan)
+        adjusted = np.full(len(p), np.nan)
         if np.isfinite(p).any():
-            holm[np.isfinite(p)] = multipletests(p[np.isfinite(p)], method="holm")[1]
-        rows = [_row(c, h) for c, h in zip(self.comparisons, holm, strict=True)]
+            adjusted[np.isfinite(p)] = inference.holm(p[np.isfinite(p)])
+        rows = [_row(c, h) for c, h in zip(self.comparisons, adjusted, strict=True)]
         return pd.DataFrame(rows, columns=_COLUMNS)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from ablation.core.errors import UsageError
+from ablation.core.garbage import collector_paused
 from ablation.tracking import names
 from ablation.tracking.damage import (
     DamagedRunError,
@@ -61,9 +62,10 @@ def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[Run
     Raises:
         RunError: The server is unreachable.
     """
-    rows = [row for kind in kinds for row in _runs_of_kind(store, experiment, kind)]
-    for row in rows:
-        _remember(store, row)
+    with collector_paused():
+        rows = [row for kind in kinds for row in _runs_of_kind(store, experiment, kind)]
+        for row in rows:
+            _remember(store, row)
     return sorted(rows, key=lambda row: (row.start_time, row.run_id))
 
 
@@ -117,6 +119,7 @@ def to_row(run: "Run") -> RunRow:
     )
 
 
+@cache
 def local_artifacts(uri: str) -> Path | None:
     """Return the folder of the artifacts at `uri`; None if they are not on this machine."""
     parts = urlsplit(uri)

@@ -7,6 +7,7 @@ their own. Libraries are not part of it (their versions are listed with each run
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 from ablation.config.schema import FIELDS
@@ -49,21 +50,21 @@ class Group:
     mixed: tuple[str, ...] = ()
     table: VariantTable = TABLE_3
 
-    @property
+    @cached_property
     def synthetic(self) -> bool:
         return any(run.synthetic for run in self.runs)
 
-    @property
+    @cached_property
     def splits(self) -> list[str]:
         return sorted({run.split for run in self.runs}, key=lambda s: (not s.startswith("dev1"), s))
 
-    @property
+    @cached_property
     def variants(self) -> list[str]:
         present = {run.variant for run in self.runs}
         known = self.table.variants
         return [name for name in known if name in present] + sorted(present - known.keys())
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
 

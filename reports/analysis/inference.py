@@ -112,6 +112,20 @@ def probability_of_improvement(better: Floats, worse: Floats) -> float:
     return float(stats.mannwhitneyu(better, worse).statistic / (len(better) * len(worse)))
 
 
+def holm(p_values: Floats) -> Floats:
+    """Return p values (tests,) adjusted for their number, at most 1.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6. `statsmodels`' function gives the same, and collects garbage at each call: a
+    quarter of a second with a thousand runs in memory.
+    """
+    order = np.argsort(p_values)
+    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
 def wilcoxon_floor(pairs: int) -> float:
     """Return the smallest p of an exact two-sided Wilcoxon signed-rank test of `pairs` pairs."""
     return min(1.0, 2.0 ** (1 - pairs))

@@ -120,8 +120,9 @@ class ReportInputs:
     @cached_property
     def curves(self) -> dict[str, dict[int, Curve]]:
         """Training curves of the test columns' split, by variant and seed."""
-        curves = read_curves(self.experiment, self.group.runs)
-        return curves_by_variant(curves, self.measurements.test_from)
+        split = self.measurements.test_from
+        runs = [run for run in self.group.runs if run.split == split]
+        return curves_by_variant(read_curves(self.experiment, runs), split)
 
     @cached_property
     def curve_study(self) -> CurveStudy | None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from statsmodels.stats.meta_analysis import combine_effects
-from statsmodels.stats.multitest import multipletests
 
-from reports.analysis.inference import ALPHA, Interval
+from reports.analysis.inference import ALPHA, Interval, holm
 from reports.analysis.measures import LEAST_LANGUAGES, EvalSubset, Measurements
 from reports.analysis.variance_components import (
     SEEDS_AND_LANGUAGES,
@@ -56,7 +55,7 @@ def replicability(
     partial = (n - np.arange(n)) * np.sort(p)
     # "At least u" needs every lower count as well.
     holds = np.maximum.accumulate(partial) <= alpha
-    shown = multipletests(p, alpha=alpha, method="holm")[0]
+    shown = holm(p) <= alpha
     named = tuple(name for name, yes in zip(names, shown, strict=True) if yes)
     return Replicability(int(holds.sum()), n, named)
 

@@ -5,6 +5,7 @@ languages, those seen in training, the unseen ones, or a single one. Test column
 models of one split, as in `ablation.runs.comparison`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,6 +38,8 @@ from reports.analysis.variance_components import (
 
 TEST: Final = "test"
 NAN: Final = float("nan")
+#: Runs whose rows' influences are computed together.
+_RUNS_AT_ONCE: Final = 16
 #: With one seed, what is said holds for other rows only.
 _ROWS_ONLY: Final = Design(("seeds",), frozenset({"rows"}))
 _ROWS_OVER_SPLITS: Final = Design(("splits", "seeds"), frozenset({"rows"}))
@@ -168,8 +171,13 @@ class AlignedPredictions:
             mask = self.rows_of(subset)
             predictions = np.ascontiguousarray(self.predictions[mask].T)
             weight = None if self.weight is None else self.weight[mask]
-            influence = pearson_influence(predictions, self.label[mask], weight)[1]
-            self._influences[subset] = influence
+            # A few runs at a time stay in the processor's cache.
+            parts = [
+                predictions[i : i + _RUNS_AT_ONCE]
+                for i in range(0, len(predictions), _RUNS_AT_ONCE)
+            ]
+            influence = [pearson_influence(part, self.label[mask], weight)[1] for part in parts]
+            self._influences[subset] = np.concatenate(influence)
         return self._influences[subset]
 
 
@@ -413,6 +421,14 @@ class Measurements:
         return by_cell
 
     @cached_property
+    def scores(self) -> dict[EvalSubset, dict[str, float]]:
+        """Pearson by subset, then by run id."""
+        scores: dict[EvalSubset, dict[str, float]] = {}
+        for (run, subset), value in self.values.items():
+            scores.setdefault(subset, {})[run] = value
+        return scores
+
+    @cached_property
     def sample_of(self) -> dict[tuple[str, str], AlignedPredictions]:
         """The sample that a run's predictions on an eval set are in, by run id and eval set."""
         return {(run, sample.eval_set): sample for sample in self.samples for run in sample.runs}
@@ -504,13 +520,14 @@ class Measurements:
         by_variant = {variant: self._runs.get((variant, split), {}) for variant in weights}
         shared = sorted(set.intersection(*(set(runs) for runs in by_variant.values())))
         on = _on(subset, split)
+        scores = [self.scores.get(replace(on, languages=x), {}) for x in parts]
         return {
             seed: {variant: runs[seed].run_id for variant, runs in by_variant.items()}
             for seed in shared
             if all(
-                np.isfinite(self.values.get((runs[seed].run_id, replace(on, languages=x)), NAN))
+                math.isfinite(score.get(runs[seed].run_id, NAN))
                 for runs in by_variant.values()
-                for x in parts
+                for score in scores
             )
         }
 
@@ -575,17 +592,12 @@ class _Terms:
 
     def values(self, weights: Mapping[str, float]) -> np.ndarray:
         """Return the weighted sum with each seed, (seeds,)."""
-        of_parts = [replace(self.subset, languages=part) for part in self.parts]
-        values = self.measurements.values
-        return np.array(
-            [
-                sum(
-                    w * np.mean([values[self.run_of[seed][v], part] for part in of_parts])
-                    for v, w in weights.items()
-                )
-                for seed in self.seeds
-            ]
-        )
+        scores = [self.measurements.scores[replace(self.subset, languages=x)] for x in self.parts]
+        total = np.zeros(len(self.seeds))
+        for variant, weight in weights.items():
+            runs = [self.run_of[seed][variant] for seed in self.seeds]
+            total += weight * np.mean([[score[run] for score in scores] for run in runs], axis=1)
+        return total
 
     def scored(self, weights: Mapping[str, float]) -> ScoredRows:
         """Return the influence of each row on the weighted sum."""
@@ -601,7 +613,11 @@ class _Terms:
             for variant, weight in weights.items():
                 columns = [sample.column[self.run_of[seed][variant]] for seed in self.seeds]
                 with np.errstate(invalid="ignore"):  # of a score that does not exist
-                    influence[:, mask[used]] += scale * weight * influences[columns]
+                    weighted = scale * weight * influences[columns]
+                    if len(self.parts) == 1:
+                        influence += weighted
+                    else:
+                        influence[:, mask[used]] += weighted
         return ScoredRows(influence, sample.row[used], sample.label[used], sample.strata[used])
 
 

@@ -5,7 +5,7 @@ All content goes to the template as JSON, so that no text is read as typst marku
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -121,7 +121,7 @@ def _block(block: str | Table | Picture) -> dict[str, Any]:
         "title": printable(block.title),
         "columns": [{"title": printable(c.title), "numeric": c.numeric} for c in block.columns],
         "groups": [{"title": name, "span": span} for name, span in group_spans(block)],
-        "rows": [[_cell(cell) for cell in row] for row in block.rows],
+        "rows": [_row(row) for row in block.rows],
         "notes": [printable(note) for note in block.notes],
         "wide": block.wide,
         "widths": list(block.widths),
@@ -134,7 +134,13 @@ def _typst_language(tag: str) -> str:
     return language if re.fullmatch(r"[a-z]{2,3}", language) else ""
 
 
-def _cell(cell: Cell) -> dict[str, str | list[str]]:
+def _row(row: Sequence[Cell]) -> list[dict[str, str | list[str]]]:
+    """Return a row's cells; none links to the run whose own row it is."""
+    anchors = {cell.anchor for cell in row if cell.anchor}
+    return [_cell(cell, anchors) for cell in row]
+
+
+def _cell(cell: Cell, here: Collection[str]) -> dict[str, str | list[str]]:
     return {
         "text": printable(cell.text),
         "below": [printable(line) for line in cell.below.splitlines()],
@@ -142,5 +148,5 @@ def _cell(cell: Cell) -> dict[str, str | list[str]]:
         "language": _typst_language(cell.language),
         "anchor": cell.anchor,
         "link": cell.link,
-        "target": cell.runs[0] if cell.runs else "",
+        "target": cell.runs[0] if cell.runs and cell.runs[0] not in here else "",
     }

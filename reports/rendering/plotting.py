@@ -44,7 +44,8 @@ _METADATA: Final[dict[Format, dict[str, None]]] = {
 def fix_layout(figure: Figure) -> None:
     """Lay the figure out once for all formats; call it before `save`."""
     with style():
-        figure.draw_without_rendering()
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
         # With a layout engine, even one that does nothing, each format would be drawn twice.
         figure.set_layout_engine(None)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from reports.analysis import inference
 
@@ -77,3 +78,10 @@ def test_bootstrap_means_are_means() -> None:
     draws = inference.bootstrap_means(values, seed=0)
     assert draws.mean(axis=0) == pytest.approx(values.mean(axis=0), abs=0.01)
     assert draws.std(axis=0) == pytest.approx(values.std(axis=0) / 20, rel=0.1)
+
+
+def test_holm_is_statsmodels() -> None:
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 9, 30):
+        p = np.round(rng.random(size) ** 3, 2)  # some are equal
+        assert inference.holm(p).tolist() == multipletests(p, method="holm")[1].tolist()

@@ -9,8 +9,9 @@ from scipy import stats
 from ablation.tracking import names
 from reports.analysis.collect import read_tables
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import TEST, EvalSubset
+from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset
 from reports.analysis.printed import printed_score, printed_step
+from reports.analysis.variance_components import pearson_influence
 from tests.reports.conftest import HELD_OUT, SEEN, UNSEEN, Made
 
 
@@ -150,3 +151,14 @@ def test_a_mean_over_languages_has_an_interval_and_every_score_its_rows(
         variances = [float(c.of_rows.variance) for c in each if c.of_rows]
         assert mean.of_rows is not None
         assert float(mean.of_rows.variance) == pytest.approx(sum(variances) / len(each) ** 2)
+
+
+def test_influences_on_many_runs_are_those_on_each_run_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    label, predictions = rng.normal(size=30), rng.normal(size=(30, 37))
+    language = np.array(["en", "fr"] * 15, dtype=object)
+    runs = tuple(map(str, range(37)))
+    sample = AlignedPredictions("dev1", runs, np.arange(30), label, language, predictions, ())
+    french = language == "fr"
+    each = [pearson_influence(column, label[french])[1] for column in predictions[french].T]
+    assert sample.influences("fr").tolist() == [values.tolist() for values in each]
