@@ -228,7 +228,10 @@ def report_error(error: Exception) -> int:
         store = " ".join(["tracking store", failed_store(error)]).rstrip()
         problems = [f"{store}: {describe_error(error)}"]
     elif isinstance(error, OSError) and error.filename is not None:
-        problems = [f"{error.filename}: {error.strerror}"]
+        hint = "; /proc is hidden here: mount it" if str(error.filename)[:6] == "/proc/" else ""
+        problems = [f"{error.filename}: {error.strerror}{hint}"]
+    elif isinstance(error, OSError) and _was_printing(error):
+        problems = [f"standard output: can't be written: {error.strerror}; send it elsewhere"]
     else:
         problems = [
             f"{type(error).__name__}: {first_line(error)} (ablation --debug ... shows where)"
@@ -236,6 +239,12 @@ def report_error(error: Exception) -> int:
     for problem in problems:
         print(f"ablation: {one_line(redact_uri(problem))}", file=sys.stderr)
     return code
+
+
+def _was_printing(error: BaseException) -> bool:
+    """Return whether an error came while something was printed."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "rich.console" for frame, _ in frames)
 
 
 def require_report_folder() -> None:

@@ -103,6 +103,9 @@ def main() -> NoReturn:
     atexit.register(gc.freeze)
     # What a terminal or a pipe can't show ends no command: tables keep their widths, errors their
     # texts.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)

@@ -9,8 +9,10 @@ have the same host name, and number their processes alike. Elsewhere the start i
 
 import functools
 import hashlib
+import os
 import platform
 import re
+import time
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +20,7 @@ import psutil
 
 #: Two readings of one process's start can differ by the rounding to seconds.
 _START_TOLERANCE_S: Final = 2
+_FIRST_SEEN: Final = time.time()
 _PROC: Final = Path("/proc")
 _MACHINE_ID: Final = Path("/etc/machine-id")
 #: The number that the kernel gives to the pid namespace that no container has.
@@ -39,9 +42,16 @@ def this_process(pid: int | None = None) -> str:
     Raises:
         psutil.NoSuchProcess: `pid` does not run.
     """
-    process = psutil.Process(pid)
-    start = _ticks(process.pid) or f"{process.create_time():.0f}"
-    return f"{platform.node()}:{process.pid}:{start}"
+    number = os.getpid() if pid is None else pid
+    start = _ticks(number)
+    if not start:
+        try:
+            start = f"{psutil.Process(number).create_time():.0f}"
+        except psutil.NoSuchProcess:
+            if _sees_processes() or number != os.getpid():
+                raise
+            start = f"{_FIRST_SEEN:.0f}"  # where /proc is hidden
+    return f"{platform.node()}:{number}:{start}"
 
 
 def life_of(process: str) -> Life:
@@ -51,6 +61,8 @@ def life_of(process: str) -> Life:
     """
     match = _PROCESS.fullmatch(process)
     if match is None or match["host"] != platform.node():
+        return "unknown"
+    if not _sees_processes():
         return "unknown"
     if match["namespace"] and (life := _life_elsewhere(match)):
         return life
@@ -67,6 +79,11 @@ def life_of(process: str) -> Life:
     except psutil.AccessDenied:  # where processes of others are hidden
         return "unknown"
     return "dead" if abs(started - float(match["start"])) > _START_TOLERANCE_S else "alive"
+
+
+def _sees_processes() -> bool:
+    """Return whether the system tells of processes: where /proc is hidden, not even of this one."""
+    return psutil.pid_exists(os.getpid())
 
 
 def is_dead(process: str) -> bool:

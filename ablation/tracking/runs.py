@@ -225,7 +225,13 @@ class TrackedRun:
         folder, _, name = path.rpartition("/")
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / name
-            file.write_bytes(content)
+            try:
+                file.write_bytes(content)
+            except OSError as error:
+                raise RunError(
+                    f"temporary folder {scratch}: can't be written: {error.strerror or error};"
+                    " free space there, or set TMPDIR to another folder"
+                ) from error
             try:
                 self._store.writer.log_artifact(self._run, str(file), folder or None)
             except ModuleNotFoundError as error:  # such as boto3, for s3://

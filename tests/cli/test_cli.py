@@ -355,3 +355,16 @@ def test_on_a_terminal_a_live_table_shows_the_runs(
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode("utf-8", "replace"))
     for part in ("variant", "dev r", "1 of 1 runs", "finished"):
         assert part in text
+
+
+@pytest.mark.parametrize(("output", "code"), [("&-", 0), ("/dev/full", 1)])
+def test_an_output_that_takes_nothing_is_told_in_one_line(
+    output: str, code: int, tmp_path: Path
+) -> None:
+    line = f'exec "$0" -m ablation data demo >{output}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == code
+    told = ["ablation: standard output: can't be written: No space left on device; send it"]
+    assert [line.rpartition(" elsewhere")[0] for line in done.stderr.splitlines()] == told[:code]

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from ablation.core.errors import RunError
 from ablation.core.identity import RunKey
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.tracking import names
-from ablation.tracking.store import open_store
+from ablation.tracking.runs import start_run
+from ablation.tracking.store import experiment_id, open_store
 from ablation.training import train_run
 from tests.commands import completed
 from tests.runs.test_runner import quiet, runs_of
@@ -71,6 +73,18 @@ def test_a_full_state_folder_fails_the_run_with_its_reason_and_keeps_earlier_res
     failed = next(run for run in runs_of(store, names.RUN) if run.info.status == "FAILED")
     assert failed.data.tags[names.REASON] == outcomes[1].reason
     assert resolve_run(asked).runs[0].run_id == before.run_id
+
+
+def test_a_full_temporary_folder_is_named(
+    mounted: Mount, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(store_uri)
+    tracked = start_run(store, experiment_id(store, "full"), "run", {})
+    full = mounted("temporary", "size=4k")
+    monkeypatch.setattr("tempfile.tempdir", str(full))
+    with pytest.raises(RunError, match=f"folder {full}.*No space left.*set TMPDIR"):
+        tracked.log_text("a.txt", "x" * 10_000)
+    tracked.end("FAILED")
 
 
 def test_a_full_tracking_folder_is_told_and_leaves_what_was_there(

@@ -55,6 +55,22 @@ def test_this_process_lives_and_others_of_its_number_do_not() -> None:
     assert not is_dead(f"another-host:{pid}:{start}")
 
 
+def test_where_proc_is_hidden_a_process_has_a_name_and_no_other_is_called_dead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def hidden(pid: int) -> None:
+        raise psutil.NoSuchProcess(pid)
+
+    seen = this_process()
+    host, pid, _ = seen.rsplit(":", 2)
+    monkeypatch.setattr("ablation.tracking.process_id._PROC", tmp_path)
+    monkeypatch.setattr(psutil, "Process", hidden)
+    monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)
+    assert this_process() == this_process()
+    assert this_process().startswith(f"{host}:{pid}:")
+    assert {life_of(seen), life_of(this_process()), life_of(f"{host}:1:1")} == {"unknown"}
+
+
 class TestEqualHostNames:
     """Machines and containers whose host name is this one's."""
 
