@@ -90,13 +90,13 @@ class Command:
             yield self._text.decode()
             self._text = b""
 
-    def read_until(self, text: str) -> None:
-        """Returns as soon as `text` was said."""
+    def read_until(self, text: str) -> str:
+        """Returns what it printed from here on, as soon as `text` was said."""
         seen = []
         for line in self.lines():
             seen.append(line)
             if text in line:
-                return
+                return "".join(f"{line}\n" for line in seen)
         raise AssertionError(
             f"{text!r} was never said:\n" + "\n".join(seen) + self._errors.read_text("utf-8")
         )

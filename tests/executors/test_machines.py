@@ -37,6 +37,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     postgres.close()
 
 
+@pytest.fixture
+def team_server(postgres: Postgres, tmp_path: Path) -> Iterator[Server]:
+    """A tracking server as a team has it, on PostgreSQL."""
+    server = serve(tmp_path, database=postgres.create_database("mlflow"))
+    yield server
+    server.kill()
+
+
 def machine(folder: Path, name: str) -> tuple[Path, dict[str, str]]:
     """A current folder and variables with a state folder of its own."""
     (folder / name).mkdir()
@@ -44,10 +52,10 @@ def machine(folder: Path, name: str) -> tuple[Path, dict[str, str]]:
 
 
 def started(
-    command: list[str], folder: Path, name: str, environment: Mapping[str, str]
+    command: list[str], folder: Path, environment: Mapping[str, str]
 ) -> "subprocess.Popen[str]":
-    """A command on a machine of this host name, in namespaces of its own."""
-    inside = f'hostname {name} && exec {sys.executable} -m ablation "$@"'
+    """A command on another machine, in namespaces of its own; all have one host name."""
+    inside = f'hostname machine && exec {sys.executable} -m ablation "$@"'
     namespaces = ("--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
     process = subprocess.Popen(
         ["unshare", *namespaces, "sh", "-c", inside, "sh", *command],
@@ -98,27 +106,32 @@ def test_two_machines_with_one_server_train_every_run_once(
 @pytest.mark.skipif(not can_make_machines(), reason="this user can't make namespaces")
 def test_a_machine_that_vanishes_loses_its_run_to_the_other(
     corpus: Path,  # noqa: F811
-    server: Server,
+    team_server: Server,
     tmp_path: Path,
 ) -> None:
+    suite = arguments(corpus, team_server.uri, epochs=300)
     a, b = (machine(tmp_path, name) for name in ("a", "b"))
-    gone = started(arguments(corpus, server.uri, epochs=300), a[0], "machine-a", a[1])
+    gone = started(suite, *a)
     read_until(gone, "epoch 2/300")
-    other = started(arguments(corpus, server.uri, epochs=300), b[0], "machine-b", b[1])
+    # Of the same host name and with processes of the same numbers, and yet another machine.
+    read_until(started(["doctor", "--tracking-uri", team_server.uri], *b), "")
+    assert "KILLED" not in {status for _, status, _ in runs_of(open_store(team_server.uri))}
+    other = started(suite, *b)
     read_until(other, "another process is training it")
     gone.send_signal(signal.SIGKILL)
     gone.wait()
     text = read_until(other, "")
     assert other.wait() == 0, text
-    found = runs_of(open_store(server.uri))
+    found = runs_of(open_store(team_server.uri))
     assert Counter(status for _, status, _ in found) == {"FINISHED": 6, "KILLED": 1}
+    assert len({key for key, status, _ in found if status == "FINISHED"}) == 6
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(not can_make_machines(), reason="this user can't make namespaces")
 def test_a_sweep_of_two_machines_one_of_which_is_killed_does_every_trial_once(
     corpus: Path,  # noqa: F811
-    server: Server,
+    team_server: Server,
     postgres: Postgres,
     tmp_path: Path,
 ) -> None:
@@ -127,12 +140,12 @@ def test_a_sweep_of_two_machines_one_of_which_is_killed_does_every_trial_once(
         *("sweep", "--space", "lr", "--trials", "12", "--data", str(corpus), "--profile", "smoke"),
         *("--study", "shared", "--pruner", "none", "--then-seeds", "none"),
         *("--set", "optimisation.epochs=20"),
-        *("--storage", storage, "--tracking-uri", server.uri),
+        *("--storage", storage, "--tracking-uri", team_server.uri),
     ]
     a, b = (machine(tmp_path, name) for name in ("a", "b"))
-    gone = started(command, a[0], "machine-a", a[1])
+    gone = started(command, *a)
     read_until(gone, "trial 0: ")
-    other = started(command, b[0], "machine-b", b[1])
+    other = started(command, *b)
     read_until(other, "trial ")
     gone.send_signal(signal.SIGKILL)
     gone.wait()
@@ -144,7 +157,7 @@ def test_a_sweep_of_two_machines_one_of_which_is_killed_does_every_trial_once(
     assert len(complete) == 12
     assert len({str(sorted(trial.params.items())) for trial in complete}) == 12
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    store = open_store(server.uri)
+    store = open_store(team_server.uri)
     experiments = [e.experiment_id for e in store.client.search_experiments()]
     runs = store.client.search_runs(experiments, f"tags.`{names.KIND}` = '{names.STUDY}'")
     assert len(runs) == 1

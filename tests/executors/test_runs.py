@@ -89,6 +89,18 @@ def test_processes_side_by_side_give_the_numbers_of_one(
     assert len(runs_of(store)) == 6
 
 
+def test_a_second_driver_joins_and_every_run_is_trained_once(
+    corpus: Path, store_uri: str, tmp_path: Path, local: Store
+) -> None:
+    suite = arguments(corpus, store_uri, "--on", "local:1", "--cpus-per-run", "1")
+    drivers = [Command(suite, tmp_path) for _ in range(2)]
+    texts = ["".join(driver.communicate()) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], "\n".join(texts)
+    store = open_store(store_uri)
+    assert_same_results(store, local)
+    assert {status for _, status, _ in runs_of(store)} == {"FINISHED"}
+
+
 def test_a_killed_worker_s_run_is_ended_as_killed_and_trained_again(
     corpus: Path, store_uri: str, tmp_path: Path
 ) -> None:
