@@ -101,7 +101,8 @@ def take_trials(worker: Worker, limits: Limits) -> None:
             with warnings.catch_warnings():  # it is experimental, which is no user's concern
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 fail_stale_trials(study)  # those of other machines, which give no sign of life
-            recover(study, include_unowned=False)
+            # A journal's lock is this machine's: elsewhere a worker may be about to write its name.
+            recover(study, include_unowned=not resolved.storage_url.startswith(JOURNAL))
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             is_enough = count_done(study) + len(running) >= wanted
             if not is_enough:
@@ -139,9 +140,7 @@ def _take(worker: Worker, study_lock: StudyLock) -> None:
             number = trial.number
             try:
                 params = suggest(trial, worker.resolved.space, worker.layers)
-                trial.set_user_attr(_PROCESS, this_process())
-                if worker.work:
-                    trial.set_user_attr(_WORK, worker.work)
+                _own(worker, trial)
                 study_lock.release()
                 values = _evaluate(worker, trial, params, locks, folders)
             except optuna.TrialPruned:
@@ -162,6 +161,20 @@ def _take(worker: Worker, study_lock: StudyLock) -> None:
             clear(folder)
             remove_copies(worker.context.checkpoints, folder, worker.echo)
     worker.echo(_summary(study, number))
+
+
+def _own(worker: Worker, trial: optuna.Trial) -> None:
+    """Write down whose trial it is, once it has a sign of life.
+
+    Optuna's own first sign may come later. A trial whose worker vanished without one has none that
+    others could miss: they would wait for it for ever.
+    """
+    if not worker.resolved.storage_url.startswith(JOURNAL):
+        storage: Any = trial.storage
+        storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr(_PROCESS, this_process())
+    if worker.work:
+        trial.set_user_attr(_WORK, worker.work)
 
 
 def _evaluate(
@@ -202,7 +215,8 @@ def _evaluate(
 def recover(study: Study, *, include_unowned: bool = True) -> int:
     """Fail the trials whose worker on this machine is dead, and queue their parameters again.
 
-    Call it with the study's lock only: a worker writes its name before it releases the lock.
+    Call it with the study's lock only: a worker writes its name before it releases the lock, so a
+    trial without one is of a worker that died.
 
     Args:
         study: The study.

@@ -415,6 +415,19 @@ def test_a_worker_killed_before_it_wrote_its_parameters_down_loses_none(
     ]
 
 
+def test_a_worker_killed_so_while_others_work_loses_none_either(request_: SweepRequest) -> None:
+    resolved = resolve_sweep(request_)
+
+    def begin_another(line: str) -> None:
+        if line.startswith("trial 0: "):
+            load(request_).ask()  # as on another machine, which ends before it has a name
+
+    swept = sweep(resolved, begin_another)
+    frozen = sorted(t.params["model.freeze_layers"] for t in complete(swept.study).values())
+    assert frozen == [0, 1, 2, 3, 4]
+    assert not swept.study.get_trials(states=(TrialState.RUNNING,))
+
+
 def test_workers_share_a_study(request_: SweepRequest, tmp_path: Path) -> None:
     # Long enough for the worker that starts later to find trials left.
     request = replace(request_, overrides={"optimisation.epochs": 12})
