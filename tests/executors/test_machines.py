@@ -150,7 +150,6 @@ def test_a_sweep_of_two_machines_one_of_which_is_killed_does_every_trial_once(
     gone.send_signal(signal.SIGKILL)
     gone.wait()
     text = read_until(other, "")
-    print(text)
     assert other.wait() == 0, text
     study = optuna.load_study(study_name="shared", storage=storage)
     complete = study.get_trials(states=(TrialState.COMPLETE,))
@@ -161,3 +160,4 @@ def test_a_sweep_of_two_machines_one_of_which_is_killed_does_every_trial_once(
     experiments = [e.experiment_id for e in store.client.search_experiments()]
     runs = store.client.search_runs(experiments, f"tags.`{names.KIND}` = '{names.STUDY}'")
     assert len(runs) == 1
+    print(text, dict(Counter(trial.state.name for trial in study.get_trials())))

@@ -57,11 +57,11 @@ class Server:
         self._process.wait(PATIENCE_S)
 
 
-def serve(folder: Path, port: int = 0, database: str = "") -> Server:
-    """Serve the store `mlflow.db`, or the one in a database, and the artifacts in `folder`."""
+def serve(folder: Path, port: int = 0, database: str = "", artifacts: str = "") -> Server:
+    """Serve the store `mlflow.db` and the artifacts in `folder`, or a database and a bucket."""
     store = ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db"]
-    artifacts = ["--artifacts-destination", str(folder / "artifacts")]
-    server = Server(["mlflow", "server", *store, *artifacts, "--workers", "1"], port)
+    store += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
+    server = Server(["mlflow", "server", *store, "--workers", "1"], port)
     server.folder = folder
     return server
 
