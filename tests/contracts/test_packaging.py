@@ -58,3 +58,17 @@ def test_the_version_has_its_entry_in_the_changelog_and_the_citation() -> None:
     assert ablation.__version__ in entries
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert str(citation["version"]) == ablation.__version__
+
+
+def test_a_team_s_services_have_the_versions_that_ci_tests_with() -> None:
+    services = yaml.safe_load((ROOT / "docs/assets/compose.yaml").read_text("utf-8"))["services"]
+    tested = pins("constraints.txt")
+    installed = {
+        canonicalize_name(name): Version(version)
+        for service in services.values()
+        for part in map(str, service.get("command", ()))
+        for name, version in re.findall(r"(\w+)(?:\[\w+\])?==([\d.]+)", part)
+    }
+    (ray,) = re.findall(r"rayproject/ray:([\d.]+)-", services["ray-head"]["image"])
+    assert {"mlflow", "psycopg"} <= set(installed)
+    assert {**installed, "ray": Version(ray)}.items() <= tested.items()
