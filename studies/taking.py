@@ -215,8 +215,8 @@ def _evaluate(
 def recover(study: Study, *, include_unowned: bool = True) -> int:
     """Fail the trials whose worker on this machine is dead, and queue their parameters again.
 
-    Call it with the study's lock only: a worker writes its name before it releases the lock, so a
-    trial without one is of a worker that died.
+    Call it with the study's lock only, and while this process runs no trial: a worker writes its
+    name before it releases the lock, so a trial without one is of a worker that died.
 
     Args:
         study: The study.
@@ -228,7 +228,9 @@ def recover(study: Study, *, include_unowned: bool = True) -> int:
     count = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         process = trial.user_attrs.get(_PROCESS)
-        if include_unowned if process is None else is_dead(process):
+        # A process takes one trial at a time: its own was left by a storage that was lost.
+        left = process == this_process()
+        if include_unowned if process is None else left or is_dead(process):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             count += 1
     # Trials that failed by a signal or a lost heartbeat are queued too, once each.
