@@ -18,7 +18,6 @@ import fsspec
 from ablation.core.errors import UsageError, first_line
 from ablation.core.files import write_atomically
 from ablation.tracking.uris import redact_uri
-from ablation.training.checkpoints import KEPT_PER_RUN
 
 #: Seconds between two looks for a checkpoint that has been written.
 _LOOK_S: Final = 1.0
@@ -86,7 +85,7 @@ class _Copies:
             if self.folder.is_symlink():
                 return  # which is refused where it would be read
             here = max((file.stem for file in self.folder.glob("epoch-*.json")), default="")
-            for name in [name for name in there[-KEPT_PER_RUN:] if name > here]:
+            for name in [name for name in there[-_kept() :] if name > here]:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 draft = self.folder / f"{name}.part"
                 files.get_file(f"{root}/{name}.safetensors", str(draft))
@@ -117,7 +116,7 @@ class _Copies:
                 except FileNotFoundError:  # newer ones have replaced it
                     continue
                 self.sent.add(name)
-            for old in self._names(files, root)[:-KEPT_PER_RUN]:
+            for old in self._names(files, root)[: -_kept()]:
                 files.rm_file(f"{root}/{old}.json")
                 files.rm_file(f"{root}/{old}.safetensors")
 
@@ -150,3 +149,10 @@ class _Copies:
                 self.has_failed = True
                 reason = redact_uri(first_line(error)) or type(error).__name__
                 self.say(f"--checkpoints {redact_uri(self.url)}: can't be {done}: {reason}")
+
+
+def _kept() -> int:
+    """Return the number of checkpoints that a run keeps."""
+    from ablation.training.checkpoints import KEPT_PER_RUN  # loads torch, which a plan needs not
+
+    return KEPT_PER_RUN

@@ -81,6 +81,8 @@ def submit_finished(
 ) -> EnsembleSubmission:
     """Select among an experiment's finished runs, average them, and write the submission.
 
+    Of several corpora, or of one whose rows changed, the runs of the newest count.
+
     Args:
         store: The tracking store.
         experiment: The experiment's id.
@@ -89,8 +91,7 @@ def submit_finished(
         variants: The rows to take; all if empty.
 
     Raises:
-        UsageError: There are no such runs, they have no test predictions, or they are of several
-            corpora.
+        UsageError: There are no such runs, or they have no test predictions.
         DamagedRunError: Predictions were lost or changed.
         RunError: The store can't be reached.
     """
@@ -184,7 +185,10 @@ def select(split: str, candidates: Sequence[Candidate]) -> Selection:
 def _finished(
     store: Store, experiment: str, splits: Sequence[str], variants: Sequence[str]
 ) -> list[PastRun]:
-    """Return the newest finished run of each key that trained; refuse names that nothing has."""
+    """Return the newest finished run of each key that trained, on the newest of them's corpus.
+
+    Raises UsageError for names that no run has.
+    """
     past = [run for run in past_runs(store, experiment).runs if run.status == "FINISHED"]
     trained: dict[RunKey, PastRun] = {}
     for run in past:  # newest first
@@ -209,11 +213,8 @@ def _finished(
     ]
     if not chosen:
         raise UsageError("submit: no finished run is of these splits and rows")
-    if len({run.parts.get("data") for run in chosen}) > 1:
-        raise UsageError(
-            "submit: the experiment's runs are of several corpora; name the splits or"
-            " rows of one with --split and --variants"
-        )
+    data = chosen[0].parts.get("data")  # the newest run's
+    chosen = [run for run in chosen if run.parts.get("data") == data]
     return sorted(chosen, key=lambda run: (run.key.split, run.key.variant, run.key.seed))
 
 

@@ -93,13 +93,15 @@ class Lease:
         _leaving.discard(self)
 
 
+#: Seconds that a process waits at its end for a server that does not answer.
+SETTLE_S: Final = 10.0
 #: Leases that are released, of which the server may not know yet.
 _leaving: set[Lease] = set()
 
 
-def settle_leases(seconds: float = 10.0) -> None:
-    """Wait until the server knows which leases this process has released, as long as it answers."""
-    deadline = time.monotonic() + seconds
+def settle_leases() -> None:
+    """Wait until the server knows which leases this process has released, `SETTLE_S` at most."""
+    deadline = time.monotonic() + SETTLE_S
     for lease in list(_leaving):
         lease.wait(max(0.0, deadline - time.monotonic()))
 

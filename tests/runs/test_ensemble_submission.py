@@ -39,7 +39,7 @@ def test_independent_runs_are_averaged_and_one_without_signal_hardly_counts() ->
 def test_choosing_among_runs_without_signal_looks_good_only_on_the_rows_that_chose() -> None:
     noise = [candidate(seed, 1.0, signal=0.0) for seed in range(20)]
     selection = select("dev1", noise)
-    assert selection.apparent > 0.1
+    assert selection.apparent > 0.05
     assert selection.nested < selection.apparent - 0.1
 
 

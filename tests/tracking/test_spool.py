@@ -75,6 +75,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon, for servers that stay unreachable; other tests run on busy machines too."""
     monkeypatch.setattr(retry, "PATIENCE_S", 2.0)
     monkeypatch.setattr("ablation.tracking.sync.SYNC_PATIENCE_S", 2.0)
+    monkeypatch.setattr("ablation.tracking.leases.SETTLE_S", 0.5)
 
 
 @pytest.fixture(autouse=True)
