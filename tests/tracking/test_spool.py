@@ -500,100 +500,114 @@ def test_credentials_are_used_and_written_nowhere(
     assert "***@" in traceback
 
 
-@pytest.mark.usefixtures("impatient")
-def test_no_command_says_or_writes_a_password(
-    arguments: list[str],
-    proxy: Proxy,
-    server: Server,
-    deliveries: list[Delivery],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    uri = f"http://me:s3cr/et@{proxy.address}".replace("/et", "%2Fet")
-    monkeypatch.chdir(tmp_path)
-    arguments[arguments.index(proxy.uri)] = uri
-    plan = [part for part in arguments if part not in ("--report", "true")]
-    plan[1] = "plan"
-    report = [
-        "ablation",
-        "report",
-        "--tracking-uri",
-        uri,
-        "--experiment",
-        arguments[arguments.index("--experiment") + 1],
-    ]
-    doctor, sync_ = ["ablation", "doctor"], ["ablation", "sync"]
-    given = ["--tracking-uri", uri]
-    wanted = [plan, arguments, report, [*report, "--verify"], [*doctor, *given], [*sync_, *given]]
-    for command in wanted:
-        assert exit_code(monkeypatch, command) in (0, None), command
-    proxy.fail_after(3, "close", "runs/create")  # of leases, suite and first run
-    assert exit_code(monkeypatch, [*arguments, "--fresh"]) == 1
-    for delivery in deliveries:
-        delivery.close()
-    proxy.fail(401)
-    for command in wanted:
-        assert exit_code(monkeypatch, ["ablation", "--debug", *command[1:]]) != 0, command
-    out, err = capfd.readouterr()
-    assert "***@" in err
-    # Every file: reports, artifacts, the spool, and the server's database.
-    folders = (tmp_path, server.folder)
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert any(file.name == "report.html" for file in files)
-    html = next(file for file in files if file.name == "report.html").read_text("utf-8")
-    assert f"{proxy.uri}/#/experiments/" in html, "links that work"
-    found = [file for file in files if b"s3cr" in file.read_bytes()]
-    assert found == []
-    assert "s3cr" not in out + err
+class TestPasswords:
+    """A server's password, in all that commands print and write."""
 
+    @pytest.mark.usefixtures("impatient")
+    def test_no_command_says_or_writes_a_password(
+        self,
+        arguments: list[str],
+        proxy: Proxy,
+        server: Server,
+        deliveries: list[Delivery],
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        uri = f"http://me:s3cr/et@{proxy.address}".replace("/et", "%2Fet")
+        monkeypatch.chdir(tmp_path)
+        arguments[arguments.index(proxy.uri)] = uri
+        plan = [part for part in arguments if part not in ("--report", "true")]
+        plan[1] = "plan"
+        report = [
+            "ablation",
+            "report",
+            "--tracking-uri",
+            uri,
+            "--experiment",
+            arguments[arguments.index("--experiment") + 1],
+        ]
+        doctor, sync_ = ["ablation", "doctor"], ["ablation", "sync"]
+        given = ["--tracking-uri", uri]
+        wanted = [
+            plan,
+            arguments,
+            report,
+            [*report, "--verify"],
+            [*doctor, *given],
+            [*sync_, *given],
+        ]
+        for command in wanted:
+            assert exit_code(monkeypatch, command) in (0, None), command
+        proxy.fail_after(3, "close", "runs/create")  # of leases, suite and first run
+        assert exit_code(monkeypatch, [*arguments, "--fresh"]) == 1
+        for delivery in deliveries:
+            delivery.close()
+        proxy.fail(401)
+        for command in wanted:
+            assert exit_code(monkeypatch, ["ablation", "--debug", *command[1:]]) != 0, command
+        out, err = capfd.readouterr()
+        assert "***@" in err
+        # Every file: reports, artifacts, the spool, and the server's database.
+        folders = (tmp_path, server.folder)
+        files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+        assert any(file.name == "report.html" for file in files)
+        html = next(file for file in files if file.name == "report.html").read_text("utf-8")
+        assert f"{proxy.uri}/#/experiments/" in html, "links that work"
+        found = [file for file in files if b"s3cr" in file.read_bytes()]
+        assert found == []
+        assert "s3cr" not in out + err
 
-@pytest.mark.usefixtures("impatient")
-def test_no_command_that_comes_after_or_beside_a_run_says_or_writes_a_password(
-    arguments: list[str],
-    proxy: Proxy,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    """Studies, the bench, models and what reads finished runs, at work and refused."""
-    uri = f"http://me:s3cret@{proxy.address}"
-    monkeypatch.chdir(tmp_path)
-    arguments[arguments.index(proxy.uri)] = uri
-    experiment = arguments[arguments.index("--experiment") + 1]
-    corpus = arguments[arguments.index("--data") + 1]
-    quick = f"--data {corpus} --profile smoke --set optimisation.epochs=1"
-    named = f"--experiment {experiment}"
-    commands = {
-        "sweep": f"{quick} --space tau --trials 1 --storage sqlite:///s.db --out study {named}-s",
-        "curves": f"{quick} --figures 4 --taus 0.2 --seeds 0 {named}-c",
-        "bench": f"{quick} --only prediction --rows 48 --rounds 1 --encoder tiny --out bench",
-        "bundle": f"{named} --out all.ablation.zip",
-        "compare": f"mse epm {named} --out compared",
-        "register": named,
-        "predict": "models:/intimacy@champion texts.csv --out scored.csv",
-        "submit": f"{quick} {named} --out submission.csv",
-    }
-    (tmp_path / "texts.csv").write_text("text\nje t'aime\n")
-    assert exit_code(monkeypatch, [*arguments, "--seeds", "0,1"]) == 0
-    for name, more in commands.items():
-        command = ["ablation", name, *more.split(), "--tracking-uri", uri]
-        assert exit_code(monkeypatch, command) in (0, None), name
-    proxy.fail(401)
-    commands["curves"] += " --fresh"
-    for name, more in {**commands, "power": named}.items():
-        command = ["ablation", "--debug", name, *more.split(), "--tracking-uri", uri]
-        assert exit_code(monkeypatch, command) != 0, name
-    lost = "postgresql://me:s3cret@127.0.0.1:1/x"
-    sweep = commands["sweep"].replace("sqlite:///s.db", lost).split()
-    assert exit_code(monkeypatch, ["ablation", "--debug", "sweep", *sweep]) != 0
-    out, err = capfd.readouterr()
-    assert "***@" in err
-    files = [f for folder in (tmp_path, server.folder) for f in folder.rglob("*") if f.is_file()]
-    assert {"trials.csv", "bench.json", "compare.csv", "scored.csv"} <= {f.name for f in files}
-    assert [file for file in files if b"s3cret" in file.read_bytes()] == []
-    assert "s3cret" not in out + err
+    @pytest.mark.usefixtures("impatient")
+    def test_no_command_that_comes_after_or_beside_a_run_says_or_writes_a_password(
+        self,
+        arguments: list[str],
+        proxy: Proxy,
+        server: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        """Studies, the bench, models and what reads finished runs, at work and refused."""
+        uri = f"http://me:s3cret@{proxy.address}"
+        monkeypatch.chdir(tmp_path)
+        arguments[arguments.index(proxy.uri)] = uri
+        experiment = arguments[arguments.index("--experiment") + 1]
+        corpus = arguments[arguments.index("--data") + 1]
+        quick = f"--data {corpus} --profile smoke --set optimisation.epochs=1"
+        named = f"--experiment {experiment}"
+        commands = {
+            "sweep": f"{quick} --space tau --trials 1 --storage sqlite:///s.db --out study"
+            f" {named}-s",
+            "curves": f"{quick} --figures 4 --taus 0.2 --seeds 0 {named}-c",
+            "bench": f"{quick} --only prediction --rows 48 --rounds 1 --encoder tiny --out bench",
+            "bundle": f"{named} --out all.ablation.zip",
+            "compare": f"mse epm {named} --out compared",
+            "register": named,
+            "predict": "models:/intimacy@champion texts.csv --out scored.csv",
+            "submit": f"{quick} {named} --out submission.csv",
+        }
+        (tmp_path / "texts.csv").write_text("text\nje t'aime\n")
+        assert exit_code(monkeypatch, [*arguments, "--seeds", "0,1"]) == 0
+        for name, more in commands.items():
+            command = ["ablation", name, *more.split(), "--tracking-uri", uri]
+            assert exit_code(monkeypatch, command) in (0, None), name
+        proxy.fail(401)
+        commands["curves"] += " --fresh"
+        for name, more in {**commands, "power": named}.items():
+            command = ["ablation", "--debug", name, *more.split(), "--tracking-uri", uri]
+            assert exit_code(monkeypatch, command) != 0, name
+        lost = "postgresql://me:s3cret@127.0.0.1:1/x"
+        sweep = commands["sweep"].replace("sqlite:///s.db", lost).split()
+        assert exit_code(monkeypatch, ["ablation", "--debug", "sweep", *sweep]) != 0
+        out, err = capfd.readouterr()
+        assert "***@" in err
+        files = [
+            f for folder in (tmp_path, server.folder) for f in folder.rglob("*") if f.is_file()
+        ]
+        assert {"trials.csv", "bench.json", "compare.csv", "scored.csv"} <= {f.name for f in files}
+        assert [file for file in files if b"s3cret" in file.read_bytes()] == []
+        assert "s3cret" not in out + err
 
 
 def closed_port() -> int:
@@ -725,24 +739,29 @@ def test_what_waits_in_a_spool_is_sent_before_a_plan_reads_the_server(
     assert list(spool_root().iterdir()) == []
 
 
-def test_runs_that_are_reused_take_no_requests_of_their_own(
-    arguments: list[str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    arguments[arguments.index("true")] = "false"
-    plan = ["ablation", "plan", "--no-measure"]
-    plan += [part for part in arguments[2:] if part not in ("--report", "false")]
-    taken = []
-    for seeds in ("0", "0-3"):
-        assert exit_code(monkeypatch, [*arguments, "--seeds", seeds]) == 0
-        for command in (plan, arguments):
-            proxy.requests.clear()
-            assert exit_code(monkeypatch, [*command, "--seeds", seeds]) == 0
-            # Of a suite's table, points of several metrics may go in one request or in two.
-            taken.append(sum(n for path, n in proxy.requests.items() if "log-batch" not in path))
-    # A lease is renewed by the clock, so a few more; one for each of nine runs would be nine.
-    more = [of_12 - of_3 for of_3, of_12 in zip(taken[:2], taken[2:], strict=True)]
-    assert max(more) < 9, "plan and run, with 12 runs and with 3"
+class TestRequests:
+    """Requests that commands make of a server."""
+
+    def test_runs_that_are_reused_take_no_requests_of_their_own(
+        self, arguments: list[str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        arguments[arguments.index("true")] = "false"
+        plan = ["ablation", "plan", "--no-measure"]
+        plan += [part for part in arguments[2:] if part not in ("--report", "false")]
+        taken = []
+        for seeds in ("0", "0-3"):
+            assert exit_code(monkeypatch, [*arguments, "--seeds", seeds]) == 0
+            for command in (plan, arguments):
+                proxy.requests.clear()
+                assert exit_code(monkeypatch, [*command, "--seeds", seeds]) == 0
+                # Of a suite's table, points of several metrics may go in one request or in two.
+                taken.append(
+                    sum(n for path, n in proxy.requests.items() if "log-batch" not in path)
+                )
+        # A lease is renewed by the clock, so a few more; one for each of nine runs would be nine.
+        more = [of_12 - of_3 for of_3, of_12 in zip(taken[:2], taken[2:], strict=True)]
+        assert max(more) < 9, "plan and run, with 12 runs and with 3"
 
 
 def test_a_server_that_comes_back_has_it_all_at_the_end(
