@@ -24,7 +24,6 @@ from ablation.cli.options import (
     Experiment,
     Fresh,
     Profile,
-    Seeds,
     Set,
     TrackingUri,
 )
@@ -170,7 +169,10 @@ def submit(
             show_default="dev1; with --from-runs: all",
         ),
     ] = "",
-    seeds: Seeds = "0",
+    seeds: Annotated[
+        str,
+        typer.Option(help="Whole numbers: 0,1,2 or 0-4.", show_default="0; with --from-runs: all"),
+    ] = "",
     from_runs: Annotated[
         bool,
         typer.Option(
@@ -188,7 +190,9 @@ def submit(
 ) -> None:
     """Refit rows on all labelled rows, average them, and write the task's submission file."""
     if from_runs:
-        _submit_finished(experiment, tracking_uri, split_list(split), split_list(variants), out)
+        _submit_finished(
+            experiment, tracking_uri, (split_list(split), split_list(variants), seeds), out
+        )
         return
     from ablation.config.overrides import parse_overrides, parse_seeds
 
@@ -204,7 +208,7 @@ def submit(
             profile=profile,
             variants=split_list(variants or "mse,epm"),
             splits=(split or "dev1",),
-            seeds=parse_seeds(seeds),
+            seeds=parse_seeds(seeds or "0"),
             encoder=encoder or None,
             overrides=overrides,
             experiment=experiment or None,
@@ -226,11 +230,11 @@ def submit(
 def _submit_finished(
     experiment: str,
     tracking_uri: str | None,
-    splits: Sequence[str],
-    variants: Sequence[str],
+    which: tuple[Sequence[str], Sequence[str], str],
     out: Path,
 ) -> None:
-    """Write a submission from finished runs, and print what was selected on each split."""
+    """Write a submission from finished runs of these splits, rows and seeds; say which."""
+    from ablation.config.overrides import parse_seeds
     from ablation.core.errors import UsageError
     from ablation.runs.ensemble_submission import submit_finished
     from ablation.runs.request import DEFAULT_EXPERIMENT
@@ -240,7 +244,9 @@ def _submit_finished(
     found = find_experiment(store, wanted)
     if found is None:
         raise UsageError(f"experiment {wanted!r}: there is none in this store; see --experiment")
-    submission = submit_finished(store, found, out, splits, variants)
+    splits, variants, seeds = which
+    chosen_seeds = parse_seeds(seeds) if seeds else ()
+    submission = submit_finished(store, found, out, splits, variants, chosen_seeds)
     console = make_console()
     lines = [f"{out}: {submission.rows} rows, from finished runs; nothing was trained"]
     for chosen in submission.selections:

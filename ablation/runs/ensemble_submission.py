@@ -39,7 +39,8 @@ class Selection:
         candidates: The number of runs that there were to select from.
         rows: Development rows.
         apparent: Pearson of the average on the rows that selected it.
-        nested: Pearson of averages that were selected on the other half of the rows.
+        nested: Pearson of averages that were selected on the other half of the rows; NaN where
+            halves are too small to have one.
         single: The mean Pearson of the candidates alone.
     """
 
@@ -78,6 +79,7 @@ def submit_finished(
     out: Path,
     splits: Sequence[str] = (),
     variants: Sequence[str] = (),
+    seeds: Sequence[int] = (),
 ) -> EnsembleSubmission:
     """Select among an experiment's finished runs, average them, and write the submission.
 
@@ -89,6 +91,7 @@ def submit_finished(
         out: The file to write: `row` (from 0, as in the test file) and `score`, no text.
         splits: The splits whose runs to take; all if empty.
         variants: The rows to take; all if empty.
+        seeds: The seeds to take; all if empty.
 
     Raises:
         UsageError: There are no such runs, or they have no test predictions.
@@ -96,6 +99,8 @@ def submit_finished(
         RunError: The store can't be reached.
     """
     runs = _finished(store, experiment, splits, variants)
+    if seeds and not (runs := [run for run in runs if run.key.seed in seeds]):
+        raise UsageError("submit: no finished run of these splits and rows has these seeds")
     selections, scores = combine([_read(store, run) for run in runs])
     content = submission_text(scores)
     tracked = start_run(
@@ -106,7 +111,8 @@ def submit_finished(
             {"splits": ",".join(s.split for s in selections), "variants": ",".join(variants)}
         )
         tracked.log_json("selected.json", [_as_json(selection) for selection in selections])
-        tracked.log_metrics({"development/pearson": float(np.mean([s.nested for s in selections]))})
+        if np.isfinite(foretold := _mean([selection.nested for selection in selections])):
+            tracked.log_metrics({"development/pearson": foretold})
         tracked.log_text(SUBMISSION_FILE, content)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, content)
@@ -167,9 +173,13 @@ def select(split: str, candidates: Sequence[Candidate]) -> Selection:
     def score(half: np.ndarray) -> float:
         """Select on a half of the rows, and score on the other."""
         on_half = {name: p[half] for name, p in known.items()}
-        chosen = select_members(on_half, label[half], weight=weight[half])
+        try:
+            chosen = select_members(on_half, label[half], weight=weight[half])
+        except ValueError:  # too few rows, or rows that are all alike
+            return float("nan")
         others = average({name: p[~half] for name, p in known.items()}, chosen)
-        return pearson(others, label[~half], weight[~half]) or 0.0
+        r = pearson(others, label[~half], weight[~half])
+        return float("nan") if r is None else r
 
     return Selection(
         split,
@@ -177,7 +187,7 @@ def select(split: str, candidates: Sequence[Candidate]) -> Selection:
         len(candidates),
         len(label),
         pearson(average(known, members), label, weight) or 0.0,
-        float(np.mean([score(half) for half in _halves(first["language"].to_numpy())])),
+        _mean([score(half) for half in _halves(first["language"].to_numpy())]),
         float(np.mean([r for r in alone.values() if r is not None])),
     )
 
@@ -226,6 +236,12 @@ def _read(store: Store, run: PastRun) -> Candidate:
         for path in (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
     )
     return Candidate(run.key, run.run_id, dev, test)
+
+
+def _mean(scores: Sequence[float]) -> float:
+    """Return the mean of the scores that exist; NaN if none does."""
+    known = [score for score in scores if np.isfinite(score)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _halves(groups: np.ndarray) -> list[Bool[np.ndarray, " rows"]]:

@@ -62,7 +62,7 @@ def replicability(
 
 @dataclass(frozen=True)
 class Heterogeneity:
-    """How far the true effect differs between languages.
+    """The spread of the true effect between languages.
 
     Attributes:
         sd: Its standard deviation between languages.

@@ -233,6 +233,7 @@ def test_finished_runs_are_submitted_without_training(
         (("--experiment", "nowhere"), "there is none"),
         (("--experiment", "finished", "--split", "dve1"), "did you mean 'dev1'?"),
         (("--experiment", "finished", "--variants", "epn"), "did you mean 'epm'?"),
+        (("--experiment", "finished", "--seeds", "7"), "these seeds"),
     ],
 )
 def test_finished_runs_that_are_not_there_are_named(

@@ -1,4 +1,4 @@
-"""What forward selection over finished runs chooses, and how its score is foretold."""
+"""Forward selection over finished runs: its choice, and the score that is foretold for it."""
 
 import numpy as np
 import pandas as pd
@@ -51,3 +51,11 @@ def test_runs_on_unlike_development_rows_are_refused() -> None:
 def test_constant_predictions_alone_are_refused() -> None:
     with pytest.raises(UsageError, match="no run on dev1"):
         select("dev1", [candidate(0, 0.0, signal=0.0)])
+
+
+def test_too_few_rows_for_halves_foretell_nothing() -> None:
+    few = [
+        Candidate(c.key, c.run_id, c.dev.head(2), c.test)
+        for c in map(candidate, (0, 1), (1.0, 1.0))
+    ]
+    assert np.isnan(select("dev1", few).nested)

@@ -127,7 +127,7 @@ def test_a_sweep_whose_workers_all_fail_says_why(
 
 
 class TestPlaces:
-    """What workers on other machines could not reach is refused before anything starts."""
+    """Refuse a storage that workers on other machines could not reach before anything starts."""
 
     def test_a_store_of_this_machine(self, request_: SweepRequest, store_uri: str) -> None:
         resolved = resolve_sweep(replace(request_, on="slurm", workers=8))
