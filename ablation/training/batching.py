@@ -103,11 +103,13 @@ class Texts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed texts on a device.
+    """Packed texts: `ids` and `hidden` on a device, all else on the CPU.
+
+    A host that asks a GPU for a label or a language waits for all that the GPU has yet to do.
 
     Attributes:
         ids: Token ids, one text after another.
-        lengths: The number of tokens of each text, always on the CPU.
+        lengths: The number of tokens of each text.
         label: Labels.
         language: Language numbers.
         row: The number of each text's row in its file.
@@ -176,7 +178,7 @@ def prediction_batches(texts: Texts, batch_size: int) -> list[np.ndarray]:
 
 
 def collate(texts: Texts, indices: Int[np.ndarray, " batch"], device: torch.device) -> Batch:
-    """Pack the rows `indices` into a batch on `device`."""
+    """Pack the rows `indices` into a batch whose tokens are on `device`."""
     lengths = texts.lengths[indices]
     hidden = None
     if texts.hidden is not None:
@@ -184,9 +186,9 @@ def collate(texts: Texts, indices: Int[np.ndarray, " batch"], device: torch.devi
     return Batch(
         ids=to_device(torch.from_numpy(texts.packed(indices)), device),
         lengths=torch.from_numpy(lengths),
-        label=to_device(torch.from_numpy(texts.label[indices].astype(np.float32)), device),
-        language=to_device(torch.from_numpy(texts.language[indices]), device),
+        label=torch.from_numpy(texts.label[indices].astype(np.float32)),
+        language=torch.from_numpy(texts.language[indices]),
         row=texts.row[indices],
         hidden=hidden,
-        weight=None if texts.weight is None else torch.from_numpy(texts.weight[indices]).to(device),
+        weight=None if texts.weight is None else torch.from_numpy(texts.weight[indices]),
     )

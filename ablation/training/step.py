@@ -35,8 +35,9 @@ _ROWS_IN_MESSAGE = 8
 class StepResult(NamedTuple):
     """The outcome of one step.
 
-    `metrics` are named as in the training curves; `train/loss_contrastive` is missing if the batch
-    has no contrastive term. `term_metrics` are those of the callback on the loss terms.
+    `prediction` is on the CPU. `metrics` are named as in the training curves;
+    `train/loss_contrastive` is missing if the batch has no contrastive term. `term_metrics` are
+    those of the callback on the loss terms.
     """
 
     prediction: Float[Tensor, " batch"]
@@ -97,7 +98,7 @@ def train_step(
     # On a GPU the norm is not known yet: asking for it would wait. Then all are multiplied by one.
     if norm.device.type != "cpu" or norm > config.optimisation.max_grad_norm:
         nn.utils.clip_grads_with_norm_(trained, config.optimisation.max_grad_norm, norm)
-    metrics = _metrics(terms, norm)
+    metrics, prediction = _read(terms, norm, output.prediction)
     if not_finite := [name for name, value in metrics.items() if not math.isfinite(value)]:
         rows = ", ".join(map(str, batch.row[:_ROWS_IN_MESSAGE]))
         more = " ..." if len(batch.row) > _ROWS_IN_MESSAGE else ""
@@ -108,12 +109,17 @@ def train_step(
             FailedStep(step + 1, batch, metrics, weights, random_state),
         )
     optimizer.step()
-    # Without its graph: kept from one step to the next, it breaks the capture of a CUDA graph.
-    return StepResult(output.prediction.detach(), metrics, term_metrics)
+    return StepResult(prediction, metrics, term_metrics)
 
 
-def _metrics(terms: LossTerms, norm: Tensor) -> dict[str, float]:
-    """Return the terms of the loss and the gradients' norm, read from the device all at once."""
+def _read(
+    terms: LossTerms, norm: Tensor, prediction: Float[Tensor, " batch"]
+) -> tuple[dict[str, float], Float[Tensor, " batch"]]:
+    """Read the terms of the loss, the gradients' norm and the predictions from the device at once.
+
+    The predictions have no graph: kept from one step to the next, it breaks the capture of a CUDA
+    graph.
+    """
     values = {
         "train/loss": terms.total,
         "train/loss_regression": terms.regression,
@@ -122,8 +128,10 @@ def _metrics(terms: LossTerms, norm: Tensor) -> dict[str, float]:
     values |= {f"train/loss_{name}": value for name, value in terms.named.items()}
     if terms.contrastive is not None:
         values["train/loss_contrastive"] = terms.contrastive
-    read = torch.stack([value.detach().float() for value in values.values()]).tolist()
-    return dict(zip(values, read, strict=True))
+    scalars = [value.detach().float() for value in values.values()]
+    read = torch.cat([torch.stack(scalars), prediction.detach().float()]).cpu()
+    terms_read, prediction_read = read.split([len(scalars), len(prediction)])
+    return dict(zip(values, terms_read.tolist(), strict=True)), prediction_read
 
 
 def _compute_gradients(

@@ -32,8 +32,8 @@ class MetricWindow:
         self, prediction: Float[Tensor, " batch"], batch: Batch, metrics: Mapping[str, float]
     ) -> None:
         """Add one step."""
-        self.predictions.append(prediction.detach().float().cpu().numpy())
-        self.labels.append(batch.label.cpu().numpy())
+        self.predictions.append(prediction.numpy())
+        self.labels.append(batch.label.numpy())
         for name, value in metrics.items():
             self.values.setdefault(name, []).append(value)
 

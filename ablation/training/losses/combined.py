@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from ablation.config.schema import LossConfig
+from ablation.encoders.packing import to_device
 from ablation.training.losses.contrastive import language_contrastive
 from ablation.training.losses.label_contrastive import rank_n_contrast, supervised_contrastive
 from ablation.training.losses.regression import regression_terms
@@ -39,17 +40,20 @@ def total_loss(
     """Return L = L_regression + weight * L_CL (Eq. 10) for one batch.
 
     Args:
-        output: The model's predictions and sentence vectors.
-        label: The labels, on the scale of the predictions.
-        language: The number of each text's language.
+        output: The model's predictions and sentence vectors, on any device.
+        label: The labels, on the scale of the predictions and on the CPU.
+        language: The number of each text's language, on the CPU.
         config: The names of the losses, and the weight and settings of Eq. 9.
-        weight: The weight of each text in the regression loss; all weigh the same if None.
+        weight: The weight of each text in the regression loss, on the CPU; all weigh the same if
+            None.
 
     Raises:
         UsageError: A loss has an unknown name, can't be loaded, or does not return a scalar, or
             takes no weights.
     """
-    terms = regression_terms(output.prediction, label, config, weight)
+    device = output.prediction.device
+    on_device = None if weight is None else to_device(weight, device)
+    terms = regression_terms(output.prediction, to_device(label, device), config, on_device)
     regression = functools.reduce(torch.add, terms.values())
     named = terms if len(terms) > 1 else {}
     if config.contrastive == "none":

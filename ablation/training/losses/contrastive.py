@@ -9,12 +9,13 @@ an option: "as_printed", or "attract", which replaces KL by -KL.
 from typing import Final
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
+from ablation.encoders.packing import to_device
 
 #: Contrastive losses that are not Eq. 9 (`ablation.training.losses.label_contrastive`).
 ON_LABELS: Final = ("supcon", "rank_n_contrast")
@@ -44,8 +45,8 @@ def language_contrastive(
     """Return Eq. 9 for one batch, or None if the batch has no pair of one or of two languages.
 
     Args:
-        sentence: The sentence vectors v.
-        language: The number of each text's language.
+        sentence: The sentence vectors v, on any device.
+        language: The number of each text's language, on the CPU.
         tau: The temperature, above 0.
         sign: The reading of Eq. 9, one of `SIGNS`.
         self_pairs: Count i = j as a pair of one language, as Eq. 9 does in letting i and j run
@@ -64,8 +65,18 @@ def language_contrastive(
     same = language[:, None] == language[None, :]
     positive = same
     if not self_pairs:
-        positive = same & ~torch.eye(len(language), dtype=torch.bool, device=same.device)
+        positive = same & ~torch.eye(len(language), dtype=torch.bool)
     if not bool((~same).any()) or not bool(positive.any()):
         return None
     scaled = kl_matrix(sentence) / (SIGNS[sign] * tau)
-    return -0.5 * (scaled[positive].logsumexp(0) - scaled[~same].logsumexp(0))
+    within, between = (select(scaled, pairs).logsumexp(0) for pairs in (positive, ~same))
+    return -0.5 * (within - between)
+
+
+def select(values: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> Float[Tensor, " selected"]:
+    """Return `values[mask]` for a mask on the CPU, without waiting for the device of `values`.
+
+    With a mask on a GPU, the host has to ask it how many values there will be.
+    """
+    places = mask.flatten().nonzero().flatten()
+    return values.flatten().index_select(0, to_device(places, values.device))

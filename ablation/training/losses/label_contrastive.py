@@ -8,6 +8,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ablation.encoders.packing import to_device
+from ablation.training.losses.contrastive import select
+
 
 def supervised_contrastive(
     sentence: Float[Tensor, "batch hidden"],
@@ -22,8 +25,8 @@ def supervised_contrastive(
     texts that share their bin with another one; classes are bins of labels here.
 
     Args:
-        sentence: The sentence vectors; only their directions count.
-        label: The labels.
+        sentence: The sentence vectors, on any device; only their directions count.
+        label: The labels, on the CPU.
         tau: The temperature, above 0.
         bin_width: The width of a bin, in units of the label; a label lies in the nearest multiple.
 
@@ -32,14 +35,17 @@ def supervised_contrastive(
     """
     z = normalize(sentence.float(), dim=-1)
     bins = torch.round(label.double() / bin_width)
-    itself = torch.eye(len(label), dtype=torch.bool, device=label.device)
+    itself = torch.eye(len(label), dtype=torch.bool)
     positive = (bins[:, None] == bins[None, :]) & ~itself
     has_positive = positive.any(-1)
     if not bool(has_positive.any()):
         return None
-    similarity = (z @ z.T / tau).masked_fill(itself, -torch.inf)
-    log_p = (similarity - similarity.logsumexp(-1, keepdim=True)).masked_fill(~positive, 0.0)
-    return -(log_p.sum(-1) / positive.sum(-1).clamp(min=1))[has_positive].mean()
+    device = z.device
+    similarity = (z @ z.T / tau).masked_fill(to_device(itself, device), -torch.inf)
+    log_p = similarity - similarity.logsumexp(-1, keepdim=True)
+    log_p = log_p.masked_fill(to_device(~positive, device), 0.0)
+    count = to_device(positive.sum(-1).clamp(min=1), device)
+    return -select(log_p.sum(-1) / count, has_positive).mean()
 
 
 def rank_n_contrast(
@@ -52,8 +58,8 @@ def rank_n_contrast(
     is at least as far from i's. Similarity is the negative Euclidean distance.
 
     Args:
-        sentence: The sentence vectors.
-        label: The labels.
+        sentence: The sentence vectors, on any device.
+        label: The labels, on the CPU.
         tau: The temperature, above 0.
 
     Returns:
@@ -66,11 +72,11 @@ def rank_n_contrast(
     distance = torch.cdist(
         sentence.float(), sentence.float(), compute_mode="donot_use_mm_for_euclid_dist"
     )
-    others = ~torch.eye(count, dtype=torch.bool, device=label.device)
-    similarity = (-distance / tau)[others].view(count, count - 1)
+    others = ~torch.eye(count, dtype=torch.bool)
+    similarity = select(-distance / tau, others).view(count, count - 1)
     apart = (label[:, None] - label[None, :]).abs()[others].view(count, count - 1)
     # The texts k of a pair are a prefix of i's others, sorted from the most distant label on.
     order = apart.argsort(dim=-1, descending=True)
-    of_prefix = similarity.gather(-1, order).logcumsumexp(-1)
-    length = torch.searchsorted(-apart.gather(-1, order), -apart, right=True)
-    return (of_prefix.gather(-1, length - 1) - similarity).mean()
+    last = torch.searchsorted(-apart.gather(-1, order), -apart, right=True) - 1
+    of_prefix = similarity.gather(-1, to_device(order, similarity.device)).logcumsumexp(-1)
+    return (of_prefix.gather(-1, to_device(last, similarity.device)) - similarity).mean()
