@@ -168,10 +168,10 @@ class Uncertainty:
     def df(self) -> Floats:
         """(...,): degrees of freedom; infinite where no component varies.
 
-        Satterthwaite's, with the share of components of few degrees of freedom raised by up to a
-        half: as they stand, they are too many where such a component comes out small.
+        Satterthwaite's, with the share of components of few degrees of freedom raised, see
+        `_raise`: as they stand, they are too many where such a component comes out small.
         """
-        raised = [c.variance * (1 + 0.5 / (1 + c.df / 30)) for c in self.components]
+        raised = [c.variance * _raise(c.df) for c in self.components]
         with np.errstate(divide="ignore", invalid="ignore"):
             terms = sum(v**2 / c.df for v, c in zip(raised, self.components, strict=True))
             df = np.asarray(sum(raised)) ** 2 / terms
@@ -455,6 +455,19 @@ def _centred(values: Floats, weight: Floats | None = None) -> tuple[Floats, Floa
     # Float32 noise of a collapsed model is no variation.
     size = np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
     return deviations, np.where(high - low > 1e-9 * size, squares, np.nan)
+
+
+def _raise(df: Floats) -> Floats:
+    """Return by how much Satterthwaite's formula multiplies a component with these df (...,).
+
+    With a factor of a half for all, a test at 1 % is one of 1.2 % where a component of four to six
+    degrees of freedom has most of the variance, and a family of five claims errs in 5.6 %. With
+    this one, from three degrees of freedom on, tests at 5 % are at most that, at 1 % at most 1.05 %
+    and at 0.36 % (fourteen claims) at most 0.4 %, and intervals of 95 % cover 95 to 96.2 %
+    (integrated numerically, the other variance known, whatever their ratio). With one or two, a
+    component's own interval decides, and a larger factor would widen those that are wide enough.
+    """
+    return 1 + (0.5 + 2.5 * np.clip(df - 2, 0, 1)) / (1 + df / 10)
 
 
 def _quantile(level: float, df: Floats) -> Floats:

@@ -187,7 +187,7 @@ def test_p_is_the_dual_of_the_interval(df: float, level: float) -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.03, 0.1, 0.3, 1, 3, 10, 100])
-@pytest.mark.parametrize("df", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 6, 9])
 def test_coverage_is_even_over_variance_ratios(df: int, ratio: float) -> None:
     """Integrated over the distribution of the seeds' variance, the rows' variance known."""
     shares = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
@@ -202,13 +202,13 @@ def test_coverage_is_even_over_variance_ratios(df: int, ratio: float) -> None:
     assert 0.943 < coverage < 0.971
 
 
-@pytest.mark.parametrize("ratio", [0.1, 1, 3, 10, 100])
-@pytest.mark.parametrize("df", [1, 2, 4, 9])
-@pytest.mark.parametrize("level", [0.01, 0.05 / 8])
-def test_the_level_of_one_claim_of_a_family_is_kept_to_a_fifth(
+@pytest.mark.parametrize("ratio", [0.1, 1, 3, 10, 30, 100])
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 6, 9])
+@pytest.mark.parametrize("level", [0.01, 0.05 / 8, 0.05 / 14])
+def test_the_level_of_one_claim_of_a_family_is_kept_to_a_tenth(
     level: float, df: int, ratio: float
 ) -> None:
-    """Integrated as above: at most 1.19 times the level, with four degrees of freedom."""
+    """Integrated as above: at most 1.10 times the level, with four degrees of freedom."""
     shares = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
     uncertainty = vc.Uncertainty(
         (
@@ -217,7 +217,7 @@ def test_the_level_of_one_claim_of_a_family_is_kept_to_a_fifth(
         )
     )
     reach = uncertainty.half_width(1 - level)
-    assert stats.chi2.sf(reach**2 / (1 + ratio), 1).mean() < 1.2 * level
+    assert stats.chi2.sf(reach**2 / (1 + ratio), 1).mean() < 1.101 * level
 
 
 def test_a_stratum_of_one_row_is_refused() -> None:
