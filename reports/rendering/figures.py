@@ -19,6 +19,7 @@ from reports.rendering.plotting import (
     GREY,
     NARROW,
     WIDE,
+    add_legend,
     colour,
     exists,
     label_cells,
@@ -151,7 +152,7 @@ def cost(costs: Sequence[Cost]) -> Figure:
         axes.plot(seconds, 100 * of_variant.pearson.mean, marker(i), **style)
     axes.set(xlabel="seconds a run", ylabel="Pearson × 100")
     axes.margins(x=0.25)
-    axes.legend(fontsize=6, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    add_legend(figure, axes)
     return figure
 
 
@@ -162,7 +163,7 @@ def residual_by_label(frame: pd.DataFrame, width: float) -> Figure:
     _draw_series(axes, frame.assign(middle=frame["bin"] + width / 2), "middle", "bias")
     axes.axhline(0, color=GREY, linewidth=0.5)
     axes.set(xlabel=f"label (bins of {width:g})", ylabel="mean of prediction − label")
-    axes.legend(fontsize=5.5)
+    add_legend(figure, axes)
     return figure
 
 
@@ -175,7 +176,7 @@ def calibration(frame: pd.DataFrame) -> Figure:
     axes.plot(ends, ends, color=GREY, linewidth=0.6)
     _draw_series(axes, frame, "predicted", "label")
     axes.set(xlabel="mean prediction (tenths)", ylabel="mean label")
-    axes.legend(fontsize=5.5)
+    add_legend(figure, axes)
     return figure
 
 

@@ -33,6 +33,8 @@ COLOURS: Final = (
 )
 MARKERS: Final = "osD^vPX*"
 GREY: Final = "#999999"
+#: A legend of more lies over what is drawn.
+_FEW_SERIES: Final = 5
 #: No date goes into a file, so that equal data give equal bytes.
 _METADATA: Final[dict[Format, dict[str, None]]] = {
     "pdf": {"CreationDate": None},
@@ -100,8 +102,23 @@ def colour(number: int) -> str:
 
 
 def marker(number: int) -> str:
-    """Return the marker of the series with this number, from 0."""
-    return MARKERS[number % len(MARKERS)]
+    """Return the marker of the series with this number, from 0.
+
+    Where colours begin anew, markers are moved by one: no two of 64 series look alike.
+    """
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Add a legend of the series: within the axes if they are few, else in lines above them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) <= _FEW_SERIES:
+        axes.legend(fontsize=5.5)
+        return
+    columns = 3 if max(map(len, labels)) < 20 else 2
+    lines = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.12 * lines)
+    figure.legend(handles, labels, fontsize=5.5, ncols=columns, loc="outside upper center")
 
 
 def exists(interval: Interval) -> bool:

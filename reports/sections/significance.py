@@ -85,7 +85,9 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
         p_family=number_column("p × family", width=7),
         **(paper if with_paper else {}),
     )
-    for step in (step for step in steps if step.estimate.exists):
+    measured = [step for step in steps if step.estimate.exists]
+    repeated = _repeated_reason(measured) if with_paper else ""
+    for step in measured:
         estimate, assessment = step.estimate, step.assessment
         table.add(
             step=str(step),
@@ -95,7 +97,7 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
             unit=unit_cell(estimate),
             p=p_cell(estimate.p),
             p_family=p_cell(assessment.p),
-            **(_paper_cells(step) if with_paper else {}),
+            **(_paper_cells(step, repeated) if with_paper else {}),
         )
     return table.build(
         "Differences of Pearson × 100, paired by row and seed. With two seeds or more the interval"
@@ -104,8 +106,16 @@ def steps_table(steps: Sequence[Step], family: Family, *, with_paper: bool) -> T
         + ("the paper prints" if family is STEP_FAMILY else "the table declares, on each column")
         + ", whatever was run. Steps are judged by their sign, at the family's level:"
         " one step's own interval may leave zero out where the verdict is undecided.",
+        *([f"Where no reason is given: {repeated}."] if repeated else []),
         *_not_measured(steps, family),
     )
+
+
+def _repeated_reason(steps: Sequence[Step]) -> str:
+    """Return the reason that three steps or more share, which is said once; empty if none does."""
+    reasons = Counter(step.assessment.reason for step in steps if step.assessment.reason)
+    reason, count = max(reasons.items(), key=lambda item: item[1], default=("", 0))
+    return reason if count > 2 else ""
 
 
 def _not_measured(steps: Sequence[Step], family: Family) -> Iterator[str]:
@@ -125,12 +135,12 @@ def _not_measured(steps: Sequence[Step], family: Family) -> Iterator[str]:
         yield f"Printed steps without a difference here: {listed} ({', '.join(why)})."
 
 
-def _paper_cells(step: Step) -> dict[str, Cell | str]:
+def _paper_cells(step: Step, said_once: str) -> dict[str, Cell | str]:
     assessment = step.assessment
     return {
         "printed": difference_cell(assessment.printed),
         "verdict": verdict_cell(assessment.verdict),
-        "reason": assessment.reason,
+        "reason": EMPTY if said_once == assessment.reason != "" else assessment.reason,
     }
 
 

@@ -16,7 +16,7 @@ from reports.analysis.measures import (
     compute_measurements,
 )
 from reports.analysis.replication import Verdict
-from reports.analysis.steps import STEP_FAMILY, compute_steps
+from reports.analysis.steps import STEP_FAMILY, Step, compute_steps
 from reports.analysis.variance_components import Component, Uncertainty
 from reports.analysis.verdicts import (
     Assessment,
@@ -29,7 +29,7 @@ from reports.rendering.marks import MARKS
 from reports.rendering.tables import Table
 from reports.sections.components import order_table
 from reports.sections.results import CELL_FAMILY
-from reports.sections.significance import few_seeds
+from reports.sections.significance import few_seeds, steps_table
 from tests.reports.conftest import Made
 
 
@@ -234,3 +234,16 @@ def test_an_order_of_effects_is_a_description_and_no_test(table_3: Made) -> None
         "signs",
     ]
     assert all(cell.value is None for row in table.rows for cell in row)
+
+
+def test_a_reason_that_many_steps_share_is_said_once() -> None:
+    def step(number: int, reason: str) -> Step:
+        measured = estimate(0.01, 0.01)
+        assessment = replace(assess_effect(measured, 0.02, STEP_FAMILY), reason=reason)
+        return Step("mse", "epm", EvalSubset("dev1"), assessment, f"step {number}")
+
+    steps = [*(step(i, "the rows are few") for i in range(3)), step(3, "another")]
+    table = steps_table(steps, STEP_FAMILY, with_paper=True)
+    reasons = [row[-1].text for row in table.rows]
+    assert reasons == ["–", "–", "–", "another"]
+    assert sum("the rows are few" in note for note in table.notes) == 1
