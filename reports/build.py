@@ -29,7 +29,7 @@ from reports.analysis.collect import Experiment, collect
 from reports.analysis.curve_study import to_json
 from reports.analysis.groups import Group, group_runs, pool
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import LanguagesAre, Scope, SplitsAre
+from reports.analysis.scope import LanguagesAre, Scope, SplitsAre
 from reports.contents import compose
 from reports.rendering import plotting
 from reports.rendering.blocks import Report

@@ -19,7 +19,6 @@ from reports.analysis.claims import CURVE_FAMILY, SCORE_CLAIMS, SCORE_FAMILY, Sc
 from reports.analysis.few_runs import paired_runs_for_rates, runs_to_decide
 from reports.analysis.inference import POWER
 from reports.analysis.labels import contrast_text
-from reports.analysis.measures import SplitsAre
 from reports.analysis.planning import (
     ClaimPlan,
     Design,
@@ -31,6 +30,7 @@ from reports.analysis.planning import (
     stated_variances,
 )
 from reports.analysis.power import Sources
+from reports.analysis.scope import SplitsAre
 from reports.build import ReportRequest, quiet, read_inputs
 from reports.rendering import plotting
 from reports.rendering.power_figures import power_curves

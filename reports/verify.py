@@ -17,7 +17,8 @@ from ablation.tracking.reused import reused_runs
 from reports.analysis.collect import Experiment
 from reports.analysis.groups import Group, group_runs
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import TEST, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import TEST
 from reports.build import (
     KEPT_OF_REQUEST,
     NUMBERS_FILE,

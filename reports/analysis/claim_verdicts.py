@@ -17,6 +17,7 @@ from reports.analysis.claims import (
     score_family,
 )
 from reports.analysis.curves import Curve
+from reports.analysis.estimates import NAN, Estimate
 from reports.analysis.few_runs import (
     clopper_pearson,
     decide,
@@ -28,10 +29,11 @@ from reports.analysis.few_runs import (
     subset_mean_interval,
 )
 from reports.analysis.inference import Interval
-from reports.analysis.measures import NAN, Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.printed import printed_effect
 from reports.analysis.replication import DECIDED, Verdict
 from reports.analysis.selection import FLATTERED, are_flattered
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.verdicts import (
     Assessment,
     assess_claimed_sign,

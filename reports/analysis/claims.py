@@ -12,8 +12,8 @@ from typing import Final, Literal
 from ablation.config.variant_table import COLUMNS, VariantTable
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
-from reports.analysis.measures import TEST, EvalSubset
 from reports.analysis.replication import ClaimKind, Family
+from reports.analysis.subsets import TEST, EvalSubset
 
 #: Attributes of `reports.analysis.curves.Curve` that claims are about.
 Quantity = Literal["steps_to_converge", "roughness", "gradient_magnitude", "gradient_cancelling"]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablation.tracking import names
+from reports.analysis.estimates import Estimate
 from reports.analysis.labels import row_title
-from reports.analysis.measures import Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import EvalSubset
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 from ablation.data.splits import draw_kind
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, read_tables
-from reports.analysis.measures import EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.selection import NestedScore, nested_halves
+from reports.analysis.subsets import EvalSubset
 
 #: More runs of a variant on splits of a kind say little more, and take time.
 MOST_RUNS: Final = 10

@@ -11,13 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.analysis.measures import (
-    MISSING,
-    Estimate,
-    EvalSubset,
-    Measurements,
-    with_uncertainty,
-)
+from reports.analysis.estimates import MISSING, Estimate, with_uncertainty
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.variance_components import Component, Uncertainty
 
 

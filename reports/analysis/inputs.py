@@ -18,17 +18,16 @@ from reports.analysis.curve_study import CurveStudy, find_study
 from reports.analysis.curves import Curve, curves_by_variant, read_curves
 from reports.analysis.groups import Group
 from reports.analysis.measures import (
-    DEFAULT_SCOPE,
-    EvalSubset,
     Measurements,
-    Scope,
     compute_measurements,
     with_test_rows,
 )
 from reports.analysis.own_task import Comparison, compare_variants
 from reports.analysis.residuals import Residuals, compute_residuals
+from reports.analysis.scope import DEFAULT_SCOPE, Scope
 from reports.analysis.specifications import SpecificationCurve, by_draws, specification_curves
 from reports.analysis.steps import Step, compute_steps
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.targets import target_groups
 from reports.analysis.verdicts import Assessment
 

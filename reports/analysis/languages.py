@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from statsmodels.stats.meta_analysis import combine_effects
 
 from reports.analysis.inference import ALPHA, Interval, holm
-from reports.analysis.measures import LEAST_LANGUAGES, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.scope import LEAST_LANGUAGES
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.variance_components import (
     SEEDS_AND_LANGUAGES,
     analyse,

@@ -1,308 +1,42 @@
 """Compute the Pearson of every run on every subset of rows, and the uncertainty of contrasts.
 
-An *eval set* is the development rows of a split, or the test rows; a subset of it is all of its
-languages, those seen in training, the unseen ones, or a single one. Test columns come from the
-models of one split, as in `ablation.runs.comparison`.
+Test columns come from the models of one split, as in `ablation.runs.comparison`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, Literal
 
 import numpy as np
 
 from ablation.data.languages import ordered
 from ablation.data.splits import by_kind, draw_kind
-from ablation.runs.comparison import column_name, largest_grid, test_split, test_splits
-from ablation.tracking import names
+from ablation.runs.comparison import largest_grid, test_split, test_splits
 from ablation.training.records import RunRecord
 from reports.analysis import inference
-from reports.analysis.collect import Experiment, StoredRun, read_columns, read_records
+from reports.analysis.collect import Experiment, StoredRun, read_records
+from reports.analysis.estimates import (
+    MISSING,
+    NAN,
+    Estimate,
+    ScoredRows,
+    with_uncertainty_on,
+    with_uncertainty_over,
+)
 from reports.analysis.groups import Group
-from reports.analysis.replication import Evidence
+from reports.analysis.predictions import AlignedPredictions, read_aligned
+from reports.analysis.scope import (
+    DEFAULT_SCOPE,
+    LEAST_LANGUAGES,
+    Scope,
+)
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.analysis.variance_components import (
     LANGUAGES_SPLITS_AND_SEEDS,
     SEEDS_AND_LANGUAGES,
-    SEEDS_AND_ROWS,
-    SPLITS_SEEDS_AND_ROWS,
-    Design,
-    Uncertainty,
     analyse,
-    contrast_interval,
-    correlation_interval,
-    pearson_influence,
-    too_few_rows,
 )
-
-TEST: Final = "test"
-NAN: Final = float("nan")
-#: Runs whose rows' influences are computed together.
-_RUNS_AT_ONCE: Final = 16
-#: With one seed, what is said holds for other rows only.
-_ROWS_ONLY: Final = Design(("seeds",), frozenset({"rows"}))
-_ROWS_OVER_SPLITS: Final = Design(("splits", "seeds"), frozenset({"rows"}))
-_FIXED_SPLITS: Final = Design(("splits", "seeds"), frozenset({"rows", "seeds"}))
-#: Fewer splits say next to nothing about others.
-LEAST_SPLITS: Final = 3
-#: With fewer languages, an interval about languages in general is as wide as the scale.
-LEAST_LANGUAGES: Final = 4
-#: Splits as a sample of others (random), as those that they are (fixed), or random from
-#: `LEAST_SPLITS` on.
-SplitsAre = Literal["auto", "random", "fixed"]
-#: Languages alike: differences are then means over languages, each of which counts alike.
-LanguagesAre = Literal["fixed", "random"]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The factors that a report's conclusions generalise to, beside other rows and other seeds."""
-
-    splits: SplitsAre = "auto"
-    languages: LanguagesAre = "fixed"
-
-
-DEFAULT_SCOPE: Final = Scope()
-
-
-@dataclass(frozen=True, order=True)
-class EvalSubset:
-    """Rows to score on.
-
-    Attributes:
-        eval_set: A split's name for its development rows, the kind of several splits, or `test`.
-        languages: `all`, `seen`, `unseen`, or one language's code.
-        splits: The splits to average over, whose development rows, or whose models on test rows,
-            are scored; empty for one split.
-    """
-
-    eval_set: str
-    languages: str = "all"
-    splits: tuple[str, ...] = ()
-
-    @property
-    def is_test(self) -> bool:
-        return self.eval_set == TEST
-
-    def __str__(self) -> str:
-        name = self.eval_set
-        if name.startswith("dev"):
-            name = f"D{name[1:]}"
-        if self.splits and not self.is_test:
-            name = column_name(name, self.splits)
-        if self.is_test and self.languages == "all":
-            return "test overall"
-        return name if self.languages == "all" else f"{name} {self.languages}"
-
-
-@dataclass(frozen=True)
-class AlignedPredictions:
-    """Predictions of several runs on the same rows of one eval set.
-
-    Attributes:
-        eval_set: See `EvalSubset`.
-        runs: Run ids, in the order of the columns of `predictions`.
-        row, label, language: (rows,).
-        predictions: (rows, runs).
-        unseen: Languages without training rows.
-        weight: (rows,), the rows' weights; None if all weigh alike.
-    """
-
-    eval_set: str
-    runs: tuple[str, ...]
-    row: np.ndarray
-    label: np.ndarray
-    language: np.ndarray
-    predictions: np.ndarray
-    unseen: tuple[str, ...]
-    weight: np.ndarray | None = None
-    _masks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
-    _influences: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
-
-    @cached_property
-    def languages(self) -> list[str]:
-        return ordered(set(self.language.tolist()))
-
-    @cached_property
-    def column(self) -> dict[str, int]:
-        """The column of `predictions` by run id."""
-        return {run: i for i, run in enumerate(self.runs)}
-
-    @cached_property
-    def strata(self) -> np.ndarray:
-        """The index of each row's language in `languages`, (rows,)."""
-        number = {language: i for i, language in enumerate(self.languages)}
-        return np.array([number[language] for language in self.language], dtype=np.int64)
-
-    @property
-    def subsets(self) -> list[str]:
-        """Names of the subsets that have rows; of development rows, seen and unseen only if both.
-
-        Test columns stand for seen and unseen languages, so either is scored on its own.
-        """
-        pooled = [name for name in ("seen", "unseen") if self.members(name)]
-        if self.eval_set != TEST and len(pooled) < 2:
-            pooled = []
-        # A single group is all there is.
-        return ["all", *pooled, *(self.languages if len(self.languages) > 1 else [])]
-
-    def members(self, subset: str) -> list[str]:
-        """Return a subset's languages; none if it has no rows."""
-        if subset == "all":
-            return self.languages
-        if subset in ("seen", "unseen"):
-            return [x for x in self.languages if (x in self.unseen) == (subset == "unseen")]
-        return [subset] if subset in self.languages else []
-
-    def strata_of(self, subset: str) -> list[int]:
-        """Return a subset's languages as indices into `languages`."""
-        return [self.languages.index(language) for language in self.members(subset)]
-
-    def rows_of(self, subset: str) -> np.ndarray:
-        """Return a mask (rows,) of a subset's rows."""
-        if subset not in self._masks:
-            self._masks[subset] = np.isin(self.strata, self.strata_of(subset))
-        return self._masks[subset]
-
-    def influences(self, subset: str) -> np.ndarray:
-        """Return the influence (runs, rows) of the subset's rows on each run's Pearson."""
-        if subset not in self._influences:
-            mask = self.rows_of(subset)
-            predictions = np.ascontiguousarray(self.predictions[mask].T)
-            weight = None if self.weight is None else self.weight[mask]
-            # A few runs at a time stay in the processor's cache.
-            parts = [
-                predictions[i : i + _RUNS_AT_ONCE]
-                for i in range(0, len(predictions), _RUNS_AT_ONCE)
-            ]
-            influence = [pearson_influence(part, self.label[mask], weight)[1] for part in parts]
-            self._influences[subset] = np.concatenate(influence)
-        return self._influences[subset]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds, or a contrast of such means, with its uncertainty.
-
-    Scores and their differences are Pearson correlations (not times 100). NaN and no interval stand
-    where the runs can't tell.
-
-    Attributes:
-        mean, sd: Over seeds; the sd with n - 1.
-        seeds: Seeds that all the runs share.
-        per_seed: (seeds,), the value with each.
-        rows: Distinct rows that it was scored on.
-        labels: Distinct labels among them.
-        weights: Of the contrast; (1,) for a score.
-        uncertainty: Over rows and seeds, over rows alone for one seed; None if there is none.
-        of_rows: Over rows alone, with these models; None if there is none.
-        obstacle: Why there is no interval; empty if there is one.
-        runs: Ids of the runs behind it.
-        splits: The splits that it averages over; empty for one.
-        by_split: (splits, seeds), the value with each; `per_seed` is their mean.
-        splits_random: Whether the interval is for other splits, too.
-        languages_random: Whether it is for other languages and not for other rows of these.
-        rows_of_one: Distinct rows of one of its splits; `rows` if None.
-    """
-
-    mean: float = NAN
-    sd: float = NAN
-    seeds: tuple[int, ...] = ()
-    per_seed: np.ndarray = field(default_factory=lambda: np.empty(0))
-    rows: int = 0
-    labels: int = 0
-    weights: tuple[float, ...] = (1.0, -1.0)
-    uncertainty: Uncertainty | None = None
-    of_rows: Uncertainty | None = None
-    obstacle: str = ""
-    runs: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    by_split: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    splits_random: bool = False
-    languages_random: bool = False
-    rows_of_one: int | None = None
-
-    @property
-    def evidence(self) -> Evidence | None:
-        """The evidence that a verdict rests on; None without any uncertainty."""
-        if self.uncertainty is None:
-            return None
-        return Evidence(
-            self.mean,
-            self.uncertainty,
-            len(self.seeds),
-            self.rows,
-            self.labels,
-            max(1, len(self.splits)),
-            self.weights,
-            self.rows_of_one,
-        )
-
-    @property
-    def interval(self) -> inference.Interval:
-        """95% over rows and seeds (and splits, if random), or over rows alone for one seed."""
-        return self._interval(self.uncertainty)
-
-    @property
-    def over_rows(self) -> inference.Interval:
-        """95% for other rows, with these models."""
-        return self._interval(self.of_rows)
-
-    @property
-    def over_seeds(self) -> inference.Interval:
-        """95% for other trainings on these rows, Student's; none below two seeds."""
-        half_width = inference.seed_interval(self.per_seed).half_width
-        return self._bounded(half_width) if len(self.seeds) > 1 else inference.NO_INTERVAL
-
-    @property
-    def p(self) -> float:
-        """The two-sided p of "it is 0" that belongs to `interval`."""
-        return NAN if self.uncertainty is None else float(self.uncertainty.p(self.mean))
-
-    @property
-    def p_rows(self) -> float:
-        """The two-sided p of "it is 0" that belongs to `over_rows`."""
-        return NAN if self.of_rows is None else float(self.of_rows.p(self.mean))
-
-    @property
-    def detectable_over_rows(self) -> float:
-        """The smallest difference that such a sample of rows shows with 80% power."""
-        if self.of_rows is None:
-            return NAN
-        return inference.detectable_over_rows(float(self.of_rows.standard_error))
-
-    @property
-    def detectable_over_seeds(self) -> float:
-        """The smallest difference that as many seeds show with 80% power; NaN below two."""
-        return inference.detectable_over_seeds(self.per_seed)
-
-    @property
-    def unit(self) -> str:
-        """The factors that `interval` ranges over, in words; empty without one."""
-        if not np.isfinite(self.interval.low):
-            return ""
-        if len(self.seeds) < 2:
-            return "rows"
-        first = "languages" if self.languages_random else "rows"
-        return f"{first}, seeds and splits" if self.splits_random else f"{first} and seeds"
-
-    @property
-    def exists(self) -> bool:
-        return bool(np.isfinite(self.mean))
-
-    def _interval(self, uncertainty: Uncertainty | None) -> inference.Interval:
-        if uncertainty is None:
-            return inference.NO_INTERVAL
-        return self._bounded(float(uncertainty.half_width()))
-
-    def _bounded(self, half_width: float) -> inference.Interval:
-        if self.weights == (1.0,):
-            return correlation_interval(self.mean, half_width)
-        return contrast_interval(self.mean, half_width, self.weights)
-
-
-MISSING: Final = Estimate()
 
 
 @dataclass(frozen=True)
@@ -553,23 +287,6 @@ class Measurements:
 
 
 @dataclass(frozen=True)
-class ScoredRows:
-    """Rows that an estimate rests on: how far each moves it.
-
-    Attributes:
-        influence: (..., rows), of the rows on the value with each seed.
-        row: (rows,), their numbers.
-        label: (rows,).
-        language: (rows,).
-    """
-
-    influence: np.ndarray
-    row: np.ndarray
-    label: np.ndarray
-    language: np.ndarray
-
-
-@dataclass(frozen=True)
 class _Terms:
     """The runs of one split behind an estimate: ids by seed and variant, on `parts` of the rows."""
 
@@ -626,105 +343,6 @@ def _on(subset: EvalSubset, split: str) -> EvalSubset:
     return EvalSubset(subset.eval_set if subset.is_test else split, subset.languages)
 
 
-def with_uncertainty(
-    estimate: Estimate, influence: np.ndarray, sample: AlignedPredictions, subset: EvalSubset
-) -> Estimate:
-    """Add the uncertainty to an estimate of one split.
-
-    Args:
-        estimate: The estimate.
-        influence: (seeds, rows), of the subset's rows on its value with each seed.
-        sample: The predictions behind it.
-        subset: The rows that it is about.
-    """
-    mask = sample.rows_of(subset.languages)
-    scored = ScoredRows(influence, sample.row[mask], sample.label[mask], sample.strata[mask])
-    return with_uncertainty_on(estimate, scored)
-
-
-def with_uncertainty_on(estimate: Estimate, scored: ScoredRows) -> Estimate:
-    """Add the uncertainty over rows, and over seeds if there are several, to an estimate."""
-    estimate = _with_rows(estimate, scored)
-    if estimate.obstacle:
-        return estimate
-    strata = _without_single_rows(scored.language)
-    of_rows = analyse(_ROWS_ONLY, estimate.per_seed, scored.influence, strata=strata)
-    both = of_rows
-    if len(estimate.seeds) > 1:
-        both = analyse(SEEDS_AND_ROWS, estimate.per_seed, scored.influence, strata=strata)
-    return replace(estimate, uncertainty=both, of_rows=of_rows)
-
-
-def _with_rows(estimate: Estimate, scored: ScoredRows) -> Estimate:
-    """Add the numbers of rows and labels, and why they give no interval."""
-    label = scored.label
-    estimate = replace(estimate, rows=len(label), labels=len(np.unique(label)))
-    obstacle = too_few_rows(label)
-    if obstacle is None and not np.isfinite(scored.influence).all():
-        obstacle = "a single row decides the correlation"
-    return replace(estimate, obstacle=obstacle) if obstacle else estimate
-
-
-def with_uncertainty_over(
-    estimate: Estimate, values: np.ndarray, scored: Sequence[ScoredRows], splits_are: SplitsAre
-) -> Estimate:
-    """Add the uncertainty of a mean over splits, whose rows may be others.
-
-    Args:
-        estimate: The estimate.
-        values: (splits, seeds).
-        scored: The rows of each split.
-        splits_are: Random or fixed.
-    """
-    each = [_with_rows(estimate, rows) for rows in scored]
-    together = join_rows(scored)
-    estimate = _with_rows(estimate, together)
-    rows_of_one = round(float(np.mean([one.rows for one in each])))
-    estimate = replace(estimate, rows_of_one=rows_of_one)
-    obstacle = next((one.obstacle for one in each if one.obstacle), estimate.obstacle)
-    few = len(values) < LEAST_SPLITS
-    if splits_are == "random" and few:
-        obstacle = f"{len(values)} splits, an interval for others takes at least {LEAST_SPLITS}"
-    if obstacle:
-        return replace(estimate, obstacle=obstacle)
-    strata, influence = _without_single_rows(together.language), together.influence
-    of_rows = analyse(_ROWS_OVER_SPLITS, values, influence, strata=strata)
-    if len(estimate.seeds) < 2:
-        return replace(estimate, uncertainty=of_rows, of_rows=of_rows)
-    are_random = splits_are != "fixed" and not few
-    design = SPLITS_SEEDS_AND_ROWS if are_random else _FIXED_SPLITS
-    uncertainty = analyse(design, values, influence, strata=strata)
-    return replace(estimate, uncertainty=uncertainty, of_rows=of_rows, splits_random=are_random)
-
-
-def join_rows(scored: Sequence[ScoredRows]) -> ScoredRows:
-    """Return the rows of several splits together: a row's influence on a split without it is 0.
-
-    The influence (splits, seeds, rows) is on each split's value; it is centred within each split's
-    languages, which keep their numbers of rows, and scaled to the number of all rows.
-    """
-    row, first = np.unique(np.concatenate([one.row for one in scored]), return_index=True)
-    influence = np.zeros((len(scored), scored[0].influence.shape[0], len(row)))
-    for i, one in enumerate(scored):
-        centred = one.influence.copy()
-        for language in np.unique(one.language):
-            members = one.language == language
-            if members.sum() > 1:
-                centred[:, members] -= centred[:, members].mean(axis=1, keepdims=True)
-        influence[i][:, np.searchsorted(row, one.row)] = centred * len(row) / len(one.row)
-    label, language = (
-        np.concatenate([getattr(one, name) for one in scored])[first]
-        for name in ("label", "language")
-    )
-    return ScoredRows(influence, row, label, language)
-
-
-def _without_single_rows(strata: np.ndarray) -> np.ndarray:
-    """Merge strata (rows,) of a single row, which have no variance, with the largest one."""
-    names, counts = np.unique(strata, return_counts=True)
-    return np.where(np.isin(strata, names[counts == 1]), names[np.argmax(counts)], strata)
-
-
 def compute_measurements(
     experiment: Experiment, group: Group, scope: Scope = DEFAULT_SCOPE
 ) -> Measurements:
@@ -743,9 +361,8 @@ def compute_measurements(
     samples: list[AlignedPredictions] = []
     for split in group.splits:
         runs = [run for run in group.runs if run.split == split]
-        samples += _align(
-            _Predicted(experiment, runs, split),
-            lambda run, _: records[run.run_id].unseen_in_training,
+        samples += read_aligned(
+            experiment, runs, split, lambda run, _: records[run.run_id].unseen_in_training
         )
     values = {key: value for sample in samples for key, value in _pearsons(sample)}
     on_dev = Measurements(group, records, tuple(samples), test_from, values, scope)
@@ -780,8 +397,8 @@ def with_test_rows(
     }
     wanted = splits or (test_from,)
     tested = [run for run in measurements.group.runs if run.split in wanted]
-    test = _align(
-        _Predicted(experiment, tested, TEST), lambda _, all_: [x for x in all_ if x not in labelled]
+    test = read_aligned(
+        experiment, tested, TEST, lambda _, all_: [x for x in all_ if x not in labelled]
     )
     values = {key: v for key, v in measurements.values.items() if key[1].eval_set != TEST}
     values |= {key: value for sample in test for key, value in _pearsons(sample)}
@@ -798,66 +415,3 @@ def _pearsons(sample: AlignedPredictions) -> Iterator[tuple[tuple[str, EvalSubse
         pearsons = inference.pearsons(sample.predictions[rows], sample.label[rows], weight)
         for run, value in zip(sample.runs, pearsons, strict=True):
             yield (run, subset), float(value)
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """Runs of an experiment and the eval set whose predictions are read."""
-
-    experiment: Experiment
-    runs: Sequence[StoredRun]
-    eval_set: str
-
-    @property
-    def path(self) -> str:
-        return names.TEST_PREDICTIONS if self.eval_set == TEST else names.DEV_PREDICTIONS
-
-    def columns(self, *wanted: str) -> dict[str, dict[str, np.ndarray]]:
-        return read_columns(self.experiment, self.runs, self.path, wanted)
-
-    def languages_and_weights(self, run: StoredRun) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the rows' languages (rows,) as a run has them, and their weights if any."""
-        frame = self.experiment.source.read_frame(run.run_id, self.path)
-        language = frame["language"].to_numpy().astype(object)
-        return language, frame["weight"].to_numpy(np.float64) if "weight" in frame else None
-
-
-def _align(
-    predicted: _Predicted, unseen_by: Callable[[StoredRun, Sequence[str]], Sequence[str]]
-) -> list[AlignedPredictions]:
-    """Join the runs' labelled predictions; runs that predicted other rows make another sample."""
-    orders, tables = {}, predicted.columns("row", "label", "prediction")
-    alike: dict[tuple[bytes, ...], list[StoredRun]] = {}
-    for run in (run for run in predicted.runs if run.run_id in tables):
-        order = orders[run.run_id] = _labelled(tables[run.run_id])
-        if len(order):
-            # Rows of the same data have the same languages: one run's are read.
-            row, label = (tables[run.run_id][name][order] for name in ("row", "label"))
-            digest = run.part("data").encode()
-            key = (row.astype(np.int64).tobytes(), label.astype(np.float64).tobytes(), digest)
-            alike.setdefault(key, []).append(run)
-    samples = []
-    for members in alike.values():
-        first, order = tables[members[0].run_id], orders[members[0].run_id]
-        language, weight = predicted.languages_and_weights(members[0])
-        language, weight = language[order], None if weight is None else weight[order]
-        predictions = [tables[run.run_id]["prediction"][orders[run.run_id]] for run in members]
-        samples.append(
-            AlignedPredictions(
-                predicted.eval_set,
-                tuple(run.run_id for run in members),
-                first["row"][order],
-                first["label"][order].astype(np.float64),
-                language,
-                np.column_stack(predictions).astype(np.float64),
-                tuple(unseen_by(members[0], ordered(set(language)))),
-                weight,
-            )
-        )
-    return samples
-
-
-def _labelled(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the indices of labelled rows in the order of `row`."""
-    labelled = np.flatnonzero(np.isfinite(columns["label"]))
-    return np.asarray(labelled[np.argsort(columns["row"][labelled], kind="stable")])

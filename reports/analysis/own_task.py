@@ -21,11 +21,13 @@ from scipy import stats
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import GROUPS, READING_ROWS
 from ablation.data.splits import draw_kind
+from reports.analysis.estimates import NAN, Estimate
 from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
 from reports.analysis.labels import short_title
-from reports.analysis.measures import NAN, TEST, Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.replication import DEFAULTS, Family
 from reports.analysis.selection import FLATTERED, are_flattered
+from reports.analysis.subsets import TEST, EvalSubset
 
 Answer = Literal["better", "worse", "no difference", "undecided"]
 #: Compared with each other if both were run, the plainer one first.

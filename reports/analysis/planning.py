@@ -14,8 +14,9 @@ import numpy as np
 
 from reports.analysis.claim_verdicts import find_subset
 from reports.analysis.claims import SCORE_CLAIMS, SCORE_FAMILY, SINGLE_MODELS, Effect, ScoreClaim
+from reports.analysis.estimates import Estimate
 from reports.analysis.inference import POWER
-from reports.analysis.measures import Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.power import (
     Need,
     Size,
@@ -27,6 +28,7 @@ from reports.analysis.power import (
 )
 from reports.analysis.printed import printed_effect
 from reports.analysis.replication import effect_to_show
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.variance_components import (
     POOLING_ALPHA,
     Component,

@@ -9,7 +9,7 @@ from ablation.config import paper_figures
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3
 from ablation.data.splits import draw_kind
-from reports.analysis.measures import TEST, EvalSubset
+from reports.analysis.subsets import TEST, EvalSubset
 
 #: The field of `PrintedCells` that an eval set and a subset of its languages belong to.
 _CELLS: Final = {

@@ -15,7 +15,8 @@ import pandas as pd
 from ablation.data.description import bin_edges
 from ablation.data.layout import MINT_LAYOUT
 from reports.analysis import inference
-from reports.analysis.measures import AlignedPredictions, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.predictions import AlignedPredictions
 from reports.analysis.recalibration import recalibrated_residuals
 
 #: Bins of labels, at least: half a point wide on 1 to 5. The last holds the highest label as well.

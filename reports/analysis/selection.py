@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ablation.config.variant_table import VariantTable
 from reports.analysis.inference import pearsons
-from reports.analysis.measures import EvalSubset
+from reports.analysis.subsets import EvalSubset
 
 Floats = NDArray[np.float64]
 #: From (rows, candidates) and labels (rows,) to weights (candidates,) that sum to 1.

@@ -17,8 +17,10 @@ from ablation.config.variants import VARIANTS
 from ablation.data.splits import draw_kind
 from ablation.runs.comparison import column_name
 from reports.analysis.claims import SCORE_CLAIMS, Effect
-from reports.analysis.measures import Estimate, EvalSubset, Measurements
+from reports.analysis.estimates import Estimate
+from reports.analysis.measures import Measurements
 from reports.analysis.printed import printed_effect
+from reports.analysis.subsets import EvalSubset
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.inference import Interval
-from reports.analysis.measures import LEAST_SPLITS, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.scope import LEAST_SPLITS
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.variance_components import (
     SPLITS_SEEDS_AND_ROWS,
     Floats,

@@ -6,11 +6,13 @@ from typing import Final
 import numpy as np
 
 from ablation.config.variants import TABLE_3
+from reports.analysis.estimates import Estimate
 from reports.analysis.labels import short_title
-from reports.analysis.measures import Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.printed import printed_cells, printed_step
 from reports.analysis.replication import DECIDED, Family, Verdict
 from reports.analysis.selection import FLATTERED, are_flattered
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.verdicts import Assessment, assess_effect
 
 _PRINTED_SUBSETS: Final = tuple(dict.fromkeys(subset for _, subset in printed_cells()))

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from reports.analysis.measures import MISSING, NAN, Estimate
+from reports.analysis.estimates import MISSING, NAN, Estimate
 from reports.analysis.replication import (
     DEFAULTS,
     ClaimKind,

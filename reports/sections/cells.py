@@ -8,8 +8,8 @@ import pandas as pd
 
 from reports.analysis.collect import Experiment, StoredRun
 from reports.analysis.curves import Curve
+from reports.analysis.estimates import Estimate
 from reports.analysis.inference import Interval
-from reports.analysis.measures import Estimate
 from reports.analysis.verdicts import Assessment
 from reports.rendering.tables import EMPTY, Cell, interval_text, number
 

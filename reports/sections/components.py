@@ -6,9 +6,11 @@ from typing import Final
 import numpy as np
 
 from reports.analysis.effects import find_effects
+from reports.analysis.estimates import NAN, Estimate
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import NAN, Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.printed import printed_effect, printed_step
+from reports.analysis.subsets import EvalSubset
 from reports.rendering.blocks import Block
 from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number_column
 from reports.sections.cells import difference_cell, interval_cell

@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.analysis.costs import Cost
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import EvalSubset
+from reports.analysis.subsets import EvalSubset
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import Column, Table, TableBuilder, number, number_column

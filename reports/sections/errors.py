@@ -14,8 +14,8 @@ from reports.analysis import residuals as analysis
 from reports.analysis.agreement import concordance, mae, rmse, spearman
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import TEST
 from reports.analysis.residuals import Residuals
+from reports.analysis.subsets import TEST
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column

@@ -6,9 +6,11 @@ import numpy as np
 
 from ablation.data.description import group_title
 from ablation.data.layout import CorpusLayout
+from reports.analysis.estimates import NAN
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import NAN, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import EvalSubset
 from reports.rendering.blocks import Block, Explorer, RunPoint
 from reports.sections.registry import section
 

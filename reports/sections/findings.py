@@ -16,9 +16,9 @@ from reports.analysis.claims import (
     claims_of,
     score_family,
 )
+from reports.analysis.estimates import Estimate
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import contrast_text
-from reports.analysis.measures import Estimate
 from reports.analysis.own_task import Comparison
 from reports.analysis.replication import Verdict
 from reports.analysis.verdicts import Assessment

@@ -10,9 +10,11 @@ from ablation.core.slugs import slug
 from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from ablation.data.splits import draw_kind
+from reports.analysis.estimates import Estimate
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import Estimate, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import EvalSubset
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import (

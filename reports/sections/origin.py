@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, StoredSuite, read_suite_json
+from reports.analysis.estimates import NAN
 from reports.analysis.groups import Group, describe
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import NAN, TEST, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.rendering.blocks import Block
 from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number, number_column
 from reports.sections.cells import SHORT, run_cell, time_text

@@ -11,10 +11,12 @@ from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import LEAST_SPLITS, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.printed import printed_cells, printed_score
 from reports.analysis.replication import Family, Verdict
+from reports.analysis.scope import LEAST_SPLITS
 from reports.analysis.steps import why_empty
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.verdicts import assess_cell
 from reports.rendering.blocks import Block
 from reports.rendering.marks import verdict_cell

@@ -10,8 +10,10 @@ from reports.analysis import epochs
 from reports.analysis.epochs import EpochChoice, epoch_choices
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title, short_title
-from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.predictions import AlignedPredictions
 from reports.analysis.selection import NestedScore, greedy_ensemble, nested_halves
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.rendering.blocks import Block
 from reports.rendering.tables import Cell, Column, Table, TableBuilder, number, number_column
 from reports.sections.registry import section

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from reports.analysis import inference
+from reports.analysis.estimates import NAN
 from reports.analysis.few_runs import share_above
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import NAN, TEST, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
 from reports.analysis.replication import Family
 from reports.analysis.steps import STEP_FAMILY, Step, step_family
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.marks import verdict_cell

@@ -7,7 +7,8 @@ import numpy as np
 from ablation.data.splits import draw_kind
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import TEST, EvalSubset, Measurements
+from reports.analysis.measures import Measurements
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.rendering.blocks import Block
 from reports.rendering.tables import EMPTY, Cell, Column, TableBuilder, number_column
 from reports.sections.registry import section

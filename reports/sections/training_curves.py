@@ -9,7 +9,7 @@ from ablation.config.variant_table import VariantTable
 from reports.analysis.curves import HAD_LEARNED, Curve
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
-from reports.analysis.measures import EvalSubset
+from reports.analysis.subsets import EvalSubset
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.curve_figures import training_curves
 from reports.rendering.tables import Column, Table, TableBuilder, number, number_column

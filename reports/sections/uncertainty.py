@@ -9,18 +9,14 @@ import numpy as np
 from ablation.core.slugs import slug
 from ablation.data.languages import language_name
 from ablation.data.splits import by_kind, draw_kind
+from reports.analysis.estimates import NAN, Estimate
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.languages import effect_over_languages
-from reports.analysis.measures import (
-    LEAST_LANGUAGES,
-    LEAST_SPLITS,
-    NAN,
-    Estimate,
-    EvalSubset,
-    Measurements,
-)
+from reports.analysis.measures import Measurements
+from reports.analysis.scope import LEAST_LANGUAGES, LEAST_SPLITS
 from reports.analysis.splits import effect_over_splits
 from reports.analysis.steps import Step
+from reports.analysis.subsets import EvalSubset
 from reports.analysis.variance_components import Factor
 from reports.rendering.blocks import Block
 from reports.rendering.tables import EMPTY, Cell, Column, Table, TableBuilder, number, number_column

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from reports.analysis import replication as rp
 from reports.analysis import variance_components as vc
-from reports.analysis.measures import Estimate, ScoredRows, SplitsAre, with_uncertainty_over
+from reports.analysis.estimates import Estimate, ScoredRows, with_uncertainty_over
+from reports.analysis.scope import SplitsAre
 
 Floats = NDArray[np.float64]
 

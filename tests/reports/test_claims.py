@@ -10,9 +10,9 @@ from ablation.core.errors import UsageError
 from reports.analysis.claim_verdicts import assess_score_claims
 from reports.analysis.claims import CLAIMS, SCORE_CLAIMS, ScoreClaim, find_claim
 from reports.analysis.curves import Curve
-from reports.analysis.measures import TEST, EvalSubset
 from reports.analysis.printed import printed_effect
 from reports.analysis.replication import Verdict
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.analysis.verdicts import Assessment
 from tests.reports.conftest import Made
 

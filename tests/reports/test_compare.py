@@ -12,7 +12,7 @@ from scipy import stats
 import ablation
 from ablation.cli.main import main
 from ablation.core.errors import UsageError
-from reports.analysis.measures import EvalSubset
+from reports.analysis.subsets import EvalSubset
 from reports.compare import CompareRequest, CompareResult, compare, write_comparison
 from tests.reports.conftest import Made
 

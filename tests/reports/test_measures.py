@@ -9,8 +9,9 @@ from scipy import stats
 from ablation.tracking import names
 from reports.analysis.collect import read_tables
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.measures import TEST, AlignedPredictions, EvalSubset
+from reports.analysis.predictions import AlignedPredictions
 from reports.analysis.printed import printed_score, printed_step
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.analysis.variance_components import pearson_influence
 from tests.reports.conftest import HELD_OUT, SEEN, UNSEEN, Made
 

@@ -13,8 +13,8 @@ from ablation.cli.main import main
 from ablation.core.errors import UsageError
 from reports.analysis import planning
 from reports.analysis.claims import SCORE_FAMILY, find_claim
-from reports.analysis.measures import EvalSubset
 from reports.analysis.power import Sources
+from reports.analysis.subsets import EvalSubset
 from reports.planner import PowerRequest, plan_power, write_plan
 from tests.reports.conftest import Made
 

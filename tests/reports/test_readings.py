@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from reports.analysis.groups import group_runs
-from reports.analysis.measures import EvalSubset
 from reports.analysis.specifications import SpecificationCurve
+from reports.analysis.subsets import EvalSubset
 from reports.sections.readings import build
 from tests.reports.conftest import Made
 

@@ -8,7 +8,7 @@ from scipy import stats
 from ablation.config.variants import TABLE_3
 from reports.analysis import residuals
 from reports.analysis.agreement import spearman
-from reports.analysis.measures import AlignedPredictions
+from reports.analysis.predictions import AlignedPredictions
 from reports.analysis.residuals import Residuals
 from reports.sections.errors import (
     agreement_by_group_table,

@@ -9,7 +9,7 @@ from ablation.training.ensemble import select_members
 from reports.analysis import selection as sel
 from reports.analysis.epochs import epoch_choices
 from reports.analysis.inference import pearson
-from reports.analysis.measures import EvalSubset
+from reports.analysis.subsets import EvalSubset
 from reports.rendering.tables import Table
 from reports.sections.selection import build, selection_table
 from tests.reports.conftest import Made

@@ -6,19 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.analysis.measures import (
-    LEAST_SPLITS,
+from reports.analysis.estimates import (
     Estimate,
-    EvalSubset,
-    Measurements,
-    Scope,
     ScoredRows,
     join_rows,
     with_uncertainty_over,
 )
+from reports.analysis.measures import Measurements
 from reports.analysis.replication import Verdict
+from reports.analysis.scope import LEAST_SPLITS, Scope
 from reports.analysis.selection import FLATTERED
 from reports.analysis.steps import compute_steps
+from reports.analysis.subsets import EvalSubset
 from reports.build import ReportRequest
 from reports.contents import compose
 from reports.rendering.tables import Table

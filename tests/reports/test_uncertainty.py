@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from reports.analysis.languages import effect_over_languages
-from reports.analysis.measures import LEAST_LANGUAGES, EvalSubset
+from reports.analysis.scope import LEAST_LANGUAGES
 from reports.analysis.splits import effect_over_splits
+from reports.analysis.subsets import EvalSubset
 from reports.rendering.tables import Table
 from reports.sections.uncertainty import build
 from tests.reports.conftest import Made

@@ -7,16 +7,12 @@ import pytest
 
 from reports.analysis.claims import SCORE_CLAIMS, SCORE_FAMILY, SINGLE_MODELS
 from reports.analysis.comparability import compare_with_paper
-from reports.analysis.measures import (
-    MISSING,
-    TEST,
-    AlignedPredictions,
-    Estimate,
-    EvalSubset,
-    compute_measurements,
-)
+from reports.analysis.estimates import MISSING, Estimate
+from reports.analysis.measures import compute_measurements
+from reports.analysis.predictions import AlignedPredictions
 from reports.analysis.replication import Verdict
 from reports.analysis.steps import STEP_FAMILY, Step, compute_steps
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.analysis.variance_components import Component, Uncertainty
 from reports.analysis.verdicts import (
     Assessment,
