@@ -87,21 +87,29 @@ def estimate_all(planned: ResolvedRun, *, anew: bool) -> Estimates:
     seconds: dict[RunKey, float] = {}
     weights_bytes: dict[RunKey, int] = {}
     from_earlier, threads = 0, chosen_threads(planned)
+    # Runs of one variant have the same settings, and those on one split the same rows.
+    keys: dict[str, str] = {}
+    training_s: dict[tuple[str, str], float] = {}
     for run in planned.runs:
         if run.config is None or run.is_reused:
             continue
-        key, caching_s = cost_key(run, run.config, threads), 0.0
-        if key not in costs:
+        name, caching_s = run.key.variant, 0.0
+        if name not in keys:
+            keys[name] = cost_key(run, run.config, threads)
+        if (key := keys[name]) not in costs:
             stored = None if anew else load_cost(key)
             from_earlier += stored is not None
             costs[key] = stored or _measure(planned, run, preparations, threads)
             if stored is None:
                 save_cost(key, costs[key])
             caching_s = costs[key].cost.cache_token_s * costs[key].lengths.total
-        data = run.config.data
-        split = make_split(planned.corpus, run.key.split, data.split_seed, data.equal_texts)
-        training_s = run_seconds(costs[key].lengths, run.config, split, costs[key].cost)
-        seconds[run.key] = caching_s + training_s
+        of_split = (name, run.key.split)
+        if of_split not in training_s:
+            data = run.config.data
+            split = make_split(planned.corpus, run.key.split, data.split_seed, data.equal_texts)
+            measured = costs[key]
+            training_s[of_split] = run_seconds(measured.lengths, run.config, split, measured.cost)
+        seconds[run.key] = caching_s + training_s[of_split]
         weights_bytes[run.key] = costs[key].cost.weights_bytes
     return Estimates(seconds, list(costs.values()), from_earlier, weights_bytes)
 

@@ -121,11 +121,14 @@ def make_plan(
             return run
         return _with_weights(run, past[key], corpus.train_digest, history)
 
+    parts = {
+        name: shared | {"config": config.digest(), "encoder": encoders[config.model.encoder]}
+        for name, config in configs.items()
+    }
     plan: list[PlannedRun] = []
     for split, seed, (name, config) in product(splits, grid.seeds, configs.items()):
         key = RunKey(name, split, seed)
-        parts = {"config": config.digest(), "encoder": encoders[config.model.encoder]}
-        plan.append(planned(key, config, identify(key, shared | parts)))
+        plan.append(planned(key, config, identify(key, parts[name])))
     members: dict[tuple[str, int], list[str]] = {}
     for member in plan:
         group = members.setdefault((member.key.split, member.key.seed), [])
