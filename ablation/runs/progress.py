@@ -173,10 +173,15 @@ class Progress:
         self._line(key, ", ".join([state, *figures, *([note] if note else [])]))
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds until all runs have ended; None before anything was measured."""
+        """Estimate the seconds until all runs have ended; None before anything was measured.
+
+        As many as run now are taken to run at a time until the end.
+        """
         done = spent = left = 0.0
+        at_once = 0
         for row in self.rows.values():
             if row.state == "running":
+                at_once += 1
                 share = row.step / row.steps if row.steps else 0.0
                 done += share * row.epochs
                 spent += time.monotonic() - row.began if share else 0.0
@@ -186,7 +191,7 @@ class Progress:
             elif row.state == "finished" and row.seconds is not None:
                 done += row.epochs
                 spent += row.seconds
-        return spent / done * left if done else None
+        return spent / done * left / max(1, at_once) if done else None
 
     def table(self) -> Table:
         ended = sum(row.state in ("finished", "reused", "failed") for row in self.rows.values())

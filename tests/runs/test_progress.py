@@ -42,6 +42,15 @@ def test_the_time_left_follows_from_what_was_done(progress: Progress) -> None:
     assert progress.seconds_left() == pytest.approx(20)
 
 
+def test_runs_side_by_side_share_the_time_left(progress: Progress) -> None:
+    progress.started(FIRST)
+    progress.started(SECOND)
+    progress.clock["now"] += 10  # type: ignore[attr-defined]
+    progress.step(FIRST, 5, 10)
+    progress.step(SECOND, 5, 10)
+    assert progress.seconds_left() == pytest.approx(10)
+
+
 def test_reused_runs_take_no_time(progress: Progress) -> None:
     progress.ended(FIRST, "reused", 0.5, 0.4)
     assert progress.seconds_left() is None
