@@ -4,10 +4,11 @@ Weights are read from safetensors only: nothing is unpickled, and no code that c
 is executed.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from transformers import (
@@ -29,7 +30,13 @@ from ablation.encoders.declared import (
     read_declared,
     text_prefix,
 )
-from ablation.encoders.sources import describe_failure, locate_encoder, silence_libraries
+from ablation.encoders.sources import (
+    BUNDLED,
+    TINY,
+    describe_failure,
+    locate_encoder,
+    silence_libraries,
+)
 
 #: Encoder families (`model_type`) whose own classification head reads the first token, which is the
 #: sentence vector for "auto" pooling. Other families are mean-pooled.
@@ -68,7 +75,8 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
             raise UsageError(
                 f"encoder {name!r} is a {config.model_type} model, not a transformer encoder"
             )
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+        known = added_tokens(source) if name in (BUNDLED, TINY) and isinstance(source, Path) else {}
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options, **known)
         if "/" in str(getattr(config, "_attn_implementation", "")):
             raise UsageError(
                 f"encoder {name!r}: its config.json asks for attention code from the Hub,"
@@ -120,6 +128,18 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
         if hasattr(model, "n_layers"):  # XLM and FlauBERT count in the model as well
             model.n_layers = layers
     return Encoder(name, model.eval(), tokenizer, read_declared(name, source))
+
+
+def added_tokens(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the argument that spares transformers to read a tokenizer.json of ours twice.
+
+    Not told which tokens were added to the vocabulary, it parses the whole file for their list, and
+    then the tokenizer. The list is at the beginning of the file.
+    """
+    name = '"added_tokens":'
+    content = (folder / "tokenizer.json").read_text("utf-8")
+    tokens, _ = json.JSONDecoder().raw_decode(content, content.index("[", content.index(name)))
+    return {"added_tokens_decoder": {token.pop("id"): token for token in tokens}}
 
 
 def _prefix_of_weights(name: str, unexpected: Iterable[str]) -> str:

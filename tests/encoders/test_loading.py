@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, DistilBertConfig, DistilBertModel, T5Config
+from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, T5Config
 
 from ablation.core.errors import RunError, UsageError
 from ablation.encoders.cache import build_once, remove_stale_drafts
 from ablation.encoders.loading import load_encoder, pooling_of, transformer_layers
-from ablation.encoders.sources import encoder_digest
+from ablation.encoders.sources import encoder_digest, locate_encoder
 from ablation.encoders.tiny import tiny_encoder
 
 
@@ -33,6 +33,20 @@ def test_every_text_has_tokens_of_its_own_in_the_tiny_encoder() -> None:
     tokenizer = load_encoder("tiny").tokenizer
     assert tokenizer("你好")["input_ids"] != tokenizer("你们")["input_ids"]
     assert tokenizer.unk_token_id not in tokenizer("héllo 🐞 你好")["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["tiny", "bundled"])
+def test_a_tokenizer_that_is_parsed_once_is_the_one_that_transformers_parses_twice(
+    name: str,
+) -> None:
+    once, twice = load_encoder(name).tokenizer, AutoTokenizer.from_pretrained(locate_encoder(name))
+    assert type(once) is type(twice)
+    assert once.added_tokens_decoder == twice.added_tokens_decoder
+    assert once.special_tokens_map == twice.special_tokens_map
+    assert once.all_special_ids == twice.all_special_ids
+    assert once.backend_tokenizer.to_str() == twice.backend_tokenizer.to_str()
+    text = "héllo <mask> 你好 </s>  🐞"
+    assert once(text)["input_ids"] == twice(text)["input_ids"]
 
 
 def test_a_local_folder_gives_the_same_encoder(tmp_path: Path) -> None:
