@@ -53,6 +53,11 @@ _HOMES = {
 # another process wants one of the cores, a spinning thread keeps the one that it waits for from
 # running, and a training step takes up to ten times as long (see `ablation.training.parallel`).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Products in bfloat16 are compiled for each shape, and the last 1,024 are kept by oneDNN, and as
+# many by each thread of torch. Hardly any two batches have as many tokens, so that only a step's
+# own are met again, in its other layers: some twenty.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ablation.bench.growth import measure_growth
-from ablation.bench.memory import measure_memory
+from ablation.bench.memory import measure_memory, measure_runs
 from ablation.bench.prediction import measure_prediction
 from ablation.bench.startup import measure_start_up
 from ablation.bench.suite import measure_suite
@@ -83,7 +83,10 @@ class ResolvedBench:
 SECTIONS: Final[dict[str, Callable[[ResolvedBench], list[Row]]]] = {
     "training": lambda s: measure_training(s.workload, s.request.rounds, frozen=False),
     "frozen": lambda s: measure_training(s.workload, s.request.rounds, frozen=True),
-    "memory": lambda s: measure_memory(s.request.data, s.config, s.request.rounds),
+    "memory": lambda s: [
+        *measure_memory(s.request.data, s.config, s.request.rounds),
+        *measure_runs(s.request.data, s.config),
+    ],
     "prediction": lambda s: measure_prediction(s.workload, s.request.rounds),
     "tracking": lambda s: measure_tracking(s.workload, s.request.rounds),
     "startup": lambda s: measure_start_up(s.request.rounds),

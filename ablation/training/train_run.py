@@ -19,6 +19,7 @@ from torch import Tensor
 from ablation.config.schema import RunConfig
 from ablation.core.errors import RunError, UsageError, first_line
 from ablation.core.identity import RunKey
+from ablation.core.memory import release_freed, share_one_arena
 from ablation.data.corpus import Corpus
 from ablation.data.languages import ordered
 from ablation.data.seeding import seed_for
@@ -140,6 +141,7 @@ def prepare(corpus: Corpus, config: RunConfig) -> Prepared:
     Raises:
         UsageError: The encoder can't be loaded, or its tokenizer makes no token of a text.
     """
+    share_one_arena()
     encoder = load_encoder(config.model.encoder, config.model.layers)
     languages = ordered(
         set(corpus.train["language"])
@@ -285,6 +287,7 @@ def fresh_model(
     Raises:
         UsageError: Frozen tuning would freeze more layers than the encoder has.
     """
+    release_freed()  # what a run before this one has left
     labels = prepared.train.label[split.train]
     model = build_model(
         prepared.trimmed.model,

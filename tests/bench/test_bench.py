@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from ablation.bench import training
-from ablation.bench.memory import can_measure, measure_memory
+from ablation.bench.memory import can_measure, measure_memory, measure_runs
 from ablation.bench.prediction import measure_prediction
 from ablation.bench.session import BenchRequest, resolve_bench, select_sections
 from ablation.bench.suite import measure_suite
@@ -125,6 +125,17 @@ def test_memory_is_that_of_two_processes(
     (row,) = measure_memory("demo", config, 1)
     assert row.parts["ours_mib"][0] > 0
     assert row.parts["best_mib"][0] > 0
+
+
+@pytest.mark.skipif(not can_measure(), reason="this system tells no peak of a process")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures a CPU's memory")
+def test_memory_is_measured_run_by_run(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = fork_context()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: forked)
+    peak, growth = measure_runs("demo", config, runs=3)
+    assert len(peak.parts["peak"]) == len(peak.parts["after"]) == 3
+    assert all(p >= a > 0 for p, a in zip(peak.parts["peak"], peak.parts["after"], strict=True))
+    assert growth.values[0] > 0
 
 
 def test_tracking_is_measured_on_both_kinds_of_store(workload: Workload) -> None:
