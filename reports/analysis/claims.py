@@ -270,7 +270,7 @@ def score_family(table: VariantTable) -> Family:
     """Return the family of the claims about a table's scores."""
     if table.is_the_papers:
         return SCORE_FAMILY
-    return Family(f"the claims about {table.title}", max(1, len(table.claims)))
+    return Family(f"the claims about “{table.title}”", max(1, len(table.claims)))
 
 
 def find_claim(claim_id: str) -> Claim:

@@ -81,14 +81,21 @@ class Measurements:
             for kind, splits in by_kind(self.group.splits).items()
         ]
         tested = self.test_splits if len(self.test_splits) > 1 else ()
-        of_test = [EvalSubset(TEST, x, tested) for x in ("seen", "unseen", "all")]
+        of_test = [EvalSubset(TEST, x, tested) for x in self._test_parts]
         return [*of_dev, *of_test]
 
     @property
     def single_columns(self) -> list[EvalSubset]:
         """The columns with every split by itself, the test rows with the models of `test_from`."""
-        of_test = [EvalSubset(TEST, languages) for languages in ("seen", "unseen", "all")]
+        of_test = [EvalSubset(TEST, languages) for languages in self._test_parts]
         return [*(EvalSubset(split) for split in self.group.splits), *of_test]
+
+    @cached_property
+    def _test_parts(self) -> tuple[str, ...]:
+        """Seen, unseen and all test rows; all alone if their languages are only seen, or unseen."""
+        tests = [sample for sample in self.samples if sample.eval_set == TEST]
+        parts = [any(sample.members(part) for sample in tests) for part in ("seen", "unseen")]
+        return ("all",) if tests and not all(parts) else ("seen", "unseen", "all")
 
     @cached_property
     def test_splits(self) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def comparison_family(table: VariantTable, pair: tuple[str, str], targets: int =
     """
     if not table.is_the_papers:
         size = len(table.steps) or len(_pairs(list(table.variants)))
-        return Family(f"the comparisons of {table.title}", size * targets)
+        return Family(f"the comparisons of “{table.title}”", size * targets)
     read_otherwise = {variant for variant in READING_ROWS if variant not in GROUPS["all"]}
     rows = [variant for variant in table.variants if variant not in read_otherwise]
     if not read_otherwise & set(pair):

@@ -47,7 +47,7 @@ def step_family(measurements: Measurements) -> Family:
     if table.is_the_papers:
         return STEP_FAMILY
     size = len(table.steps) * len(measurements.columns)
-    return Family(f"the steps of {table.title}", max(1, size))
+    return Family(f"the steps of “{table.title}”", max(1, size))
 
 
 def compute_steps(measurements: Measurements, obstacle: str) -> list[Step]:

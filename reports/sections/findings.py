@@ -71,7 +71,7 @@ def _of_another_table(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the questions of a file of variants, its claims with their verdicts, and the limits."""
     table, comparability = inputs.group.table, inputs.comparability
     rows = [table.variants[v] for v in inputs.group.variants if v in table.variants]
-    yield f"Asked ({table.title}): " + " ".join(
+    yield f"Asked (“{table.title}”): " + " ".join(
         f"{row.title.removeprefix('+ ')}: {row.question}" for row in rows
     )
     if not (inputs.layout.is_mint and table.publication):

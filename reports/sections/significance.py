@@ -35,7 +35,7 @@ from reports.sections.registry import section
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the steps as a figure and a table, then their tests."""
     table = inputs.group.table
-    whose = "the paper" if table.is_the_papers else table.title
+    whose = "the paper" if table.is_the_papers else f"“{table.title}”"
     if not inputs.layout.is_mint and table.is_the_papers:
         yield from _own_steps(inputs)
         return

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from ablation.core.slugs import slug
-from ablation.data.languages import language_name
+from ablation.data.description import group_title
+from ablation.data.layout import CorpusLayout
 from ablation.data.splits import by_kind, draw_kind
 from reports.analysis.estimates import NAN, Estimate
 from reports.analysis.inputs import ReportInputs
@@ -29,13 +30,12 @@ _FACTORS: Final[tuple[Factor, ...]] = ("rows", "seeds", "splits", "languages")
 
 @section("Where the uncertainty comes from", order=25)
 def build(inputs: ReportInputs) -> Iterator[Block]:
-    """Yield the variance components of the steps, then the steps over languages in general."""
+    """Yield the variance components of the steps, then the steps over groups in general."""
     with_seeds = [s for s in inputs.steps if s.estimate.uncertainty and len(s.estimate.seeds) > 1]
     if not with_seeds:
         return
     yield components_table(with_seeds)
-    languages = languages_table(inputs.measurements, with_seeds)
-    tables = [languages]
+    tables = [groups_table(inputs.measurements, with_seeds, inputs.layout)]
     for kind, splits in by_kind(inputs.group.splits).items():
         if len(splits) >= LEAST_SPLITS and kind != draw_kind(inputs.measurements.test_from):
             by_split = {split: inputs.by_test_split[split] for split in splits}
@@ -91,16 +91,17 @@ def _variances(estimate: Estimate) -> dict[Factor, float]:
     return {c.factor: float(c.variance) for c in components}
 
 
-def languages_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
-    """Return each step over languages in general, on the rows that errors are looked at on."""
+def groups_table(measurements: Measurements, steps: Sequence[Step], layout: CorpusLayout) -> Table:
+    """Return each step over languages, or domains, in general, on the rows of the errors."""
+    word, words = layout.group.word, layout.group.plural
     table = TableBuilder(
         "other_languages",
-        "The steps over languages in general",
+        f"The steps over {words} in general",
         step=Column("step", width=22),
-        languages=number_column("languages", width=8),
+        groups=number_column(words, width=8),
         mean=number_column("mean", width=8),
-        interval=number_column("95%, languages random", width=15),
-        spread=number_column("sd between languages", width=10),
+        interval=number_column(f"95%, {words} random", width=15),
+        spread=number_column(f"sd between {words}", width=10),
         p=number_column("p of one effect", width=8),
         holds=number_column("holds in at least", width=9),
         named=Column("shown by itself in", width=22),
@@ -111,12 +112,12 @@ def languages_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
         found = effect_over_languages(measurements, worse, better, eval_set)
         if found is None:
             continue
-        named = ", ".join(language_name(x) for x in found.holds.named)
+        named = ", ".join(group_title(x, layout) for x in found.holds.named)
         estimate = measurements.step(worse, better, EvalSubset(eval_set))
         title = next(str(s) for s in steps if (s.worse, s.better) == (worse, better))
         table.add(
             step=title,
-            languages=found.holds.languages,
+            groups=found.holds.languages,
             mean=difference_cell(found.mean, estimate),
             interval=interval_cell(found.interval, estimate),
             spread=percent_cell(found.spread.sd, estimate),
@@ -125,17 +126,17 @@ def languages_table(measurements: Measurements, steps: Sequence[Step]) -> Table:
             named=named or EMPTY,
         )
     others = (
-        "Intervals of differences elsewhere in this report are about other languages, too."
+        f"Intervals of differences elsewhere in this report are about other {words}, too."
         if measurements.scope.languages == "random"
-        else "Every other interval of this report is about these languages."
+        else f"Every other interval of this report is about these {words}."
     )
     return table.build(
-        f"Differences of Pearson × 100 on {eval_set} rows, each language counting alike. {others}"
-        " This one is about languages like them"
-        f" (languages and seeds random; at least {LEAST_LANGUAGES}). Sd and p of one effect in all:"
+        f"Differences of Pearson × 100 on {eval_set} rows, each {word} counting alike. {others}"
+        f" This one is about {words} like them"
+        f" ({words} and seeds random; at least {LEAST_LANGUAGES}). Sd and p of one effect in all:"
         " DerSimonian and Laird (1986), Cochran's Q. Holds in at least: a lower bound at 95%"
-        " confidence of the number of languages in which the second is better, by partial"
-        " conjunction (Dror and others, 2017); shown by itself: Holm over the languages."
+        f" confidence of the number of {words} in which the second is better, by partial"
+        f" conjunction (Dror and others, 2017); shown by itself: Holm over the {words}."
     )
 
 

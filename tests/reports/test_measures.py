@@ -1,6 +1,7 @@
 """Every figure comes from stored predictions, paired by row and seed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,3 +164,27 @@ def test_influences_on_many_runs_are_those_on_each_run_by_itself() -> None:
     french = language == "fr"
     each = [pearson_influence(column, label[french])[1] for column in predictions[french].T]
     assert sample.influences("fr").tolist() == [values.tolist() for values in each]
+
+
+@pytest.mark.parametrize("part", ["seen", "unseen"])
+def test_test_rows_of_seen_languages_alone_are_one_column(found: ReportInputs, part: str) -> None:
+    """Else each step would stand there twice, and count twice in its family."""
+
+    def cut(sample: AlignedPredictions) -> AlignedPredictions:
+        keep = sample.rows_of(part)
+        return AlignedPredictions(
+            sample.eval_set,
+            sample.runs,
+            sample.row[keep],
+            sample.label[keep],
+            sample.language[keep],
+            sample.predictions[keep],
+            sample.unseen,
+        )
+
+    both = found.measurements
+    samples = tuple(cut(s) if s.eval_set == TEST else s for s in both.samples)
+    one = replace(both, samples=samples)
+    assert [c.languages for c in both.columns if c.is_test] == ["seen", "unseen", "all"]
+    assert [c.languages for c in one.columns if c.is_test] == ["all"]
+    assert [c.languages for c in one.single_columns if c.is_test] == ["all"]
