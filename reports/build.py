@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.files import replace_folder, write_atomically
 from ablation.core.garbage import collector_paused
@@ -143,7 +144,8 @@ def build(
     inputs, report = _compose_without_damaged(request, echo)
     report = replace(report, readings=count_reading(inputs.experiment, "report"))
     folder = (folder or folder_for(inputs.experiment)).resolve()
-    echo(f"writing {len(report.tables)} tables and {len(report.pictures)} figures")
+    pictures = counted(len(report.pictures), "figure")
+    echo(f"writing {counted(len(report.tables), 'table')} and {pictures}")
     write(inputs, report, request, folder, when or datetime.now(UTC))
     suite = None
     store = inputs.experiment.source.store
@@ -181,7 +183,7 @@ def read_inputs(
         damaged: Runs to leave out, by id, with a line on why.
     """
     experiment = collect_requested(request, damaged)
-    echo(f"{len(experiment.runs)} runs in experiment {experiment.name!r}")
+    echo(f"{counted(len(experiment.runs), 'run')} in experiment {experiment.name!r}")
     groups = group_runs(experiment)
     if not groups and not any(run.status == "FINISHED" for run in experiment.curves):
         raise UsageError(
@@ -313,7 +315,7 @@ def choose_group(groups: Sequence[Group], request: ReportRequest) -> Group:
     if request.mixed:
         return pool(groups) if len(groups) > 1 else groups[0]
     if not 1 <= request.group <= len(groups):
-        raise UsageError(f"--group {request.group}: there are {len(groups)} groups of runs")
+        raise UsageError(f"--group {request.group}: the runs make {counted(len(groups), 'group')}")
     return groups[request.group - 1]
 
 

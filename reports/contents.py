@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from ablation.core.counting import counted
 from ablation.tracking import names
 from reports.analysis.groups import Group
 from reports.analysis.inputs import ReportInputs
@@ -63,10 +64,10 @@ def _subtitle(inputs: ReportInputs) -> str:
     seeds = ", ".join(map(str, group.seeds))
     encoders = sorted({run.tags.get(names.ENCODER, "") for run in group.runs} - {""})
     parts = [
-        f"{len(group.runs)} runs",
-        f"{len(group.variants)} variants",
+        counted(len(group.runs), "run"),
+        counted(len(group.variants), "variant"),
         f"splits {', '.join(group.splits)}",
-        f"{len(group.seeds)} seed{'s' * (len(group.seeds) != 1)} ({seeds})",
+        f"{counted(len(group.seeds), 'seed')} ({seeds})",
         f"encoder {', '.join(encoders)}",
     ]
     return ", ".join(parts)
@@ -74,7 +75,7 @@ def _subtitle(inputs: ReportInputs) -> str:
 
 def _study_subtitle(inputs: ReportInputs) -> str:
     runs = len(inputs.curve_study.runs) if inputs.curve_study else 0
-    return f"A study of training curves: {runs} runs"
+    return f"A study of training curves: {counted(runs, 'run')}"
 
 
 def _warnings(inputs: ReportInputs) -> Iterator[str]:
@@ -114,7 +115,8 @@ def _warnings_about_runs(inputs: ReportInputs) -> Iterator[str]:
     others = sum(len(other.runs) for other in inputs.groups if other.key not in shown)
     if others and not group.mixed:
         yield (
-            f"{others} more runs differ in data, encoder, code or settings: they enter no number."
+            f"No number includes {counted(others, 'further run')} with other data, encoder, code or"
+            " settings."
         )
     states = Counter(run.status for run in inputs.experiment.runs if run.status != "FINISHED")
     if states:

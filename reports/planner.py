@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.data.splits import by_kind
@@ -140,7 +141,8 @@ class PowerPlan:
     def notes(self) -> list[str]:
         """Return what has to be known to read the table, a sentence each."""
         request = self.request
-        lead = f"Planned for: {request.seeds} seeds, {self._splits}, power {request.target:.0%}."
+        lead = f"Planned for: {counted(request.seeds, 'seed')}, {self._splits},"
+        lead += f" power {request.target:.0%}."
         curves = runs_to_decide(CURVE_FAMILY.per_claim)
         sides = paired_runs_for_rates(CURVE_FAMILY.per_claim)
         return [

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError, first_line
 from ablation.tracking.reused import reused_runs
 from reports.analysis.collect import Experiment
@@ -72,7 +73,8 @@ def verify(folder: Path, request: ReportRequest, echo: Echo = quiet) -> int:
     experiment = collect_requested(request)
     if lost := written.runs - {run.run_id for run in (*experiment.runs, *experiment.curves)}:
         raise RunError(
-            f"{len(lost)} runs of the report are no longer in the store, such as {min(lost)}"
+            f"the store no longer holds {counted(len(lost), 'run')} of the report, such as"
+            f" {min(lost)}"
         )
     experiment = _restrict(experiment, written.runs)
     groups = group_runs(experiment)
@@ -80,7 +82,7 @@ def verify(folder: Path, request: ReportRequest, echo: Echo = quiet) -> int:
     own = [group for group in groups if {run.run_id for run in group.runs} == written.group]
     fallback = choose_group(groups, request) if groups else Group((), ())
     group = own[0] if own else fallback
-    echo(f"recomputing the numbers of {len(group.runs or experiment.curves)} runs")
+    echo(f"recomputing the numbers of {counted(len(group.runs or experiment.curves), 'run')}")
     inputs = ReportInputs(experiment, groups, group, request.seed, request.texts, request.scope)
     if group.runs:
         check_records(inputs.measurements)

@@ -19,6 +19,7 @@ from ablation.config.overrides import load_profile, merge_overrides, resolve_con
 from ablation.config.schema import RunConfig
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3, VARIANTS, read_selection
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
 from ablation.core.state import checkpoints_root
@@ -240,7 +241,7 @@ def run_curves(resolved: ResolvedCurves, progress: Progress) -> list[RunOutcome]
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             study.end(
                 "FAILED" if failed else "FINISHED",
-                f"{failed} runs failed" if failed else None,
+                f"{counted(failed, 'run')} failed" if failed else None,
                 echo=progress.say,
             )
     settle_leases()

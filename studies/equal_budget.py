@@ -15,6 +15,7 @@ import plotly.io
 
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3, load_table
+from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError
 from ablation.core.files import write_atomically
 from ablation.runs.runner import sigterm_as_interrupt
@@ -75,7 +76,8 @@ def sweep_variants(request: SweepRequest, echo: Echo) -> EqualBudgetResult:
     sweeps = resolve_equal_budget(request)
     first = next(iter(sweeps.values()))
     name, began = study_name(request), monotonic()
-    echo(f"{first.request.trials} trials for each of {len(sweeps)} variants: {', '.join(sweeps)}")
+    each = counted(first.request.trials, "trial")
+    echo(f"{each} for each of {counted(len(sweeps), 'variant')}: {', '.join(sweeps)}")
     results: dict[str, SweepResult] = {}
     with sigterm_as_interrupt(), open_workers(first) as executor:
         parent = _open_run(first, name, request)

@@ -13,6 +13,7 @@ from typing import Final
 import optuna
 from optuna.study import Study
 
+from ablation.core.counting import counted
 from ablation.core.state import checkpoints_root
 from ablation.executors.protocol import Executor
 from ablation.runs.context import Preparations
@@ -109,7 +110,8 @@ def sweep_with(resolved: ResolvedSweep, executor: Executor | None, echo: Echo) -
             recovered = recover(study)
         wanted = wanted_trials(resolved, layers)
         note = f", {recovered} taken back" if recovered else ""
-        echo(f"study {resolved.study_name!r}: {count_done(study)} of {wanted} trials done{note}")
+        done = f"{count_done(study)} of {counted(wanted, 'trial')} done"
+        echo(f"study {resolved.study_name!r}: {done}{note}")
         timeout = resolved.request.timeout
         limits = Limits(datetime.now(), time.time() + timeout if timeout else float("inf"))
         try:

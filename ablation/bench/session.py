@@ -20,6 +20,7 @@ from ablation.bench.training import measure_training
 from ablation.bench.workload import Workload, make_workload
 from ablation.config.overrides import load_profile, merge_overrides, resolve_config
 from ablation.config.schema import RunConfig
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.slugs import slug
@@ -188,13 +189,14 @@ def caption(resolved: ResolvedBench) -> str:
     request, environment = resolved.request, provenance.environment()
     device = (
         environment["cuda_device"]
-        or f"{environment['torch_threads']} threads of {environment['processor']}"
+        or f"{counted(environment['torch_threads'], 'thread')} of {environment['processor']}"
     )
     packages = environment["packages"]
     return (
         f"corpus {resolved.corpus.name}, encoder {resolved.config.model.encoder}, "
-        f"{request.rows} rows at most, batches of {resolved.config.optimisation.batch_size}, "
-        f"{request.rounds} rounds; {device}, "
+        f"{counted(request.rows, 'row')} at most, "
+        f"batches of {resolved.config.optimisation.batch_size}, "
+        f"{counted(request.rounds, 'round')}; {device}, "
         f"torch {packages['torch']}, transformers {packages['transformers']}"
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import typer
 
+from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError, first_line, one_line
 from ablation.tracking.uris import is_http, redact_uri, strip_credentials
 
@@ -44,7 +45,7 @@ def print_run_header(
     """Print the number of runs, the splits chosen for the corpus, and what to know about it."""
     from ablation.data.splits import AUTO, default_splits
 
-    lines = [f"{runs} runs on corpus {corpus.name}", *corpus.remarks]
+    lines = [f"{counted(runs, 'run')} on corpus {corpus.name}", *corpus.remarks]
     if AUTO in splits:
         lines.append(f"Splits: {default_splits(corpus)[1]}.")
     if corpus.synthetic:
@@ -152,7 +153,8 @@ def raise_for_failures(console: "Console", outcomes: "list[RunOutcome]") -> None
         )
     if failed:
         raise RunError(
-            f"{len(failed)} of {len(outcomes)} runs failed; the same command trains them again"
+            f"{len(failed)} of {counted(len(outcomes), 'run')} failed; the same command trains"
+            f" {'it' if len(failed) == 1 else 'them'} again"
         )
 
 
@@ -195,8 +197,8 @@ def unsynced_summary() -> str:
     folders = ", ".join(str(one.folder) for one in left)
     writes, runs = sum(one.writes for one in left), sum(one.runs for one in left)
     return (
-        f"{writes} writes of {runs} runs have not reached {left[0].server} ({left[0].reason}); "
-        f"they are kept in {folders}, send them with: ablation sync"
+        f"{left[0].server} has not received {counted(writes, 'write')} of {counted(runs, 'run')}"
+        f" ({left[0].reason}), kept in {folders}; to send what is kept: ablation sync"
     )
 
 

@@ -28,6 +28,7 @@ from ablation.cli.options import (
     TrackingUri,
 )
 from ablation.cli.parsing import split_list
+from ablation.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,7 +99,7 @@ def predict(
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_rows(target, columns, scored)
-        print(f"{target}: {len(scored)} rows", file=sys.stderr)
+        print(f"{target}: {counted(len(scored), 'row')}", file=sys.stderr)
 
 
 def register(
@@ -248,13 +249,13 @@ def _submit_finished(
     chosen_seeds = parse_seeds(seeds) if seeds else ()
     submission = submit_finished(store, found, out, splits, variants, chosen_seeds)
     console = make_console()
-    lines = [f"{out}: {submission.rows} rows, from finished runs; nothing was trained"]
+    lines = [f"{out}: {counted(submission.rows, 'row')}, from finished runs; nothing was trained"]
     for chosen in submission.selections:
         lines += [
-            f"{chosen.split}: {len(chosen.members)} of {chosen.candidates} runs selected;"
-            f" development foretells r = {chosen.nested:.3f} on its {chosen.rows} rows by nested"
-            f" halves ({chosen.apparent:.3f} on the rows that selected; {chosen.single:.3f} alone,"
-            " on average)",
+            f"{chosen.split}: {len(chosen.members)} of {counted(chosen.candidates, 'run')}"
+            f" selected; development foretells r = {chosen.nested:.3f} on its"
+            f" {counted(chosen.rows, 'row')} by nested halves ({chosen.apparent:.3f} on the rows"
+            f" that selected; {chosen.single:.3f} alone, on average)",
             *(f"  {times} x {key}" for key, times in chosen.members.items()),
         ]
     for line in lines:
@@ -265,10 +266,11 @@ def _submit_finished(
 def _print_submission(console: "Console", submission: "Submission") -> None:
     score, count = submission.development, len(submission.keys)
     lines = [
-        f"{submission.file}: {submission.rows} rows, the average of {count} refits on all rows",
-        f"development foretells r = {score.average:.3f} on its {score.rows} rows: the average of"
-        f" the {count} runs before their refit (alone {min(score.single):.3f} to"
-        f" {max(score.single):.3f})",
+        f"{submission.file}: {counted(submission.rows, 'row')}, the average of"
+        f" {counted(count, 'refit')} on all rows",
+        f"development foretells r = {score.average:.3f} on its"
+        f" {counted(score.rows, 'row')}: the average of {counted(count, 'run')} before the"
+        f" refit (alone {min(score.single):.3f} to {max(score.single):.3f})",
         f"its optimism: selecting the epoch on these rows gained {score.optimism:.3f} a run over"
         " the last epoch; choosing among rows by these figures would add to that",
     ]

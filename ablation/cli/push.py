@@ -8,6 +8,7 @@ import typer
 
 from ablation.cli.console import interruptible, make_console
 from ablation.cli.options import TrackingUri
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def push(
             address = send(repo, files, message, public=public)
     size = sum(file.size for file in files)
     console.print(
-        f"Pushed {len(files)} files, {size / 1e6:.1f} MB: {address}",
+        f"Pushed {counted(len(files), 'file')}, {size / 1e6:.1f} MB: {address}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -90,7 +91,7 @@ def _print_files(console: "Console", repo: str, files: "Sequence[HubFile]") -> N
         console.print(f"{file.size:>13,}  {file.path}", markup=False, highlight=False)
     total = sum(file.size for file in files)
     console.print(
-        f"{total:>13,}  bytes in {len(files)} files for {repo}; nothing was sent",
+        f"{total:>13,}  bytes in {counted(len(files), 'file')} for {repo}; nothing was sent",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -10,6 +10,7 @@ import typer
 from ablation.cli.console import make_console, writable_folder
 from ablation.cli.options import Experiment, TrackingUri
 from ablation.cli.parsing import split_list
+from ablation.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,8 +126,8 @@ def bundle(
     content = "with texts" if texts else "without texts"
     console.print(
         "".join(f"{line}. It is not in the bundle.\n" for line in summary.left_out)
-        + f"Bundle: {summary.file} ({summary.runs} runs, {content}, {summary.size / 1e6:.2f} MB,"
-        f" SHA-256 of its contents {summary.digest})\n"
+        + f"Bundle: {summary.file} ({counted(summary.runs, 'run')}, {content},"
+        f" {summary.size / 1e6:.2f} MB, SHA-256 of its contents {summary.digest})\n"
         f"Rebuild its report with: ablation report {shlex.quote(str(summary.file))}",
         markup=False,
         highlight=False,
@@ -152,9 +153,9 @@ def unbundle(
             tracking_uri=tracking_uri,
             progress=lambda done, total: status.update(f"unbundle: {done} of {total}"),
         )
-    present = f"; {done.present} were there" if done.present else ""
+    present = f"; {done.present} had been there" if done.present else ""
     console.print(
-        f"Experiment {done.experiment!r}: {done.runs} runs written{present}",
+        f"Experiment {done.experiment!r}: {counted(done.runs, 'run')} written{present}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -45,6 +45,7 @@ from ablation.cli.options import (
 )
 from ablation.cli.parsing import parse_range, split_list
 from ablation.cli.report import build_report
+from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError
 from ablation.core.slugs import slug
 
@@ -410,7 +411,7 @@ def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table
     from rich.text import Text
 
     seconds = estimates.seconds if estimates else {}
-    table = Table(title=f"{len(planned.runs)} runs", title_justify="left")
+    table = Table(title=counted(len(planned.runs), "run"), title_justify="left")
     for heading in ("variant", "split", "seed", "state", "estimate", "why"):
         table.add_column(heading, justify="right" if heading in ("seed", "estimate") else "left")
     for run in planned.runs:
@@ -443,8 +444,8 @@ def _shares(planned: "ResolvedRun", estimates: "Estimates | None") -> list[str]:
         return [
             *lines,
             f"Proposed: --gpus-per-run {proposed.resources.gpus:g}. There is memory for"
-            f" {proposed.at_once} runs at a time; it pays as far as one leaves its GPU idle, which"
-            " was not measured.",
+            f" {counted(proposed.at_once, 'run')} at a time; it pays as far as one"
+            " leaves its GPU idle, which was not measured.",
         ]
     return [
         *lines,
@@ -462,7 +463,8 @@ def _plan_summary(planned: "ResolvedRun", estimates: "Estimates | None") -> str:
     summary = f"{to_do} to do, {len(planned.runs) - to_do} reused"
     if estimates and estimates.costs:
         minutes, memory = sum(estimates.seconds.values()) / 60, estimates.memory_bytes / 2**30
-        summary += f"; about {minutes:.0f} minutes and {memory:.1f} GiB, measured on this machine"
+        summary += f"; about {counted(round(minutes), 'minute')} and {memory:.1f} GiB"
+        summary += ", measured on this machine"
         if estimates.from_earlier:
             summary += f" for an earlier plan ({estimates.oldest}); --measure measures again"
         if kept := estimates.kept_bytes(planned):

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ablation.config.schema import Precision
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.models.exported import ENSEMBLE_FILE, LoadedModel, read_about, read_model
 from ablation.training.batching import Texts, prediction_batches
@@ -93,7 +94,9 @@ class Predictor:
         if second_texts is not None:
             _check(second_texts)
             if len(second_texts) != len(texts):
-                raise UsageError(f"{len(texts)} texts and {len(second_texts)} second texts")
+                raise UsageError(
+                    f"{counted(len(texts), 'text')} and {counted(len(second_texts), 'second text')}"
+                )
         report = on_scored or (lambda count: None)
         scores = np.stack(
             [

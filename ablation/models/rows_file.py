@@ -11,6 +11,7 @@ from typing import Final
 
 import pandas as pd
 
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.suggest import did_you_mean
@@ -153,11 +154,11 @@ def _text(file: Path, record: Record, column: str, problems: list[str]) -> str:
     if not text:
         problems.append(f"{file}, {record.position}: the text is empty")
     elif len(text) > LONGEST_TEXT:
-        problems.append(f"{file}, {record.position}: a text of {len(text)} characters")
+        problems.append(f"{file}, {record.position}: a text of {counted(len(text), 'character')}")
     return text
 
 
 def _shortened(problems: Sequence[str]) -> list[str]:
     hidden = len(problems) - _PROBLEMS_SHOWN
-    more = [f"... and {hidden} more problems"] if hidden > 0 else []
+    more = [f"... and {counted(hidden, 'more problem')}"] if hidden > 0 else []
     return [*problems[:_PROBLEMS_SHOWN], *more]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ablation.core.counting import counted
 from ablation.core.locks import try_lock
 from ablation.core.state import checkpoints_root, weights_root
 from ablation.encoders.cache import remove_stale_drafts
@@ -35,8 +36,9 @@ def examine(store: Store) -> Iterator[str]:
             )
     for pending in unsent_runs(store):
         yield (
-            f"{pending.folder}: {pending.writes} writes of {pending.runs} runs have not reached "
-            f"{pending.server} ({pending.reason}); send them with: ablation sync"
+            f"{pending.folder}: {pending.server} has not received"
+            f" {counted(pending.writes, 'write')} of {counted(pending.runs, 'run')}"
+            f" ({pending.reason}); to send what is kept: ablation sync"
         )
     for draft in remove_stale_drafts():
         yield f"{draft}: left of an encoder that a killed process was converting; removed"
@@ -54,7 +56,9 @@ def describe_weights() -> str:
     sizes = [_size(folder) for folder in weights_root().glob("*/")]
     if not sizes:
         return ""
-    return f"kept weights: {len(sizes)} runs, {sum(sizes) / 1e9:.2f} GB in {weights_root()}"
+    return (
+        f"kept weights: {counted(len(sizes), 'run')}, {sum(sizes) / 1e9:.2f} GB in {weights_root()}"
+    )
 
 
 def prune_weights(most_bytes: float) -> Iterator[str]:

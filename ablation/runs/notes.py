@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ablation.config.variant_table import VariantTable
+from ablation.core.counting import counted
 from ablation.core.identity import RunKey
 from ablation.runs import comparison
 from ablation.runs.request import ResolvedRun
@@ -37,7 +38,7 @@ def suite_note(planned: ResolvedRun, outcomes: Sequence[RunOutcome]) -> str:
     records = [outcome.record for outcome in outcomes if outcome.record]
     states = Counter(outcome.state for outcome in outcomes)
     ended = ", ".join(f"{count} {state}" for state, count in states.items())
-    parts = [f"{len(outcomes)} runs: {ended}.", suite_questions(planned)]
+    parts = [f"{counted(len(outcomes), 'run')}: {ended}.", suite_questions(planned)]
     if records:
         parts.insert(0, results_table(planned, records))
     return _cut("\n\n".join(parts))

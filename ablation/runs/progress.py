@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ablation.core.counting import counted
 from ablation.core.identity import RunKey
 
 EndState = Literal["finished", "reused", "failed"]
@@ -195,10 +196,8 @@ class Progress:
 
     def table(self) -> Table:
         ended = sum(row.state in ("finished", "reused", "failed") for row in self.rows.values())
-        table = Table(
-            title=f"{ended} of {len(self.rows)} runs · {_duration(self.seconds_left())} left",
-            title_justify="left",
-        )
+        done = f"{ended} of {counted(len(self.rows), 'run')}"
+        table = Table(title=f"{done} · {_duration(self.seconds_left())} left", title_justify="left")
         test = ["test r"] if self.unsealed else []
         for heading in ("variant", "split", "seed", "state", "epoch", "dev r", *test, "time"):
             table.add_column(

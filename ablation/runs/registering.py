@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.runs.exporting import write_export
 from ablation.runs.model_pages import page_params
@@ -58,8 +59,8 @@ def register_best(store: Store, experiment: str, split: str, name: str) -> Champ
         return Champion(current[0], best.run_id, f"still the {RULE} of {split}")
     second = f"; the next is {_scored(ranked[1])}" if len(ranked) > 1 else ""
     reason = (
-        f"{RULE} of {split}: {_scored(best)}, of {len(ranked)} runs{second}. The score is of the"
-        " rows that chose, so it is too high. Test rows chose nothing."
+        f"{RULE} of {split}: {_scored(best)}, of {counted(len(ranked), 'run')}{second}. The score"
+        " is of the rows that chose, so it is too high. Test rows chose nothing."
     )
     return register_run(store, best.run_id, name, reason)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ablation.config.own_code import FIELDS, parse_own, source_of
+from ablation.core.counting import counted
 from ablation.core.errors import first_line
 from ablation.core.identity import RunKey
 from ablation.core.interrupts import signals_as_interrupt
@@ -108,7 +109,7 @@ def run_plan(planned: ResolvedRun, progress: Progress) -> list[RunOutcome]:
             failed = sum(outcome.state == "failed" for outcome in outcomes)
             suite.end(
                 "FAILED" if failed else "FINISHED",
-                f"{failed} runs failed" if failed else None,
+                f"{counted(failed, 'run')} failed" if failed else None,
                 echo=progress.say,
             )
         _describe(planned, experiment, outcomes, progress)

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.tracking import names, retry
 from ablation.tracking.retry import describe_error, is_permanent
@@ -191,7 +192,8 @@ class Delivery:
         if age < LAG_S:
             return ""
         runs = len({entry.run for entry in waiting})
-        return f"the tracking server is {len(waiting)} writes of {runs} runs behind ({age:.0f} s)"
+        behind = f"{counted(len(waiting), 'write')} of {counted(runs, 'run')} behind"
+        return f"the tracking server is {behind} ({age:.0f} s)"
 
     @property
     def refusals(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError
 from ablation.tracking.copies import copy_deleted_run
 from ablation.tracking.retry import describe_error
@@ -119,13 +120,13 @@ def _send(folder: Path, request: SyncRequest, echo: Callable[[str], None]) -> st
         if not all_sent and _settle(client, delivery, request, echo):
             all_sent = delivery.drain(echo)
         for run, writes in delivery.sent.items():
-            echo(f"run {run}: {writes} writes sent to {spool.server}")
+            echo(f"run {run}: {counted(writes, 'write')} sent to {spool.server}")
         pending = pending_in(folder)
         if all_sent or pending is None:
             return ""
         return (
-            f"{folder}: {pending.writes} writes of {pending.runs} runs have not reached "
-            f"{pending.server}: {pending.reason}"
+            f"{folder}: {pending.server} has not received {counted(pending.writes, 'write')} of"
+            f" {counted(pending.runs, 'run')}: {pending.reason}"
         )
     finally:
         delivery.close()
@@ -138,7 +139,7 @@ def _settle(
     settled = False
     for run_id in delivery.refusals:
         if run_id in request.discard or ALL in request.discard:
-            echo(f"run {run_id}: {delivery.discard(run_id)} writes discarded")
+            echo(f"run {run_id}: {counted(delivery.discard(run_id), 'write')} discarded")
         elif run_id in request.restore or ALL in request.restore:
             try:
                 if client.get_run(run_id).info.lifecycle_stage == "deleted":

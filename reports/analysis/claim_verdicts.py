@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ablation.core.counting import counted
 from reports.analysis.claims import (
     COLLAPSE,
     CURVE_CLAIMS,
@@ -138,7 +139,7 @@ def assess_curve_claim(
         return replace(found, verdict=Verdict.OPPOSITE, reason="the opposite holds")
     bound = "a factor of two" if claim.margin else "zero"
     needed = runs_to_decide(CURVE_FAMILY.per_claim)
-    seeds = f"{len(values)} seed{'s' * (len(values) != 1)}"
+    seeds = counted(len(values), "seed")
     return replace(
         found,
         verdict=Verdict.UNDECIDED,

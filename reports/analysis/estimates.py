@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from ablation.core.counting import counted
 from reports.analysis import inference
 from reports.analysis.predictions import AlignedPredictions
 from reports.analysis.replication import Evidence
@@ -228,7 +229,9 @@ def with_uncertainty_over(
     obstacle = next((one.obstacle for one in each if one.obstacle), estimate.obstacle)
     few = len(values) < LEAST_SPLITS
     if splits_are == "random" and few:
-        obstacle = f"{len(values)} splits, an interval for others takes at least {LEAST_SPLITS}"
+        obstacle = (
+            f"{counted(len(values), 'split')}, an interval for others takes at least {LEAST_SPLITS}"
+        )
     if obstacle:
         return replace(estimate, obstacle=obstacle)
     strata, influence = _without_single_rows(together.language), together.influence

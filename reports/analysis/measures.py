@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ablation.core.counting import counted
 from ablation.data.languages import ordered
 from ablation.data.splits import by_kind, draw_kind
 from ablation.runs.comparison import largest_grid, test_split, test_splits
@@ -212,7 +213,9 @@ class Measurements:
             return estimate
         estimate = replace(estimate, languages_random=True)
         each = [self._mean(weights, replace(column, languages=x), (x,)) for x in languages]
-        few = f"{len(languages)} languages, an interval for others takes {LEAST_LANGUAGES}"
+        few = (
+            f"{counted(len(languages), 'language')}, an interval for others takes {LEAST_LANGUAGES}"
+        )
         unlike = "not every language has the same runs"
         if len(each) < LEAST_LANGUAGES or any(e.runs != estimate.runs for e in each):
             why = few if len(each) < LEAST_LANGUAGES else unlike

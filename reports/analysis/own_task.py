@@ -20,6 +20,7 @@ from scipy import stats
 
 from ablation.config.variant_table import VariantTable
 from ablation.config.variants import GROUPS, READING_ROWS
+from ablation.core.counting import counted
 from ablation.data.splits import draw_kind
 from reports.analysis.estimates import NAN, Estimate
 from reports.analysis.inference import ALPHA, NO_INTERVAL, Interval
@@ -217,7 +218,7 @@ def _over_folds(
     steps = [measurements.step(*pair, subset) for subset in steps_on]
     found = Comparison(
         *pair,
-        rows=f"{len(folds)} folds",
+        rows=counted(len(folds), "fold"),
         mean=NAN,
         interval=NO_INTERVAL,
         equivalence=NO_INTERVAL,

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from ablation.core.counting import counted
 from reports.analysis.claim_verdicts import find_subset
 from reports.analysis.claims import SCORE_CLAIMS, SCORE_FAMILY, SINGLE_MODELS, Effect, ScoreClaim
 from reports.analysis.estimates import Estimate
@@ -167,7 +168,7 @@ def pilot_variances(
             "splits": max(1, len(estimate.splits)),
         }
         sources = Sources.of_pilot(estimate.uncertainty, levels)
-        origin = f"{len(estimate.seeds)} seeds of this effect"
+        origin = f"{counted(len(estimate.seeds), 'seed')} of this effect"
         pooled = _pooled(measurements, effect, subset, estimate)
         if pooled is not None:
             component, variants = pooled
@@ -176,7 +177,7 @@ def pilot_variances(
                 seeds=float(component.variance) * levels["seeds"] * levels["splits"],
                 seed_df=float(component.df),
             )
-            origin = f"{len(estimate.seeds)} seeds of {variants} variants"
+            origin = f"{counted(len(estimate.seeds), 'seed')} of {counted(variants, 'variant')}"
         if split_variance or not estimate.splits_random:
             sources = replace(sources, splits=split_variance)
         if cautious:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from ablation.core.counting import counted
 from reports.analysis.inference import ALPHA, POWER
 from reports.analysis.variance_components import Component, Factor, Floats, Uncertainty
 
@@ -145,11 +146,17 @@ class Need:
     def __str__(self) -> str:
         """Say what would decide, in a few words."""
         if self.seeds is not None:
-            return f"{self.seeds} seeds on these rows"
+            return f"{counted(self.seeds, 'seed')} on these rows"
         if self.splits is not None:
-            return f"no number of seeds suffices on these splits; {self.splits} splits would"
+            return (
+                "no number of seeds suffices on these splits;"
+                f" {counted(self.splits, 'split')} would"
+            )
         if self.rows is not None:
-            return f"no number of seeds suffices on these rows; about {self.rows:,} rows would"
+            return (
+                "no number of seeds suffices on these rows;"
+                f" about {counted(self.rows, 'row')} would"
+            )
         return "no number of seeds, splits or rows suffices by itself"
 
 

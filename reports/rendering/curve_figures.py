@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ablation.core.counting import counted
 from reports.analysis.curve_study import Contrast
 from reports.analysis.curves import Curve, mean_curve, mean_of
 from reports.rendering.plotting import GREY, NARROW, WIDE, colour, new_axes, new_grid
@@ -21,7 +22,7 @@ def training_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     """Draw training Pearson by step for each label: every seed thin, the mean bold, unsmoothed."""
     figure, axes = new_axes(NARROW, 2.3)
     for i, (label, of_label) in enumerate(curves.items()):
-        seeds = f"{len(of_label)} seed{'s' * (len(of_label) != 1)}"
+        seeds = counted(len(of_label), "seed")
         for curve in of_label:
             axes.plot(curve.step, curve.pearson, color=colour(i), linewidth=0.5, alpha=0.55)
         mean = mean_curve(of_label)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from ablation.core.counting import counted
 from reports.analysis.costs import Cost
 from reports.analysis.distances import Distances
 from reports.analysis.steps import Step
@@ -240,7 +241,7 @@ def _draw_kl(axes: Axes, matrix: Distances) -> None:
     axes.set_xticks(centres, labels, **_slant(labels))
     axes.set_yticks(centres, labels)
     axes.tick_params(length=0)
-    axes.set_title(f"{matrix.title}: KL[i][j], {len(matrix.kl)} rows")
+    axes.set_title(f"{matrix.title}: KL[i][j], {counted(len(matrix.kl), 'row')}")
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from ablation.core.counting import counted
 from reports.analysis.claims import CURVE_FAMILY
 from reports.analysis.collect import Experiment
 from reports.analysis.curve_study import CurveStudy
@@ -160,8 +161,8 @@ def _introduction(study: CurveStudy) -> str:
     )
     if study.others:
         text += (
-            f" {study.others} more differ in data, encoder, code, split or settings and are left"
-            " out."
+            f" Left out: {counted(study.others, 'further run')} with other data, encoder, code,"
+            " split or settings."
         )
     return text
 

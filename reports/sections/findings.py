@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ablation.config.variant_table import VariantTable
+from ablation.core.counting import counted
 from ablation.data.splits import by_kind
 from reports.analysis.claims import (
     CLAIMS,
@@ -229,7 +230,7 @@ def _seeds_cell(estimate: Estimate) -> Cell:
     """Return the number of seeds, and under it that of splits if there are several."""
     if not estimate.seeds:
         return EMPTY
-    below = f"{len(estimate.splits)} splits" if estimate.splits else ""
+    below = counted(len(estimate.splits), "split") if estimate.splits else ""
     return Cell(str(len(estimate.seeds)), len(estimate.seeds), below)
 
 
@@ -242,7 +243,7 @@ def _printed_cell(effect: Effect, part: Assessment) -> Cell:
 
 def _families_text(rows: VariantTable) -> str:
     if not rows.is_the_papers:
-        return f"{score_family(rows).size} claims"
+        return counted(score_family(rows).size, "claim")
     of_scores = SCORE_FAMILY.name.removeprefix("the paper's ")
     return f"{SCORE_FAMILY.size} {of_scores}, {CURVE_FAMILY.size} about training curves"
 
@@ -251,7 +252,7 @@ def limits(inputs: ReportInputs) -> str:
     """Say what the report can't say."""
     seeds = len(inputs.group.seeds)
     sentences = [
-        f"What it can't say. {seeds} seed{'s' * (seeds != 1)}"
+        f"What it can't say. {counted(seeds, 'seed')}"
         + (": no verdict." if seeds < 2 else " stand for all trainings.")
     ]
     plural = inputs.layout.group.plural

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from ablation.core.counting import counted
 from ablation.core.slugs import slug
 from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
@@ -83,7 +84,8 @@ def language_table(
         mean = _score_cell(measurements.language_mean(variant, column))
         table.add(method=row_title(variant, measurements.group.table), **cells, mean=mean)
     names = ", ".join(
-        f"{_named(x, layout)} ({max(e.rows for e in estimates[x])} rows)" for x in languages
+        f"{_named(x, layout)} ({counted(max(e.rows for e in estimates[x]), 'row')})"
+        for x in languages
     )
     return table.build(
         "Small print: 95% over rows and seeds (over rows alone for one seed); none below 50 rows."

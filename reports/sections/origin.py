@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ablation.core.counting import counted
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, StoredSuite, read_suite_json
 from reports.analysis.estimates import NAN
@@ -128,10 +129,10 @@ def test_reads_text(experiment: Experiment, group: Group) -> str:
         return "The labels of the test rows were never read in this experiment."
     listed = ", ".join(f"{count} on {day}" for day, count in sorted(days.items()))
     text = (
-        f"The labels of the test rows were read {total} times in this experiment ({listed}), once"
-        " at the end of each run, never for training, selection or the ensemble. The more often"
-        " they are read to choose the next experiment, the less a test score means. The table of"
-        " runs gives the time of each reading by them"
+        f"The labels of the test rows were read {counted(total, 'time')} in this experiment"
+        f" ({listed}), once at the end of each run, never for training, selection or the ensemble."
+        " The more often they are read to choose the next experiment, the less a test score means."
+        " The table of runs gives the time of each reading by them"
     )
     if other_reads(experiment, group).rows:
         return f"{text}, the table of other readings those by runs that enter no number here."
@@ -240,14 +241,21 @@ def _tally(group: Group, of: Callable[[StoredRun], str]) -> str:
     counts = Counter(text for run in group.runs if (text := of(run)))
     if len(counts) == 1:
         return next(iter(counts))
-    listed = "; ".join(f"{text}: {count} runs" for text, count in sorted(counts.items()))
+    listed = "; ".join(f"{text}: {counted(count, 'run')}" for text, count in sorted(counts.items()))
     return listed or EMPTY.text
 
 
 def _machines(experiment: Experiment, suites: Sequence[StoredSuite]) -> str:
     environments = [read_suite_json(experiment, s, names.ENVIRONMENT_FILE) or {} for s in suites]
     counts = Counter(map(_machine, environments))
-    return "; ".join(f"{machine} ({count} suites)" for machine, count in sorted(counts.items()))
+    return "; ".join(
+        f"{machine} ({counted(count, 'suite')})" for machine, count in sorted(counts.items())
+    )
+
+
+def _counted(count: object, noun: str) -> str:
+    """Return the number with its noun, or an unknown number as it was stored."""
+    return counted(count, noun) if isinstance(count, int) else f"{count} {noun}s"
 
 
 def _machine(environment: Mapping[str, object]) -> str:
@@ -257,11 +265,11 @@ def _machine(environment: Mapping[str, object]) -> str:
     device = environment.get("cuda_device")
     parts = [
         f"{environment.get('host')}: {environment.get('processor')}",
-        f"{environment.get('cores')} cores",
+        _counted(environment.get("cores"), "core"),
         f"{memory:.0f} GiB",
         *([str(device)] if device else []),
         str(environment.get("platform")),
         f"Python {environment.get('python')}",
-        f"{environment.get('torch_threads')} threads",
+        _counted(environment.get("torch_threads"), "thread"),
     ]
     return ", ".join(parts)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ablation.core.counting import counted
 from reports.analysis import inference
 from reports.analysis.estimates import NAN
 from reports.analysis.few_runs import share_above
@@ -125,7 +126,8 @@ def _not_measured(steps: Sequence[Step], family: Family) -> Iterator[str]:
     missing = [step for step in steps if not step.estimate.exists]
     printed = sum(np.isfinite(step.assessment.printed) for step in steps)
     if family is STEP_FAMILY and printed < family.size:
-        yield f"{family.size - printed} more printed steps are on splits that were not run."
+        others = counted(family.size - printed, "more printed step")
+        yield f"Splits that were not run have {others}."
     if missing:
         by_subset = Counter(str(step.subset) for step in missing)
         listed = ", ".join(f"{count} on {subset}" for subset, count in by_subset.items())
@@ -199,7 +201,7 @@ def few_seeds(seeds: int) -> str:
     """Say what this many seeds can and can't prove on their own."""
     floor, needed = inference.wilcoxon_floor(seeds), inference.pairs_for_wilcoxon()
     limit = (
-        f"With {seeds} seed{'s' * (seeds != 1)}, an exact two-sided Wilcoxon test of the pairs"
+        f"With {counted(seeds, 'seed')}, an exact two-sided Wilcoxon test of the pairs"
         f" cannot go below p = {floor:.4g}"
     )
     if seeds < needed:

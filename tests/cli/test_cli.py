@@ -169,7 +169,7 @@ def test_plan_then_run_then_plan(
     )
     _, before, _ = ablation("plan", *common)
     assert "2 to do, 0 reused" in before
-    assert re.search(r"about \d+ minutes and \d+\.\d GiB, measured", before)
+    assert re.search(r"about \d+ minutes? and \d+\.\d GiB, measured", before)
     code, out, errors = ablation("run", *common)
     assert code == 0, errors
     assert "epoch 1/1, dev Pearson" in out
@@ -185,6 +185,29 @@ def test_plan_then_run_then_plan(
         errors
     )
     assert "0 to do, 2 reused" in ablation("plan", *common)[1]
+
+
+def test_one_thing_is_named_in_the_singular(
+    small_corpus: Path, tmp_path: Path, store_uri: str, ablation: Command
+) -> None:
+    common = ("--data", str(small_corpus), *SMOKE, "--variants", "mse", "--tracking-uri", store_uri)
+    printed = []
+    for command in (
+        ("plan", *common),
+        ("run", *common),
+        ("report", "--verify", "--tracking-uri", store_uri),
+        ("bundle", "--tracking-uri", store_uri, "--out", "one.ablation.zip"),
+        ("unbundle", "one.ablation.zip", "--experiment", "copy", "--tracking-uri", store_uri),
+        ("doctor", "--tracking-uri", store_uri),
+    ):
+        code, out, errors = ablation(*command)
+        assert code == 0, errors
+        printed += [out, errors]
+    html = (tmp_path / "report-ablation" / "report.html").read_text("utf-8")
+    printed.append(re.sub(r"<(script|style|svg)\b.*?</\1>|<[^>]*>", " ", html, flags=re.DOTALL))
+    # Neither 0.1 nor a verb.
+    plural = r"(?<![\d.,/:×^-])1 (?!is|was|has|as)\w+(?<!s)s\b"
+    assert [found.group() for text in printed for found in re.finditer(plural, text)] == []
 
 
 def test_a_failing_run_makes_the_command_fail_and_is_listed(

@@ -345,7 +345,7 @@ class TestVerify:
         made = experiment(**SMALL)
         built = build(made.request(), tmp_path / "report")
         made.store.client.delete_run(collect(made.uri, made.name).runs[0].run_id)
-        with pytest.raises(RunError, match="1 runs of the report are no longer in the store"):
+        with pytest.raises(RunError, match="no longer holds 1 run of the report"):
             verify(built.folder, made.request())
 
     def test_what_is_no_report_is_said(self, table_3: Made, tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ class TestOddExperiments:
         experiment(**SMALL)
         made = experiment(**SMALL, data="x" * 40, settings={"optimisation.epochs": 3}, seed=5)
         report = composed(made.request())
-        assert any("2 more runs differ in data" in w for w in report.warnings)
+        assert any("2 further runs with other data" in w for w in report.warnings)
         (row,) = next(t for t in report.tables if t.id == "groups").rows
         assert row[-1].text == "data dddddddddd, optimisation.epochs 11"
         assert report.watermark == ""

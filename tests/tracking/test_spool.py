@@ -291,7 +291,7 @@ def test_what_a_lost_server_did_not_get_is_sent_later(
     with pytest.raises(RunError, match="a running process sends it"):
         sync(SyncRequest(), print)
     store.delivery.close()
-    with pytest.raises(RunError, match="have not reached"):
+    with pytest.raises(RunError, match="has not received"):
         sync(SyncRequest(), print)
     proxy.fail(None)
     sync(SyncRequest(), print)
@@ -353,7 +353,7 @@ def test_a_run_that_was_deleted_on_the_server_is_restored_or_discarded(
     assert f"run {run.run_id} was deleted there" in pending.reason
     assert f"ablation sync --restore {run.run_id}" in pending.reason
     store.delivery.close()
-    (told,) = [line for line in examine(store) if "have not reached" in line]
+    (told,) = [line for line in examine(store) if "has not received" in line]
     assert f"--discard {run.run_id}" in told
     with pytest.raises(RunError, match="was deleted there"):
         sync(SyncRequest(), print)
@@ -688,11 +688,11 @@ def test_it_says_where_the_results_are_and_sync_delivers_them(
     (line,) = [line for line in err.splitlines() if line.startswith("ablation: ")]
     assert "Remote end closed connection" in line
     assert str(folder) in line
-    assert line.endswith("send them with: ablation sync")
+    assert line.endswith("ablation sync")
     for delivery in deliveries:
         delivery.close()
     assert exit_code(monkeypatch, ["ablation", "sync"]) == 1
-    assert "have not reached" in capsys.readouterr().err
+    assert "has not received" in capsys.readouterr().err
     proxy.fail(None)
     assert exit_code(monkeypatch, ["ablation", "sync"]) == 0
     experiment = direct.get_experiment_by_name(arguments[arguments.index("--experiment") + 1])
