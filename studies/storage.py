@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ablation.core.errors import RunError, UsageError
 from ablation.core.files import write_atomically
-from ablation.core.locks import lock
+from ablation.core.locks import lock, require_locks, require_state_locks
 from ablation.core.state import run_slot, state_folder
 from ablation.tracking.retry import describe_unusable, redacted_line
 from ablation.tracking.store import refuse_foreign_sqlite
@@ -33,6 +33,7 @@ _SCHEMES: Final = ("sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle"
 #: A worker without a heartbeat for the grace period counts as dead, and its trial is run again.
 HEARTBEAT_S: Final = 20
 GRACE_S: Final = 80
+_REMEDY: Final = "keep the storage on a file system with locks"
 
 
 def default_url(tracking_uri: str) -> str:
@@ -49,6 +50,7 @@ def open_storage(url: str) -> BaseStorage:
     try:
         if url.startswith(JOURNAL):
             file = _journal_file(url)
+            require_locks(file.parent, _REMEDY)
             file.parent.mkdir(parents=True, exist_ok=True)
             repair_journal(file)
             return JournalStorage(JournalFileBackend(str(file)))
@@ -165,6 +167,7 @@ def refuse_local_storage(url: str, on: str) -> None:
 def lock_file(url: str) -> Path:
     """Return the file that workers on one machine lock while they take a trial."""
     if (file := sqlite_file(url)) is not None:
+        require_locks(file.parent, _REMEDY)
         return file.with_name(f"{file.name}.lock")
     if url.startswith(JOURNAL):
         return _journal_file(url).with_name(f"{_journal_file(url).name}.take.lock")
@@ -172,6 +175,7 @@ def lock_file(url: str) -> Path:
     # Not in the temporary folder: there the first user's lock would keep all others out.
     folder = state_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
+    require_state_locks()
     return folder / f"study-{digest}.lock"
 
 

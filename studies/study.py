@@ -29,12 +29,11 @@ from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.seeding import seed_for
 from ablation.data.splits import select_splits
-from ablation.encoders.sources import encoder_digest
 from ablation.executors.choose import Placement, parse_on
 from ablation.executors.protocol import Resources
 from ablation.runs.checkpoint_copies import check_copies_url
 from ablation.runs.placement import choose_resources
-from ablation.runs.plan import check_groups
+from ablation.runs.plan import check_groups, digest_encoders
 from ablation.runs.precision import resolve_precision
 from ablation.tracking.store import Store, open_store
 from studies.space import Space, configure, for_variant, grid, load_space, variants_of
@@ -222,7 +221,7 @@ def encoder_digests(resolved: ResolvedSweep) -> dict[str, str]:
     bounds = resolved.space.fields.get("model.encoder")
     settings = configure(resolved.space, resolved.overrides, {}, resolved.table)
     names = bounds.choices if bounds else (settings.model.encoder,)
-    return {str(name): encoder_digest(str(name)) for name in names}
+    return digest_encoders(map(str, names))
 
 
 def open_study(resolved: ResolvedSweep, encoders: Mapping[str, str]) -> Study:

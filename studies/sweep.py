@@ -97,9 +97,9 @@ def sweep_with(resolved: ResolvedSweep, executor: Executor | None, echo: Echo) -
     # A failed trial is reported in a line; MLflow has its traceback.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     preparations = Preparations(resolved.corpus)
+    encoders = encoder_digests(resolved)
     layers = count_layers(resolved, preparations)
     check(resolved.space, resolved.overrides, layers, resolved.table)
-    encoders = encoder_digests(resolved)
     study = open_study(resolved, encoders)
     experiment = _experiment(resolved)
     end_orphans(resolved.store, experiment)

@@ -3,7 +3,7 @@
 Nothing is trained here and no encoder's weights are loaded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Final, Literal
@@ -14,8 +14,10 @@ from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3
 from ablation.core.errors import UsageError
 from ablation.core.identity import Identity, RunKey, code_digest, identify, libraries
+from ablation.core.locks import require_locks
 from ablation.data.corpus import Corpus
 from ablation.data.splits import make_split, select_splits
+from ablation.encoders.cache import ENVIRONMENT_VARIABLE, cache_folder
 from ablation.encoders.sources import encoder_digest
 from ablation.tracking.history import PastRun
 
@@ -72,6 +74,17 @@ class PlannedRun:
         return self.state == "finished"
 
 
+def digest_encoders(encoders: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each encoder's files by its name.
+
+    Raises:
+        RunError: Processes can't lock the folder in which encoders are made.
+        UsageError: An encoder can't be used.
+    """
+    require_locks(cache_folder(), f"set {ENVIRONMENT_VARIABLE} to a folder on one with locks")
+    return {encoder: encoder_digest(encoder) for encoder in encoders}
+
+
 def make_plan(
     corpus: Corpus,
     settings: Mapping[str, Any],
@@ -103,7 +116,7 @@ def make_plan(
     data = configs[trained[0]].data
     splits = select_splits(grid.splits, corpus, data.split_seed, data.equal_texts)
     check_groups(corpus, configs, splits)
-    encoders = {name: encoder_digest(name) for name in {c.model.encoder for c in configs.values()}}
+    encoders = digest_encoders({config.model.encoder for config in configs.values()})
     shared = {"data": corpus.digest, "code": code_digest(), "libraries": libraries()}
     # Settings that a study found had more chances than chosen ones.
     shared |= more_parts or {}

@@ -26,6 +26,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ablation.core.files import write_atomically
+from ablation.core.locks import require_state_locks
 from ablation.core.state import state_folder
 from ablation.tracking.process_id import this_process
 
@@ -100,6 +101,7 @@ class Spool:
 
         Returns None while a process still uses it, and if all of it has just been sent.
         """
+        require_state_locks()
         lock = FileLock(folder / _LOCK, thread_local=False)
         try:
             lock.acquire(timeout=0)
@@ -175,6 +177,7 @@ class Spool:
     def _ensure_folder(self) -> Path:
         if self.folder is None:
             root = spool_root()
+            require_state_locks()
             # Artifacts hold people's posts: no other user of this machine may read them.
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = root / uuid.uuid4().hex[:12]

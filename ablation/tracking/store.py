@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from ablation.core.errors import UsageError
+from ablation.core.locks import require_locks
 from ablation.core.slugs import slug
 from ablation.tracking.retry import describe_unusable, redacted_line, retry_until_available
 from ablation.tracking.uris import (
@@ -275,6 +276,7 @@ def _lock_file(uri: str) -> Path:
     file = sqlite_file(uri) or Path("mlflow.db")
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.with_name(f".{file.name}.lock")
+    require_locks(file.parent, "keep the store on a file system with locks")
     lock.touch()  # raises in a folder that can't be written, where FileLock would wait for ever
     return lock
 

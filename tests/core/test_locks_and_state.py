@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ablation.core.errors import RunError
+from ablation.core.errors import RunError, UsageError
 from ablation.core.locks import lock, try_lock
 from ablation.core.state import checkpoints_root, run_slot, state_folder
+from ablation.runs.plan import digest_encoders
+from ablation.tracking.store import open_store
+from studies.storage import open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +66,39 @@ def test_the_state_folder_is_that_of_the_environment(
     assert state_folder().name == "ablation-suite"
 
 
-@pytest.mark.parametrize("take", [lock, try_lock])
-def test_a_file_system_without_locks_is_named(
-    take: Callable[[str], AbstractContextManager[object]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+@pytest.mark.skipif(sys.platform == "win32", reason="has other locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+class TestWithoutLocks:
+    """File systems that answer every flock with an error: one line names the folder."""
 
-    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", fail)
-    with pytest.raises(RunError, match=r"run\.lock: can't be taken: No locks .* ABLATION_STATE"):
-        take("run").__enter__()
+    @pytest.fixture(autouse=True)
+    def _no_flock(self, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("fcntl.flock", fail)
+
+    @pytest.mark.parametrize("take", [lock, try_lock])
+    def test_the_state_folder(
+        self, take: Callable[[str], AbstractContextManager[object]], state: Path
+    ) -> None:
+        with pytest.raises(RunError, match=r"has no locks .*; set ABLATION_STATE to") as raised:
+            take("run").__enter__()
+        assert str(state) in str(raised.value)
+
+    def test_a_store(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"store\.db: can't be used: .* has no locks"):
+            open_store(f"sqlite:///{tmp_path / 'store.db'}")
+
+    @pytest.mark.parametrize("url", ["sqlite:///{}/studies.db", "journal:{}/studies.log"])
+    def test_the_storage_of_a_study(self, url: str, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"studies\.\w+: can't be used: .* has no locks"):
+            open_storage(url.format(tmp_path))
+
+    def test_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
+        with pytest.raises(RunError, match=r"has no locks .*; set ABLATION_CACHE to"):
+            digest_encoders(["tiny"])
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no users to tell apart")
