@@ -78,6 +78,7 @@ class SentContext:
         suite: The suite's or the study's run.
         tags: Tags of every run.
         fresh: Train runs again that have finished before.
+        newest_start: When the newest run started that the driver knows, in ms since 1970.
         checkpoints: The URL that checkpoints are copied to.
         code: The driver's code.
     """
@@ -88,6 +89,7 @@ class SentContext:
     suite: str
     tags: Mapping[str, object]
     fresh: bool
+    newest_start: int
     checkpoints: str
     code: SentCode
 
@@ -101,6 +103,7 @@ class SentContext:
             context.suite,
             dict(context.tags),
             context.fresh,
+            context.store.newest_start.get(context.experiment, 0),
             context.checkpoints,
             SentCode(),
         )
@@ -228,6 +231,7 @@ def make_sent(
     if sent.run.config is not None:
         refuse_other_encoder(sent.run.config.model.encoder, sent.run.identity.parts["encoder"])
     store = open_store(shared.store)
+    store.newest_start[shared.experiment] = shared.newest_start
     # Of a job that a scheduler starts anew: nothing else of this attempt is alive.
     end_running(store, shared.experiment, names.WORK, sent.work, "its job was requeued")
     context = RunContext(

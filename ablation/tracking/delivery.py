@@ -93,7 +93,7 @@ class Delivery:
         self._threads: list[threading.Thread] = []
 
     def create_run(
-        self, experiment: str, name: str, tags: Mapping[str, str], *, required: bool
+        self, experiment: str, name: str, tags: Mapping[str, str], start: int, *, required: bool
     ) -> str:
         """Create a run and return its id.
 
@@ -104,6 +104,7 @@ class Delivery:
             experiment: The experiment's id.
             name: The run's name.
             tags: The run's tags.
+            start: When it started, in milliseconds since 1970.
             required: Wait for the patience, and raise instead of creating the run later.
 
         Raises:
@@ -114,7 +115,7 @@ class Delivery:
             "experiment": experiment,
             "name": name,
             "tags": {**tags, names.SPOOLED: run},
-            "start_time": _now_ms(),
+            "start_time": start,
         }
         entry = self._append(run, "create", body)
         with self._changed:

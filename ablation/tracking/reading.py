@@ -66,7 +66,11 @@ def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[Run
         rows = [row for kind in kinds for row in _runs_of_kind(store, experiment, kind)]
         for row in rows:
             _remember(store, row)
-    return sorted(rows, key=lambda row: (row.start_time, row.run_id))
+    rows.sort(key=lambda row: (row.start_time, row.run_id))
+    if rows:
+        newest = store.newest_start.get(experiment, 0)
+        store.newest_start[experiment] = max(newest, rows[-1].start_time)
+    return rows
 
 
 def read_run(store: Store, run: "Run") -> RunRow:

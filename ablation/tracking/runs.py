@@ -6,6 +6,7 @@ import itertools
 import json
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -299,12 +300,13 @@ def start_run(
         all_tags[names.PARENT] = parent.run_id
     texts = split_tags(all_tags)
     is_nested = names.PARENT in texts
+    # Plans and reports take the newest run, which has to be this one if the clock was set back.
+    start = max(round(time.time() * 1000), store.newest_start.get(experiment, -1) + 1)
     if store.delivery:
-        run = store.delivery.create_run(experiment, name, texts, required=not is_nested)
+        run = store.delivery.create_run(experiment, name, texts, start, required=not is_nested)
         return TrackedRun(store, run, is_nested=is_nested)
-    return TrackedRun(
-        store, store.client.create_run(experiment, tags=texts, run_name=name).info.run_id
-    )
+    created = store.client.create_run(experiment, start, texts, name)
+    return TrackedRun(store, created.info.run_id)
 
 
 def _user() -> str:

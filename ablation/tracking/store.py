@@ -78,6 +78,8 @@ class Store:
         self.artifact_uris: dict[str, str] = {}
         #: Digests of their artifacts by path, by run id.
         self.digests: dict[str, Mapping[str, str]] = {}
+        #: When the newest run started that was read, in ms since 1970, by experiment.
+        self.newest_start: dict[str, int] = {}
         #: Texts of their records, by run id.
         self.records: dict[str, str] = {}
         self._client = client

@@ -147,7 +147,7 @@ def test_a_nested_run_does_not_wait_to_be_created(
     monkeypatch.setattr(delivery, "LAG_S", 0.0)
     client.gate.clear()
     sender.log_batch("suite", tags=[RunTag("n", "suite")])
-    run = sender.create_run("1", "child", {}, required=False)
+    run = sender.create_run("1", "child", {}, 0, required=False)
     assert sender.run_id(run) == run
     assert "2 writes of 2 runs behind" in sender.lag()
     assert not sender.drain(limit=0.0)

@@ -1,10 +1,13 @@
 """The runs that a plan finds in an experiment."""
 
+import time
+
 import pytest
 
 from ablation.core.identity import RunKey
 from ablation.tracking import names
 from ablation.tracking.history import finished_run, incomplete_runs, past_runs
+from ablation.tracking.runs import start_run
 from ablation.tracking.store import Store, experiment_id, open_store
 
 
@@ -57,6 +60,22 @@ def test_the_newest_finished_run_of_an_identity_is_found(store: Store) -> None:
     assert finished.run_id == newest
     assert finished_run(store, experiment, "c") is None
     assert finished_run(store, experiment, "b", names.CURVE) is None
+
+
+def test_a_run_is_newer_than_those_that_were_there_though_the_clock_was_set_back(
+    store: Store,
+) -> None:
+    tomorrow = round(time.time()) + 86_400
+    add_run(store, tomorrow, "FINISHED")
+    experiment = experiment_id(store, "tests")
+    past_runs(store, experiment)
+    tags = {names.KIND: names.RUN, names.IDENTITY: "a", names.VARIANT: "mse"}
+    again = start_run(store, experiment, "again", {**tags, names.SPLIT: "dev1", names.SEED: 1})
+    again.end("FINISHED")
+    finished = finished_run(store, experiment, "a")
+    assert finished is not None
+    assert finished.run_id == again.run_id
+    assert past_runs(store, experiment).runs[0].run_id == again.run_id
 
 
 def test_finished_runs_without_all_artifacts_are_incomplete(store: Store) -> None:
