@@ -315,7 +315,10 @@ def choose_group(groups: Sequence[Group], request: ReportRequest) -> Group:
     if request.mixed:
         return pool(groups) if len(groups) > 1 else groups[0]
     if not 1 <= request.group <= len(groups):
-        raise UsageError(f"--group {request.group}: the runs make {counted(len(groups), 'group')}")
+        raise UsageError(
+            f"--group {request.group}: give a number from 1 on; the runs make"
+            f" {counted(len(groups), 'group')}"
+        )
     return groups[request.group - 1]
 
 

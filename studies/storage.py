@@ -47,6 +47,11 @@ def open_storage(url: str) -> BaseStorage:
 
     Raises UsageError if it can't be opened.
     """
+    if url.startswith("sqlite") and sqlite_file(url) is None:
+        reason = address_problem(url, _SCHEMES) or (
+            "is in memory, where nothing is kept: give a file, such as sqlite:///studies.db"
+        )
+        raise UsageError(f"storage {redact_uri(url)}: {reason}")
     try:
         if url.startswith(JOURNAL):
             file = _journal_file(url)

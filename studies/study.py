@@ -162,6 +162,11 @@ def resolve_sweep(request: SweepRequest) -> ResolvedSweep:
     corpus = load_corpus(request.data, request.target)
     if variants_of(space):
         space = for_variant(space, request.variant or variants_of(space)[0])
+    if tuned := sorted(request.overrides.keys() & space.fields.keys()):
+        raise UsageError(
+            f"--set {tuned[0]}: the space {request.space} tunes it; leave it out, or use a space"
+            " without it"
+        )
     overrides = resolve_precision(merge_overrides(load_profile(request.profile), request.overrides))
     config = resolve_config(overrides, space.variant, table)
     data = config.data

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablation.cli.checks import check_encoder
+from ablation.cli.checks import check_encoder, check_model_name
 from ablation.cli.console import (
     interruptible,
     make_console,
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[
         str,
-        typer.Argument(
-            help="Folder of a model or ensemble, id of a run, or models:/NAME@champion."
-        ),
+        typer.Argument(help="Folder of a model or ensemble, runs:/ID or models:/NAME@champion."),
     ],
     file: Annotated[
         str, typer.Argument(help="CSV, TSV, JSON lines, JSON, Parquet or Excel; - for stdin.")
@@ -104,7 +102,10 @@ def predict(
 
 def register(
     run: Annotated[
-        str, typer.Argument(help="Id of a run.", show_default="the best by development rows")
+        str,
+        typer.Argument(
+            help="Id of a run, or runs:/ID.", show_default="the best by development rows"
+        ),
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the registered model.")] = "intimacy",
     split: Annotated[str, typer.Option(help="The split whose rows choose the best run.")] = "dev1",
@@ -112,14 +113,18 @@ def register(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Log the best model with its weights, and register it in MLflow with the alias champion."""
+    check_model_name("--name", name)
     from ablation.core.errors import UsageError
+    from ablation.runs.model_source import run_id_of
     from ablation.runs.registering import register_best, register_run
     from ablation.runs.request import DEFAULT_EXPERIMENT
     from ablation.tracking.store import find_experiment, open_store
 
     store, wanted = open_store(tracking_uri), experiment or DEFAULT_EXPERIMENT
     if run:
-        champion = register_run(store, run, name, "Chosen by name, with `ablation register RUN`.")
+        champion = register_run(
+            store, run_id_of(run) or run, name, "Chosen by name, with `ablation register RUN`."
+        )
     elif (found := find_experiment(store, wanted)) is None:
         raise UsageError(f"experiment {wanted!r}: there is none in this store; see --experiment")
     else:

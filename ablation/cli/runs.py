@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ablation.cli.checks import check_encoder
+from ablation.cli.checks import check_encoder, check_model_name
 from ablation.cli.console import (
     interruptible,
     make_console,
@@ -113,6 +113,8 @@ def run(
 ) -> None:
     """Train every variant on every split with every seed, track all in MLflow, and report."""
     export = writable_folder("--export", export) if export else None
+    if register:
+        check_model_name("--register", register)
     if register and keep == "none":
         raise UsageError("--register needs weights: give --keep best, rows or all")
     if report:

@@ -20,8 +20,21 @@ if TYPE_CHECKING:
     from ablation.models.kept_weights import KeptRun
     from ablation.models.predictor import Predictor
 
-#: The id of an MLflow run.
-RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+_RUN: Final = re.compile(r"(?:runs:/)?([0-9a-f]{32})/?")
+
+
+def run_id_of(source: str) -> str:
+    """Return the id in a run's id or in MLflow's runs:/ID; empty for anything else."""
+    run = _RUN.fullmatch(source)
+    return run[1] if run else ""
+
+
+def unknown_model(source: str) -> UsageError:
+    """Return the error of a model that is no folder, no run and no registered model."""
+    return UsageError(
+        f"model {source!r}: no such folder; give a folder, a run as its id or runs:/ID, or"
+        " models:/NAME@champion"
+    )
 
 
 @contextmanager
@@ -30,7 +43,8 @@ def open_model(source: str, tracking_uri: str | None = None) -> "Iterator[Predic
 
     Args:
         source: The folder of an exported model or ensemble, the id of a finished run, whose
-            weights must have been kept, or a registered model such as "models:/intimacy@champion".
+            weights must have been kept, alone or as "runs:/ID", or a registered model such as
+            "models:/intimacy@champion".
         tracking_uri: The MLflow store of a run or a registered model.
 
     Raises:
@@ -46,12 +60,10 @@ def open_model(source: str, tracking_uri: str | None = None) -> "Iterator[Predic
 
         with registered_folder(open_store(tracking_uri), source) as found:
             yield load_model(found)
-    elif RUN_ID.fullmatch(source):
-        yield _predictor_of(open_store(tracking_uri), source)
+    elif run := run_id_of(source):
+        yield _predictor_of(open_store(tracking_uri), run)
     else:
-        raise UsageError(
-            f"model {source!r}: no such folder; give a folder, a run's id, or models:/NAME@champion"
-        )
+        raise unknown_model(source)
 
 
 @dataclass(frozen=True)

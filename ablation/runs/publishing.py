@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ablation.core.errors import UsageError
-from ablation.runs.model_source import RUN_ID, find_model
+from ablation.runs.model_source import find_model, run_id_of, unknown_model
 from ablation.tracking import names
 from ablation.tracking.reading import read_json
 from ablation.tracking.store import open_store
@@ -17,7 +16,8 @@ def exported_folder(source: str, tracking_uri: str | None = None) -> Iterator[Pa
     """Yield the folder of a model with its card: a run's is exported for the block.
 
     Args:
-        source: A folder, the id of a finished run whose weights were kept, or "models:/...".
+        source: A folder, the id of a finished run whose weights were kept, "runs:/ID", or
+            "models:/...".
         tracking_uri: The MLflow store of a run or a registered model.
 
     Raises:
@@ -31,18 +31,16 @@ def exported_folder(source: str, tracking_uri: str | None = None) -> Iterator[Pa
 
         with registered_folder(open_store(tracking_uri), source) as found:
             yield found
-    elif RUN_ID.fullmatch(source):
+    elif run := run_id_of(source):
         from ablation.runs.exporting import write_export
         from ablation.training.records import RunRecord
 
         store = open_store(tracking_uri)
-        model = find_model(store, source)
-        record = RunRecord.model_validate(read_json(store, source, names.RECORD_FILE))
+        model = find_model(store, run)
+        record = RunRecord.model_validate(read_json(store, run, names.RECORD_FILE))
         with tempfile.TemporaryDirectory() as scratch:
             target = Path(scratch) / "model"
-            write_export(target, model, record, store, source)
+            write_export(target, model, record, store, run)
             yield target
     else:
-        raise UsageError(
-            f"model {source!r}: no such folder; give a folder, a run's id, or models:/NAME@champion"
-        )
+        raise unknown_model(source)

@@ -56,7 +56,7 @@ def sync(request: SyncRequest, echo: Callable[[str], None]) -> None:
         echo: Called with each line for the user.
 
     Raises:
-        UsageError: Two things are to become of one run.
+        UsageError: Two things are to become of one run, or there is no such folder.
         RunError: Something was not sent.
     """
     chosen = Counter([*request.restore, *request.elsewhere, *request.discard])
@@ -65,6 +65,11 @@ def sync(request: SyncRequest, echo: Callable[[str], None]) -> None:
             f"{min(twice)}: give one of --restore, --elsewhere and --discard for a run, once"
         )
     folders = spool_folders(request.location)
+    if request.location is not None and not folders and not request.location.is_dir():
+        raise UsageError(
+            f"--spool {request.location}: there is no such folder; without --spool all that waits"
+            " in the state folder is sent"
+        )
     problems = [problem for folder in folders if (problem := _send(folder, request, echo))]
     if problems:
         raise RunError("; ".join(problems))

@@ -505,6 +505,24 @@ TABLE: dict[str, Bad] = {
     ),
     "damaged weights": Bad(ENCODER, r"can't be loaded from .*", build=with_damaged_weights),
     "weights cut short": Bad(ENCODER, r"can't be loaded from .*", build=with_cut_weights),
+    "a page of the Hub for an encoder": Bad(
+        f"{RUN} --encoder https://huggingface.co/intfloat/multilingual-e5-small/tree/main",
+        r"is an address; give a folder, or the id .* Hub: intfloat/multilingual-e5-small$",
+    ),
+    "an address for an encoder, in a setting": Bad(
+        f"{RUN} --set model.encoder=hf://intfloat/multilingual-e5-small",
+        r"is an address; give a folder, or the id .* Hub: intfloat/multilingual-e5-small$",
+    ),
+    "a run that is not there, as MLflow writes it": Bad(
+        f"predict runs:/{'0' * 32} {{here}}/texts.csv",
+        r"run 0+: not in this tracking store; give another with --tracking-uri",
+        files={"texts.csv": "text\nhello\n"},
+    ),
+    "a part of a run for a model": Bad(
+        f"predict runs:/{'0' * 32}/model {{here}}/texts.csv",
+        r"give .* as its id or runs:/ID",
+        files={"texts.csv": "text\nhello\n"},
+    ),
     "weights of no bytes": Bad(ENCODER, r"can't be loaded from .*", build=with_empty_weights),
     "a pickle only": Bad(
         ENCODER,
@@ -689,6 +707,30 @@ TABLE: dict[str, Bad] = {
     "a storage with a wrong scheme": Bad(
         f"{SWEEP} --storage nonsense://x",
         r"storage nonsense://x: can't be used: nonsense: is no kind",
+    ),
+    "a setting that the space tunes": Bad(
+        f"{SWEEP} --space tau --set loss.tau=0.1",
+        r"--set loss\.tau: the space tau tunes it; leave it out",
+    ),
+    "a spool that is not there": Bad(
+        "sync --spool {here}/spool", r"--spool .*/spool: there is no such folder"
+    ),
+    "a spool that is a file": Bad(
+        "sync --spool {corpus}/train.csv", r"--spool .*train\.csv: there is no such folder"
+    ),
+    "a storage in memory": Bad(
+        SWEEP.replace("sqlite:///{here}/studies.db", "sqlite://"),
+        r"storage sqlite://: is in memory, where nothing is kept: give a file",
+    ),
+    "a storage in memory by its name": Bad(
+        SWEEP.replace("sqlite:///{here}/studies.db", "sqlite:///:memory:"),
+        r"storage sqlite:///:memory:: is in memory",
+    ),
+    "a registered model's name with a slash": Bad(
+        f"{RUN} --register team/model", r"--register 'team/model': give a name without slashes"
+    ),
+    "a champion's name with a quotation mark": Bad(
+        "register --name o'neill", r"--name .*: give a name without slashes, colons and quotation"
     ),
     "a storage that is a text file": Bad(
         f"{SWEEP} --storage sqlite:///{{corpus}}/train.csv",

@@ -407,7 +407,7 @@ class TestOddExperiments:
             next(t for t in r.tables if t.id == "table3").rows[0][1].value for r in (report, other)
         )
         assert first != second
-        with pytest.raises(UsageError, match="there are 2 groups"):
+        with pytest.raises(UsageError, match="the runs make 2 groups"):
             composed(made.request(group=3))
 
     def test_mixed_by_force_there_is_a_watermark_on_every_page(

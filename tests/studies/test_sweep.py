@@ -142,8 +142,9 @@ def test_a_storage_that_is_lost_in_mid_trial_is_named_in_both_runs_and_the_study
     elsewhere.rename(file)
     study = sweep(resolve_sweep(request), ignore_line).study
     assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 2
-    _, *trials = tracked(request.tracking_uri or "")
+    study_run, *trials = tracked(request.tracking_uri or "")
     assert sorted(run.info.status for run in trials) == ["FAILED", "FINISHED", "FINISHED"]
+    assert names.REASON not in study_run.data.tags
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
