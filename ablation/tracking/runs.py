@@ -35,6 +35,8 @@ from ablation.tracking.uris import redact_uri
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 #: The source type of the runs that `mlflow run` opens.
 _PROJECT: Final = "PROJECT"
+#: What MLflow answers of a tag that is not there.
+_GONE: Final = "RESOURCE_DOES_NOT_EXIST"
 _PARAMS_PER_REQUEST: Final = 100
 _SYSTEM_METRICS_EVERY_S: Final = 5
 #: Seconds that a run which was interrupted waits for a slow server.
@@ -345,11 +347,17 @@ def describe_run(store: Store, run_id: str, text: str) -> None:
 
 
 def reopen_run(store: Store, run_id: str) -> None:
-    """Set a run to RUNNING again, and name this process as its writer."""
+    """Set a run to RUNNING again, name this process as its writer, and forget why it had ended."""
 
     def reopen() -> None:
         store.client.update_run(run_id, "RUNNING")
         store.client.set_tag(run_id, names.PROCESS, this_process())
+        if names.REASON in store.client.get_run(run_id).data.tags:
+            try:
+                store.client.delete_tag(run_id, names.REASON)
+            except MlflowException as error:
+                if error.error_code != _GONE:  # another worker has removed it
+                    raise
 
     retry_until_available(reopen, store.uri)
 
