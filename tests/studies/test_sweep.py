@@ -176,7 +176,7 @@ def test_another_question_under_the_same_name_is_refused_with_the_difference(
 def test_pruned_trials_are_killed_runs_with_their_epoch(
     request_: SweepRequest, store_uri: str
 ) -> None:
-    overrides = {"optimisation.epochs": 5, "optimisation.lr_head": 0.05}
+    overrides = {"optimisation.epochs": 5}
     request = replace(
         request_, space="lr", sampler="tpe", pruner="hyperband", trials=6, overrides=overrides
     )
