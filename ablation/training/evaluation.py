@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float32, Real
-from scipy import stats
 
 from ablation.config.schema import Precision
 from ablation.data.rows import UNGROUPED
@@ -89,7 +88,10 @@ def spearman(
     """
     if pearson(prediction, label) is None:
         return None
-    return pearson(stats.rankdata(prediction), stats.rankdata(label), weight)
+    # Imported here: it takes as long as a tenth of a plan, which needs no ranks.
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(prediction), rankdata(label), weight)
 
 
 def concordance(
