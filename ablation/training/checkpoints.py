@@ -8,8 +8,10 @@ checkpoints: if the newer one is corrupt, the older one is used.
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +38,7 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Writes a run's checkpoints in the background, one at a time. Close it after use."""
+    """Writes a run's checkpoints, and makes them durable in the background. Close it after use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,13 +46,19 @@ class CheckpointWriter:
         self._pending: Future[None] | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Start to write `checkpoint`, whose tensors must not change any more.
+        """Write the tensors of `checkpoint`, which may change afterwards, and start to complete it.
+
+        Copies that could be written in the background would take as much memory as the model, its
+        gradients and its moments; writing takes as long as copying them. Waiting for the disk is
+        what takes long, and is done in the background.
 
         Raises:
-            RunError: The checkpoint before could not be written.
+            RunError: This checkpoint or the one before could not be written.
         """
         self.wait()
-        self._pending = self._pool.submit(save, self._folder, checkpoint)
+        draft = write_tensors(self._folder, checkpoint)
+        without = replace(checkpoint, tensors={})
+        self._pending = self._pool.submit(complete, self._folder, without, draft)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on the disk.
@@ -73,23 +81,52 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         RunError: The folder can't be written.
     """
-    name = f"epoch-{checkpoint.epoch:06d}"
+    complete(folder, checkpoint, write_tensors(folder, checkpoint))
+
+
+def write_tensors(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write the tensors of `checkpoint` to a file that is not yet a checkpoint; return its path.
+
+    Raises:
+        RunError: The folder can't be written.
+    """
     _refuse_link(folder)
-    try:
+    draft = folder / f"epoch-{checkpoint.epoch:06d}.part"
+    with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / f"{name}.safetensors"
-        draft = weights.with_suffix(".part")
         save_file({key: value.contiguous() for key, value in checkpoint.tensors.items()}, draft)
+    return draft
+
+
+def complete(folder: Path, checkpoint: Checkpoint, draft: Path) -> None:
+    """Make a checkpoint of the file `draft`, on the disk, and remove all but the last ones.
+
+    Args:
+        folder: The run's folder.
+        checkpoint: The checkpoint; its tensors are not read.
+        draft: What `write_tensors` returned.
+
+    Raises:
+        RunError: The folder can't be written.
+    """
+    with _explained(folder):
         digest = _file_digest(draft)
         flush_to_disk(draft)
-        draft.replace(weights)
+        draft.replace(draft.with_suffix(".safetensors"))
         body = {"epoch": checkpoint.epoch, "tensors_sha256": digest, "state": checkpoint.state}
         write_atomically(
-            folder / f"{name}.json", json.dumps({**body, "sha256": _body_digest(body)})
+            draft.with_suffix(".json"), json.dumps({**body, "sha256": _body_digest(body)})
         )
         for old in sorted(folder.glob("epoch-*.json"))[:-KEPT_PER_RUN]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into a RunError that says what to do."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise RunError(

@@ -159,7 +159,8 @@ def fit(
             metrics = data.dev_scores(predictions)
             session.emit({f"dev/{name}": value for name, value in metrics.items()}, epoch)
             if _is_better(metrics, state.best, config.optimisation.select_by):
-                state.best = BestEpoch(epoch, dict(metrics), predictions, trained_weights(model))
+                weights = trained_weights(model, state.best.weights if state.best else None)
+                state.best = BestEpoch(epoch, dict(metrics), predictions, weights)
             state.epoch = epoch
             if writer is not None and epoch < len(order):
                 seconds = state.seconds + time.monotonic() - began

@@ -80,7 +80,10 @@ def to_checkpoint(
     schedule: LRScheduler,
     seconds: float,
 ) -> Checkpoint:
-    """Copy everything that training needs to continue into a checkpoint on the CPU.
+    """Put everything that training needs to continue into a checkpoint on the CPU.
+
+    Where model and optimizer are on the CPU, the tensors are their own: write them before they
+    change.
 
     Args:
         state: The state after a completed epoch.
@@ -89,10 +92,12 @@ def to_checkpoint(
         schedule: The learning-rate schedule.
         seconds: Seconds of training so far, those of earlier processes included.
     """
-    tensors = {f"model/{name}": value for name, value in trained_weights(model).items()}
+    tensors = {
+        f"model/{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad
+    }
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {
-            f"optimizer/{index}/{name}": torch.as_tensor(value).detach().clone()
+            f"optimizer/{index}/{name}": torch.as_tensor(value).detach()
             for name, value in moments.items()
         }
     window = {"predictions": state.window.predictions, "labels": state.window.labels}
@@ -171,9 +176,16 @@ def restore(
     )
 
 
-def trained_weights(model: IntimacyRegressor) -> dict[str, Tensor]:
-    """Return a copy of the parameters that train, by name."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+def trained_weights(
+    model: IntimacyRegressor, into: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Return a copy of the parameters that train, by name; in the tensors of `into` if given."""
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if into is None:
+        return {name: value.clone() for name, value in trained.items()}
+    for name, value in trained.items():
+        into[name].copy_(value)
+    return into
 
 
 def _numbers_of(schedule: LRScheduler) -> dict[str, object]:

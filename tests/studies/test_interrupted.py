@@ -20,7 +20,8 @@ from ablation.core.errors import RunError
 from ablation.core.state import checkpoints_root
 from ablation.tracking import names
 from ablation.tracking.store import open_store
-from ablation.training.checkpoints import Checkpoint, CheckpointWriter, save
+from ablation.training.checkpoints import Checkpoint, CheckpointWriter
+from ablation.training.checkpoints import complete as complete_checkpoint
 from studies import storage as storage_module
 from studies import trial as trial_module
 from studies.storage import open_storage
@@ -313,14 +314,14 @@ class TestGoingOn:
         one_trial = replace(one_trial, splits=("dev1", "dev2"))
         saved = []
 
-        def third_of_the_second(folder: Path, checkpoint: Checkpoint) -> None:
-            save(folder, checkpoint)
+        def third_of_the_second(folder: Path, checkpoint: Checkpoint, draft: Path) -> None:
+            complete_checkpoint(folder, checkpoint, draft)
             saved.append(folder)
             if len(set(saved)) == 2 and checkpoint.epoch == 3:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ablation.training.checkpoints.save", third_of_the_second)
+            patch.setattr("ablation.training.checkpoints.complete", third_of_the_second)
             with pytest.raises(KeyboardInterrupt):
                 sweep(resolve_sweep(one_trial), ignore_line)
         lines, echo = capture_lines()

@@ -111,13 +111,35 @@ class TestFiles:
         file.write_text(json.dumps({**body, "state": {**body["state"], "step": 7}}))
         assert load_latest(tmp_path) is None
 
-    def test_a_saver_tells_at_the_next_save_what_went_wrong(self, tmp_path: Path) -> None:
+    def test_a_folder_that_can_not_be_written_is_told_at_once(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         writer = CheckpointWriter(tmp_path / "file" / "below")
-        writer.save(some(1))
         with pytest.raises(RunError, match="Not a directory"):
+            writer.save(some(1))
+        writer.close()
+
+    def test_what_goes_wrong_in_the_background_is_told_at_the_next_save(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(file: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(checkpoints, "flush_to_disk", full)
+        writer = CheckpointWriter(tmp_path)
+        writer.save(some(1))
+        with pytest.raises(RunError, match="No space left on device"):
             writer.save(some(2))
         writer.close()
+
+    def test_tensors_may_change_as_soon_as_they_were_saved(self, tmp_path: Path) -> None:
+        checkpoint, writer = some(1), CheckpointWriter(tmp_path)
+        writer.save(checkpoint)
+        checkpoint.tensors["a/b"].zero_()
+        writer.wait()
+        writer.close()
+        found = load_latest(tmp_path)
+        assert found is not None
+        assert torch.equal(found.tensors["a/b"], some(1).tensors["a/b"])
 
     def test_runs_that_never_finish_are_bounded(self, tmp_path: Path) -> None:
         for number in range(5):
