@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
+from typer.main import get_group
 
-from ablation.cli.main import main
+from ablation.cli.main import app, main
 from ablation.core.errors import RunError, UsageError
 from ablation.runs.doctor import examine
 from ablation.runs.progress import Progress
@@ -586,7 +587,11 @@ class TestPasswords:
             "register": named,
             "predict": "models:/intimacy@champion texts.csv --out scored.csv",
             "submit": f"{quick} {named} --out submission.csv",
+            "unbundle": f"all.ablation.zip {named}-u",
+            "push": "models:/intimacy@champion ann/intimacy --dry-run",
         }
+        elsewhere = {"plan", "run", "report", "doctor", "sync", "power", "data"}
+        assert commands.keys() | elsewhere == get_group(app).commands.keys()
         (tmp_path / "texts.csv").write_text("text\nje t'aime\n")
         assert exit_code(monkeypatch, [*arguments, "--seeds", "0,1"]) == 0
         for name, more in commands.items():
@@ -807,28 +812,42 @@ def write_together(uri: str, experiment: str, state: str, count: int) -> None:
         run.end("FINISHED")
 
 
-@pytest.mark.soak
-def test_fifty_runs_of_eight_processes_are_written_at_once(
-    server: Server, direct: MlflowClient, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    experiment = direct.create_experiment(request.node.name)
-    processes = [
-        fork_context().Process(
-            target=write_together,
-            args=(server.uri, experiment, str(tmp_path / "shared"), 7 if number < 2 else 6),
-        )
-        for number in range(8)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(10 * PATIENCE_S)
-    assert {process.exitcode for process in processes} == {0}
-    runs = direct.search_runs([experiment])
-    assert len(runs) == 50
-    for run in runs:
-        check_complete(direct, run.info.run_id, tmp_path)
-    assert list((tmp_path / "shared" / "spool").iterdir()) == []
+class TestAtOnce:
+    """Runs of several processes that are written to one server at once: all arrive, once."""
+
+    @pytest.fixture
+    def write(
+        self, server: Server, direct: MlflowClient, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Callable[[Sequence[int]], None]:
+        experiment = direct.create_experiment(request.node.name)
+        state = tmp_path / "shared"
+
+        def write(shares: Sequence[int]) -> None:
+            processes = [
+                fork_context().Process(
+                    target=write_together, args=(server.uri, experiment, str(state), count)
+                )
+                for count in shares
+            ]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join(10 * PATIENCE_S)
+            assert {process.exitcode for process in processes} == {0}
+            runs = direct.search_runs([experiment])
+            assert len(runs) == sum(shares)
+            for run in runs:
+                check_complete(direct, run.info.run_id, tmp_path)
+            assert list((state / "spool").iterdir()) == []
+
+        return write
+
+    def test_three_runs_of_two_processes(self, write: Callable[[Sequence[int]], None]) -> None:
+        write([2, 1])
+
+    @pytest.mark.soak
+    def test_fifty_runs_of_eight_processes(self, write: Callable[[Sequence[int]], None]) -> None:
+        write([7, 7, 6, 6, 6, 6, 6, 6])
 
 
 @pytest.mark.soak
