@@ -6,7 +6,9 @@ from typing import Final
 
 from optuna.study import Study
 
+from ablation.core.errors import UsageError
 from ablation.tracking import names, provenance
+from ablation.tracking.reading import find_run
 from ablation.tracking.runs import fail_on_error, reopen_run, start_run
 from studies.study import ResolvedSweep
 
@@ -21,11 +23,18 @@ def open_study_run(resolved: ResolvedSweep, study: Study, experiment: str) -> st
         resolved: The checked request.
         study: The study, which stores the run's id.
         experiment: The id of the MLflow experiment.
+
+    Raises:
+        UsageError: The study's run is in another tracking store.
     """
     run_id = study.user_attrs.get(RUN_ID)
     if run_id is None:
         run_id = _create(resolved, experiment)
         study.set_user_attr(RUN_ID, run_id)
+    try:
+        find_run(resolved.store, run_id)
+    except UsageError as error:
+        raise UsageError(f"study {resolved.study_name!r}: its {error}") from error
     reopen_run(resolved.store, run_id)
     return str(run_id)
 

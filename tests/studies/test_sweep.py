@@ -270,6 +270,16 @@ def test_a_study_is_not_resumed_with_other_weights(request_: SweepRequest, tmp_p
         sweep(resolve_sweep(replace(request, trials=2)), ignore_line)
 
 
+def test_a_study_whose_run_is_in_another_tracking_store_is_told_so(
+    request_: SweepRequest, tmp_path: Path
+) -> None:
+    request = replace(request_, trials=1, overrides={"optimisation.epochs": 1})
+    sweep(resolve_sweep(request), ignore_line)
+    elsewhere = f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}"
+    with pytest.raises(UsageError, match=r"study 'depth': its run .* give another with --tracking"):
+        sweep(resolve_sweep(replace(request, tracking_uri=elsewhere)), ignore_line)
+
+
 def test_parameters_that_were_tried_are_not_trained_again(
     request_: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
