@@ -230,7 +230,7 @@ def test_a_failing_run_makes_the_command_fail_and_is_listed(
     code, out, errors = ablation("run", *arguments, *broken, "--report", "false")
     assert code == 1
     assert "failed: mse dev1 seed 0: NotFiniteError: train/" in out
-    assert "1 of 1 runs failed" in errors
+    assert "1 of 1 run failed" in errors
     assert "Traceback" not in errors
 
 
@@ -376,7 +376,7 @@ def test_on_a_terminal_a_live_table_shows_the_runs(
         shown += part
     assert process.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode("utf-8", "replace"))
-    for part in ("variant", "dev r", "1 of 1 runs", "finished"):
+    for part in ("variant", "dev r", "1 of 1 run", "finished"):
         assert part in text
 
 

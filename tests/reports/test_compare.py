@@ -111,7 +111,7 @@ def test_a_side_is_named_by_experiment_group_and_variant(experiment: Any) -> Non
         ("mse", "epn", "did you mean 'epm'"),
         ("mse", "ablation:epn", "did you mean 'epm'"),
         ("nothing", "mse", "neither an experiment nor a variant"),
-        ("mse", "ablation#7", "there are 1 groups"),
+        ("mse", "ablation#7", "make 1 group"),
     ],
 )
 def test_an_unknown_side_is_refused(table_3: Made, first: str, second: str, said: str) -> None:
