@@ -16,11 +16,13 @@ from ablation.runs.runner import run_plan
 RUNS = 500
 #: Runs after which libraries, caches and the allocator's pools have grown to what they need.
 WARM_UP = 50
+#: Bytes of a run that stay: measured were 30,000.
+LEFT_BY_A_RUN = 60_000
 
 
 @pytest.mark.soak
 def test_memory_is_flat_over_many_runs(small_corpus: Path, store_uri: str) -> None:
-    """The run's record stays, a few kilobytes; a corpus, a model or an epoch's tensors do not."""
+    """The run's record and tags stay; a corpus, a model or an epoch's tensors do not."""
     process, used = psutil.Process(), []
 
     class Watching(Progress):
@@ -41,4 +43,4 @@ def test_memory_is_flat_over_many_runs(small_corpus: Path, store_uri: str) -> No
     run_plan(resolve_run(request), Watching(Console(file=io.StringIO())))
     assert len(used) == RUNS
     settled, last = median(used[WARM_UP : WARM_UP + 20]), median(used[-20:])
-    assert last < 1.03 * settled
+    assert last - settled < LEFT_BY_A_RUN * (RUNS - WARM_UP)
