@@ -8,7 +8,9 @@ from typing import Any, Final
 from ablation.core.errors import UsageError
 from ablation.tracking.uris import redact_uri
 
-_ADDRESS: Final = re.compile(r"(https?|hub|hf):/*")
+_ADDRESS: Final = re.compile(r"(?:(hub|hf):|([a-z][a-z0-9+.-]+)://)/*", re.IGNORECASE)
+#: A page of the Hub is HOST/ORGANISATION/NAME, and what follows names a version or a file.
+_ORGANISATION_AT: Final = {"http": 1, "https": 1, "hub": 0, "hf": 0}
 
 
 def check_encoder(profile: str, overrides: Mapping[str, Any], encoder: str = "") -> None:
@@ -36,9 +38,9 @@ def _refuse_address(encoder: str) -> None:
     address = _ADDRESS.match(encoder)
     if address is None or Path(encoder).exists():
         return
-    # A page of the Hub is HOST/ORGANISATION/NAME, and what follows names a version or a file.
     parts = [part for part in encoder[address.end() :].split("/") if part]
-    of_hub = parts[1:3] if address[1].startswith("http") else parts[:2]
+    first = _ORGANISATION_AT.get((address[1] or address[2]).lower(), len(parts))
+    of_hub = parts[first : first + 2]
     name = "/".join(of_hub) if len(of_hub) == 2 else "ORGANISATION/NAME"
     raise UsageError(
         f"encoder {redact_uri(encoder)!r}: is an address; give a folder, or the id on the Hugging"

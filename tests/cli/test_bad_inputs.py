@@ -513,6 +513,10 @@ TABLE: dict[str, Bad] = {
         f"{RUN} --set model.encoder=hf://intfloat/multilingual-e5-small",
         r"is an address; give a folder, or the id .* Hub: intfloat/multilingual-e5-small$",
     ),
+    "a bucket's address for an encoder": Bad(
+        f"{RUN} --encoder s3://bucket/model",
+        r"is an address; give a folder, or the id .* Hub: ORGANISATION/NAME$",
+    ),
     "a run that is not there, as MLflow writes it": Bad(
         f"predict runs:/{'0' * 32} {{here}}/texts.csv",
         r"run 0+: not in this tracking store; give another with --tracking-uri",
