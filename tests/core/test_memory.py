@@ -27,10 +27,11 @@ def fill():
     large = []
     for _ in range(400):
         large.append(b"x" * 100_000)
-        kept.append(b"y" * 2_000)
+        kept.append(bytes(small))
     barrier.wait()
 
 share_one_arena()
+small = int(sys.argv[2])  # a literal product of this size is one constant, kept once
 kept, barrier, before = [], threading.Barrier(4), resident()
 threads = [threading.Thread(target=fill) for _ in range(4)]
 for thread in threads:
@@ -51,7 +52,7 @@ print(held, left, open(sys.argv[1]).read().count("<heap nr="))
 
 def fragment(folder: Path, **variables: str) -> tuple[int, int, int]:
     printed = subprocess.run(
-        [sys.executable, "-c", FRAGMENTING, str(folder / "arenas.xml")],
+        [sys.executable, "-c", FRAGMENTING, str(folder / "arenas.xml"), "2000"],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
