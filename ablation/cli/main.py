@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
-import psutil
 import typer
 
 import ablation
@@ -86,6 +85,8 @@ def work_in_callers_folder() -> None:
     here, temporary = Path.cwd(), Path(tempfile.gettempdir()).resolve()
     if here == temporary or not here.is_relative_to(temporary) or not (here / "MLproject").exists():
         return
+    import psutil
+
     from ablation.tracking.orphans import mlflow_run_process
 
     with contextlib.suppress(OSError, psutil.Error):

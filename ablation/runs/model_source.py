@@ -12,7 +12,8 @@ from ablation.core.errors import UsageError
 from ablation.core.identity import RunKey
 from ablation.tracking import names
 from ablation.tracking.damage import tag_problem
-from ablation.tracking.reading import RunRow, find_run
+from ablation.tracking.reading import find_run
+from ablation.tracking.rows import RunRow
 from ablation.tracking.store import Store, open_store
 
 if TYPE_CHECKING:

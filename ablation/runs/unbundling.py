@@ -27,7 +27,7 @@ from ablation.tracking.past_runs import (
     fill_past_run,
     find_past_runs,
 )
-from ablation.tracking.reading import RunRow
+from ablation.tracking.rows import RunRow
 from ablation.tracking.store import Store, experiment_id
 from ablation.training.records import RunRecord
 

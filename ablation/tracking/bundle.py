@@ -38,7 +38,7 @@ from ablation.tracking.bundle_file import (
     to_json,
 )
 from ablation.tracking.damage import DamagedRunError, tag_problem
-from ablation.tracking.reading import RunRow
+from ablation.tracking.rows import RunRow
 from ablation.tracking.sources import RunSource, listed_artifacts, to_frame, unreadable
 
 SUFFIX: Final = ".ablation.zip"

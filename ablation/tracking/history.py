@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ablation.core.identity import RunKey
 from ablation.tracking import names
 from ablation.tracking.damage import tag_problem
-from ablation.tracking.reading import RunRow, has_all_artifacts, read_run, read_runs
+from ablation.tracking.reading import has_all_artifacts, read_run, read_runs
+from ablation.tracking.rows import RunRow
 from ablation.tracking.store import Store
 
 

@@ -9,8 +9,9 @@ from typing import Final
 from ablation.tracking import names
 from ablation.tracking.long_tags import split_tags
 from ablation.tracking.points import POINTS_PER_REQUEST
-from ablation.tracking.reading import RunRow, read_runs
+from ablation.tracking.reading import read_runs
 from ablation.tracking.retry import retry_until_available
+from ablation.tracking.rows import RunRow
 from ablation.tracking.store import Store
 
 _PER_REQUEST: Final = 100

@@ -3,14 +3,11 @@
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
@@ -25,32 +22,14 @@ from ablation.tracking.damage import (
     digests_of,
     is_manifest,
 )
-from ablation.tracking.long_tags import join_tags
+from ablation.tracking.pages import runs_of_kind
 from ablation.tracking.retry import retry_until_available
+from ablation.tracking.rows import RunRow, to_row
 from ablation.tracking.store import ARTIFACTS, Store
 from ablation.tracking.uris import is_remote, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-#: Runs per request to a local store; answers are built in memory.
-_PAGE: Final = 1000
-#: Runs per request to a server, which takes some 8 ms of a core for each: a request of 1,000 to a
-#: busy one would run into MLflow's time limit.
-_SERVER_PAGE: Final = 250
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run as a store has it. `start_time` is in milliseconds since 1970."""
-
-    run_id: str
-    status: str
-    start_time: int
-    artifact_uri: str
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[RunRow]:
@@ -63,7 +42,7 @@ def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[Run
         RunError: The server is unreachable.
     """
     with collector_paused():
-        rows = [row for kind in kinds for row in _runs_of_kind(store, experiment, kind)]
+        rows = [row for kind in kinds for row in runs_of_kind(store, experiment, kind)]
         for row in rows:
             _remember(store, row)
     rows.sort(key=lambda row: (row.start_time, row.run_id))
@@ -107,20 +86,6 @@ def find_run(store: Store, run_id: str) -> RunRow:
         raise UsageError(
             f"run {run_id}: not in this tracking store; give another with --tracking-uri"
         ) from error
-
-
-def to_row(run: "Run") -> RunRow:
-    """Convert a run of MLflow's client."""
-    info, data = run.info, run.data
-    return RunRow(
-        run_id=info.run_id,
-        status=info.status,
-        start_time=info.start_time,
-        artifact_uri=info.artifact_uri,
-        tags=join_tags(data.tags),
-        params=dict(data.params),
-        metrics=dict(data.metrics),
-    )
 
 
 @cache
@@ -212,59 +177,6 @@ def has_all_artifacts(store: Store, run_id: str, manifest: str | None) -> bool:
     except (MlflowException, OSError):
         return False
     return all(sizes.get(path) == size for path, size in expected.items())
-
-
-def _runs_of_kind(store: Store, experiment: str, kind: str) -> Collection[RunRow]:
-    if not is_remote(store.uri):
-        return list(chain.from_iterable(_pages(store, experiment, kind, "ASC", _PAGE)))
-    oldest = _pages(store, experiment, kind, "ASC", _SERVER_PAGE)
-    newest = _pages(store, experiment, kind, "DESC", _SERVER_PAGE)
-    return from_both_ends(oldest, newest, _SERVER_PAGE)
-
-
-def from_both_ends(
-    oldest: Iterator[Sequence[RunRow]], newest: Iterator[Sequence[RunRow]], size: int
-) -> Collection[RunRow]:
-    """Read pages from the oldest run on and from the newest one back, until the two have met.
-
-    Two requests are under way at a time: most of the time is the server's. If the first page of
-    `oldest` has less than `size` runs, nothing else is read.
-    """
-    nothing: Sequence[RunRow] = ()
-    first = next(oldest, nothing)
-    rows = {row.run_id: row for row in first}
-    if len(first) < size:
-        return rows.values()
-    latest, earliest = first[-1].start_time, first[-1].start_time + 1
-    with ThreadPoolExecutor(2) as pool:
-        # Runs may have started at once: those of the last moment that was read may go on.
-        while latest <= earliest:
-            pages = list(pool.map(lambda end: next(end, nothing), (oldest, newest)))
-            rows |= {row.run_id: row for page in pages for row in page}
-            if not all(pages):  # one end has read everything
-                break
-            latest, earliest = pages[0][-1].start_time, pages[1][-1].start_time
-    return rows.values()
-
-
-def _pages(
-    store: Store, experiment: str, kind: str, order: Literal["ASC", "DESC"], size: int
-) -> Iterator[Sequence[RunRow]]:
-    token: str | None = None
-    while True:
-        request = partial(
-            store.client.search_runs,
-            [experiment],
-            f"tags.`{names.KIND}` = '{kind}'",
-            max_results=size,
-            order_by=[f"attributes.start_time {order}"],
-            page_token=token,
-        )
-        page = retry_until_available(request, store.uri)
-        yield [to_row(run) for run in page]
-        token = page.token
-        if not token:
-            return
 
 
 def _read(store: Store, run_id: str, path: str) -> bytes:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from ablation.core.errors import first_line
 from ablation.tracking import names
 from ablation.tracking.damage import DamagedRunError, check_artifact
-from ablation.tracking.reading import RunRow, local_artifacts, read_runs
+from ablation.tracking.reading import local_artifacts, read_runs
+from ablation.tracking.rows import RunRow
 from ablation.tracking.store import Store
 from ablation.tracking.uris import redact_uri
 

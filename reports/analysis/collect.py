@@ -24,7 +24,7 @@ from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from ablation.tracking import names
 from ablation.tracking.bundle import BundleSource
 from ablation.tracking.damage import DamagedRunError, tag_problem
-from ablation.tracking.reading import RunRow
+from ablation.tracking.rows import RunRow
 from ablation.tracking.sources import RunSource, StoreSource
 from ablation.tracking.store import (
     Store,

@@ -1,17 +1,11 @@
 """Reading runs and artifacts back from a store."""
 
-from collections import Counter
-from collections.abc import Iterator
 from itertools import product
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ablation.tracking import names, reading
+from ablation.tracking import names, pages
 from ablation.tracking.reading import (
-    RunRow,
-    from_both_ends,
     has_all_artifacts,
     read_json,
     read_runs,
@@ -69,34 +63,11 @@ def test_runs_come_back_by_kind_and_oldest_first(
     numbers: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "_PAGE", page)
+    monkeypatch.setattr(pages, "_PAGE", page)
     rows = read_runs(store, experiment_id(store, "main"), kinds)
     assert [row.start_time for row in rows] == [1000 + int(number) // 2 for number in numbers]
     assert sorted(row.tags["text"].split()[1] for row in rows) == numbers
     assert {row.tags[names.KIND] for row in rows} <= set(kinds)
-
-
-@given(starts=st.lists(st.integers(0, 6), min_size=1, max_size=40), size=st.integers(1, 9))
-def test_reading_from_both_ends_finds_every_run_in_the_pages_that_are_needed(
-    starts: list[int], size: int
-) -> None:
-    """Also where several runs have started at the same moment."""
-    runs = [RunRow(f"run {i}", "FINISHED", start, "", {}, {}) for i, start in enumerate(starts)]
-    requests = 0
-
-    def pages(*, newest_first: bool) -> Iterator[list[RunRow]]:
-        nonlocal requests
-        # As MLflow's servers do: among those of one moment the order is the same in both.
-        ordered = sorted(runs, key=lambda run: (-1) ** newest_first * run.start_time)
-        for first in range(0, len(ordered), size):
-            requests += 1
-            yield ordered[first : first + size]
-
-    found = from_both_ends(pages(newest_first=False), pages(newest_first=True), size)
-    assert sorted(found, key=str) == sorted(runs, key=str)
-    most_at_once = max(Counter(starts).values())
-    assert requests <= (len(runs) + 2 * most_at_once) / size + 4
-    assert requests == 1 or len(runs) >= size
 
 
 def test_a_row_holds_what_was_tracked(store: Store) -> None:

@@ -582,8 +582,10 @@ class TestPasswords:
             "curves": f"{quick} --figures 4 --taus 0.2 --seeds 0 {named}-c",
             "bench": f"{quick} --only prediction --rows 48 --rounds 1 --encoder tiny --out bench",
             "bundle": f"{named} --out all.ablation.zip",
+            "unbundle": f"all.ablation.zip {named}-u",
             "compare": f"mse epm {named} --out compared",
             "register": named,
+            "push": "models:/intimacy@champion me/intimacy --dry-run",
             "predict": "models:/intimacy@champion texts.csv --out scored.csv",
             "submit": f"{quick} {named} --out submission.csv",
         }
