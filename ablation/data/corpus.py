@@ -18,6 +18,7 @@ from typing import Final
 import pandas as pd
 
 from ablation.config.schema import EqualTexts
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.data.draft import draft_layout
@@ -136,7 +137,10 @@ def load_corpus(source: str, target: str = "") -> Corpus:
     name = layout.task.name or slug(folder.resolve().name) or "corpus"
     if len(layout.columns.label) > 1:
         name = f"{name}-{slug(column)}"
-    dropped = [f"{count} rows have no {what}: left out" for what, count in findings.dropped.items()]
+    dropped = [
+        f"{counted(count, 'row')} without a {what}: left out"
+        for what, count in findings.dropped.items()
+    ]
     return Corpus(
         name=DEMO if source == DEMO else name,
         train=train.reset_index(drop=True),
@@ -295,7 +299,8 @@ def _corpus_problems(file: Path, parts: dict[str, pd.DataFrame]) -> list[str]:
     train, problems = parts["train"], []
     if len(train) < FEWEST_ROWS:
         problems.append(
-            f"{file}: {len(train)} rows are too few to split; at least {FEWEST_ROWS} are needed"
+            f"{file}: {counted(len(train), 'row')}, too few to split;"
+            f" at least {FEWEST_ROWS} are needed"
         )
     elif train["label"].nunique() < 2:
         problems.append(

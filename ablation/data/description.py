@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablation.config.paper_figures import TEST_ROWS, TRAIN_ROWS
+from ablation.core.counting import counted
 from ablation.data.corpus import Corpus, repeated_texts, text_key
 from ablation.data.languages import language_name, ordered
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
@@ -195,7 +196,8 @@ def notes(corpus: Corpus, counts: pd.DataFrame) -> list[str]:
         sentences.append("The test rows have no labels: they will be predicted but not scored.")
     if repeats := repeated_texts(corpus.train):
         sentences.append(
-            f"{repeats} training rows repeat a text; equal texts stay on one side of every split."
+            f"{counted(repeats, 'training row')} with a text of another; equal texts stay on one"
+            " side of every split."
         )
     if in_case := repeated_texts(corpus.train, "ignoring_case") - repeats:
         sentences.append(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.data.columns import Column, are_languages, look_at, outward, uses_decimal_commas
@@ -564,7 +565,8 @@ def _draft_group(page: _Page, folder: Path, found: _Found, choices: Choices) -> 
             return
         if candidates[0].filled < candidates[0].rows:
             missing = candidates[0].rows - candidates[0].filled
-            page.set("rows", "without_group", "keep", f"{missing:,} training rows have no group")
+            reason = f"{counted(missing, 'training row')} without a group"
+            page.set("rows", "without_group", "keep", reason)
         groups = sorted(candidates[0].values)
         others_named = [c.name for c in candidates[1:]]
         reason = "as you said" if choices.group else f"its values are {_listed(candidates[0])}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ablation.core.counting import counted
 from ablation.core.errors import first_line, one_line
 
 #: Longest accepted text, in characters: longer ones come from a quotation mark left open.
@@ -247,7 +248,7 @@ def _read_delimited(
         if surplus > 0 and text_format.surplus == "ignored":
             values, surplus = values[: len(columns)], 0
         if surplus:
-            amount = f"{abs(surplus)} field(s) too {'many' if surplus > 0 else 'few'}"
+            amount = f"{counted(abs(surplus), 'field')} too {'many' if surplus > 0 else 'few'}"
             problems.append(f"{file}, line {line}: {amount}{hint}")
             continue
         records.append(Record(f"line {line}", dict(zip(columns, values, strict=True))))

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.config.schema import EqualTexts
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.core.suggest import did_you_mean
@@ -407,7 +408,7 @@ def _check(rows: _Rows, split: Split) -> None:
     corpus, keys = rows.corpus, rows.all_keys.to_numpy()
     if len(split.train) < FEWEST_TRAINING_ROWS:
         raise UsageError(
-            f"split {split.name!r}: {len(split.train)} training rows are too few;"
+            f"split {split.name!r}: {counted(len(split.train), 'training row')}, too few;"
             f" at least {FEWEST_TRAINING_ROWS} are needed"
         )
     if set(keys[split.train]) & set(keys[split.dev]):

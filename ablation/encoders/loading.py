@@ -21,6 +21,7 @@ from transformers import (
 
 from ablation.config.model_parts import POOLINGS
 from ablation.config.own_code import parse_own
+from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.suggest import did_you_mean
 from ablation.encoders.declared import (
@@ -107,12 +108,13 @@ def load_encoder(name: str, layers: int | None = None) -> Encoder:
                 " data-parallel models, save `.module`)"
             )
         raise UsageError(
-            f"encoder {name!r}: its files lack {len(missing)} weights, such as {missing[0]};"
-            " download it again"
+            f"encoder {name!r}: its files lack {counted(len(missing), 'weight')},"
+            f" such as {missing[0]}; download it again"
         )
     if len(tokenizer) < FEWEST_TOKENS:
         raise UsageError(
-            f"encoder {name!r}: its tokenizer has {len(tokenizer)} tokens; are its files missing?"
+            f"encoder {name!r}: its tokenizer has {counted(len(tokenizer), 'token')};"
+            " are its files missing?"
         )
     if tokenizer.pad_token_id is None:
         raise UsageError(f"encoder {name!r}: its tokenizer has no padding token")

@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ablation.config.schema import RunConfig
+from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError, first_line
 from ablation.core.identity import RunKey
 from ablation.core.memory import release_freed, share_one_arena
@@ -237,7 +238,7 @@ def _try_encoder(prepared: Prepared, config: RunConfig) -> None:
         raise
     except Exception as error:  # a family can break in any way
         raise UsageError(
-            f"encoder {name!r}: can't be run on a text of {len(ids)} tokens"
+            f"encoder {name!r}: can't be run on a text of {counted(len(ids), 'token')}"
             f" in {config.optimisation.precision} ({type(error).__name__}: {first_line(error)});"
             " use another encoder, a smaller data.max_tokens, or all of its layers"
             + (", or float32" if config.optimisation.precision != "float32" else "")

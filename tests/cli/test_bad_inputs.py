@@ -275,7 +275,7 @@ TABLE: dict[str, Bad] = {
         files=train(GOOD.replace(",fr\n", ",en\n")),
     ),
     "too few rows": Bad(
-        DATA, r"10 rows are too few", files=train("".join(GOOD.splitlines(keepends=True)[:11]))
+        DATA, r"10 rows, too few", files=train("".join(GOOD.splitlines(keepends=True)[:11]))
     ),
     "a wrong test file": Bad(
         DATA,

@@ -105,7 +105,7 @@ WRONG = {
     ),
     "few rows": (
         "".join(GOOD.splitlines(keepends=True)[:11]),
-        r"train\.csv: 10 rows are too few to split; at least 30",
+        r"train\.csv: 10 rows, too few to split; at least 30",
     ),
     "one label": (GOOD_BUT_FLAT, r"every label is 2\.0; there is nothing to learn"),
 }

@@ -59,7 +59,7 @@ def test_figure_1_has_a_line_for_each_bin(small_corpus: Path) -> None:
 
 NO_TEST = "There is no test.csv: only development rows will be predicted."
 NO_LABELS = "The test rows have no labels: they will be predicted but not scored."
-ONE_REPEATS = "1 training rows repeat a text; equal texts stay on one side of every split."
+ONE_REPEATS = "1 training row with a text of another; equal texts stay on one side of every split."
 ONE_SHARED = "1 test rows have a text that is also in the training file."
 
 

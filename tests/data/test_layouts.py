@@ -181,7 +181,7 @@ def test_rows_without_a_label_are_an_error_or_left_out(tmp_path: Path) -> None:
     write(tmp_path, layout + '[rows]\nwithout_label = "drop"')
     corpus = load_corpus(str(tmp_path))
     assert len(corpus.train) == 39
-    assert corpus.remarks == ("1 rows have no label: left out",)
+    assert corpus.remarks == ("1 row without a label: left out",)
 
 
 def test_a_pair_and_a_weight_are_columns_of_the_rows(tmp_path: Path) -> None:
