@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -45,7 +45,7 @@ from ablation.cli.options import (
 )
 from ablation.cli.parsing import parse_range, split_list
 from ablation.cli.report import build_report
-from ablation.core.counting import counted
+from ablation.core.counting import counted, number_ranges
 from ablation.core.errors import RunError, UsageError
 from ablation.core.slugs import slug
 
@@ -56,8 +56,12 @@ if TYPE_CHECKING:
     from ablation import ResolvedRun, RunRequest
     from ablation.data.draft import Choices
     from ablation.runs.estimate import Estimates
+    from ablation.runs.plan import PlannedRun
     from ablation.runs.proposal import Share
     from ablation.runs.request import Keep as KeepRule
+
+#: A plan of more runs has a line for all seeds of a row and split.
+_MOST_LINES: Final = 200
 
 Measure = Annotated[
     bool | None,
@@ -409,21 +413,30 @@ def _print_power(console: "Console", planned: "ResolvedRun") -> None:
 
 
 def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table":
+    """Return a line for each run; if there are many, for all seeds of a row and split."""
     from rich.table import Table
     from rich.text import Text
 
     seconds = estimates.seconds if estimates else {}
+    one_by_one = len(planned.runs) <= _MOST_LINES
+    lines: dict[tuple[object, ...], list[PlannedRun]] = {}
+    for run in planned.runs:
+        alike = (run.key.variant, run.key.split, run.state, run.reason)
+        lines.setdefault((*alike, run.key.seed) if one_by_one else alike, []).append(run)
     table = Table(title=counted(len(planned.runs), "run"), title_justify="left")
     for heading in ("variant", "split", "seed", "state", "estimate", "why"):
         table.add_column(heading, justify="right" if heading in ("seed", "estimate") else "left")
-    for run in planned.runs:
+    for runs in lines.values():
+        first = runs[0]
+        known = [seconds[run.key] for run in runs if run.key in seconds]
+        reused = f"reused: run {first.run_id}" if len(runs) == 1 else f"reused: {len(runs):,} runs"
         table.add_row(
-            Text(run.key.variant),
-            Text(run.key.split),
-            str(run.key.seed),
-            run.state,
-            f"{seconds[run.key] / 60:.1f} min" if run.key in seconds else "",
-            Text(f"reused: run {run.run_id}" if run.is_reused else run.reason),
+            Text(first.key.variant),
+            Text(first.key.split),
+            number_ranges([run.key.seed for run in runs]),
+            first.state,
+            f"{sum(known) / 60:.1f} min" if known else "",
+            Text(reused if first.is_reused else first.reason),
         )
     return table
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def read_runs(store: Store, experiment: str, kinds: Collection[str]) -> list[RunRow]:
     """Return the experiment's runs of these kinds (`names.KIND`), oldest first.
 
-    Takes one request per 1,000 runs and kind, and one per 250 on a server; deleted runs are left
-    out.
+    Takes one request per 1,000 runs and kind, and some 20 for 2,000 on a server. Deleted runs are
+    left out.
 
     Raises:
         RunError: The server is unreachable.
