@@ -18,6 +18,7 @@ os.environ.setdefault(
 for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
     os.environ.pop(name, None)
 
+import psutil
 import pytest
 import torch
 from hypothesis import settings
@@ -33,6 +34,16 @@ OTHER = MINT.parent / "other"
 torch.set_num_threads(1)
 # Shapes and types of annotations are checked at each call. Before the package is imported.
 install_import_hook("ablation.training", "beartype.beartype")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker more than cores: tests of servers and signals wait for much of their time.
+
+    Each may take 3 GB.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min((cores or 1) + 1, psutil.virtual_memory().total // (3 * 2**30), 16))
+
 
 # An example may take any time: a slow or busy machine is no error of the code.
 settings.register_profile("any machine", deadline=None)
