@@ -86,8 +86,9 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Train runs again that have
 On = Annotated[
     str,
     typer.Option(
-        help="Train here (local), in processes side by side (local:4), on a Ray cluster (ray,"
-        " ray:ADDRESS), or as SLURM jobs (slurm, slurm:partition=gpu,time=120)."
+        help="Train here (local), in processes side by side (local:4; run and plan: local:auto for"
+        " as many as are fastest), on a Ray cluster (ray, ray:ADDRESS), or as SLURM jobs (slurm,"
+        " slurm:partition=gpu,time=120)."
     ),
 ]
 CpusPerRun = Annotated[

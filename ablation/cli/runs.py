@@ -50,6 +50,8 @@ from ablation.core.errors import RunError, UsageError
 from ablation.core.slugs import slug
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
     from rich.table import Table
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from ablation.runs.plan import PlannedRun
     from ablation.runs.proposal import Share
     from ablation.runs.request import Keep as KeepRule
+    from ablation.runs.scaling import Side
 
 #: A plan of more runs has a line for all seeds of a row and split.
 _MOST_LINES: Final = 200
@@ -208,7 +211,9 @@ def run_request(
 
     planned = ablation.plan(request)
     print_run_header(console, planned.corpus, len(planned.runs), request.splits)
-    print_placement(console, request.on, planned.resources)
+    if planned.scaling:
+        console.print(_scaling_line(planned.scaling), markup=False, highlight=False)
+    print_placement(console, planned.request.on, planned.resources)
     print_warnings(console, planned.warnings)
     with interruptible("finished runs are kept and will be reused"):
         outcomes = ablation.run(planned, console)
@@ -311,6 +316,8 @@ def _print_plan(
     print_warnings(console, planned.warnings)
     console.print(_plan_table(planned, estimates))
     console.print(_plan_summary(planned, estimates), markup=False)
+    if planned.scaling:
+        console.print(_scaling_line(planned.scaling), markup=False, highlight=False)
     if not planned.place.is_here:
         for line in _shares(planned, estimates):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -439,6 +446,16 @@ def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table
             Text(reused if first.is_reused else first.reason),
         )
     return table
+
+
+def _scaling_line(scaling: "Mapping[int, Side]") -> str:
+    """Say how much faster several runs side by side are than one, as it was measured."""
+    alone = scaling[1].tokens_per_s
+    parts = [
+        f"{count}: {side.tokens_per_s / alone:.2f}" if side.tokens_per_s else f"{count}: no memory"
+        for count, side in sorted(scaling.items())
+    ]
+    return f"Runs side by side, and their tokens a second against one run's: {', '.join(parts)}."
 
 
 def _shares(planned: "ResolvedRun", estimates: "Estimates | None") -> list[str]:

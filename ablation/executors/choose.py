@@ -11,6 +11,8 @@ from ablation.core.suggest import did_you_mean
 from ablation.executors.protocol import Executor, Resources
 
 Engine = Literal["local", "ray", "slurm"]
+#: As many processes side by side as are fastest, which `ablation.runs.scaling` measures.
+AUTO_PLACE: Final = "local:auto"
 #: Processes side by side on one machine.
 _MAX_PROCESSES: Final = 256
 
@@ -54,6 +56,8 @@ def parse_on(text: str) -> Placement:
         return Placement("slurm", options=_options(text, rest))
     if not rest:
         return Placement()
+    if text.strip() == AUTO_PLACE:
+        raise UsageError(f"--on {text}: for `ablation run` and `plan`; give a number, as local:2")
     if not re.fullmatch(r"[0-9]{1,4}", rest) or not 1 <= int(rest) <= _MAX_PROCESSES:
         raise UsageError(
             f"--on {text}: give a number of processes from 1 to {_MAX_PROCESSES}, such as local:2"

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from ablation.core.state import has_kept_weights
 from ablation.core.suggest import did_you_mean
 from ablation.data.corpus import Corpus, load_corpus
 from ablation.data.splits import AUTO
-from ablation.executors.choose import Placement, parse_on
+from ablation.executors.choose import AUTO_PLACE, Placement, parse_on
 from ablation.executors.protocol import Resources
 from ablation.runs.checkpoint_copies import check_copies_url
 from ablation.runs.context import Preparations
@@ -30,6 +30,9 @@ from ablation.tracking.history import PastRuns, past_runs
 from ablation.tracking.reading import may_be_reused
 from ablation.tracking.store import Store, find_experiment, open_store
 from ablation.tracking.sync import send_waiting
+
+if TYPE_CHECKING:
+    from ablation.runs.scaling import Side
 
 DEFAULT_EXPERIMENT: Final = "ablation"
 #: The runs whose weights are kept, see `ablation.runs.keeping.select_kept`.
@@ -61,8 +64,9 @@ class RunRequest:
         energy: Measure the electricity that training takes, with the CO2 of this country's (ISO
             3166 code of three letters, such as "FRA").
         unseal: Show test scores while runs end, and count that as a reading of the test rows.
-        on: Train in this process ("local"), in processes side by side ("local:4"), on a Ray cluster
-            ("ray", "ray:ADDRESS") or as SLURM jobs ("slurm", "slurm:partition=gpu,time=120").
+        on: Train in this process ("local"), in processes side by side ("local:4"), in as many as
+            this machine trains fastest with ("local:auto"), on a Ray cluster ("ray",
+            "ray:ADDRESS") or as SLURM jobs ("slurm", "slurm:partition=gpu,time=120").
         cpus_per_run: Cores and threads of a run; None for this machine's, or its share of them.
         gpus_per_run: GPUs of a run, 0.25 for four runs a GPU; None for one if this machine has any.
         checkpoints: A URL that fsspec knows ("s3://bucket/folder"), to which checkpoints are copied
@@ -114,7 +118,8 @@ class RunRequest:
 class ResolvedRun:
     """A request that was checked and planned: nothing has been trained or written.
 
-    `warnings` name stored runs that can't be read.
+    `warnings` name stored runs that can't be read. `scaling` is what was measured to resolve
+    "local:auto", by the number of runs side by side.
     """
 
     request: RunRequest
@@ -126,6 +131,7 @@ class ResolvedRun:
     table: VariantTable = TABLE_3
     place: Placement = field(default_factory=Placement)
     resources: Resources = field(default_factory=Resources)
+    scaling: "Mapping[int, Side]" = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a run: variant, split, seed, state, reason, run_id of a reused one."""
@@ -138,7 +144,24 @@ class ResolvedRun:
 
 
 def resolve_run(request: RunRequest) -> ResolvedRun:
-    """Check everything that can be checked without training. Raises UsageError."""
+    """Check everything that can be checked without training. Raises UsageError.
+
+    With `on="local:auto"` training steps are measured, unless an earlier plan has.
+    """
+    if request.on != AUTO_PLACE:
+        return _resolve(request)
+    one_by_one = _resolve(replace(request, on="local"))
+    to_do = [run for run in one_by_one.runs if run.config is not None and not run.is_reused]
+    if not to_do:
+        return one_by_one
+    # Imported here: torch takes seconds.
+    from ablation.runs.scaling import place_that_pays
+
+    on, scaling = place_that_pays(one_by_one.corpus, to_do, request.cpus_per_run)
+    return replace(_resolve(replace(request, on=on)), scaling=scaling)
+
+
+def _resolve(request: RunRequest) -> ResolvedRun:
     corpus = load_corpus(str(request.data), request.target)
     settings = request.settings
     table, variants = read_selection(request.variants)
