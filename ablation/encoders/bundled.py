@@ -73,23 +73,24 @@ def _build(folder: Path) -> None:
             f"{path}: unexpected content (its SHA-256 differs): reinstall {PACKAGE}, or {INSTEAD}"
         )
     file = read_e5_file(content)
-    model = BertModel(
-        BertConfig(
-            vocab_size=file.sizes["vocabulary"],
-            hidden_size=file.sizes["hidden"],
-            num_hidden_layers=file.sizes["layers"],
-            num_attention_heads=file.sizes["heads"],
-            intermediate_size=file.sizes["feed_forward"],
-            max_position_embeddings=file.sizes["positions"],
-            type_vocab_size=file.sizes["types"],
-            pad_token_id=1,
-        ),
-        add_pooling_layer=False,
+    config = BertConfig(
+        vocab_size=file.sizes["vocabulary"],
+        hidden_size=file.sizes["hidden"],
+        num_hidden_layers=file.sizes["layers"],
+        num_attention_heads=file.sizes["heads"],
+        intermediate_size=file.sizes["feed_forward"],
+        max_position_embeddings=file.sizes["positions"],
+        type_vocab_size=file.sizes["types"],
+        pad_token_id=1,
     )
+    with torch.device("meta"):  # no weights are drawn that the file's replace
+        model = BertModel(config, add_pooling_layer=False)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     weights = {_transformers_name(name): values for name, values in file.tensors.items()}
     model.load_state_dict(
-        {name: torch.from_numpy(v).view(shapes[name]) for name, v in weights.items()}, strict=True
+        {name: torch.from_numpy(v).view(shapes[name]) for name, v in weights.items()},
+        strict=True,
+        assign=True,
     )
     model.save_pretrained(folder)
     build_tokenizer(file.pieces, file.scores).save_pretrained(folder)

@@ -76,7 +76,8 @@ def as_published(score: float) -> float:
     in the last place for a quarter of the scores. Sums of such scores decide between segmentations
     that are otherwise tied, as in "hahahaha", so the scores are reproduced to the bit.
     """
-    sign, digits, exponent = Decimal(repr(float(score))).as_tuple()
-    places = -int(exponent)
-    magnitude = float(int("".join(map(str, digits)))) / 10.0**places
-    return -magnitude if sign else magnitude
+    text = repr(float(score))
+    if "e" in text:
+        text = format(Decimal(text), "f")
+    whole, _, decimals = text.partition(".")
+    return float(int(whole + decimals)) / 10.0 ** len(decimals)

@@ -233,10 +233,13 @@ def opened_run(store: Store) -> str | None:
 
     A run that a leftover `MLFLOW_RUN_ID` names, such as a finished one, is none.
     """
+    run_id = os.environ.get(names.MLFLOW_RUN_ID)
+    if not run_id:
+        return None
+    # Imported here: mlflow takes seconds.
     from ablation.tracking.runs import is_fresh_project_run
 
-    run_id = os.environ.get(names.MLFLOW_RUN_ID)
-    return run_id if run_id and is_fresh_project_run(store, run_id) else None
+    return run_id if is_fresh_project_run(store, run_id) else None
 
 
 def adopted_experiment(request: RunRequest, store: Store) -> str | None:
