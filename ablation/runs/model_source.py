@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from ablation.models.kept_weights import KeptRun
     from ablation.models.predictor import Predictor
 
-_RUN: Final = re.compile(r"(?:runs:/)?([0-9a-f]{32})/?")
+#: A run has one model, so whatever MLflow calls it says no more than the run.
+_RUN: Final = re.compile(r"([0-9a-f]{32})/?|runs:/([0-9a-f]{32})(?:/[^/]+)?/?")
 
 
 def run_id_of(source: str) -> str:
-    """Return the id in a run's id or in MLflow's runs:/ID; empty for anything else."""
+    """Return the id in a run's id, in MLflow's runs:/ID or runs:/ID/MODEL; empty for all else."""
     run = _RUN.fullmatch(source)
-    return run[1] if run else ""
+    return run[1] or run[2] if run else ""
 
 
 def unknown_model(source: str) -> UsageError:
@@ -44,7 +45,7 @@ def open_model(source: str, tracking_uri: str | None = None) -> "Iterator[Predic
 
     Args:
         source: The folder of an exported model or ensemble, the id of a finished run, whose
-            weights must have been kept, alone or as "runs:/ID", or a registered model such as
+            weights must have been kept, alone, as "runs:/ID" or "runs:/ID/MODEL", or a registered model such as
             "models:/intimacy@champion".
         tracking_uri: The MLflow store of a run or a registered model.
 

@@ -523,7 +523,7 @@ TABLE: dict[str, Bad] = {
         files={"texts.csv": "text\nhello\n"},
     ),
     "a part of a run for a model": Bad(
-        f"predict runs:/{'0' * 32}/model {{here}}/texts.csv",
+        f"predict runs:/{'0' * 32}/a/model {{here}}/texts.csv",
         r"give .* as its id or runs:/ID",
         files={"texts.csv": "text\nhello\n"},
     ),

@@ -118,7 +118,7 @@ def test_the_champion_scores_like_its_run_here_and_in_mlflow(
 ) -> None:
     with open_model(champion.version.uri, store.uri) as predictor:
         expected = predictor.predict(TEXTS)
-    for run in (champion.run_id, f"runs:/{champion.run_id}"):
+    for run in (champion.run_id, *(f"runs:/{champion.run_id}{end}" for end in ("", "/model"))):
         with open_model(run, store.uri) as predictor:
             np.testing.assert_allclose(predictor.predict(TEXTS), expected, atol=1e-6)
     with registered_folder(store, champion.version.uri) as exported:
