@@ -45,8 +45,8 @@ def open_model(source: str, tracking_uri: str | None = None) -> "Iterator[Predic
 
     Args:
         source: The folder of an exported model or ensemble, the id of a finished run, whose
-            weights must have been kept, alone, as "runs:/ID" or "runs:/ID/MODEL", or a registered model such as
-            "models:/intimacy@champion".
+            weights must have been kept, alone, as "runs:/ID" or "runs:/ID/MODEL", or a registered
+            model such as "models:/intimacy@champion".
         tracking_uri: The MLflow store of a run or a registered model.
 
     Raises:
