@@ -152,8 +152,8 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         return _resolve(request)
     one_by_one = _resolve(replace(request, on="local"))
     to_do = [run for run in one_by_one.runs if run.config is not None and not run.is_reused]
-    if not to_do:
-        return one_by_one
+    if not to_do or any(run.is_reused for run in one_by_one.runs):
+        return one_by_one  # with other threads, what has finished would be trained again
     # Imported here: torch takes seconds.
     from ablation.runs.scaling import place_that_pays
 

@@ -15,20 +15,18 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-import psutil
-
 from ablation.config.schema import RunConfig
 from ablation.core.files import write_atomically
 from ablation.core.state import state_folder
 from ablation.data.corpus import Corpus
 from ablation.data.splits import Split, make_split
+from ablation.executors.protocol import Resources
 from ablation.runs.costs import cost_key
 from ablation.runs.plan import PlannedRun
+from ablation.runs.proposal import Machine, this_machine
 
 #: More processes have to be this much faster than fewer: a measurement is not better than that.
 _WORTH: Final = 1.05
-#: The part of the memory that runs may fill.
-_FILLED: Final = 0.9
 #: Rounds of steps in each process; the median counts.
 _ROUNDS: Final = 3
 #: Seconds that a process waits for the others to have loaded what they train.
@@ -63,7 +61,7 @@ def place_that_pays(
     """Return the words of `--on` with which these runs are trained fastest here, and the curve.
 
     With several GPUs each has one run at a time, and nothing is measured; neither is anything if
-    the cores of a run are given.
+    the cores of a run are given. On one GPU the runs share it.
 
     Args:
         corpus: The plan's corpus.
@@ -73,22 +71,20 @@ def place_that_pays(
     Raises:
         UsageError: The encoder can't be used.
     """
-    import torch
-
     curve: Mapping[int, Side] = {}
-    cores = torch.get_num_threads()
-    if cards := torch.cuda.device_count():
-        count = cards
+    machine = this_machine()
+    if machine.cards > 1:
+        count = machine.cards
     elif cpus is not None:
-        count = max(1, cores // cpus)
+        count = max(1, machine.cores // cpus)
     else:
-        count, curve = fastest_side_by_side(corpus, runs[0], cores, len(runs))
+        count, curve = fastest_side_by_side(corpus, runs[0], machine, len(runs))
     count = min(count, len(runs))
     return (f"local:{count}" if count > 1 else "local"), curve
 
 
 def fastest_side_by_side(
-    corpus: Corpus, run: PlannedRun, cores: int, most: int
+    corpus: Corpus, run: PlannedRun, machine: Machine, most: int
 ) -> tuple[int, Mapping[int, Side]]:
     """Return how many runs side by side are fastest, and the curve behind it.
 
@@ -97,7 +93,7 @@ def fastest_side_by_side(
     Args:
         corpus: The plan's corpus.
         run: A run of the plan that is to be trained.
-        cores: Cores of this machine.
+        machine: This machine.
         most: The number of runs to train.
 
     Raises:
@@ -110,11 +106,11 @@ def fastest_side_by_side(
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(file.read_text("utf-8"))
         curve = {int(count): Side(**side) for count, side in stored.items()}
-    wanted = [count for count in candidates(cores) if count <= max(1, most)]
+    wanted = [count for count in candidates(machine.cores) if count <= max(1, most)]
     if not set(wanted) <= curve.keys():
         data = config.data
         split = make_split(corpus, run.key.split, data.split_seed, data.equal_texts)
-        curve |= measure_curve(Sample(corpus, config, split), wanted, cores)
+        curve |= measure_curve(Sample(corpus, config, split), wanted, machine)
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             sides = {count: vars(side) for count, side in curve.items()}
@@ -135,14 +131,14 @@ def choose(curve: Mapping[int, Side]) -> int:
     return min(count for count, side in curve.items() if side.tokens_per_s * _WORTH >= best)
 
 
-def measure_curve(sample: Sample, counts: list[int], cores: int) -> dict[int, Side]:
+def measure_curve(sample: Sample, counts: Sequence[int], machine: Machine) -> dict[int, Side]:
     """Measure each number of runs side by side; a number for which there is no memory counts 0."""
     curve: dict[int, Side] = {}
-    memory = psutil.virtual_memory().total
     for count in counts:
-        needed = count * max((side.memory_bytes for side in curve.values()), default=0)
-        fits = needed <= _FILLED * memory
-        curve[count] = measure_side_by_side(sample, count, cores) if fits else Side(0.0, 0)
+        needed = max((side.memory_bytes for side in curve.values()), default=0)
+        share = Resources(cpus=1, gpus=1 / count if machine.cards else 0.0)
+        fits = count == 1 or machine.at_once(share, needed) >= count
+        curve[count] = measure_side_by_side(sample, count, machine.cores) if fits else Side(0.0, 0)
     return curve
 
 

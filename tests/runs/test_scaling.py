@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from ablation.core.errors import UsageError
 from ablation.data.splits import make_split
 from ablation.executors.choose import parse_on
 from ablation.runs import scaling
+from ablation.runs.progress import Progress
+from ablation.runs.proposal import Machine
 from ablation.runs.request import RunRequest, resolve_run
+from ablation.runs.runner import run_plan
 from ablation.runs.scaling import Sample, Side, candidates, choose, measure_curve
 
 GIB = 2**30
@@ -66,21 +70,29 @@ def test_one_run_and_one_on_each_core_are_tried(cores: int) -> None:
     assert tried[-1] == cores
 
 
+@pytest.mark.parametrize(
+    "machine",
+    [
+        Machine(cores=8, memory_bytes=8 * GIB),
+        Machine(cores=8, memory_bytes=64 * GIB, cards=1, card_bytes=8 * GIB),
+    ],
+    ids=["of the machine", "of its GPU"],
+)
 def test_what_does_not_fit_the_memory_is_not_tried(
-    request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, request_: RunRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
 
     def measured(sample: Sample, count: int, cores: int) -> Side:
         tried.append(count)
-        return Side(100.0 * count, scaling.psutil.virtual_memory().total // 4)
+        return Side(100.0 * count, 2 * GIB)
 
     monkeypatch.setattr(scaling, "measure_side_by_side", measured)
     planned = resolve_run(replace(request_, on="local"))
     config = planned.runs[0].config
     assert config is not None
-    sample = Sample(planned.corpus, config, make_split(planned.corpus, "dev1", 0, "as_tokenised"))
-    curve = measure_curve(sample, [1, 2, 4, 8], 8)
+    sample = Sample(planned.corpus, config, make_split(planned.corpus, "dev1", 0))
+    curve = measure_curve(sample, [1, 2, 4, 8], machine)
     assert tried == [1, 2]
     assert choose(curve) == 2
 
@@ -98,7 +110,9 @@ class TestPlan:
             return Side({1: 100.0, 2: 180.0, 4: 300.0, 8: 310.0}[count], GIB)
 
         monkeypatch.setattr(scaling, "measure_side_by_side", measured)
-        monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+        machine = Machine(cores=8, memory_bytes=64 * GIB)
+        monkeypatch.setattr(scaling, "this_machine", lambda: machine)
+        monkeypatch.setattr("torch.get_num_threads", lambda: machine.cores)
         return asked
 
     def test_the_curve_is_measured_once_and_kept(
@@ -117,6 +131,16 @@ class TestPlan:
         alone = resolve_run(replace(request_, variants=("mse",), seeds=(0,)))
         assert alone.place.is_here
 
+    def test_a_suite_that_was_begun_one_by_one_goes_on_so(
+        self, request_: RunRequest, asked: list[int]
+    ) -> None:
+        one_by_one = replace(request_, on="local", variants=("mse",), seeds=(0,))
+        run_plan(resolve_run(one_by_one), Progress(Console(quiet=True)))
+        planned = resolve_run(request_)
+        assert planned.place.is_here
+        assert sum(run.is_reused for run in planned.runs) == 1
+        assert asked == []
+
     def test_cores_of_a_run_that_are_given_leave_nothing_to_measure(
         self, request_: RunRequest, asked: list[int]
     ) -> None:
@@ -128,7 +152,7 @@ def test_steps_are_timed_in_processes_side_by_side(request_: RunRequest) -> None
     planned = resolve_run(replace(request_, on="local"))
     config = planned.runs[0].config
     assert config is not None
-    sample = Sample(planned.corpus, config, make_split(planned.corpus, "dev1", 0, "as_tokenised"))
+    sample = Sample(planned.corpus, config, make_split(planned.corpus, "dev1", 0))
     side = scaling.measure_side_by_side(sample, 2, 2)
     assert side.tokens_per_s > 0
     assert side.memory_bytes > 2**20
