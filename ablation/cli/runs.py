@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ablation.runs.plan import PlannedRun
     from ablation.runs.proposal import Share
     from ablation.runs.request import Keep as KeepRule
-    from ablation.runs.scaling import Side
+    from ablation.runs.scaling import SideBySide
 
 #: A plan of more runs has a line for all seeds of a row and split.
 _MOST_LINES: Final = 200
@@ -448,7 +448,7 @@ def _plan_table(planned: "ResolvedRun", estimates: "Estimates | None") -> "Table
     return table
 
 
-def _scaling_line(scaling: "Mapping[int, Side]") -> str:
+def _scaling_line(scaling: "Mapping[int, SideBySide]") -> str:
     """Say how much faster several runs side by side are than one, as it was measured."""
     alone = scaling[1].tokens_per_s
     parts = [

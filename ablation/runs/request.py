@@ -32,7 +32,7 @@ from ablation.tracking.store import Store, find_experiment, open_store
 from ablation.tracking.sync import send_waiting
 
 if TYPE_CHECKING:
-    from ablation.runs.scaling import Side
+    from ablation.runs.scaling import SideBySide
 
 DEFAULT_EXPERIMENT: Final = "ablation"
 #: The runs whose weights are kept, see `ablation.runs.keeping.select_kept`.
@@ -131,7 +131,7 @@ class ResolvedRun:
     table: VariantTable = TABLE_3
     place: Placement = field(default_factory=Placement)
     resources: Resources = field(default_factory=Resources)
-    scaling: "Mapping[int, Side]" = field(default_factory=dict)
+    scaling: "Mapping[int, SideBySide]" = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a run: variant, split, seed, state, reason, run_id of a reused one."""

@@ -34,7 +34,7 @@ _PATIENCE_S: Final = 600.0
 
 
 @dataclass(frozen=True)
-class Side:
+class SideBySide:
     """What was measured with some runs side by side.
 
     Attributes:
@@ -57,7 +57,7 @@ class Sample:
 
 def place_that_pays(
     corpus: Corpus, runs: Sequence[PlannedRun], cpus: int | None
-) -> tuple[str, Mapping[int, Side]]:
+) -> tuple[str, Mapping[int, SideBySide]]:
     """Return the words of `--on` with which these runs are trained fastest here, and the curve.
 
     With several GPUs each has one run at a time, and nothing is measured; neither is anything if
@@ -71,7 +71,7 @@ def place_that_pays(
     Raises:
         UsageError: The encoder can't be used.
     """
-    curve: Mapping[int, Side] = {}
+    curve: Mapping[int, SideBySide] = {}
     machine = this_machine()
     if machine.cards > 1:
         count = machine.cards
@@ -85,7 +85,7 @@ def place_that_pays(
 
 def fastest_side_by_side(
     corpus: Corpus, run: PlannedRun, machine: Machine, most: int
-) -> tuple[int, Mapping[int, Side]]:
+) -> tuple[int, Mapping[int, SideBySide]]:
     """Return how many runs side by side are fastest, and the curve behind it.
 
     The curve is measured once for a cost (`ablation.runs.costs`) and kept in the state folder.
@@ -102,10 +102,10 @@ def fastest_side_by_side(
     config = run.config
     assert config is not None, "an ensemble trains nothing"
     file = state_folder() / "costs" / f"scaling-{cost_key(run, config)}.json"
-    curve: dict[int, Side] = {}
+    curve: dict[int, SideBySide] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(file.read_text("utf-8"))
-        curve = {int(count): Side(**side) for count, side in stored.items()}
+        curve = {int(count): SideBySide(**side) for count, side in stored.items()}
     wanted = [count for count in candidates(machine.cores) if count <= max(1, most)]
     if not set(wanted) <= curve.keys():
         data = config.data
@@ -125,24 +125,26 @@ def candidates(cores: int) -> list[int]:
     return sorted({count for count in powers if count <= cores} | {max(1, cores)})
 
 
-def choose(curve: Mapping[int, Side]) -> int:
+def choose(curve: Mapping[int, SideBySide]) -> int:
     """Return the least number of runs to which no larger one is clearly faster."""
     best = max(side.tokens_per_s for side in curve.values())
     return min(count for count, side in curve.items() if side.tokens_per_s * _WORTH >= best)
 
 
-def measure_curve(sample: Sample, counts: Sequence[int], machine: Machine) -> dict[int, Side]:
+def measure_curve(sample: Sample, counts: Sequence[int], machine: Machine) -> dict[int, SideBySide]:
     """Measure each number of runs side by side; a number for which there is no memory counts 0."""
-    curve: dict[int, Side] = {}
+    curve: dict[int, SideBySide] = {}
     for count in counts:
         needed = max((side.memory_bytes for side in curve.values()), default=0)
         share = Resources(cpus=1, gpus=1 / count if machine.cards else 0.0)
         fits = count == 1 or machine.at_once(share, needed) >= count
-        curve[count] = measure_side_by_side(sample, count, machine.cores) if fits else Side(0.0, 0)
+        curve[count] = (
+            measure_side_by_side(sample, count, machine.cores) if fits else SideBySide(0.0, 0)
+        )
     return curve
 
 
-def measure_side_by_side(sample: Sample, count: int, cores: int) -> Side:
+def measure_side_by_side(sample: Sample, count: int, cores: int) -> SideBySide:
     """Time training steps in `count` processes at once, each with its share of the cores.
 
     Processes that the system ends, as it does without memory, count as 0 tokens a second.
@@ -158,8 +160,10 @@ def measure_side_by_side(sample: Sample, count: int, cores: int) -> Side:
         ) as pool:
             sides = list(pool.map(_time, [sample] * count))
     except BrokenExecutor:
-        return Side(0.0, 0)
-    return Side(sum(side.tokens_per_s for side in sides), max(side.memory_bytes for side in sides))
+        return SideBySide(0.0, 0)
+    return SideBySide(
+        sum(side.tokens_per_s for side in sides), max(side.memory_bytes for side in sides)
+    )
 
 
 #: Where the processes of a measurement wait for each other.
@@ -174,7 +178,7 @@ def _join(start: Any, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _time(sample: Sample) -> Side:
+def _time(sample: Sample) -> SideBySide:
     from ablation.runs.context import Preparations
     from ablation.runs.step_timing import time_steps
     from ablation.training.train_run import check_trainable
@@ -183,6 +187,6 @@ def _time(sample: Sample) -> Side:
     check_trainable(sample.config, prepared)
     _start.wait(_PATIENCE_S)
     costs = [time_steps(prepared, sample.config, sample.split) for _ in range(_ROUNDS)]
-    return Side(
+    return SideBySide(
         1 / median(cost.train_token_s for cost in costs), max(cost.memory_bytes for cost in costs)
     )

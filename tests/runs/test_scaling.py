@@ -18,7 +18,7 @@ from ablation.runs.progress import Progress
 from ablation.runs.proposal import Machine
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
-from ablation.runs.scaling import Sample, Side, candidates, choose, measure_curve
+from ablation.runs.scaling import Sample, SideBySide, candidates, choose, measure_curve
 
 GIB = 2**30
 
@@ -41,8 +41,8 @@ def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ABLATION_STATE", str(tmp_path / "state"))
 
 
-def rates(*tokens_per_s: float) -> dict[int, Side]:
-    return {2**power: Side(rate, GIB) for power, rate in enumerate(tokens_per_s)}
+def rates(*tokens_per_s: float) -> dict[int, SideBySide]:
+    return {2**power: SideBySide(rate, GIB) for power, rate in enumerate(tokens_per_s)}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def rates(*tokens_per_s: float) -> dict[int, Side]:
     ],
 )
 def test_the_fewest_runs_are_chosen_to_which_no_more_are_clearly_faster(
-    curve: Mapping[int, Side], count: int
+    curve: Mapping[int, SideBySide], count: int
 ) -> None:
     assert choose(curve) == count
 
@@ -83,9 +83,9 @@ def test_what_does_not_fit_the_memory_is_not_tried(
 ) -> None:
     tried: list[int] = []
 
-    def measured(sample: Sample, count: int, cores: int) -> Side:
+    def measured(sample: Sample, count: int, cores: int) -> SideBySide:
         tried.append(count)
-        return Side(100.0 * count, 2 * GIB)
+        return SideBySide(100.0 * count, 2 * GIB)
 
     monkeypatch.setattr(scaling, "measure_side_by_side", measured)
     planned = resolve_run(replace(request_, on="local"))
@@ -105,9 +105,9 @@ class TestPlan:
         """A machine of eight cores, on which four runs are fastest."""
         asked: list[int] = []
 
-        def measured(sample: Sample, count: int, cores: int) -> Side:
+        def measured(sample: Sample, count: int, cores: int) -> SideBySide:
             asked.append(count)
-            return Side({1: 100.0, 2: 180.0, 4: 300.0, 8: 310.0}[count], GIB)
+            return SideBySide({1: 100.0, 2: 180.0, 4: 300.0, 8: 310.0}[count], GIB)
 
         monkeypatch.setattr(scaling, "measure_side_by_side", measured)
         machine = Machine(cores=8, memory_bytes=64 * GIB)
