@@ -46,6 +46,8 @@ _PAIR: Final = re.compile(r"(.+?)[_ ]?([12ab])", re.IGNORECASE)
 _UNNAMED: Final = "column"
 _PAIR_ENDS: Final = {"1": "2", "a": "b", "A": "B"}
 _VALUES_SHOWN: Final = 8
+#: Files that the library `datasets` writes beside those of rows.
+_NO_ROWS: Final = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
 #: Values that are all different and no longer than this are names rather than texts.
 _SHORTEST_TEXT: Final = 20
 
@@ -198,7 +200,7 @@ def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:
             file
             for pattern in ("*", "*/*", "*/*/*")
             for file in source.glob(pattern)
-            if file.is_file() and ending(file) in ENDINGS
+            if file.is_file() and ending(file) in ENDINGS and file.name not in _NO_ROWS
         )
     for file in files:
         found: list[str] = []

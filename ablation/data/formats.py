@@ -1,28 +1,41 @@
-"""Read a file of rows: delimited text, JSON lines, JSON, Parquet or Excel, compressed or not.
+"""Read a file of rows: delimited text, JSON lines, JSON, Parquet, Arrow or Excel, or compressed.
 
 Values are texts, numbers or None for an empty cell; `ablation.data.corpus` says what they mean.
 Each problem is one line with file and line (row, where a format has no lines).
 """
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ablation.core.counting import counted
 from ablation.core.errors import first_line, one_line
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 #: Longest accepted text, in characters: longer ones come from a quotation mark left open.
 LONGEST_TEXT: Final = 131_072
-#: Endings of files that hold rows; `.gz` may follow any of them.
-ENDINGS: Final = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+#: Endings of compressed files, which may follow any of `ENDINGS`.
+COMPRESSED: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
+#: Endings of files that hold rows.
+ENDINGS: Final = (
+    *(".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".xlsx"),
+)
 DELIMITED: Final = (".csv", ".tsv", ".txt", ".tab")
 #: The column of an object's keys, where a JSON file is an object of rows or of lists of rows.
 KEY: Final = "key"
@@ -30,10 +43,11 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 #: Formats by the bytes with which they begin: a name, and what to do if it is not the ending's.
 _SIGNATURES: Final[Mapping[bytes, tuple[str, str]]] = {
     b"PAR1\x15": ("Parquet", "let its name end in .parquet"),
+    b"ARROW1\0\0": ("Arrow", "let its name end in .arrow"),
     b"PK\x03\x04": ("an Excel file or a zip archive", "let its name end in .xlsx, or unpack it"),
     b"\x1f\x8b": ("gzip", "let its name end in {ending}.gz"),
-    b"BZh91AY&SY": ("bzip2", "unpack it"),
-    b"\xfd7zXZ\0": ("xz", "unpack it"),
+    b"BZh91AY&SY": ("bzip2", "let its name end in {ending}.bz2"),
+    b"\xfd7zXZ\0": ("xz", "let its name end in {ending}.xz"),
     b"(\xb5/\xfd": ("Zstandard", "unpack it"),
     b"\xd0\xcf\x11\xe0": ("an old Excel file", "save it as .xlsx or CSV"),
     b"SQLite format 3\0": ("an SQLite database", "export its rows as CSV"),
@@ -94,9 +108,14 @@ class RawTable:
 
 
 def ending(file: Path) -> str:
-    """Return a file's ending in lower case without `.gz`, such as ".csv"."""
-    name = file.name.lower().removesuffix(".gz")
-    return Path(name).suffix
+    """Return a file's ending in lower case without that of its compression, such as ".csv"."""
+    return Path(_unpacked_name(file.name).lower()).suffix
+
+
+def _unpacked_name(name: str) -> str:
+    """Return a file's name without the ending of its compression."""
+    plain = Path(name)
+    return plain.stem if plain.suffix.lower() in COMPRESSED else name
 
 
 def stem(name: str) -> str:
@@ -105,7 +124,7 @@ def stem(name: str) -> str:
     >>> stem("anger-0to1.train.txt"), stem("en.csv.gz")
     ('anger-0to1.train', 'en')
     """
-    plain = name[:-3] if name.lower().endswith(".gz") else name
+    plain = _unpacked_name(name)
     return Path(plain).stem if Path(plain).suffix.lower() in ENDINGS else plain
 
 
@@ -164,8 +183,9 @@ def _bytes_of(file: Path, problems: list[str]) -> tuple[bytes, bytes] | None:
         problems.append(f"{file}: can't be read: {error.strerror}")
         return None
     try:
-        raw = gzip.decompress(content) if file.name.lower().endswith(".gz") else content
-    except (OSError, EOFError, zlib.error) as error:
+        unpack = COMPRESSED.get(file.suffix.lower())
+        raw = unpack(content) if unpack else content
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         problems.append(f"{file}: can't be decompressed: {first_line(error)}")
         return None
     return content, raw
@@ -177,7 +197,7 @@ def _mismatch(kind: str, raw: bytes) -> str:
     if not raw or (beginning is not None and raw.startswith(beginning)):
         return ""
     for signature, (name, advice) in _SIGNATURES.items():
-        if raw.startswith(signature):
+        if raw.startswith(signature) and kind != f".{name.lower()}":
             return f"this is {name}, not {kind}; {advice.format(ending=kind)}"
     if beginning is None:
         return ""
@@ -417,14 +437,37 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
 
 
 def _read_parquet(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    return _read_columns(file, content, "Parquet", pq.read_table, problems)
+
+
+def _read_arrow(file: Path, content: bytes, problems: list[str]) -> RawTable | None:
+    """Read an Arrow file, or the stream that `datasets` saves under the same ending."""
+    import pyarrow as pa
+
+    is_file = content.startswith(b"ARROW1")
+    open_table = pa.ipc.open_file if is_file else pa.ipc.open_stream
+    return _read_columns(
+        file, content, "Arrow", lambda source: open_table(source).read_all(), problems
+    )
+
+
+def _read_columns(
+    file: Path,
+    content: bytes,
+    name: str,
+    read: "Callable[[pa.BufferReader], pa.Table]",
+    problems: list[str],
+) -> RawTable | None:
+    """Read a table of Arrow's library with `read`; `name` is that of the format."""
+    import pyarrow as pa
+
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        table = read(pa.BufferReader(content))
         rows = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        problems.append(f"{file}: not Parquet: {first_line(error)}")
+        problems.append(f"{file}: not {name}: {first_line(error)}")
         return None
     if any(pa.types.is_struct(kind) for kind in table.schema.types):
         return _from_objects(file, [(f"row {i}", row) for i, row in enumerate(rows, 1)], problems)
@@ -478,6 +521,7 @@ _READERS: Final[Mapping[str, Callable[[Path, bytes, list[str]], RawTable | None]
     ".ndjson": _read_json_lines,
     ".json": _read_json,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
     ".xlsx": _read_excel,
 }
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from ablation.core.errors import UsageError, first_line
-from ablation.data.formats import ENDINGS
+from ablation.data.formats import COMPRESSED, ENDINGS
 
 #: The beginning of the name of a data set on the Hub.
 PREFIX: Final = "hub:"
 #: Larger data sets are refused: they are no corpora of labelled texts.
 _LARGEST_BYTES: Final = 2 * 2**30
-_FETCHED: Final = ("corpus.toml", *(f"*{end}{gz}" for end in ENDINGS for gz in ("", ".gz")))
+_FETCHED: Final = (
+    "corpus.toml",
+    *(f"*{end}{more}" for end in ENDINGS for more in ("", *COMPRESSED)),
+)
 
 
 def is_hub(source: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ablation.core.errors import UsageError
@@ -88,6 +89,34 @@ def test_a_column_that_no_file_has_is_refused(name: str, tmp_path: Path) -> None
     (tmp_path / "a.csv").write_text(rows("words,y", "words {i},{label}"))
     with pytest.raises(UsageError, match=f"no column {name}"):
         draft_layout(tmp_path, Choices(text=name))
+
+
+def test_a_folder_that_datasets_saved_is_read(tmp_path: Path) -> None:
+    """As `DatasetDict.save_to_disk` writes it, with its own JSON files beside the rows."""
+    for part, count in (("train", 60), ("test", 20)):
+        folder = tmp_path / part
+        folder.mkdir()
+        table = pa.table(
+            {
+                "sentence": [f"some words {part} {i}" for i in range(count)],
+                "score": [0.5 * (i % 7) for i in range(count)],
+                "lang": pa.array([("en", "fr")[i % 2] for i in range(count)]).dictionary_encode(),
+            }
+        )
+        file = folder / "data-00000-of-00001.arrow"
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        (folder / "state.json").write_text("{}")
+        (folder / "dataset_info.json").write_text("{}")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    draft = draft_layout(tmp_path)
+    assert draft.open_questions == ()
+    assert "left out" not in draft.text
+    (tmp_path / "corpus.toml").write_text(draft.text)
+    corpus = load_corpus(str(tmp_path))
+    assert (len(corpus.train), corpus.training_languages) == (60, ["en", "fr"])
+    assert corpus.test is not None
+    assert len(corpus.test) == 20
 
 
 def test_a_folder_without_rows_is_refused(tmp_path: Path) -> None:
@@ -213,7 +242,7 @@ class TestPublishedLayouts:
         (tmp_path / "a.csv").write_text(
             "label,text\n" + "".join(f"{i % 4},words{', more' * (i % 2)} {i}\n" for i in range(60))
         )
-        with pytest.raises(UsageError, match=r"line 3: 1 field\(s\) too many"):
+        with pytest.raises(UsageError, match=r"line 3: 1 field too many"):
             loaded(tmp_path)
 
     def test_texts_and_labels_may_stand_in_two_files(self, tmp_path: Path) -> None:

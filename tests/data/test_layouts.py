@@ -1,12 +1,16 @@
 """Corpora of other layouts than MINT's: any format, range and group; all problems at once."""
 
+import bz2
 import gzip
 import json
+import lzma
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,6 +54,16 @@ def write_excel_csv(file: Path) -> None:
     frame().to_csv(file, sep=";", decimal=",", index=False, encoding="cp1252")
 
 
+def write_arrow_stream(file: Path) -> None:
+    table = pa.Table.from_pandas(frame(), preserve_index=False)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_compressed(compress: Callable[[bytes], bytes], file: Path) -> None:
+    file.write_bytes(compress(frame().to_csv(index=False).encode()))
+
+
 FORMATS: Mapping[str, tuple[str, str, Write]] = {
     "csv": (".csv", "", lambda file: frame().to_csv(file, index=False)),
     "tab": (".tsv", "", lambda file: frame().to_csv(file, sep="\t", index=False)),
@@ -62,11 +76,16 @@ FORMATS: Mapping[str, tuple[str, str, Write]] = {
     "json": (".json", "", lambda file: frame().to_json(file, orient="records")),
     "parquet": (".parquet", "", lambda file: frame().to_parquet(file)),
     "excel": (".xlsx", "", lambda file: frame().to_excel(file, index=False)),
-    "compressed": (
-        ".csv.gz",
-        "",
-        lambda file: file.write_bytes(gzip.compress(frame().to_csv(index=False).encode())) and None,
-    ),
+    "arrow": (".arrow", "", lambda file: frame().to_feather(file)),
+    "arrow, as datasets saves it": (".arrow", "", write_arrow_stream),
+    **{
+        f"compressed, {end}": (f".csv.{end}", "", partial(write_compressed, compress))
+        for end, compress in (
+            ("gz", gzip.compress),
+            ("bz2", bz2.compress),
+            ("xz", lzma.compress),
+        )
+    },
 }
 
 
@@ -296,7 +315,12 @@ def test_any_texts_range_and_groups_come_back_as_they_were(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx", ".csv.gz"]),
+    st.sampled_from(
+        [
+            *(".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".xlsx"),
+            *(".csv.gz", ".csv.bz2", ".csv.xz"),
+        ]
+    ),
     st.one_of(
         st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
     ),
