@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ablation.core.counting import counted
 from reports.analysis.curve_study import Contrast
 from reports.analysis.curves import Curve, mean_curve, mean_of
-from reports.rendering.plotting import GREY, NARROW, WIDE, colour, new_axes, new_grid
+from reports.rendering.plotting import GREY, NARROW, WIDE, add_legend, colour, new_axes, new_grid
 from reports.rendering.style import styled
 
 #: Curves by contrast, then by the label of the loss.
@@ -30,7 +30,7 @@ def training_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         axes.plot(mean.index, mean.to_numpy(), color=colour(i), linewidth=1.8, label=text)
     axes.set(xlabel="optimizer step", ylabel="training Pearson")
     axes.axhline(0, color=GREY, linewidth=0.5)
-    axes.legend(loc="lower right")
+    add_legend(figure, axes, "lower right", size=7)
     return figure
 
 

@@ -88,7 +88,7 @@ def budgets(best_so_far: Mapping[str, np.ndarray]) -> Figure:
         axes.step(trials, 100 * best, where="post", label=label, **style)
     axes.set(xlabel="trials", ylabel="best development Pearson × 100")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=5.5, loc="lower right")
+    add_legend(figure, axes, "lower right")
     return figure
 
 

@@ -35,6 +35,9 @@ MARKERS: Final = "osD^vPX*"
 GREY: Final = "#999999"
 #: A legend of more lies over what is drawn.
 _FEW_SERIES: Final = 5
+#: Inches of a legend's line, and of a letter in it, at 5.5 points.
+_HANDLE_IN: Final = 0.28
+_LETTER_IN: Final = 0.035
 #: No date goes into a file, so that equal data give equal bytes.
 _METADATA: Final[dict[Format, dict[str, None]]] = {
     "pdf": {"CreationDate": None},
@@ -109,13 +112,14 @@ def marker(number: int) -> str:
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
-def add_legend(figure: Figure, axes: Axes) -> None:
-    """Add a legend of the series: within the axes if they are few, else in lines above them."""
+def add_legend(figure: Figure, axes: Axes, corner: str = "best", size: float = 5.5) -> None:
+    """Add a legend of the series: in a corner of the axes if they are few, else in lines above."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) <= _FEW_SERIES:
-        axes.legend(fontsize=5.5)
+        axes.legend(fontsize=size, loc=corner)
         return
-    columns = 3 if max(map(len, labels)) < 20 else 2
+    width = _HANDLE_IN + _LETTER_IN * max(map(len, labels))
+    columns = max(1, min(3, int(figure.get_figwidth() / width)))
     lines = -(-len(labels) // columns)
     figure.set_figheight(figure.get_figheight() + 0.12 * lines)
     figure.legend(handles, labels, fontsize=5.5, ncols=columns, loc="outside upper center")

@@ -39,7 +39,8 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
             if inputs.layout.is_mint:
                 yield f"Figure {figure}: no runs of {' or '.join(variants)}."
             continue
-        number = f"Figure {figure}: training" if inputs.layout.is_mint else "Training"
+        is_the_papers = figure and inputs.layout.is_mint
+        number = f"Figure {figure}: training" if is_the_papers else "Training"
         caption = (
             f"{number} Pearson at each logging point,"
             f" {EvalSubset(inputs.measurements.test_from)}; every seed thin, their mean bold,"
