@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from ablation.core.counting import counted
 from reports.analysis.curve_study import Contrast
 from reports.analysis.curves import Curve, mean_curve, mean_of
-from reports.rendering.plotting import GREY, NARROW, WIDE, add_legend, colour, new_axes, new_grid
+from reports.rendering.plotting import (
+    GREY,
+    NARROW,
+    WIDE,
+    add_legend,
+    colour,
+    dashes,
+    new_axes,
+    new_grid,
+)
 from reports.rendering.style import styled
 
 #: Curves by contrast, then by the label of the loss.
@@ -26,8 +35,14 @@ def training_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         for curve in of_label:
             axes.plot(curve.step, curve.pearson, color=colour(i), linewidth=0.5, alpha=0.55)
         mean = mean_curve(of_label)
-        text = f"{label}, {seeds}"
-        axes.plot(mean.index, mean.to_numpy(), color=colour(i), linewidth=1.8, label=text)
+        axes.plot(
+            mean.index,
+            mean.to_numpy(),
+            color=colour(i),
+            linestyle=dashes(i),
+            linewidth=1.8,
+            label=f"{label}, {seeds}",
+        )
     axes.set(xlabel="optimizer step", ylabel="training Pearson")
     axes.axhline(0, color=GREY, linewidth=0.5)
     add_legend(figure, axes, "lower right", size=7)

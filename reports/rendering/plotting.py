@@ -33,6 +33,7 @@ COLOURS: Final = (
 )
 MARKERS: Final = "osD^vPX*"
 GREY: Final = "#999999"
+_DASHES: Final = ("-", "--", ":", "-.")
 #: A legend of more lies over what is drawn.
 _FEW_SERIES: Final = 5
 #: Inches of a legend's line, and of a letter in it, at 5.5 points.
@@ -110,6 +111,11 @@ def marker(number: int) -> str:
     Where colours begin anew, markers are moved by one: no two of 64 series look alike.
     """
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def dashes(number: int) -> str:
+    """Return the line style of the series with this number, from 0: new where colours repeat."""
+    return _DASHES[number // len(COLOURS) % len(_DASHES)]
 
 
 def add_legend(figure: Figure, axes: Axes, corner: str = "best", size: float = 5.5) -> None:
