@@ -464,7 +464,8 @@ def _shares(planned: "ResolvedRun", estimates: "Estimates | None") -> list[str]:
     if estimates is None or not estimates.seconds:
         return [f"{given}."]
     from ablation.runs.estimate import estimate_all
-    from ablation.runs.proposal import present_share, propose, this_machine
+    from ablation.runs.machine import this_machine
+    from ablation.runs.proposal import present_share, propose
 
     machine = this_machine()
     present = present_share(planned, estimates, machine)

@@ -10,38 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-import psutil
-
 from ablation.executors.protocol import Resources
 from ablation.runs.estimate import Estimates
+from ablation.runs.machine import CONTEXT_BYTES, FILLED, Machine
 from ablation.runs.request import ResolvedRun
 
-#: The part of a machine's or a card's memory that runs may fill.
-_FILLED: Final = 0.9
-#: Bytes of a card that each process takes before it has a tensor.
-_CONTEXT_BYTES: Final = 600 * 2**20
 #: A card is shared by so many runs at most: their steps are computed one after the other.
 _MAX_PER_CARD: Final = 4
 #: A proposal has to save this part of the time: estimates are not better than that.
 _WORTH: Final = 0.1
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A machine like those that runs are trained on; `card_bytes` is the memory of each GPU."""
-
-    cores: int
-    memory_bytes: int
-    cards: int = 0
-    card_bytes: int = 0
-
-    def at_once(self, resources: Resources, memory_bytes: int) -> int:
-        """Return how many runs with these resources and of this memory it trains side by side."""
-        by_cores = self.cores // resources.cpus
-        if resources.gpus:
-            fits = int(_FILLED * self.card_bytes) // (memory_bytes + _CONTEXT_BYTES)
-            return max(1, min(by_cores, self.cards * min(fits, int(1 / resources.gpus))))
-        return max(1, min(by_cores, int(_FILLED * self.memory_bytes) // max(1, memory_bytes)))
 
 
 @dataclass(frozen=True)
@@ -54,15 +31,6 @@ class Share:
     resources: Resources
     at_once: int
     seconds: float | None
-
-
-def this_machine() -> Machine:
-    """Return this machine, with the cores that torch uses."""
-    import torch
-
-    cards = torch.cuda.device_count()
-    card = torch.cuda.get_device_properties(0).total_memory if cards else 0
-    return Machine(torch.get_num_threads(), psutil.virtual_memory().total, cards, card)
 
 
 def present_share(planned: ResolvedRun, estimates: Estimates, machine: Machine) -> Share:
@@ -109,7 +77,7 @@ def _by_memory(planned: ResolvedRun, estimates: Estimates, machine: Machine) -> 
     """Return the share of a GPU that has memory for a run, if more fit than are trained at once."""
     if planned.place.engine == "slurm":  # which gives whole GPUs only
         return None
-    fits = int(_FILLED * machine.card_bytes) // (estimates.memory_bytes + _CONTEXT_BYTES)
+    fits = int(FILLED * machine.card_bytes) // (estimates.memory_bytes + CONTEXT_BYTES)
     most = min(fits, _MAX_PER_CARD, len(estimates.seconds) // max(1, machine.cards))
     if most <= 1 / planned.resources.gpus:
         return None

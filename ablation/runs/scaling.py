@@ -22,8 +22,8 @@ from ablation.data.corpus import Corpus
 from ablation.data.splits import Split, make_split
 from ablation.executors.protocol import Resources
 from ablation.runs.costs import cost_key
+from ablation.runs.machine import Machine, this_machine
 from ablation.runs.plan import PlannedRun
-from ablation.runs.proposal import Machine, this_machine
 
 #: More processes have to be this much faster than fewer: a measurement is not better than that.
 _WORTH: Final = 1.05

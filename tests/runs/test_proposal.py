@@ -13,8 +13,9 @@ from ablation.cli.main import app
 from ablation.executors.protocol import Resources
 from ablation.runs.costs import Cost, Lengths, MeasuredCost
 from ablation.runs.estimate import Estimates, chosen_threads
+from ablation.runs.machine import Machine
 from ablation.runs.plan import PlannedRun
-from ablation.runs.proposal import Machine, present_share, propose
+from ablation.runs.proposal import present_share, propose
 from ablation.runs.request import ResolvedRun, RunRequest, resolve_run
 
 GIB = 2**30

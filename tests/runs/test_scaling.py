@@ -14,8 +14,8 @@ from ablation.core.errors import UsageError
 from ablation.data.splits import make_split
 from ablation.executors.choose import parse_on
 from ablation.runs import scaling
+from ablation.runs.machine import Machine
 from ablation.runs.progress import Progress
-from ablation.runs.proposal import Machine
 from ablation.runs.request import RunRequest, resolve_run
 from ablation.runs.runner import run_plan
 from ablation.runs.scaling import Sample, SideBySide, candidates, choose, measure_curve
