@@ -17,6 +17,7 @@ from reports.rendering.style import style
 #: Inches: one column of a two-column page, and the whole width.
 NARROW: Final = 3.4
 WIDE: Final = 7.0
+Corner = Literal["best", "lower right"]
 Format = Literal["pdf", "svg", "png"]
 #: The first is the one that the PDF takes.
 FORMATS: Final[tuple[Format, ...]] = ("pdf", "svg", "png")
@@ -118,7 +119,7 @@ def dashes(number: int) -> str:
     return _DASHES[number // len(COLOURS) % len(_DASHES)]
 
 
-def add_legend(figure: Figure, axes: Axes, corner: str = "best", size: float = 5.5) -> None:
+def add_legend(figure: Figure, axes: Axes, corner: Corner = "best", size: float = 5.5) -> None:
     """Add a legend of the series: in a corner of the axes if they are few, else in lines above."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) <= _FEW_SERIES:
