@@ -131,21 +131,22 @@ class TestPlan:
         alone = resolve_run(replace(request_, variants=("mse",), seeds=(0,)))
         assert alone.place.is_here
 
-    def test_a_suite_that_was_begun_one_by_one_goes_on_so(
-        self, request_: RunRequest, asked: list[int]
-    ) -> None:
-        one_by_one = replace(request_, on="local", variants=("mse",), seeds=(0,))
-        run_plan(resolve_run(one_by_one), Progress(Console(quiet=True)))
-        planned = resolve_run(request_)
-        assert planned.place.is_here
-        assert sum(run.is_reused for run in planned.runs) == 1
-        assert asked == []
-
     def test_cores_of_a_run_that_are_given_leave_nothing_to_measure(
         self, request_: RunRequest, asked: list[int]
     ) -> None:
         assert resolve_run(replace(request_, cpus_per_run=4)).place.processes == 2
         assert asked == []
+
+
+def test_a_suite_that_was_begun_one_by_one_goes_on_so(
+    request_: RunRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "measure_side_by_side", lambda *_: pytest.fail("measured"))
+    one_by_one = replace(request_, on="local", variants=("mse",), seeds=(0,))
+    run_plan(resolve_run(one_by_one), Progress(Console(quiet=True)))
+    planned = resolve_run(request_)
+    assert planned.place.is_here
+    assert sum(run.is_reused for run in planned.runs) == 1
 
 
 def test_steps_are_timed_in_processes_side_by_side(request_: RunRequest) -> None:
