@@ -35,7 +35,7 @@ _PATIENCE_S: Final = 600.0
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What was measured with some runs side by side.
+    """Hold what was measured with some runs side by side.
 
     Attributes:
         tokens_per_s: Tokens of all of them a second.
@@ -48,7 +48,7 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Sample:
-    """What each process trains for the measurement: a run's corpus, settings and split."""
+    """Hold what each process trains for the measurement: a run's corpus, settings and split."""
 
     corpus: Corpus
     config: RunConfig

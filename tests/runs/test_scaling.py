@@ -1,4 +1,4 @@
-"""How many runs side by side are fastest: the choice, its keeping, and a real measurement."""
+"""Choose how many runs go side by side: by a curve that is kept, and by one that is measured."""
 
 import multiprocessing
 from collections.abc import Mapping
