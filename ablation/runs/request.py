@@ -148,7 +148,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
 
     With `on="local:auto"` training steps are measured, unless an earlier plan has.
     """
-    if request.on != AUTO_PLACE:
+    if request.on.strip() != AUTO_PLACE:
         return _resolve(request)
     one_by_one = _resolve(replace(request, on="local"))
     to_do = [run for run in one_by_one.runs if run.config is not None and not run.is_reused]

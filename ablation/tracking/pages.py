@@ -5,6 +5,7 @@ tag, which takes longer than everything else that a plan does (`docs/benchmarks/
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _AT_ONCE: Final = 4
 #: MLflow's run ids are random and begin with one of these, so these make parts of equal size.
 _FIRST_LETTERS: Final = "0123456789abcdef"
 _SEARCH: Final = "/api/2.0/mlflow/runs/search"
+#: MLflow's words for a request that took too long, and for a gateway that gave the server up.
+_TOO_SLOW: Final = re.compile(r"timed out|\b504\b", re.IGNORECASE)
 #: A server's processes take connections as they are free. One that stays open stays with its
 #: process, and half the time two of them with the same one.
 _NEW_CONNECTION: Final = {"Connection": "close"}
@@ -111,12 +114,12 @@ def _ask_server(store: Store, search: dict[str, Any]) -> Page:
         answer = http_request(
             rest.get_host_creds(), _SEARCH, "POST", extra_headers=_NEW_CONNECTION, json=body
         )
+        if answer.status_code != 200:  # raises; of a whole page it would read the JSON once more
+            verify_rest_response(answer, _SEARCH)
     except MlflowException as error:
-        if "timed out" in str(error).lower():
+        if _TOO_SLOW.search(str(error)):
             search["max_results"] = max(search["max_results"] // 2, _SMALLEST_PAGE)
         raise
-    if answer.status_code != 200:  # raises; of a whole page it would read the JSON once more
-        verify_rest_response(answer, _SEARCH)
     found = json.loads(answer.content)
     return Page(
         [row_of_json(run) for run in found.get("runs", ())], found.get("next_page_token") or None

@@ -122,7 +122,7 @@ class TestPlan:
         assert planned.place.processes == 4
         assert planned.resources.threads == 2
         assert asked == [1, 2, 4]  # six runs are planned
-        assert resolve_run(request_).place.processes == 4
+        assert resolve_run(replace(request_, on=" local:auto ")).place.processes == 4
         assert asked == [1, 2, 4]
 
     def test_no_more_processes_are_started_than_there_are_runs(self, request_: RunRequest) -> None:

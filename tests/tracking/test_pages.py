@@ -48,7 +48,9 @@ def test_a_servers_json_says_what_its_client_says(
 class SearchServer:
     """Answers searches for some runs; pages longer than `limit` runs take too long."""
 
-    def __init__(self, ids: Sequence[str], starts: Sequence[int], limit: int = 1000) -> None:
+    def __init__(
+        self, ids: Sequence[str], starts: Sequence[int], limit: int = 1000, gateway: bool = False
+    ) -> None:
         self.runs = [
             {
                 "info": {"run_id": run_id, "status": "FINISHED", "start_time": start},
@@ -56,7 +58,7 @@ class SearchServer:
             }
             for start, run_id in sorted(zip(starts, ids, strict=True))
         ]
-        self.limit = limit
+        self.limit, self.gateway = limit, gateway
         self.sizes: list[int] = []
 
     def answer(
@@ -64,6 +66,8 @@ class SearchServer:
     ) -> requests.Response:
         size, condition = json["max_results"], json["filter"]
         self.sizes.append(size)
+        if size > self.limit and self.gateway:
+            return response(504, "the server took too long")
         if size > self.limit:
             raise MlflowException(f"API request to {endpoint} failed: Read timed out.")
         letter = re.search(r"attributes.run_id LIKE '(.)%'", condition)
@@ -107,10 +111,13 @@ def test_every_run_of_a_server_is_read_once(starts: list[int], hexadecimal: bool
     assert len(server.sizes) <= 1 + 16 + len(ids) / 7 + 1
 
 
-def test_pages_that_take_a_server_too_long_become_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gateway", [False, True], ids=["client", "gateway"])
+def test_pages_that_take_a_server_too_long_become_smaller(
+    gateway: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ablation.tracking.retry.FIRST_PAUSE_S", 0.0)
     ids = [uuid.uuid4().hex for _ in range(300)]
-    server = SearchServer(ids, range(300), limit=60)
+    server = SearchServer(ids, range(300), 60, gateway)
     monkeypatch.setattr("mlflow.utils.rest_utils.http_request", server.answer)
     found = runs_of_kind(make_store(), "1", names.RUN)
     assert sorted(row.run_id for row in found) == sorted(ids)
