@@ -120,12 +120,12 @@ def dashes(number: int) -> str:
 
 
 def add_legend(figure: Figure, axes: Axes, corner: Corner = "best", size: float = 5.5) -> None:
-    """Add a legend of the series: in a corner of the axes if they are few, else in lines above."""
+    """Add a legend of the series: in a corner if they are few and short, else above the axes."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) <= _FEW_SERIES:
+    width = _HANDLE_IN + _LETTER_IN * max(map(len, labels), default=0)
+    if len(labels) <= _FEW_SERIES and width <= figure.get_figwidth() / 2:
         axes.legend(fontsize=size, loc=corner)
         return
-    width = _HANDLE_IN + _LETTER_IN * max(map(len, labels))
     columns = max(1, min(3, int(figure.get_figwidth() / width)))
     lines = -(-len(labels) // columns)
     figure.set_figheight(figure.get_figheight() + 0.12 * lines)

@@ -41,8 +41,13 @@ def draw_curves(names: Sequence[str]) -> Figure:
 
 
 @pytest.mark.parametrize("draw", [draw_calibration, draw_curves])
-@pytest.mark.parametrize("count", [6, 11, 24])
-@pytest.mark.parametrize("name", ["row", "a row with a title of many words"])
+@pytest.mark.parametrize(
+    ("count", "name"),
+    [
+        *((count, "row") for count in (6, 11, 24)),
+        *((count, "a row with a title that has quite many words") for count in (2, 6, 11, 24)),
+    ],
+)
 def test_a_legend_of_many_rows_lies_beside_what_is_drawn(
     draw: Callable[[Sequence[str]], Figure], count: int, name: str
 ) -> None:
