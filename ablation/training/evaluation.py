@@ -32,17 +32,22 @@ def pearson(
 ) -> float | None:
     """Return Pearson's r in [-1, 1], or None if it does not exist.
 
-    Predictions that differ by less than 1e-9 of their size count as constant. With weights (above
-    0), means and covariances are weighted.
+    Predictions or labels that differ by less than 1e-9 of their size (1e-9 below a size of 1) count
+    as constant. With weights (above 0), means and covariances are weighted.
     """
     if len(prediction) < 2 or not (np.isfinite(prediction).all() and np.isfinite(label).all()):
         return None
-    if np.ptp(prediction) <= 1e-9 * max(1.0, float(np.abs(prediction).max())) or np.ptp(label) == 0:
+    if _is_constant(prediction) or _is_constant(label):
         return None
     if weight is None:
         return float(np.corrcoef(prediction.astype(np.float64), label.astype(np.float64))[0, 1])
     covariance = np.cov(prediction.astype(np.float64), label.astype(np.float64), aweights=weight)
     return float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+
+
+def _is_constant(values: Real[np.ndarray, " rows"]) -> bool:
+    """Say whether values differ by rounding alone; squares of such differences may be 0."""
+    return bool(np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())))
 
 
 def scores(predictions: pd.DataFrame, seen: Collection[str]) -> dict[str, float]:

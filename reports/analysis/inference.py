@@ -54,7 +54,7 @@ def pearsons(predictions: Floats, label: Floats, weight: Floats | None = None) -
 
     `scipy.stats.pearsonr` agrees to the last digits but takes a millisecond for each model.
     """
-    if len(label) < 2 or not np.isfinite(label).all() or np.ptp(label) == 0:
+    if len(label) < 2 or not np.isfinite(label).all() or _are_constant(label[:, None])[0]:
         return np.full(predictions.shape[1], np.nan)
     exists = np.asarray(np.isfinite(predictions).all(axis=0))
     exists[exists] = ~_are_constant(predictions[:, exists])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ablation.config.overrides import load_profile, resolve_config
@@ -119,6 +119,8 @@ def test_equal_weights_change_nothing_and_others_do(tmp_path: Path) -> None:
         st.tuples(st.floats(-9, 9), st.floats(-9, 9), st.integers(1, 4)), min_size=3, max_size=12
     )
 )
+@example([(0.0, 0.0, 1), (0.0, 0.0, 1), (1.0, 1.2e-295, 1)])  # squares of such labels are 0
+@example([(0.0, 0.0, 2), (1e-200, 1.0, 1), (0.0, 3.0, 1)])
 def test_a_weight_counts_as_that_many_rows(triples: list[tuple[float, float, int]]) -> None:
     prediction, label, weight = (np.array(values) for values in zip(*triples, strict=True))
     repeated = pearson(np.repeat(prediction, weight), np.repeat(label, weight))
