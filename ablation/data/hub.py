@@ -39,19 +39,8 @@ def fetch(name: str) -> tuple[Path, str]:
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise UsageError(f"data {name!r}: write {PREFIX}ORGANISATION/NAME")
-    # Imported here: it takes a while, and few corpora are on the Hub.
-    from huggingface_hub import snapshot_download
-
     try:
-        _require_size(name, repo, revision)
-        folder = Path(
-            snapshot_download(
-                repo,
-                repo_type="dataset",
-                revision=revision or None,
-                allow_patterns=list(_FETCHED),
-            )
-        )
+        folder = _download(name, repo, revision or None)
     except UsageError:
         raise
     except Exception as error:  # the library and what it is built on raise a dozen types
@@ -62,16 +51,45 @@ def fetch(name: str) -> tuple[Path, str]:
     return folder, f"{PREFIX}{repo}@{folder.name}"
 
 
-def _require_size(name: str, repo: str, revision: str) -> None:
-    """Raise UsageError for a data set that is too large; what is in the cache is not asked for."""
+def _download(name: str, repo: str, revision: str | None) -> Path:
+    """Return the folder of the files, from the library's cache if the Hub can't be asked."""
+    # Imported here: it takes a while, and few corpora are on the Hub.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot(*, cached: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                repo_type="dataset",
+                revision=revision,
+                allow_patterns=list(_FETCHED),
+                local_files_only=cached,
+            )
+        )
+
+    if HF_HUB_OFFLINE:
+        return snapshot(cached=True)
+    try:
+        _require_size(name, repo, revision)
+    except UsageError:
+        raise
+    except Exception as error:
+        try:
+            return snapshot(cached=True)
+        except LocalEntryNotFoundError:
+            raise error from None
+    return snapshot(cached=False)
+
+
+def _require_size(name: str, repo: str, revision: str | None) -> None:
+    """Raise UsageError for a data set that is too large, and the library's errors."""
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    if HF_HUB_OFFLINE:
-        return
-    info = HfApi().dataset_info(repo, revision=revision or None, files_metadata=True)
+    info = HfApi().dataset_info(repo, revision=revision, files_metadata=True)
     size = sum(
         file.size or 0
         for file in info.siblings or ()
