@@ -1,6 +1,7 @@
 """Look at the columns of a table: numbers, texts, groups, and words such as train and dev."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,20 @@ class Column:
         return self.numbers is not None and len(self.numbers) > 1 and not self.is_numbering
 
     @property
+    def why_no_label(self) -> str:
+        """Say what keeps the column from being a label, such as "'3/5' is no number"."""
+        if self.numbers is None:
+            return f"{next(iter(self.values))!r} is no number"
+        return "a running number" if self.is_numbering else f"always {next(iter(self.values))}"
+
+    @property
     def may_be_text(self) -> bool:
         return self.numbers is None and not self.says_part
+
+    @property
+    def are_codes(self) -> bool:
+        """Tell if no value has a blank or a letter beyond ASCII, as in addresses and keys."""
+        return all(value.isascii() and len(value.split()) == 1 for value in self.values)
 
     @property
     def says_part(self) -> bool:
@@ -124,12 +137,18 @@ def are_languages(groups: Sequence[str]) -> bool:
     return None not in tags and 2 * len(known) >= len(tags) > 0
 
 
-def uses_decimal_commas(tables: Sequence[RawTable]) -> bool:
-    """Tell if a column has numbers with a comma and none with a point."""
-    for column in look_at(tables, ",").values():
-        if column.numbers is not None and any("," in value for value in column.values):
-            return True
-    return False
+def uses_decimal_commas(tables: Sequence[RawTable], *, may_be_thousands: bool = False) -> bool:
+    """Tell if a column has numbers with a comma and none with a point.
+
+    Args:
+        tables: Tables with the same columns.
+        may_be_thousands: Whether 1,234 may be a whole number.
+    """
+    fraction = re.compile(r",\d*$" if not may_be_thousands else r",(\d{1,2}|\d{4,})$")
+    return any(
+        column.numbers is not None and any(fraction.search(value) for value in column.values)
+        for column in look_at(tables, ",").values()
+    )
 
 
 def outward(lowest: float, highest: float) -> tuple[float, float]:

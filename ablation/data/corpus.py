@@ -22,7 +22,7 @@ from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.slugs import slug
 from ablation.data.draft import draft_layout
-from ablation.data.formats import ENDINGS, ending, excerpt
+from ablation.data.formats import ARCHIVES, ENDINGS, ending, excerpt
 from ablation.data.hub import PREFIX, fetch, is_hub
 from ablation.data.languages import ordered
 from ablation.data.layout import CORPUS_FILE, MINT_LAYOUT, CorpusLayout, read_layout
@@ -250,6 +250,8 @@ def _find(source: str) -> tuple[Path, CorpusLayout, tuple[str, ...]]:
         draft = draft_layout(path)
         return path.parent, draft.layout, draft.sentences
     if not is_folder:
+        if is_file and path.name.lower().endswith(ARCHIVES):
+            raise UsageError(f"{path}: an archive; unpack it and give the folder")
         obstacle = "is a file" if is_file else "does not exist"
         raise UsageError(
             f"{path}: {obstacle}; data is 'demo' or a folder with {CORPUS_FILE} or train.csv, or a"

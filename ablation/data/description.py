@@ -18,6 +18,8 @@ from ablation.data.languages import language_name, ordered
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
 from ablation.data.rows import UNGROUPED
 
+#: Larger labels are written with an exponent.
+_LARGEST_WRITTEN_OUT: Final = 1e9
 #: The histogram has at least so many bins.
 _FEWEST_BINS: Final = 12
 #: Widths of bins, times a power of ten.
@@ -119,9 +121,10 @@ def print_description(corpus: Corpus, console: Console) -> None:
     figure = Table(title=title, title_justify="left", show_header=False, box=None)
     width = histogram.index[1] - histogram.index[0]
     digits = max(2, -math.floor(math.log10(width)))
+    written = f".{digits}f" if abs(histogram.index[-1]) < _LARGEST_WRITTEN_OUT else "g"
     for edge, count in histogram.items():
         figure.add_row(
-            f"{edge:.{digits}f}", str(count), Bar(float(histogram.max()), 0, float(count), width=50)
+            f"{edge:{written}}", str(count), Bar(float(histogram.max()), 0, float(count), width=50)
         )
     console.print(figure)
     for note in notes(corpus, counts):

@@ -1,13 +1,13 @@
 """Draft a `corpus.toml`: look at files, guess what they hold, and say why.
 
-A guess comes from the values. Of names, only those of parts (train, dev, test), the word "label",
-and pairs such as sentence1 and sentence2 count. What can't be told is left open for the user.
+A guess comes from the values. Of names, only those of parts (train, dev, test), the words "text"
+and "label", and pairs such as sentence1 and sentence2 count. What can't be told is left open for
+the user.
 """
 
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +23,6 @@ from ablation.data.formats import (
     RawTable,
     TextFormat,
     ending,
-    field_counts,
-    is_utf_16,
     read_rows,
     stem,
 )
@@ -36,18 +34,23 @@ from ablation.data.layout import (
     groups_from_paths,
     parse_layout,
 )
-from ablation.data.rows import parse_number
+from ablation.data.sniffing import (
+    SURE_ENCODINGS,
+    UNNAMED,
+    non_ascii_sample,
+    sniff_format,
+)
 
 PARTS: Final = ("train", "dev", "test")
-_DELIMITERS: Final = (",", "\t", ";", "|")
 #: A pair's columns end in 1 and 2, or a and b.
 _PAIR: Final = re.compile(r"(.+?)[_ ]?([12ab])", re.IGNORECASE)
-#: The name of a column that has none, without its number: no name of a pair.
-_UNNAMED: Final = "column"
 _PAIR_ENDS: Final = {"1": "2", "a": "b", "A": "B"}
 _VALUES_SHOWN: Final = 8
+#: Larger whole numbers are written with an exponent.
+_LARGEST_WRITTEN_OUT: Final = 1e15
 #: Files that the library `datasets` writes beside those of rows.
 _NO_ROWS: Final = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
+_NO_TABLE: Final = "no rows of several columns"
 #: Values that are all different and no longer than this are names rather than texts.
 _SHORTEST_TEXT: Final = 20
 
@@ -170,7 +173,8 @@ def draft_layout(
     sniffed = list(_sniff_all(source, problems))
     if not sniffed:
         known = ", ".join(ENDINGS)
-        raise UsageError(problems or f"{source}: no file of rows in it ({known})")
+        nothing = f"no file of rows in it ({known})" if source.is_dir() else _NO_TABLE
+        raise UsageError(problems or f"{source}: {nothing}")
     page = _Page()
     parts, others = _assign_parts(sniffed)
     parts = _in_one_format(parts)
@@ -212,62 +216,7 @@ def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:
             part = _part_of(file, folder) if source.is_dir() else "train"
             yield _Sniffed(table, part, text_format)
         elif ending(file) != ".txt":
-            problems += found[:1] or [f"{file}: no rows of several columns"]
-
-
-def sniff_format(file: Path) -> TextFormat:
-    """Return the format under which delimited text reads best."""
-    if ending(file) not in DELIMITED:
-        return TextFormat()
-    encoding = "utf-8"
-    probe: list[str] = []
-    read_rows(file, TextFormat(), probe)
-    if is_utf_16(file):
-        encoding = "utf-16"
-    elif any("is not UTF-8" in problem for problem in probe):
-        probe = []
-        encoding = "cp1252"
-        read_rows(file, TextFormat(encoding=encoding), probe)
-        if any("is not cp1252" in problem for problem in probe):
-            encoding = "latin-1"  # in which every byte is a character
-    natural = TextFormat().delimiter_of(file)
-    best, best_score = TextFormat(encoding=encoding), None
-    for delimiter in sorted(_DELIMITERS, key=lambda d: d != natural):
-        for quoting in ("csv", "none"):
-            text_format = TextFormat(
-                "" if delimiter == natural else delimiter,
-                "csv" if quoting == "csv" else "none",
-                encoding,
-            )
-            text_format = _with_width(file, text_format)
-            found: list[str] = []
-            table = read_rows(file, text_format, found)
-            if table is None or len(table.columns) < 2:
-                continue
-            score = (-len(found), len(table.columns), len(table.records))
-            # Rows that a stray quotation mark swallows are missing, so more rows win.
-            if best_score is None or score > best_score:
-                best, best_score = text_format, score
-    return _with_header(file, best)
-
-
-def _with_width(file: Path, text_format: TextFormat) -> TextFormat:
-    """Take the usual number of fields where some lines have more of them at their end.
-
-    Only between tabs: a surplus comma is one in a text without quotation marks.
-    """
-    counts = field_counts(file, text_format) if text_format.delimiter_of(file) == "\t" else []
-    if not counts:
-        return text_format
-    usual, lines = Counter(counts).most_common(1)[0]
-    if min(counts) < usual or max(counts) == usual or 2 * lines < len(counts):
-        return text_format
-    header = () if counts[0] == usual else _unnamed(usual)
-    return replace(text_format, surplus="ignored", header=header)
-
-
-def _unnamed(count: int) -> tuple[str, ...]:
-    return tuple(f"{_UNNAMED}{i}" for i in range(1, count + 1))
+            problems += found[:1] or [f"{file}: {_NO_TABLE}"]
 
 
 def _in_one_format(
@@ -298,33 +247,6 @@ def _as_first(one: _Sniffed, text_format: TextFormat) -> _Sniffed:
         return one
     table = read_rows(file, text_format, [])
     return one if table is None or not table.records else replace(one, table=table)
-
-
-def _with_header(file: Path, text_format: TextFormat) -> TextFormat:
-    """Name the columns if the first line has a number where all other lines have one."""
-    table = read_rows(file, text_format, [])
-    if table is None or len(table.records) < 2:
-        return text_format
-    numeric = {
-        column.name
-        for decimal in (",", ".")
-        for column in look_at([table], decimal).values()
-        if column.numbers is not None and not column.empty
-    }
-    if not any(_is_number(name) for name in numeric):
-        return text_format
-    return replace(text_format, header=_unnamed(len(table.columns)))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        parse_number(text, ",")
-    except ValueError:
-        try:
-            parse_number(text, ".")
-        except ValueError:
-            return False
-    return True
 
 
 def _part_of(file: Path, folder: Path) -> str:
@@ -387,15 +309,29 @@ def _draft_files(page: _Page, folder: Path, parts: Mapping[str, Sequence[_Sniffe
             reason = "quotation marks are part of the texts: read as CSV, rows would be lost"
             page.set("files", "quoting", "none", reason)
         if text_format.header:
-            reason = "the first line has numbers, so there is no line of names: name the columns"
+            reason = "the first line is a row, so there is no line of names: name the columns"
             page.set("files", "header", list(text_format.header), reason)
         if text_format.surplus == "ignored":
             reason = "some lines have further fields at their end"
             page.set("files", "surplus", "ignored", reason)
         if text_format.encoding != "utf-8":
-            page.set("files", "encoding", text_format.encoding, "the file is not UTF-8")
+            _draft_encoding(page, file, text_format.encoding)
     if _decimal(parts) == ",":
         page.set("files", "decimal", ",", "numbers are written with commas")
+
+
+def _draft_encoding(page: _Page, file: Path, encoding: str) -> None:
+    """Set the encoding, or leave it open if it is told by what the file seems to say alone."""
+    if encoding in SURE_ENCODINGS:
+        sample = non_ascii_sample(file, encoding)
+        reason = f"the file is not UTF-8; so read, it has {_toml(sample)}" if sample else ""
+        page.set("files", "encoding", encoding, reason or "the file is not UTF-8")
+        return
+    question = (
+        f"files.encoding: the file is not UTF-8; read as {encoding} it has"
+        f" {_toml(non_ascii_sample(file, encoding))}"
+    )
+    page.ask("files", "encoding", encoding, question)
 
 
 def _patterns(folder: Path, files: Sequence[Path]) -> list[str]:
@@ -436,7 +372,8 @@ def _draft_contents(
     if len(parts["train"]) == 1 and split and not (parts["dev"] or parts["test"]):
         page.set("columns", "split", split.name, f"its values are {_listed(split)}")
     texts = _draft_texts(page, columns, choices)
-    labels = _draft_labels(page, columns, choices)
+    others_than_texts = {name: c for name, c in columns.items() if name not in texts}
+    labels = _draft_labels(page, others_than_texts, choices)
     tables = {part: [one.table for one in files] for part, files in parts.items()}
     rest = {name: c for name, c in columns.items() if name not in (*texts, *labels)}
     _draft_group(page, folder, _Found(parts, rest, [] if joined else others), choices)
@@ -473,7 +410,7 @@ def _require_columns(
 
 def _draft_texts(page: _Page, columns: Mapping[str, Column], choices: Choices) -> list[str]:
     candidates = sorted(
-        (c for c in columns.values() if c.may_be_text), key=lambda c: -c.mean_length
+        (c for c in columns.values() if c.may_be_text), key=lambda c: (c.are_codes, -c.mean_length)
     )
     # Of columns that are no texts, names such as column1 and column2 say nothing.
     pair = _pair(candidates[:2])
@@ -481,6 +418,8 @@ def _draft_texts(page: _Page, columns: Mapping[str, Column], choices: Choices) -
         text, reason = choices.text, "as you said"
     elif pair:
         text, reason = pair[0], f"{pair[0]} and {pair[1]} are named as a pair"
+    elif "text" in columns:
+        text, reason = "text", "its name"
     elif candidates:
         text = candidates[0].name
         reason = f"the longest texts, {candidates[0].mean_length:.0f} characters on average"
@@ -509,7 +448,7 @@ def _pair(candidates: Sequence[Column]) -> tuple[str, str] | None:
     names = {column.name for column in candidates}
     for column in candidates:
         match = _PAIR.fullmatch(column.name)
-        if match and match[2] in _PAIR_ENDS and match[1] != _UNNAMED:
+        if match and match[2] in _PAIR_ENDS and match[1] != UNNAMED:
             second = column.name[: match.start(2)] + _PAIR_ENDS[match[2]]
             if second in names:
                 return column.name, second
@@ -529,11 +468,19 @@ def _draft_labels(page: _Page, columns: Mapping[str, Column], choices: Choices) 
         chosen, reason = names, "columns of numbers on one scale: several targets, see --target"
     else:
         listed = ", ".join(f"{c.name} ({_range_text(_ends([c]))})" for c in candidates)
-        question = f"columns.label: name the column to predict: {listed or 'no column of numbers'}"
+        question = f"columns.label: name the column to predict: {listed or _no_numbers(columns)}"
         page.ask("columns", "label", "", question)
         return []
     page.set("columns", "label", chosen[0] if len(chosen) == 1 else chosen, reason)
     return chosen
+
+
+def _no_numbers(columns: Mapping[str, Column]) -> str:
+    """Say why no column can be the label, with the reason for three that have short values."""
+    short = [c for c in columns.values() if c.values and c.mean_length <= _SHORTEST_TEXT]
+    first = sorted(short, key=lambda column: column.name != "label")[:3]
+    reasons = [f"{column.name} ({column.why_no_label})" for column in first]
+    return "no column of numbers" + (f"; {', '.join(reasons)}" if reasons else "")
 
 
 def _draft_group(page: _Page, folder: Path, found: _Found, choices: Choices) -> None:
@@ -687,13 +634,11 @@ def _draft_missing(
 
 
 def _decimal(parts: Mapping[str, Sequence[_Sniffed]]) -> str:
-    delimited = [
-        one.table
-        for one in parts["train"]
-        if ending(one.table.file) in DELIMITED
-        and one.text_format.delimiter_of(one.table.file) != ","
-    ]
-    return "," if delimited and uses_decimal_commas(delimited) else "."
+    delimited = [one for one in parts["train"] if ending(one.table.file) in DELIMITED]
+    # Between commas, 1,234 in quotation marks is a thousand rather than a decimal fraction.
+    thousands = any(one.text_format.delimiter_of(one.table.file) == "," for one in delimited)
+    tables = [one.table for one in delimited]
+    return "," if uses_decimal_commas(tables, may_be_thousands=thousands) else "."
 
 
 def _ends(columns: Sequence[Column]) -> tuple[float, float]:
@@ -724,6 +669,6 @@ def _listed(column: Column) -> str:
 
 def _toml(value: Any) -> str:
     """Write a value as TOML, whose strings are JSON's."""
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value == int(value) and abs(value) < _LARGEST_WRITTEN_OUT:
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ablation.core.counting import counted
 from ablation.core.errors import first_line, one_line
@@ -34,12 +34,21 @@ COMPRESSED: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 }
 #: Endings of files that hold rows.
 ENDINGS: Final = (
-    *(".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".xlsx"),
+    *(".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json"),
+    *(".parquet", ".arrow", ".feather", ".xlsx"),
 )
+#: Endings of files that hold other files.
+ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".7z", ".rar")
 DELIMITED: Final = (".csv", ".tsv", ".txt", ".tab")
 #: The column of an object's keys, where a JSON file is an object of rows or of lists of rows.
 KEY: Final = "key"
-_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+#: Encodings by the byte-order marks with which their files begin; that of UTF-16 begins another.
+_MARKS: Final[Mapping[bytes, str]] = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 #: Formats by the bytes with which they begin: a name, and what to do if it is not the ending's.
 _SIGNATURES: Final[Mapping[bytes, tuple[str, str]]] = {
     b"PAR1\x15": ("Parquet", "let its name end in .parquet"),
@@ -55,6 +64,9 @@ _SIGNATURES: Final[Mapping[bytes, tuple[str, str]]] = {
 }
 #: The beginning that files of an ending must have.
 _BEGINNINGS: Final[Mapping[str, bytes]] = {".parquet": b"PAR1", ".xlsx": b"PK"}
+
+#: Endings that another one stands for.
+_SAME_FORMAT: Final[Mapping[str, str]] = {".feather": ".arrow"}
 
 Value = str | int | float | None
 
@@ -137,10 +149,15 @@ def field_counts(file: Path, text_format: TextFormat) -> list[int]:
     return [len(fields) for _, fields in _delimited_lines(file, text, text_format, [])]
 
 
-def is_utf_16(file: Path) -> bool:
-    """Tell if a file begins as UTF-16 does."""
+def content_of(file: Path) -> bytes | None:
+    """Return a file's bytes, decompressed; None if they can't be read."""
     content = _bytes_of(file, [])
-    return content is not None and content[1].startswith(_UTF_16)
+    return None if content is None else content[1]
+
+
+def marked_encoding(content: bytes) -> str:
+    """Return "utf-16" or "utf-32" if the bytes begin with its mark, else ""."""
+    return next((name for mark, name in _MARKS.items() if content.startswith(mark)), "")
 
 
 def read_rows(file: Path, text_format: TextFormat, problems: list[str]) -> RawTable | None:
@@ -193,6 +210,7 @@ def _bytes_of(file: Path, problems: list[str]) -> tuple[bytes, bytes] | None:
 
 def _mismatch(kind: str, raw: bytes) -> str:
     """Return why a file can't be what its ending says, and what to do; "" if it can."""
+    kind = _SAME_FORMAT.get(kind, kind)
     beginning = _BEGINNINGS.get(kind)
     if not raw or (beginning is not None and raw.startswith(beginning)):
         return ""
@@ -206,9 +224,11 @@ def _mismatch(kind: str, raw: bytes) -> str:
 
 def decode(file: Path, content: bytes, encoding: str, problems: list[str]) -> str | None:
     """Return a file's text without its byte-order mark, or None with a line in `problems`."""
-    if content.startswith(_UTF_16) and not encoding.lower().startswith("utf-16"):
+    marked = marked_encoding(content)
+    if marked and not encoding.lower().replace("_", "-").startswith(marked):
         problems.append(
-            f'{file}: this is UTF-16; save it as UTF-8, or set files.encoding = "utf-16"'
+            f"{file}: this is {marked.upper()}; save it as UTF-8,"
+            f' or set files.encoding = "{marked}"'
         )
         return None
     is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
@@ -263,7 +283,12 @@ def _read_delimited(
         return None
     records = []
     hint = "; quote texts that contain commas" if text_format.delimiter_of(file) == "," else ""
+    if header[1][0].startswith("#"):
+        hint = "; line 1 begins with #: remove what stands above the line of names"
     for line, values in lines:
+        if values == header[1] and len(columns) > 1:
+            problems.append(f"{file}, line {line}: the line of names once more; remove it")
+            continue
         surplus = len(values) - len(columns)
         if surplus > 0 and text_format.surplus == "ignored":
             values, surplus = values[: len(columns)], 0
@@ -297,7 +322,7 @@ def _delimited_lines(
             hint = (
                 "is a quotation mark left open?"
                 if "limit" in str(error) or "end of data" in str(error)
-                else "quote texts as CSV does"
+                else "quote texts as CSV does, a quotation mark within one written twice"
             )
             problems.append(f"{file}, line {line_number}: {error}; {hint}")
             return
@@ -485,22 +510,53 @@ def _read_excel(file: Path, content: bytes, problems: list[str]) -> RawTable | N
         return None
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        lines = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+        sheets = {
+            sheet.title: _table_of_sheet([list(row) for row in sheet.iter_rows(values_only=True)])
+            for sheet in book.worksheets
+        }
     except Exception as error:  # a damaged archive can break in any way
         problems.append(f"{file}: not an Excel file: {first_line(error)}")
         return None
-    if not lines:
+    with_rows = {
+        title: table for title, table in sheets.items() if table.rows and len(table.columns) > 1
+    }
+    chosen = next(iter((with_rows or sheets).values()))
+    if not chosen.columns:
         problems.append(f"{file}: the file is empty")
         return None
+    alike = [title for title, table in with_rows.items() if table.columns == chosen.columns]
+    if len(alike) > 1:
+        problems.append(
+            f"{file}: sheets {', '.join(map(repr, alike))} have the same columns; save each that is"
+            " meant as a file of its own"
+        )
+        return None
+    return _from_dicts(file, chosen.columns, chosen.rows, problems, first=chosen.first)
+
+
+class _Sheet(NamedTuple):
+    """A table of a sheet: its columns, its rows, and the number of the first row's line."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    first: int
+
+
+def _table_of_sheet(lines: list[list[Any]]) -> _Sheet:
+    """Find the table in a sheet's lines: a title and blank lines may stand above its names."""
+    filled = [sum(value is not None for value in line) for line in lines]
+    if not any(filled):
+        return _Sheet([], [], 0)
+    top = next((i for i, count in enumerate(filled) if count > 1), filled.index(max(filled)))
     # Columns of formatted cells to the right of the table have no name.
-    used = [i for i, name in enumerate(lines[0]) if name is not None]
-    columns = [str(lines[0][i]).strip() for i in used]
+    used = [i for i, name in enumerate(lines[top]) if name is not None]
+    columns = [str(lines[top][i]).strip() for i in used]
     rows = [
         dict(zip(columns, (line[i] for i in used), strict=True))
-        for line in lines[1:]
+        for line in lines[top + 1 :]
         if any(value is not None for value in line)
     ]
-    return _from_dicts(file, columns, rows, problems, first=2)
+    return _Sheet(columns, rows, top + 2)
 
 
 def _from_dicts(
@@ -522,6 +578,7 @@ _READERS: Final[Mapping[str, Callable[[Path, bytes, list[str]], RawTable | None]
     ".json": _read_json,
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
+    ".feather": _read_arrow,
     ".xlsx": _read_excel,
 }
 

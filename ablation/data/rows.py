@@ -394,6 +394,10 @@ def _has_texts(values: Mapping[str, Value]) -> bool:
     return all(_as_text(text).strip() for text in texts)
 
 
+#: The sign that typesetting and some locales write for a hyphen.
+_MINUS: Final = "\N{MINUS SIGN}"
+
+
 def parse_number(text: str, decimal: str) -> float:
     """Return a number written with this decimal mark. Raises ValueError."""
     if decimal == ",":
@@ -403,7 +407,7 @@ def parse_number(text: str, decimal: str) -> float:
     # Python alone reads 1_000.
     if "_" in text:
         raise ValueError(text)
-    return float(text)
+    return float(text.replace(_MINUS, "-"))
 
 
 def _missing_columns(table: RawTable, missing: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ from ablation.core.counting import counted
 from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.suggest import did_you_mean
-from ablation.data.draft import sniff_format
 from ablation.data.formats import LONGEST_TEXT, Record, Value, ending, excerpt, read_rows
+from ablation.data.sniffing import sniff_format
 from ablation.models.predictor import Prediction
 
 #: The columns that are added.
