@@ -118,18 +118,21 @@ def print_comparison(
         console.print("No run finished, so there is nothing to compare.", markup=False)
         return
     sealed = corpus.has_test_labels and not unsealed
-    if sealed:
+    scored = corpus.has_test_labels and unsealed
+    printed_figures = prints_for(rows, corpus)
+    has_test_columns = scored or (printed_figures and not sealed)
+    if not has_test_columns:
         table = table[~table["column"].isin(list(TEST_COLUMNS))]
-    text = as_text(table, with_paper=prints_for(rows, corpus))
+    text = as_text(table, with_paper=printed_figures)
     best = {column: rows["mean"].max() for column, rows in table.groupby("column")}
     means = dict(
         zip(zip(table["variant"], table["column"], strict=True), table["mean"], strict=True)
     )
-    console.print(caption(records, corpus, rows), markup=False, highlight=False)
+    heading = caption(records, corpus, rows, has_test_columns=has_test_columns)
+    console.print(heading, markup=False, highlight=False)
     note = "Test scores are sealed: the report has them, and --unseal shows them here."
-    printed = Table(
-        caption=note if sealed else "bold: best of these runs on test rows", caption_justify="left"
-    )
+    legend = "bold: best of these runs on test rows" if scored else None
+    printed = Table(caption=note if sealed else legend, caption_justify="left")
     for column in text.columns:
         printed.add_column(column, no_wrap=True)
     for variant, row in text.iterrows():

@@ -4,7 +4,6 @@ A folder without `corpus.toml` has MINT's layout, `MINT_LAYOUT`. `ablation.data.
 first `corpus.toml` for other files.
 """
 
-import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -122,11 +121,19 @@ class ColumnsTable(_Table):
     )(_as_names)
 
 
+#: Labels lie within this distance of 0, so that sums of their squares are finite.
+LARGEST_LABEL: Final = 1e30
+#: A scale is at least so wide, in parts of its labels' size and of 1: predictions are 32-bit
+#: floats, and those that differ by less than a millionth of this count as constant.
+_NARROWEST: Final = 1e-3
+
+
 class LabelTable(_Table):
     """`[label]`: the scale.
 
     Attributes:
-        lowest, highest: The ends of the scale, not of the labels that happen to occur.
+        lowest, highest: The ends of the scale, not of the labels that happen to occur. Within
+            `LARGEST_LABEL` of 0, and as far apart as scores need to tell predictions apart.
     """
 
     lowest: float = Field(1.0, allow_inf_nan=False)
@@ -134,8 +141,18 @@ class LabelTable(_Table):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "LabelTable":
-        if not self.lowest < self.highest or math.isinf(self.highest - self.lowest):
+        if not self.lowest < self.highest:
             raise ValueError("lowest must be below highest")
+        size = max(1.0, abs(self.lowest), abs(self.highest))
+        if size > LARGEST_LABEL:
+            raise ValueError(
+                f"labels beyond {LARGEST_LABEL:g} can't be scored; give them in a larger unit"
+            )
+        if self.highest - self.lowest < _NARROWEST * size:
+            raise ValueError(
+                f"labels from {self.lowest:g} to {self.highest:g} differ by less than scores can"
+                " tell; give them in a smaller unit, or from another zero"
+            )
         return self
 
 

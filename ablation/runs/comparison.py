@@ -157,7 +157,13 @@ def as_text(table: pd.DataFrame, *, with_paper: bool = True) -> pd.DataFrame:
     return wide.rename_axis(None)
 
 
-def caption(records: Iterable[RunRecord], corpus: Corpus, rows: VariantTable = TABLE_3) -> str:
+def caption(
+    records: Iterable[RunRecord],
+    corpus: Corpus,
+    rows: VariantTable = TABLE_3,
+    *,
+    has_test_columns: bool = True,
+) -> str:
     """Say what has to be known to read the table's figures."""
     splits = list(dict.fromkeys(record.split for record in records))
     several = any(len(members) > 1 for members in by_kind(splits).values())
@@ -172,11 +178,15 @@ def caption(records: Iterable[RunRecord], corpus: Corpus, rows: VariantTable = T
         text += "; not the paper's data, so its figures do not apply"
     if not splits:
         return f"{text}."
+    text += (
+        ". Development columns: the rows on which epochs and ensemble members were chosen, so they"
+        " are flattered."
+    )
+    if not has_test_columns:
+        return text
     tested_on = test_splits(splits)
     return (
-        f"{text}. Development columns: the rows on which epochs and ensemble members were chosen,"
-        " so they are flattered. Test columns: models chosen on"
-        f" {column_name(draw_kind(tested_on[0]), tested_on)}."
+        f"{text} Test columns: models chosen on {column_name(draw_kind(tested_on[0]), tested_on)}."
     )
 
 

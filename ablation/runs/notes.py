@@ -30,7 +30,8 @@ def results_table(planned: ResolvedRun, records: Sequence[RunRecord]) -> str:
     scores = comparison.compare(records, rows=rows)
     scores = scores[~scores["column"].isin(list(comparison.TEST_COLUMNS))]
     table = comparison.as_markdown(scores, with_paper=comparison.prints_for(rows, corpus))
-    return f"{table}\n{comparison.caption(records, corpus, rows)}"
+    caption = comparison.caption(records, corpus, rows, has_test_columns=False)
+    return f"{table}\n{caption}"
 
 
 def suite_note(planned: ResolvedRun, outcomes: Sequence[RunOutcome]) -> str:

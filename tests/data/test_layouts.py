@@ -138,6 +138,9 @@ def test_all_problems_are_reported_with_file_line_and_column(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("[label]\nlowest = 3\nhighest = 1", "lowest must be below highest"),
+        ("[label]\nlowest = 0\nhighest = 1e300", "give them in a larger unit"),
+        ("[label]\nlowest = 0\nhighest = 1e-9", "give them in a smaller unit"),
+        ("[label]\nlowest = 1e9\nhighest = 1000000001", "or from another zero"),
         ('[files]\ntrian = "x"', "files.trian"),
         ('[columns]\ntext = ""', "columns.text is empty"),
         ('[columns]\nlabel = "text"', "a column is named twice"),
@@ -271,6 +274,11 @@ def test_a_word_of_the_reports_is_no_name_of_a_group(tmp_path: Path) -> None:
 
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
+RANGES = (
+    st.tuples(FINITE, FINITE)
+    .map(sorted)
+    .filter(lambda ends: ends[1] - ends[0] >= 1e-3 * max(1, *map(abs, ends)))
+)
 TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40).filter(
     lambda text: bool(text.strip())
 )
@@ -283,7 +291,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
 def test_any_texts_range_and_groups_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, form: str
 ) -> None:
-    lowest, highest = sorted(data.draw(st.tuples(FINITE, FINITE).filter(lambda p: p[0] != p[1])))
+    lowest, highest = data.draw(RANGES)
     labels = [lowest, highest, *(lowest + (highest - lowest) * i / 30 for i in range(29))]
     labels = [min(max(label, lowest), highest) for label in labels]
     groups = data.draw(st.lists(TEXTS, min_size=1, max_size=4))

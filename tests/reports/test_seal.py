@@ -1,6 +1,7 @@
 """The seal on test scores: what is shown, and that every reading is counted."""
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import ablation
 from ablation.cli.main import main
 from ablation.tracking.seal import Readings, readings, record_reading
 from ablation.tracking.store import experiment_id, open_store
+from tests.conftest import some_rows
 
 
 def test_readings_are_counted_by_command(store_uri: str) -> None:
@@ -87,3 +89,23 @@ def test_a_run_shows_test_scores_only_if_unsealed(
         assert (shown in printed) is unseal
     assert ("were read once (run --unseal 1)." in printed) is unseal
     assert ("sealed" in printed) is not unseal
+
+
+def test_without_test_labels_there_are_no_test_columns(
+    corpus_folder: Callable[..., Path],
+    store_uri: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = corpus_folder(some_rows(20, ("en", "es")))
+    words = "run --profile smoke --variants mse --splits dev1 --no-report --unseal"
+    words += " --set optimisation.epochs=1"
+    more = ["--data", str(data), "--tracking-uri", store_uri]
+    monkeypatch.setattr(sys, "argv", ["ablation", *words.split(), *more])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "dev1" in printed
+    for absent in ("test overall", "Test columns", "bold"):
+        assert absent not in printed
