@@ -344,7 +344,10 @@ def data(
     group_kind: Annotated[str, typer.Option(help="init: language, domain or none.")] = "",
     weight: Annotated[str, typer.Option(help="init: column of the rows' weights.")] = "",
     out: Annotated[
-        str, typer.Option(help="init: the file to write.", show_default="corpus.toml there")
+        str,
+        typer.Option(
+            help="init: the file to write; - prints it.", show_default="corpus.toml there"
+        ),
     ] = "",
 ) -> None:
     """Check a corpus and print its rows and labels; `data init FOLDER` drafts its description.
@@ -392,6 +395,9 @@ def _write_draft(console: "Console", source: str, choices: "Choices", out: str) 
         folder = path if path.is_dir() else path.parent
     file = Path(out).expanduser() if out else folder / CORPUS_FILE
     draft = draft_layout(path, choices, beside=path if hub else file.parent, hub=hub)
+    if out == "-":
+        console.print(draft.text, end="", markup=False, highlight=False, soft_wrap=True)
+        return
     if file.exists():
         raise UsageError(f"{file}: exists; remove it, or name another file with --out")
     file.write_text(draft.text, "utf-8")

@@ -179,10 +179,7 @@ def draft_layout(
     parts, others = _assign_parts(sniffed)
     parts = _in_one_format(parts)
     left_out = _without_texts(parts)
-    name = (
-        hub.partition("@")[0].rpartition("/")[2]
-        or (source if source.is_dir() else folder).resolve().name
-    )
+    name = hub.partition("@")[0].rpartition("/")[2] or _name_of(source)
     page.set("task", "name", slug(name))
     page.remark("task", 'reference = "a citation or address"')
     page.remark("task", 'measures = "words for what the labels measure"')
@@ -193,6 +190,13 @@ def draft_layout(
     for problem in [*problems, *left_out]:
         page.remark("files", f"left out: {problem}")
     return Draft(page.text(), tuple(page.sentences), tuple(page.questions), source)
+
+
+def _name_of(source: Path) -> str:
+    """Return the folder's name, or the file's own unless that says a part, such as train.csv."""
+    folder = source if source.is_dir() else source.parent
+    is_named = source.is_file() and not _part_of(source, folder)
+    return stem(source.name) if is_named else folder.resolve().name
 
 
 def _sniff_all(source: Path, problems: list[str]) -> Iterator[_Sniffed]:

@@ -3,6 +3,7 @@
 import random
 import re
 import sys
+import tomllib
 from html import unescape
 from pathlib import Path
 
@@ -63,3 +64,12 @@ def test_its_report_speaks_of_this_task_and_of_no_figure_of_the_paper(
     for word in (*GENRES, "MSE → EPM", "difficulty", "Error by domain", "0–0.1", "Domains"):
         assert word.lower() in text.lower(), word
     assert len(PdfReader(task / "report-ablation" / "report.pdf").pages) > 3
+
+
+def test_a_draft_can_be_printed_instead_of_written(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(task.rglob("*"))
+    run(monkeypatch, "data init stories --second-text word --out -")
+    assert tomllib.loads(capsys.readouterr().out)["columns"]["second_text"] == "word"
+    assert sorted(task.rglob("*")) == before

@@ -197,6 +197,14 @@ class TestTexts:
 
 
 class TestOtherFiles:
+    @pytest.mark.parametrize(("file", "name"), [("stars.csv", "stars"), ("train.csv", "films")])
+    def test_a_corpus_has_its_files_name_or_its_folders(
+        self, tmp_path: Path, file: str, name: str
+    ) -> None:
+        folder = tmp_path / "films"
+        folder.mkdir()
+        assert load_corpus(str(written(folder, table().to_csv(index=False), file))).name == name
+
     def test_feather_is_arrow(self, tmp_path: Path) -> None:
         table().to_feather(tmp_path / "ratings.feather")
         corpus = load_corpus(str(tmp_path / "ratings.feather"))
