@@ -24,13 +24,16 @@ _WHOLE: Final = (
 
 
 def split_tags(tags: Mapping[str, object]) -> dict[str, str]:
-    """Return tags of at most `TAG_LENGTH` characters: "name", "name.1", "name.2" for a long one."""
+    """Return tags of at most `TAG_LENGTH` characters: "name", "name.1", "name.2" for a long one.
+
+    A value that fills its last part has an empty one after it, which ends it.
+    """
     texts: dict[str, str] = {}
     for name, value in tags.items():
         text = str(value)
         texts[name] = text[:TAG_LENGTH]
         if name in _WHOLE:
-            for number, start in enumerate(range(TAG_LENGTH, len(text), TAG_LENGTH), start=1):
+            for number, start in enumerate(range(TAG_LENGTH, len(text) + 1, TAG_LENGTH), start=1):
                 texts[f"{name}.{number}"] = text[start : start + TAG_LENGTH]
     return texts
 

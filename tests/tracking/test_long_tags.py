@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ablation.tracking import names
@@ -17,6 +17,8 @@ from ablation.tracking.store import experiment_id, open_store
 
 
 @given(st.integers(0, 4 * TAG_LENGTH), st.integers(0, 4 * TAG_LENGTH))
+@example(before=TAG_LENGTH + 1, length=TAG_LENGTH)
+@example(before=3 * TAG_LENGTH, length=2 * TAG_LENGTH)
 def test_every_length_is_read_again_also_after_a_longer_or_shorter_one(
     before: int, length: int
 ) -> None:
@@ -36,6 +38,16 @@ def test_what_nobody_reads_again_is_cut() -> None:
 @pytest.fixture
 def members() -> dict[str, str]:
     return {f"variant-{i}": uuid.uuid4().hex for i in range(300)}
+
+
+def test_a_value_that_fills_its_tags_replaces_a_longer_one(store_uri: str) -> None:
+    store = open_store(store_uri)
+    tags = {names.KIND: names.RUN, names.VARIANT: "ensemble", names.SPLIT: "dev1", names.SEED: "0"}
+    run = start_run(store, experiment_id(store, "full"), "ensemble", tags)
+    run.set_tags({names.MEMBERS: "a" * (TAG_LENGTH + 7)})
+    run.set_tags({names.MEMBERS: "b" * TAG_LENGTH})
+    run.end("FINISHED")
+    assert find_run(store, run.run_id).tags[names.MEMBERS] == "b" * TAG_LENGTH
 
 
 def test_an_ensemble_of_300_members_is_read_from_its_run_and_from_a_copy_of_it(
