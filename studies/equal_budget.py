@@ -116,7 +116,7 @@ def conclude_equal_budget(tuned: EqualBudgetResult, folder: Path) -> None:
         run.log_text(name, text)
     run.log_metrics(
         {
-            f"best_pearson/{_metric_name(variant)}": float(trials[0].values[0])
+            names.metric_name(f"best_pearson/{variant}"): float(trials[0].values[0])
             for variant, trials in best.items()
         }
     )
@@ -163,8 +163,3 @@ def _open_run(resolved: ResolvedSweep, name: str, request: SweepRequest) -> str:
     created.end("FINISHED")
     reopen_run(resolved.store, created.run_id)
     return str(created.run_id)
-
-
-def _metric_name(variant: str) -> str:
-    """Return a name that MLflow accepts: without plus signs and brackets."""
-    return "".join(c if c.isalnum() else "-" for c in variant).strip("-")

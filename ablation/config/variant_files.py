@@ -38,6 +38,9 @@ from ablation.core.suggest import did_you_mean
 
 #: The ending of a name that is a file of variants.
 ENDING: Final = ".toml"
+#: Characters of a row's name, which metrics are named by, and of its title in figures and tables.
+LONGEST_NAME: Final = 100
+LONGEST_TITLE: Final = 80
 _KEYS: Final = (
     *("title", "publication", "default", "base", "components", "variants", "groups", "claims"),
 )
@@ -97,6 +100,8 @@ class _Reader:
             for name, fields in self._table(content, "variants").items()
             if (row := self._row(f"variants.{name}", fields, shared)) is not None
         }
+        if base_name in given:
+            self.problems.append(f"variants.{base_name}: is the name of [base]")
         design = self._design(content, base_name, base, given)
         first = {name: row for name, row in design.rows.items() if name == base_name}
         rows = {**first, **given, **design.rows}
@@ -179,11 +184,22 @@ class _Reader:
         row = self._validated(
             Variant, place, others | {"changes": {} if combines else {**shared, **changes}}
         )
+        if self.checked and row and not _is_one_line(row.title, LONGEST_TITLE):
+            self.problems.append(
+                f"{place}.title: a title has at most {LONGEST_TITLE} characters, all of them"
+                " visible"
+            )
         return row if len(self.problems) == before else None
 
     def _changes(self, place: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a row by dotted name, functions of one's own pinned."""
-        changes = flatten({k: v for k, v in fields.items() if k in SECTIONS})
+        sections = {k: v for k, v in fields.items() if k in SECTIONS}
+        self.problems += [
+            f"{place}.{key} = {value!r:.80}: give a table of settings"
+            for key, value in sections.items()
+            if not isinstance(value, dict)
+        ]
+        changes = flatten({k: v for k, v in sections.items() if isinstance(v, dict)})
         if not self.checked:
             return changes
         for name in own_code.FIELDS:
@@ -248,12 +264,19 @@ class _Reader:
         claims: Mapping[str, RowClaim],
     ) -> None:
         """Check the names of rows, and that every name that is referred to is one."""
-        for name in rows:
+        for name, row in rows.items():
             if not name or "," in name or name != name.strip() or name.endswith(ENDING):
                 self.problems.append(
                     f"variants.{name!r}: a name has no comma, no blank at its ends, and does not"
                     f" end in {ENDING}"
                 )
+            if not _is_one_line(name, LONGEST_NAME):
+                self.problems.append(
+                    f"variants.{name!r:.80}: a name has at most {LONGEST_NAME} characters, all of"
+                    " them visible"
+                )
+            if name in row.compared_with:
+                self.problems.append(f"variants.{name}.compared_with: names the row itself")
             if name in groups:
                 self.problems.append(f"{name!r} is a variant and a group: rename one of them")
         references = [
@@ -281,6 +304,8 @@ class _Reader:
                     f"default: unknown variant {name!r}: {did_you_mean(name, known)}"
                 )
         for claim_id, claim in claims.items():
+            if claim.better == claim.worse:
+                self.problems.append(f"claims.{claim_id}: better and worse are one row")
             if claim.kind == "size" and not (
                 _prints(rows.get(claim.better)) and _prints(rows.get(claim.worse))
             ):
@@ -293,6 +318,10 @@ class _Reader:
                 for column in claim.on
                 if column not in COLUMNS
             ]
+
+
+def _is_one_line(text: str, longest: int) -> bool:
+    return len(text) <= longest and text.isprintable()
 
 
 def _prints(row: Variant | None) -> bool:

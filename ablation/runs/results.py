@@ -125,7 +125,7 @@ def log_comparison(
     suite.set_tags(reused_tags(reused))
     for variant, column, mean in zip(table["variant"], table["column"], table["mean"], strict=True):
         # On the scale of the runs' own metrics, not times 100 as in the table.
-        suite.log_metrics({metric_name(f"{column}/{variant}").strip("-"): mean / 100})
+        suite.log_metrics({metric_name(f"{column}/{variant}"): mean / 100})
 
 
 def as_json(outcomes: Sequence[RunOutcome]) -> list[dict[str, str | None]]:

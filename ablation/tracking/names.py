@@ -4,7 +4,6 @@ Metrics: `train/...` and `lr/...` by optimizer step, `dev/...` by epoch, and wit
 `best/epoch`, `best/dev_...` and `test/...` (see `ablation.training.evaluation.scores`).
 """
 
-import re
 from typing import Final
 
 #: The environment variable by which `mlflow run` passes on the run that it opened.
@@ -148,6 +147,22 @@ GRADIENTS: Final = (
 
 
 def metric_name(text: str) -> str:
-    """Replace what MLflow's metric names can't have, such as a group's "&" or "..", by hyphens."""
-    allowed = "".join(c if c.isalnum() or c in "_-./ " else "-" for c in text)
-    return re.sub(r"[./]{2,}", "-", allowed)
+    """Replace what MLflow's metric names can't have by hyphens, symbols beyond ASCII by numbers.
+
+    >>> [metric_name(name) for name in ("dev1/epm+cl(attract)", "pearson_R&B", "dev1/\u2605")]
+    ['dev1/epm-cl-attract', 'pearson_R-B', 'dev1/u2605']
+    """
+    return "/".join(map(_metric_part, text.split("/")))
+
+
+def _metric_part(text: str) -> str:
+    """Return a part of a metric's name between slashes; one without letters is all numbers."""
+    if not any(map(str.isalnum, text)):
+        return "".join(map(_code, text)) or "u"
+    return "".join(
+        c if c.isalnum() or c in "_-. " else "-" if c.isascii() else _code(c) for c in text
+    ).rstrip("-")
+
+
+def _code(character: str) -> str:
+    return f"u{ord(character):x}"

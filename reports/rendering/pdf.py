@@ -10,29 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-import manimgx_fonts
-import noto_cjk_sans_otc
 import typst
 
 from reports.rendering.blocks import Block, Explorer, Picture, Report
+from reports.rendering.fonts import FAMILIES, FOLDERS
 from reports.rendering.tables import Cell, Table, group_spans, printable
 
 TEMPLATE: Final = Path(str(files("reports.rendering") / "document" / "report.typ"))
-#: After the template's Latin face; the first that has a glyph sets it.
-FONTS: Final = (
-    "Noto Sans",
-    "Noto Sans Arabic",
-    "Noto Sans Devanagari",
-    "Noto Sans CJK SC",
-    "Noto Sans CJK KR",
-    "Noto Emoji",
-    "Noto Sans Symbols",
-    "Noto Sans Hebrew",
-    "Noto Sans Bengali",
-    "Noto Sans Tamil",
-    "Noto Sans Telugu",
-    "Noto Sans Thai",
-)
 
 
 def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
@@ -52,10 +36,7 @@ def write_pdf(report: Report, folder: Path, *, built: str) -> Path:
             output=str(file),
             root=str(folder),
             ignore_system_fonts=True,
-            font_paths=[
-                str(Path(str(package.__file__)).parent)
-                for package in (manimgx_fonts, noto_cjk_sans_otc)
-            ],
+            font_paths=list(map(str, FOLDERS)),
         )
     finally:
         for scratch_file in (source, data):
@@ -77,7 +58,7 @@ def _document(report: Report, built: str) -> dict[str, Any]:
         "watermark": printable(report.watermark),
         "built": built,
         "readings": printable(report.readings),
-        "fonts": list(FONTS),
+        "fonts": list(FAMILIES),
         "anchors": sorted(anchors),
         "sections": [{"title": s.title, "blocks": _blocks(s.blocks)} for s in printed],
     }

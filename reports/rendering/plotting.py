@@ -10,8 +10,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from reports.analysis.inference import Interval
+from reports.rendering.fonts import families_for
 from reports.rendering.style import style
 
 #: Inches: one column of a two-column page, and the whole width.
@@ -49,8 +51,18 @@ _METADATA: Final[dict[Format, dict[str, None]]] = {
 
 
 def fix_layout(figure: Figure) -> None:
-    """Lay the figure out once for all formats; call it before `save`."""
+    """Lay the figure out once for all formats; call it before `save`.
+
+    Letters that the style's font lacks, as in a group's name, are taken from other fonts.
+    """
     with style():
+        for axes in figure.axes:
+            # Their texts are set when they are asked for.
+            axes.get_xticklabels()
+            axes.get_yticklabels()
+        for text in figure.findobj(Text):
+            if isinstance(text, Text) and (families := families_for(text.get_text())):
+                text.set_fontfamily([*text.get_fontfamily(), *families])
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
         # With a layout engine, even one that does nothing, each format would be drawn twice.

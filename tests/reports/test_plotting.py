@@ -1,6 +1,7 @@
 """Figures that stay readable with many rows."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from reports.analysis.collect import StoredRun
 from reports.analysis.curves import Curve
 from reports.rendering import figures
 from reports.rendering.curve_figures import training_curves
-from reports.rendering.plotting import colour, dashes, marker
+from reports.rendering.plotting import FORMATS, colour, dashes, fix_layout, marker, save
 
 
 def series(names: Sequence[str]) -> pd.DataFrame:
@@ -38,6 +39,23 @@ def draw_curves(names: Sequence[str]) -> Figure:
     run = StoredRun("r", "mse", "dev1", 0, "FINISHED", "", "", {}, {}, "")
     curve = Curve(run, np.arange(10), np.linspace(0, 1, 10))
     return training_curves({name: [curve] for name in names})
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_have_their_letters(tmp_path: Path) -> None:
+    names = [
+        "\u5c0f\u8bf4",
+        "\ub274\uc2a4",
+        "\u0939\u093f\u0928",
+        "\u12a0\u121b",
+        "\N{FIRE}",
+        "\u0627\u0644",
+    ]
+    scores = pd.DataFrame({name: [0.5, 0.25] for name in names}, index=["MSE", "EPM"])
+    for i, figure in enumerate((draw_calibration(names), figures.heat(scores))):
+        fix_layout(figure)
+        for form in FORMATS:
+            save(figure, tmp_path, f"figure{i}", form)
 
 
 @pytest.mark.parametrize("draw", [draw_calibration, draw_curves])

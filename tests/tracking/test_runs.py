@@ -43,6 +43,29 @@ def test_every_point_arrives_once_and_in_order(store: Store, experiment: str) ->
     ]
 
 
+def test_a_row_or_group_of_any_name_has_a_metric_of_its_own(store: Store, experiment: str) -> None:
+    words = (
+        "..",
+        ".",
+        "/x",
+        "x/",
+        "a/b",
+        "\N{FIRE}",
+        "\N{DROPLET}",
+        "<b>&",
+        "#1",
+        "+",
+        "a=b",
+        "x" * 100,
+    )
+    metrics = {names.metric_name(f"dev1/{word}"): float(i) for i, word in enumerate(words)}
+    assert len(metrics) == len(words)
+    run = start_run(store, experiment, "r", {})
+    run.log_metrics(metrics)
+    run.end("FINISHED")
+    assert store.client.get_run(run.run_id).data.metrics == metrics
+
+
 def test_points_that_are_no_numbers_are_left_out_and_counted(store: Store, experiment: str) -> None:
     run = start_run(store, experiment, "r", {})
     run.log_metrics({"a": math.nan, "b": math.inf, "c": 1.0}, 1)
