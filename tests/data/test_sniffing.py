@@ -1,4 +1,4 @@
-"""How files of rows are written is found out, or asked about where it can't be told."""
+"""Find out how files of rows are written; ask about what the files don't say."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -6,9 +6,10 @@ to run with HF_HUB_DISABLE_XET=1.
 
 import base64
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_servers import serve, stop
 
 
 class HubStandIn:
@@ -55,16 +56,10 @@ class HubStandIn:
             def log_message(self, *arguments: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
+        self._server, self.uri = serve(Handler)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        stop(self._server)
 
     def _answer(self, path: str, content: bytes, owner: str) -> tuple[int, dict[str, Any]]:
         if path == "/api/validate-yaml":
