@@ -135,11 +135,16 @@ def _warnings_about_runs(inputs: ReportInputs) -> Iterator[str]:
 
 
 def _uneven_seeds(group: Group) -> str:
-    """List the rows with fewer seeds than the others of their split."""
+    """List the rows with fewer seeds than the others of their split, each with its splits."""
     counts = Counter((run.split, run.variant) for run in group.runs)
     most = {split: max(n for (s, _), n in counts.items() if s == split) for split in group.splits}
+    splits: dict[tuple[str, str], list[str]] = {}
+    for (split, variant), n in counts.items():
+        if n < most[split]:
+            splits.setdefault((variant, f"{n} of {most[split]}"), []).append(split)
+    everywhere = set(group.splits)
     return ", ".join(
-        f"{variant} {split}: {n} of {most[split]}"
-        for (split, variant), n in counts.items()
-        if n < most[split]
+        f"{variant} {'on each split' if everywhere == set(on) and on[1:] else ' '.join(on)}:"
+        f" {lacks}"
+        for (variant, lacks), on in splits.items()
     )

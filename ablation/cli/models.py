@@ -171,7 +171,8 @@ def submit(
     split: Annotated[
         str,
         typer.Option(
-            help="The split whose rows choose the epochs; of --from-runs, one or several.",
+            help="The split whose rows choose the epochs; of --from-runs, one or several, or"
+            " their kind, such as leave-one-out.",
             show_default="dev1; with --from-runs: all",
         ),
     ] = "",
@@ -184,7 +185,7 @@ def submit(
         typer.Option(
             "--from-runs",
             help="Train nothing: average the experiment's finished runs that forward selection"
-            " chooses on development rows.",
+            " chooses on development rows; --experiment may name several.",
         ),
     ] = False,
     encoder: EncoderName = "",
@@ -246,13 +247,17 @@ def _submit_finished(
     from ablation.runs.request import DEFAULT_EXPERIMENT
     from ablation.tracking.store import find_experiment, open_store
 
-    store, wanted = open_store(tracking_uri), experiment or DEFAULT_EXPERIMENT
-    found = find_experiment(store, wanted)
-    if found is None:
-        raise UsageError(f"experiment {wanted!r}: there is none in this store; see --experiment")
+    store, experiments = open_store(tracking_uri), {}
+    for wanted in split_list(experiment or DEFAULT_EXPERIMENT):
+        found = find_experiment(store, wanted)
+        if found is None:
+            raise UsageError(
+                f"experiment {wanted!r}: there is none in this store; see --experiment"
+            )
+        experiments[wanted] = found
     splits, variants, seeds = which
     chosen_seeds = parse_seeds(seeds) if seeds else ()
-    submission = submit_finished(store, found, out, splits, variants, chosen_seeds)
+    submission = submit_finished(store, experiments, out, splits, variants, chosen_seeds)
     console = make_console()
     lines = [f"{out}: {counted(submission.rows, 'row')}, from finished runs; nothing was trained"]
     for chosen in submission.selections:
@@ -261,11 +266,11 @@ def _submit_finished(
             f" selected; development foretells r = {chosen.nested:.3f} on its"
             f" {counted(chosen.rows, 'row')} by nested halves ({chosen.apparent:.3f} on the rows"
             f" that selected; {chosen.single:.3f} alone, on average)",
-            *(f"  {times} x {key}" for key, times in chosen.members.items()),
+            *(f"  {times} x {name}" for name, times in chosen.members.items()),
         ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    print_store(console, store, found)
+    print_store(console, store, next(iter(experiments.values())))
 
 
 def _print_submission(console: "Console", submission: "Submission") -> None:

@@ -38,6 +38,10 @@ MOST_FOLDS: Final = 100
 MOST_DRAWS: Final = 100
 #: Splits that a seed draws anew, and that may be averaged over.
 DRAWN: Final = ("dev1", "dev2", "hold")
+#: Holds out each group in turn.
+LEAVE_ONE_OUT: Final = "leave-one-out"
+#: Splits with groups behind a colon, which differ in these alone.
+_OF_GROUPS: Final = ("dev2", LEAVE_ONE_OUT)
 _DRAWS: Final = re.compile(r"(?P<name>.*)@(?P<seeds>[\d\s+-]+)", re.DOTALL)
 #: Stands for the splits that suit the corpus, see `default_splits`.
 AUTO: Final = "auto"
@@ -50,7 +54,7 @@ NAMES: Final = (
     "dev1@0-4",
     "hold:3",
     "hold:fr+it+es",
-    "leave-one-out",
+    LEAVE_ONE_OUT,
     "kfold:5",
     "given",
     AUTO,
@@ -127,10 +131,12 @@ def select_splits(
 def draw_kind(name: str) -> str:
     """Return what a split is a draw of: "dev1" of dev1@3, "dev2" of dev2:fr+it, "hold:3" of hold:3.
 
-    Splits of one kind differ in a draw alone. The others, such as folds, are of their own kinds.
+    Splits of one kind differ in a draw alone, or in the group that is held out ("leave-one-out" of
+    leave-one-out:fr). The others, such as folds, are of their own kinds.
     """
     base = name.partition("@")[0]
-    return "dev2" if base.startswith("dev2:") else base
+    kind = base.partition(":")[0]
+    return kind if kind in _OF_GROUPS else base
 
 
 def by_kind(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -176,7 +182,7 @@ def _expanded(name: str, corpus: Corpus) -> list[str]:
         raise UsageError(f"unknown split {name!r}: {did_you_mean(name, NAMES)}")
     if kind == AUTO and not colon:
         return list(default_splits(corpus)[0])
-    if kind == "leave-one-out":
+    if kind == LEAVE_ONE_OUT:
         return [f"{kind}:{_spelled(group)}" for group in _left_out(name, argument, corpus)]
     if kind == "kfold":
         return _folds_named(name, argument)
@@ -292,7 +298,7 @@ _MAKERS: Final[Mapping[str, Callable[[_Rows, str, int], Split]]] = {
     "dev1": _dev1,
     "dev2": _dev2,
     "hold": _hold,
-    "leave-one-out": _leave_one_out,
+    LEAVE_ONE_OUT: _leave_one_out,
     "kfold": _kfold,
     "given": _given,
 }

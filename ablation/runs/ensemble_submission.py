@@ -2,7 +2,8 @@
 
 On each split, forward selection by its development rows chooses runs from all rows and seeds, and
 their test predictions are averaged (Caruana et al., 2004, as the ensemble of Table 3). Splits train
-on other rows and languages; their averages count alike.
+on other rows and languages: the averages of splits of one kind, such as Dev2's pairs, count alike,
+and so do the kinds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from ablation.core.errors import UsageError
 from ablation.core.files import write_atomically
 from ablation.core.identity import RunKey
 from ablation.core.suggest import did_you_mean
+from ablation.data.splits import draw_kind
 from ablation.runs.submission import SUBMISSION_FILE, submission_text
 from ablation.tracking import names
 from ablation.tracking.history import PastRun, past_runs
@@ -35,7 +37,7 @@ class Selection:
 
     Attributes:
         split: The split's name.
-        members: The selected runs, and how often each enters the average.
+        members: The names of the selected runs, and how often each enters the average.
         candidates: The number of runs that there were to select from.
         rows: Development rows.
         apparent: Pearson of the average on the rows that selected it.
@@ -45,7 +47,7 @@ class Selection:
     """
 
     split: str
-    members: Mapping[RunKey, int]
+    members: Mapping[str, int]
     candidates: int
     rows: int
     apparent: float
@@ -65,31 +67,40 @@ class EnsembleSubmission:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished run with its development and test predictions, in the order of their rows."""
+    """A finished run with its development and test predictions, in the order of their rows.
+
+    `experiment` is the name of its experiment where there are several to select from.
+    """
 
     key: RunKey
     run_id: str
     dev: pd.DataFrame
     test: pd.DataFrame
+    experiment: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}: {self.key}" if self.experiment else str(self.key)
 
 
 def submit_finished(
     store: Store,
-    experiment: str,
+    experiments: Mapping[str, str],
     out: Path,
     splits: Sequence[str] = (),
     variants: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> EnsembleSubmission:
-    """Select among an experiment's finished runs, average them, and write the submission.
+    """Select among experiments' finished runs, average them, and write the submission.
 
-    Of several corpora, or of one whose rows changed, the runs of the newest count.
+    Of several corpora, or of one whose rows changed, that of the first experiment's newest run
+    counts. The submission is tracked in the first experiment.
 
     Args:
         store: The tracking store.
-        experiment: The experiment's id.
+        experiments: The ids of the experiments by their names.
         out: The file to write: `row` (from 0, as in the test file) and `score`, no text.
-        splits: The splits whose runs to take; all if empty.
+        splits: The splits, or kinds of split, whose runs to take; all if empty.
         variants: The rows to take; all if empty.
         seeds: The seeds to take; all if empty.
 
@@ -98,17 +109,21 @@ def submit_finished(
         DamagedRunError: Predictions were lost or changed.
         RunError: The store can't be reached.
     """
-    runs = _finished(store, experiment, splits, variants)
-    if seeds and not (runs := [run for run in runs if run.key.seed in seeds]):
+    runs = _finished(store, experiments, splits, variants)
+    if seeds and not (runs := [(name, run) for name, run in runs if run.key.seed in seeds]):
         raise UsageError("submit: no finished run of these splits and rows has these seeds")
-    selections, scores = combine([_read(store, run) for run in runs])
+    several = len(experiments) > 1
+    selections, scores = combine([_read(store, run, name * several) for name, run in runs])
     content = submission_text(scores)
-    tracked = start_run(
-        store, experiment, "submission: finished runs", {names.KIND: names.SUBMISSION}
-    )
+    first = next(iter(experiments.values()))
+    tracked = start_run(store, first, "submission: finished runs", {names.KIND: names.SUBMISSION})
     with fail_on_error(tracked):
         tracked.log_params(
-            {"splits": ",".join(s.split for s in selections), "variants": ",".join(variants)}
+            {
+                "experiments": ",".join(experiments),
+                "splits": ",".join(s.split for s in selections),
+                "variants": ",".join(variants),
+            }
         )
         tracked.log_json("selected.json", [_as_json(selection) for selection in selections])
         if np.isfinite(foretold := _mean([selection.nested for selection in selections])):
@@ -125,6 +140,8 @@ def combine(
 ) -> tuple[tuple[Selection, ...], Float[np.ndarray, " rows"]]:
     """Select on each split, and return the selections and the mean of their averages.
 
+    Splits of one kind count alike, and so do kinds.
+
     Args:
         candidates: Finished runs of one corpus, on any number of splits.
 
@@ -138,15 +155,15 @@ def combine(
     for candidate in candidates:
         by_split.setdefault(candidate.key.split, []).append(candidate)
     selections = tuple(select(split, of_split) for split, of_split in by_split.items())
-    averages = [
-        np.average(
+    of_kinds: dict[str, list[np.ndarray]] = {}
+    for selection, of_split in zip(selections, by_split.values(), strict=True):
+        average = np.average(
             [candidate.test["prediction"].to_numpy() for candidate in of_split],
             axis=0,
-            weights=[selection.members.get(candidate.key, 0) for candidate in of_split],
+            weights=[selection.members.get(candidate.name, 0) for candidate in of_split],
         )
-        for selection, of_split in zip(selections, by_split.values(), strict=True)
-    ]
-    return selections, np.mean(averages, axis=0)
+        of_kinds.setdefault(draw_kind(selection.split), []).append(average)
+    return selections, np.mean([np.mean(alike, axis=0) for alike in of_kinds.values()], axis=0)
 
 
 def select(split: str, candidates: Sequence[Candidate]) -> Selection:
@@ -163,7 +180,7 @@ def select(split: str, candidates: Sequence[Candidate]) -> Selection:
         raise UsageError(f"submit: the runs on {split} have unlike development rows")
     label = first["label"].to_numpy(float)
     weight = first["weight"].to_numpy(float) if "weight" in first else np.ones(len(label))
-    by_name = {str(c.key): c.dev["prediction"].to_numpy(float) for c in candidates}
+    by_name = {c.name: c.dev["prediction"].to_numpy(float) for c in candidates}
     alone = {name: pearson(p, label, weight) for name, p in by_name.items()}
     known = {name: by_name[name] for name, r in alone.items() if r is not None}
     if not known:
@@ -183,7 +200,7 @@ def select(split: str, candidates: Sequence[Candidate]) -> Selection:
 
     return Selection(
         split,
-        {c.key: members[str(c.key)] for c in candidates if str(c.key) in members},
+        {c.name: members[c.name] for c in candidates if c.name in members},
         len(candidates),
         len(label),
         pearson(average(known, members), label, weight) or 0.0,
@@ -193,49 +210,58 @@ def select(split: str, candidates: Sequence[Candidate]) -> Selection:
 
 
 def _finished(
-    store: Store, experiment: str, splits: Sequence[str], variants: Sequence[str]
-) -> list[PastRun]:
-    """Return the newest finished run of each key that trained, on the newest of them's corpus.
+    store: Store, experiments: Mapping[str, str], splits: Sequence[str], variants: Sequence[str]
+) -> list[tuple[str, PastRun]]:
+    """Return the newest finished run of each key that trained, with its experiment's name.
 
-    Raises UsageError for names that no run has.
+    All are of the corpus of the first experiment's newest run. Raises UsageError for names that no
+    run has.
     """
-    past = [run for run in past_runs(store, experiment).runs if run.status == "FINISHED"]
-    trained: dict[RunKey, PastRun] = {}
-    for run in past:  # newest first
-        if "members" not in run.parts:
-            trained.setdefault(run.key, run)
-    if not trained:
-        raise UsageError("submit: the experiment has no finished run; train some with ablation run")
-    for option, asked, there in (
-        ("--split", splits, {key.split for key in trained}),
-        ("--variants", variants, {key.variant for key in trained}),
+    trained: dict[tuple[str, RunKey], PastRun] = {}
+    for name, experiment in experiments.items():
+        for run in past_runs(store, experiment).runs:  # newest first
+            if run.status == "FINISHED" and "members" not in run.parts:
+                trained.setdefault((name, run.key), run)
+        if not any(of == name for of, _ in trained):
+            raise UsageError(
+                f"submit: experiment {name!r} has no finished run; train some with ablation run"
+            )
+    there = {key.split for _, key in trained}
+    kinds = {draw_kind(split) for split in there}
+    # Of a name that is both, such as dev2, the split is meant.
+    wanted = {
+        s for s in there if s in splits or (draw_kind(s) in splits and draw_kind(s) not in there)
+    }
+    for option, asked, known in (
+        ("--split", splits, there | kinds),
+        ("--variants", variants, {key.variant for _, key in trained}),
     ):
-        for name in asked:
-            if name not in there:
+        for given in asked:
+            if given not in known:
                 raise UsageError(
-                    f"submit: {option} {name}: no finished run has it:"
-                    f" {did_you_mean(name, sorted(there))}"
+                    f"submit: {option} {given}: no finished run has it:"
+                    f" {did_you_mean(given, sorted(known))}"
                 )
     chosen = [
-        run
-        for key, run in trained.items()
-        if (not splits or key.split in splits) and (not variants or key.variant in variants)
+        (name, run)
+        for (name, key), run in trained.items()
+        if (not splits or key.split in wanted) and (not variants or key.variant in variants)
     ]
     if not chosen:
         raise UsageError("submit: no finished run is of these splits and rows")
-    data = chosen[0].parts.get("data")  # the newest run's
-    chosen = [run for run in chosen if run.parts.get("data") == data]
-    return sorted(chosen, key=lambda run: (run.key.split, run.key.variant, run.key.seed))
+    data = chosen[0][1].parts.get("data")  # the newest run's of the first experiment
+    chosen = [(name, run) for name, run in chosen if run.parts.get("data") == data]
+    return sorted(chosen, key=lambda c: (c[1].key.split, c[0], c[1].key.variant, c[1].key.seed))
 
 
-def _read(store: Store, run: PastRun) -> Candidate:
+def _read(store: Store, run: PastRun, experiment: str) -> Candidate:
     if names.TEST_PREDICTIONS not in (run.manifest or ""):
         raise UsageError(f"submit: {run.key}: no test rows were predicted: the corpus has none")
     dev, test = (
         read_frame(store, run.run_id, path).sort_values("row", ignore_index=True)
         for path in (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
     )
-    return Candidate(run.key, run.run_id, dev, test)
+    return Candidate(run.key, run.run_id, dev, test, experiment)
 
 
 def _mean(scores: Sequence[float]) -> float:
@@ -260,7 +286,7 @@ def _halves(groups: np.ndarray) -> list[Bool[np.ndarray, " rows"]]:
 def _as_json(selection: Selection) -> dict[str, object]:
     return {
         "split": selection.split,
-        "members": {str(key): times for key, times in selection.members.items()},
+        "members": dict(selection.members),
         "candidates": selection.candidates,
         "apparent": selection.apparent,
         "nested": selection.nested,

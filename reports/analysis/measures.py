@@ -12,7 +12,7 @@ import numpy as np
 
 from ablation.core.counting import counted
 from ablation.data.languages import ordered
-from ablation.data.splits import by_kind, draw_kind
+from ablation.data.splits import LEAVE_ONE_OUT, by_kind, draw_kind
 from ablation.runs.comparison import largest_grid, test_split, test_splits
 from ablation.training.records import RunRecord
 from reports.analysis import inference
@@ -191,7 +191,11 @@ class Measurements:
         return self._estimates[key]
 
     def _contrast(self, weights: Mapping[str, float], subset: EvalSubset) -> Estimate:
-        if self.scope.languages == "random" and len(weights) > 1:
+        # Groups that are held out in turn are the splits of a column.
+        are_random = (
+            self.scope.languages == "random" and draw_kind(subset.eval_set) != LEAVE_ONE_OUT
+        )
+        if are_random and len(weights) > 1:
             column = replace(subset, languages="all")
             languages = self._members(column, subset.languages)
             if len(languages) > 1:
@@ -283,11 +287,14 @@ class Measurements:
     def language_mean(self, variant: str, subset: EvalSubset) -> Estimate:
         """Return a variant's mean over the single languages, each of which counts alike.
 
-        The interval is for other rows of these languages and other seeds: languages are fixed.
+        The interval is for other rows of these languages and other seeds: languages are fixed, but
+        for those that are held out in turn.
         """
         languages = self.languages_of(subset)
         if not languages:
             return MISSING
+        if draw_kind(subset.eval_set) == LEAVE_ONE_OUT:
+            return self.cell(variant, replace(subset, languages="all"))
         estimate = self._mean({variant: 1.0}, replace(subset, languages="all"), languages)
         cells = [self.cell(variant, replace(subset, languages=x)) for x in languages]
         obstacles = [cell.obstacle for cell in cells if cell.obstacle]

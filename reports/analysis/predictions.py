@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from ablation.data.languages import ordered
+from ablation.data.splits import LEAVE_ONE_OUT, draw_kind
 from ablation.tracking import names
 from reports.analysis.collect import Experiment, StoredRun, read_columns
 from reports.analysis.subsets import TEST
@@ -67,8 +68,10 @@ class AlignedPredictions:
         pooled = [name for name in ("seen", "unseen") if self.members(name)]
         if self.eval_set != TEST and len(pooled) < 2:
             pooled = []
-        # A single group is all there is.
-        return ["all", *pooled, *(self.languages if len(self.languages) > 1 else [])]
+        # A single group is all there is, of which other splits have the others if held out in turn.
+        is_one_of_several = draw_kind(self.eval_set) == LEAVE_ONE_OUT
+        named = self.languages if len(self.languages) > 1 or is_one_of_several else []
+        return ["all", *pooled, *named]
 
     def members(self, subset: str) -> list[str]:
         """Return a subset's languages; none if it has no rows."""

@@ -38,7 +38,7 @@ from reports.rendering.tables import (
 )
 from reports.sections.cells import difference_cell, interval_cell, p_cell, why
 from reports.sections.registry import section
-from reports.sections.results import splits_text
+from reports.sections.results import speaks_of_other_groups, splits_text
 
 
 @section("What was asked, and what was found", order=5)
@@ -261,11 +261,11 @@ def limits(inputs: ReportInputs) -> str:
             f"{plural.capitalize()} are random: differences are means over {plural}, each of which"
             f" counts alike, and a verdict is about other {plural}, too."
         )
-    else:
+    elif not speaks_of_other_groups(inputs.measurements):
         sentences.append(
             f"{plural.capitalize()} are fixed: a verdict is about these {plural}, not about others."
         )
-    if about_splits := splits_text(inputs.measurements):
+    if about_splits := splits_text(inputs.measurements, plural):
         sentences.append(about_splits)
     if any(len(splits) == 1 for splits in by_kind(inputs.group.splits).values()):
         sentences.append(

@@ -10,7 +10,7 @@ from ablation.core.counting import counted
 from ablation.core.slugs import slug
 from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
-from ablation.data.splits import draw_kind
+from ablation.data.splits import LEAVE_ONE_OUT, draw_kind
 from reports.analysis.estimates import Estimate
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
@@ -39,7 +39,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
         if len(measurements.languages_of(column)) < 2:
             continue
         if column == measurements.find(draw_kind(measurements.analysed_set)):
-            rows = inputs.analysed_rows
+            rows = _rows_text(measurements, column)
             word = inputs.layout.group.word
             caption = f"Pearson × 100 by variant and {word} ({rows}), mean over seeds."
             drawn = figures.heat(scores_by_language(measurements, column))
@@ -87,11 +87,14 @@ def language_table(
         f"{_named(x, layout)} ({counted(max(e.rows for e in estimates[x]), 'row')})"
         for x in languages
     )
-    return table.build(
-        "Small print: 95% over rows and seeds (over rows alone for one seed); none below 50 rows."
-        f" The mean over {layout.group.plural} is of these {layout.group.plural}: its interval is"
+    of_the_mean = (
+        f"The mean over {layout.group.plural} is of these {layout.group.plural}: its interval is"
         " not about others."
-        f" {names}."
+    )
+    return table.build(
+        "Small print: 95% over rows and seeds (over rows alone for one seed); none below 50 rows.",
+        *([] if draw_kind(column.eval_set) == LEAVE_ONE_OUT else [of_the_mean]),
+        f"{names}.",
     )
 
 

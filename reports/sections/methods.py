@@ -58,7 +58,7 @@ def build(inputs: ReportInputs) -> Iterator[Block]:
 def _what_is_random(inputs: ReportInputs) -> str:
     """Say which factors the intervals range over."""
     plural = inputs.layout.group.plural
-    about_splits = splits_text(inputs.measurements) if inputs.group.runs else ""
+    about_splits = splits_text(inputs.measurements, plural) if inputs.group.runs else ""
     about_splits = about_splits or "The split is fixed."
     if inputs.group.runs and any(column.splits for column in inputs.measurements.columns):
         about_splits += (

@@ -9,6 +9,7 @@ from ablation.config.variant_table import VariantTable
 from ablation.config.variants import GROUPS
 from ablation.data.description import group_title
 from ablation.data.layout import MINT_LAYOUT, CorpusLayout
+from ablation.data.splits import LEAVE_ONE_OUT
 from reports.analysis.inputs import ReportInputs
 from reports.analysis.labels import row_title
 from reports.analysis.measures import Measurements
@@ -106,6 +107,7 @@ def scores_table(measurements: Measurements, layout: CorpusLayout) -> Table:
     ]
     if measurements.has_test:
         notes.append(f"Test columns: models of {measurements.tested_models}.")
+    notes += pooled_note(measurements, layout.group.plural)
     held_out = _held_out(measurements, layout, measurements.group.splits)
     return table.build(*notes, *([f"{held_out}."] if held_out else []))
 
@@ -192,7 +194,7 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
             "Small print: the paper's figure and the difference from it. Its overall score (56.70)"
             " is that of the submitted system."
         )
-    notes += pooled_note(measurements)
+    notes += pooled_note(measurements, MINT_LAYOUT.group.plural)
     if any(split.startswith("dev2") for split in measurements.group.splits):
         splits = [split for split in measurements.group.splits if split.startswith("dev2")]
         held_out = _held_out(measurements, MINT_LAYOUT, splits)
@@ -201,18 +203,24 @@ def _table_3_notes(measurements: Measurements, *, with_paper: bool) -> list[str]
     return notes
 
 
-def pooled_note(measurements: Measurements) -> list[str]:
-    """Say of columns over several splits what they are, and what intervals of theirs are about."""
+def pooled_note(measurements: Measurements, groups: str) -> list[str]:
+    """Say of columns over several splits what they are, and what intervals of theirs are about.
+
+    `groups` is the plural of what the corpus's groups are, such as languages.
+    """
     pooled = [c for c in measurements.columns if c.splits and not c.is_test]
     if not pooled:
         return []
     named = "; ".join(f"{column}: {', '.join(column.splits)}" for column in pooled)
     runs = "Means over splits and seeds, ± over all of these runs"
-    return [f"{runs}: {named}. {splits_text(measurements)}"]
+    return [f"{runs}: {named}. {splits_text(measurements, groups)}"]
 
 
-def splits_text(measurements: Measurements) -> str:
-    """Say whether splits are random or fixed in intervals and verdicts."""
+def splits_text(measurements: Measurements, groups: str) -> str:
+    """Say whether splits are random or fixed in intervals and verdicts.
+
+    `groups` is the plural of what the corpus's groups are, such as languages.
+    """
     pooled = {c.eval_set: c for c in measurements.columns if c.splits and not c.is_test}
     are = measurements.scope.splits
     few = [str(c) for c in pooled.values() if len(c.splits) < LEAST_SPLITS]
@@ -223,14 +231,28 @@ def splits_text(measurements: Measurements) -> str:
         return "Splits are fixed: intervals and verdicts are about these splits."
     sentences = []
     if random:
+        about = (
+            f"{groups} held out" if set(pooled) == {LEAVE_ONE_OUT} else "splits of the same rows"
+        )
         sentences.append(
             f"Splits are random ({', '.join(random)}): intervals and verdicts are about other"
-            " splits of the same rows, too."
+            f" {about}, too."
         )
     if few:
         takes = f"an interval for others takes {LEAST_SPLITS}"
         sentences.append(f"Splits are fixed ({', '.join(few)}): {takes}.")
     return " ".join(sentences)
+
+
+def speaks_of_other_groups(measurements: Measurements) -> bool:
+    """Return True if intervals range over groups that are held out in turn, as over a sample."""
+    pooled = [c for c in measurements.columns if c.splits and not c.is_test]
+    return (
+        len(measurements.group.seeds) > 1
+        and measurements.scope.splits != "fixed"
+        and {column.eval_set for column in pooled} == {LEAVE_ONE_OUT}
+        and len(pooled[0].splits) >= LEAST_SPLITS
+    )
 
 
 def _held_out(measurements: Measurements, layout: CorpusLayout, splits: Sequence[str]) -> str:

@@ -225,6 +225,19 @@ def test_finished_runs_are_submitted_without_training(
     expected = np.average(predictions, axis=0, weights=list(members.values()))
     written = pd.read_csv(folder / "finished.csv")
     np.testing.assert_allclose(written["score"], expected, atol=1e-6)
+    # Of two experiments, here one and its copy, every run counts twice.
+    for command in (
+        ("bundle", "--experiment", "finished", "--out", "finished.zip"),
+        ("unbundle", "finished.zip", "--experiment", "copy"),
+    ):
+        assert ablation(*command)[0] == 0
+    code, out, err = ablation(
+        "submit", "--from-runs", "--experiment", "finished,copy", "--out", "both.csv"
+    )
+    assert code == 0, err
+    assert "of 8 runs" in out
+    assert "copy: " in out or "finished: " in out
+    np.testing.assert_allclose(pd.read_csv(folder / "both.csv")["score"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ablation.config.schema import EqualTexts
 from ablation.core.errors import UsageError
 from ablation.data.corpus import Corpus, load_corpus, repeated_texts, text_key
-from ablation.data.splits import by_kind, make_split, select_splits
+from ablation.data.splits import by_kind, draw_kind, make_split, select_splits
 from tests.conftest import Row, some_rows, write_corpus
 
 SIX = ("zh", "en", "fr", "it", "pt", "es")
@@ -310,6 +310,23 @@ def test_each_group_is_left_out_once_and_all_others_train(tmp_path: Path) -> Non
     assert {make_split(corpus, name, 0).unseen for name in names} == {(g,) for g in SIX}
     split = make_split(corpus, "leave-one-out:fr", 0)
     assert (len(split.train), len(split.dev)) == (150, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("dev1@3", "dev1"),
+        ("dev2:fr+it", "dev2"),
+        ("hold:3@1", "hold:3"),
+        ("leave-one-out:fr", "leave-one-out"),
+        ("kfold:5:1", "kfold:5:1"),
+        ("given", "given"),
+    ],
+)
+def test_splits_of_one_kind_differ_in_a_draw_or_in_the_groups_held_out(
+    name: str, kind: str
+) -> None:
+    assert draw_kind(name) == kind
 
 
 def test_any_number_of_groups_is_held_out(tmp_path: Path) -> None:

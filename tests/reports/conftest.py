@@ -13,6 +13,7 @@ from ablation.config.overrides import resolve_config
 from ablation.config.variants import VARIANTS
 from ablation.data.layout import CorpusLayout
 from ablation.data.reference import MINT
+from ablation.data.splits import LEAVE_ONE_OUT
 from ablation.runs.results import log_result
 from ablation.tracking import names
 from ablation.tracking.runs import TrackedRun, start_run
@@ -173,7 +174,7 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
     shared = np.random.default_rng(plan.seed)
     outcomes = []
     for split in plan.splits:
-        rows = Tables(train if split.startswith("dev2") else train.iloc[::2], test)
+        rows = Tables(_dev_rows(split, train), test)
         hardness = [shared.normal(0, HARDNESS, len(frame)) for frame in (rows.dev, rows.test)]
         for seed in plan.seeds:
             written: dict[str, Tables] = {}
@@ -207,6 +208,14 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
     suite.log_json(names.OUTCOMES_FILE, outcomes)
     suite.end("FINISHED")
     return Made(uri, name, store)
+
+
+def _dev_rows(split: str, train: pd.DataFrame) -> pd.DataFrame:
+    """Return every second row; all of them on Dev2, and of a left-out language its own."""
+    kind, _, group = split.partition(":")
+    if kind == LEAVE_ONE_OUT:
+        return train[train["language"] == group]
+    return train if kind == "dev2" else train.iloc[::2]
 
 
 def _add(frame: pd.DataFrame, hardness: np.ndarray) -> pd.DataFrame:
@@ -250,7 +259,8 @@ def _write_run(
     else:
         ids = {name: tables.run_id for name, tables in members.items()}
         run.set_tags({names.MEMBER_RUNS: json.dumps(ids), f"{names.IDENTITY_PART}members": "m"})
-    unseen = HELD_OUT if split.startswith("dev2") else ()
+    kind, _, group = split.partition(":")
+    unseen = {"dev2": HELD_OUT, LEAVE_ONE_OUT: (group,)}.get(kind, ())
     frozen = "ft" in variant
     trained = {
         "best_epoch": 2,

@@ -440,6 +440,15 @@ class TestOddExperiments:
         report = composed(made.request())
         assert any("epm dev1: 2 of 3" in w for w in report.warnings)
 
+    def test_a_row_that_lacks_a_seed_on_each_split_is_named_once(
+        self, experiment: Callable[..., Made]
+    ) -> None:
+        experiment(**(SMALL | {"seeds": (0, 1), "splits": ("dev1", "dev2")}))
+        made = experiment(noise={"mse": 0.5}, splits=("dev1", "dev2"), seeds=(2,), rows=10)
+        report = composed(made.request())
+        (warning,) = [w for w in report.warnings if "2 of 3" in w]
+        assert warning.count("epm") == 1
+
     def test_readings_of_the_test_rows_by_runs_that_are_not_shown_are_listed(
         self, experiment: Callable[..., Made]
     ) -> None:

@@ -106,13 +106,13 @@ def test_random_splits_widen_the_interval_by_their_own_spread(measured: Measurem
 
 def test_with_one_seed_no_interval_is_said_to_be_about_other_splits(experiment: Any) -> None:
     draws = experiment(splits=("dev1", "dev1@1", "dev1@2"), seeds=(0, 1)).inputs().measurements
-    assert "random" in splits_text(draws)
+    assert "random" in splits_text(draws, "languages")
     one = replace(
         draws.group, runs=tuple(run for run in draws.group.runs if run.seed == draws.group.seeds[0])
     )
     alone = replace(draws, group=one, _estimates={})
     assert alone.step("mse", "epm", alone.find("dev1")).unit == "rows"
-    assert "random" not in splits_text(alone)
+    assert "random" not in splits_text(alone, "languages")
 
 
 def test_a_run_is_compared_with_runs_on_its_own_split_alone(measured: Measurements) -> None:
