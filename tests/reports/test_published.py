@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ablation.core.identity import RunKey
+from ablation.data.splits import LEAVE_ONE_OUT, draw_kind
 from ablation.runs.ensemble_submission import Candidate, combine
 from ablation.tracking import names
 from ablation.tracking.bundle import BundleSource
@@ -60,23 +61,20 @@ def test_the_submission_has_a_score_for_every_test_row(folder: Path) -> None:
 
 
 def test_the_submission_is_made_of_the_bundles_runs() -> None:
-    """As `ablation unbundle` and `ablation submit --from-runs` make it."""
+    """As `ablation unbundle` and `ablation submit --from-runs` make it of two experiments."""
     folder = ROOT / "docs" / "results" / "mint"
-    source = BundleSource(bundle_of(folder))
-    runs = [
-        run
-        for run in source.read_runs([names.RUN])
-        if run.status == "FINISHED" and names.MEMBERS not in run.tags
-    ]
-    candidates = [
-        Candidate(
-            RunKey(run.tags[names.VARIANT], run.tags[names.SPLIT], int(run.tags[names.SEED])),
-            run.run_id,
-            source.read_frame(run.run_id, names.DEV_PREDICTIONS).sort_values("row"),
-            source.read_frame(run.run_id, names.TEST_PREDICTIONS).sort_values("row"),
-        )
-        for run in runs
-    ]
+    candidates = []
+    for experiment, kind in (("mint", "dev1"), ("mint-unseen", LEAVE_ONE_OUT)):
+        source = BundleSource(bundle_of(folder.parent / experiment))
+        for run in source.read_runs([names.RUN]):
+            key = RunKey(run.tags[names.VARIANT], run.tags[names.SPLIT], int(run.tags[names.SEED]))
+            is_candidate = run.status == "FINISHED" and names.MEMBERS not in run.tags
+            if is_candidate and draw_kind(key.split) == kind:
+                dev, test = (
+                    source.read_frame(run.run_id, path).sort_values("row")
+                    for path in (names.DEV_PREDICTIONS, names.TEST_PREDICTIONS)
+                )
+                candidates.append(Candidate(key, run.run_id, dev, test, experiment))
     candidates.sort(key=lambda c: (c.key.split, c.key.variant, c.key.seed))
     _, scores = combine(candidates)
     with (folder / "submission.csv").open(encoding="utf-8", newline="") as file:
