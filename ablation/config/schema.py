@@ -234,6 +234,14 @@ class OptimisationConfig(_Section):
         "linear", description="after the warm-up; Table 4's 'linear warmup' does not say"
     )
     max_grad_norm: PositiveFloat = Field(1.0, description="Table 4")
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="evaluate and keep the exponential moving average of the weights, of which"
+        " this share stays at each step, such as 0.99; the weights themselves if not given",
+        json_schema_extra=ADDED,
+    )
     precision: Precision = Field(
         "float32",
         description="of matrix products; losses stay float32. A profile or --set may say auto:"

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ablation.config.schema import RunConfig, SelectBy
 from ablation.data.seeding import seed_for
+from ablation.training.averaging import averaged, update_average
 from ablation.training.batching import Texts, collate, epoch_batches
 from ablation.training.checkpoints import CheckpointWriter, load_latest
 from ablation.training.cuda_graphs import release_graphs
@@ -119,6 +120,8 @@ def fit(
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch.
 
+    With `optimisation.ema_decay` an epoch's weights are their average over the steps so far.
+
     The best epoch has the highest pooled development Pearson (or is best by another measure,
     `optimisation.select_by`), the first one if several are equal. An epoch without a Pearson, whose
     predictions are constant, is never the best; without any, the weights of the last epoch remain.
@@ -154,13 +157,14 @@ def fit(
             # Seeded for each epoch, so that an epoch does not depend on how earlier ones were run.
             torch.manual_seed(seed_for("dropout", seed, epoch))
             _train_epoch(session, data.train, batches)
-            predictions = predict(model, data.dev, config.optimisation.precision)
-            state.predictions.append(predictions)
-            metrics = data.dev_scores(predictions)
-            session.emit({f"dev/{name}": value for name, value in metrics.items()}, epoch)
-            if _is_better(metrics, state.best, config.optimisation.select_by):
-                weights = trained_weights(model, state.best.weights if state.best else None)
-                state.best = BestEpoch(epoch, dict(metrics), predictions, weights)
+            with averaged(model, state.average):
+                predictions = predict(model, data.dev, config.optimisation.precision)
+                state.predictions.append(predictions)
+                metrics = data.dev_scores(predictions)
+                session.emit({f"dev/{name}": value for name, value in metrics.items()}, epoch)
+                if _is_better(metrics, state.best, config.optimisation.select_by):
+                    weights = trained_weights(model, state.best.weights if state.best else None)
+                    state.best = BestEpoch(epoch, dict(metrics), predictions, weights)
             state.epoch = epoch
             if writer is not None and epoch < len(order):
                 seconds = state.seconds + time.monotonic() - began
@@ -172,6 +176,7 @@ def fit(
             writer.wait()
     counts = (state.step, state.tokens, state.skipped, state.seconds, tuple(state.predictions))
     if state.best is None:
+        model.load_state_dict(state.average or {}, strict=False)
         return FitResult(None, dict(metrics), predictions, *counts)
     model.load_state_dict(state.best.weights, strict=False)
     return FitResult(state.best.epoch, state.best.metrics, state.best.predictions, *counts)
@@ -233,6 +238,7 @@ def refit(
             hooks.on_epoch(epoch, {})
         if writer is not None:
             writer.wait()
+    model.load_state_dict(state.average or {}, strict=False)
 
 
 def _start(
@@ -247,7 +253,10 @@ def _start(
     total_steps = sum(map(len, order))
     optimizer = make_optimizer(model, optimisation)
     schedule = make_schedule(optimizer, optimisation, total_steps)
-    return _Session(model, config, optimizer, schedule, total_steps, hooks), order
+    session = _Session(model, config, optimizer, schedule, total_steps, hooks)
+    if optimisation.ema_decay is not None:
+        session.state.average = trained_weights(model)
+    return session, order
 
 
 def _resume(session: _Session, checkpoints: Path) -> None:
@@ -265,6 +274,7 @@ def _train_epoch(session: _Session, train: Texts, batches: Sequence[np.ndarray])
     """Make a step for each batch of row indices, with a point of the curves every few steps."""
     state, optimizer, hooks = session.state, session.optimizer, session.hooks
     log_every = session.config.optimisation.log_every
+    ema_decay = session.config.optimisation.ema_decay
     device = next(session.model.parameters()).device
     session.model.train()
     for indices in batches:
@@ -278,6 +288,8 @@ def _train_epoch(session: _Session, train: Texts, batches: Sequence[np.ndarray])
         result = train_step(session.model, batch, optimizer, session.config, state.step, on_terms)
         session.schedule.step()
         state.step += 1
+        if state.average is not None and ema_decay is not None:
+            update_average(state.average, session.model, state.step, ema_decay)
         state.tokens += len(batch.ids)
         state.skipped += _lacks_contrastive(result, session.config)
         state.window.add(result.prediction, batch, result.metrics)

@@ -59,7 +59,7 @@ class TrainingState:
     """Counts, curve points (step or epoch, metrics) and best epoch after `epoch` epochs.
 
     `seconds` were spent by earlier processes that were killed; `predictions` are those of each
-    epoch on the development rows.
+    epoch on the development rows; `average` is that of the trained weights, if one is taken.
     """
 
     epoch: int = 0
@@ -71,6 +71,7 @@ class TrainingState:
     window: MetricWindow = field(default_factory=MetricWindow)
     best: BestEpoch | None = None
     predictions: list[Float[np.ndarray, " rows"]] = field(default_factory=list)
+    average: dict[str, Tensor] | None = None
 
 
 def to_checkpoint(
@@ -108,6 +109,7 @@ def to_checkpoint(
     tensors |= {
         f"epochs/{i}": torch.from_numpy(array.copy()) for i, array in enumerate(state.predictions)
     }
+    tensors |= {f"average/{name}": value for name, value in (state.average or {}).items()}
     best = None
     if state.best is not None:
         tensors |= {f"best/weights/{name}": value for name, value in state.best.weights.items()}
@@ -150,9 +152,10 @@ def restore(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     for group, rate in zip(optimizer.param_groups, plain["rates"], strict=True):
         group["lr"] = rate
+    device = next(model.parameters()).device
+    average = {name: value.to(device) for name, value in _below("average", tensors).items()}
     best = None
     if plain["best"] is not None:
-        device = next(model.parameters()).device
         best = BestEpoch(
             plain["best"]["epoch"],
             plain["best"]["metrics"],
@@ -173,6 +176,7 @@ def restore(
         ),
         best=best,
         predictions=_arrays("epochs", tensors),
+        average=average or None,
     )
 
 

@@ -173,9 +173,11 @@ class Died(BaseException):
 FAST = OptimisationConfig(
     epochs=4, batch_size=8, lr_encoder=1e-3, lr_head=1e-2, log_every=3, weight_decay=0.1
 )
+AVERAGED = FAST.model_copy(update={"ema_decay": 0.8})
 VARIANTS = {
-    "mse": (LossConfig(), None),
-    "epm+cl+ft": (LossConfig(regression="epm", contrastive="as_printed"), 2),
+    "mse": (LossConfig(), None, FAST),
+    "epm+cl+ft": (LossConfig(regression="epm", contrastive="as_printed"), 2, FAST),
+    "averaged weights": (LossConfig(), None, AVERAGED),
 }
 
 
@@ -190,6 +192,7 @@ class TestGoingOn:
         folder: Path | None,
         die_at: int | None = None,
         scores: Iterator[float] | None = None,
+        optimisation: OptimisationConfig = FAST,
     ) -> tuple[FitResult, list[tuple[int, Mapping[str, float]]], list[int]]:
         points: list[tuple[int, Mapping[str, float]]] = []
         resumed: list[int] = []
@@ -210,7 +213,7 @@ class TestGoingOn:
         result = fit(
             regressor,
             TrainingData(data, data, dev_scores),
-            RunConfig(loss=loss, optimisation=FAST),
+            RunConfig(loss=loss, optimisation=optimisation),
             seed=1,
             hooks=hooks,
             checkpoints=folder,
@@ -225,16 +228,16 @@ class TestGoingOn:
     def test_it_ends_in_the_same_weights_predictions_and_points(
         self, tmp_path: Path, variant: str, die_at: int
     ) -> None:
-        data, (loss, depth) = texts(), VARIANTS[variant]
+        data, (loss, depth, optimisation) = texts(), VARIANTS[variant]
         alone, first, second = (model() for _ in range(3))
         for each in (alone, first, second):
             if depth is not None:
                 freeze(each, depth)
-        expected, points, _ = self.train(alone, data, loss, None)
+        expected, points, _ = self.train(alone, data, loss, None, optimisation=optimisation)
         with pytest.raises(Died):
-            self.train(first, data, loss, tmp_path, die_at)
+            self.train(first, data, loss, tmp_path, die_at, optimisation=optimisation)
         torch.manual_seed(99)  # another process has drawn other numbers
-        found, told, resumed = self.train(second, data, loss, tmp_path)
+        found, told, resumed = self.train(second, data, loss, tmp_path, optimisation=optimisation)
         assert resumed == ([] if die_at < 4 else [(die_at - 1) // 4])
         assert told == points
         assert found.dev_predictions.tobytes() == expected.dev_predictions.tobytes()

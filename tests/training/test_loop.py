@@ -286,13 +286,17 @@ def test_steps_and_tokens_are_counted() -> None:
     assert result.tokens == 3 * data.lengths.sum()
 
 
-def test_a_refit_ends_with_the_weights_of_the_chosen_epoch_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema_decay", [None, 0.8])
+def test_a_refit_ends_with_the_weights_of_the_chosen_epoch_to_the_bit(
+    tmp_path: Path, ema_decay: float | None
+) -> None:
     data, chosen = texts(), 2
+    optimisation = FAST.model_copy(update={"ema_decay": ema_decay})
     plain, resumed, whole = model(), model(), model()
     later = {2: 1.0, 1: 0.5, 3: 0.1}  # the score of each epoch, so that the second is the best
     epochs = iter((1, 2, 3))
-    fitted(whole, data, scores=lambda p: {"pearson": later[next(epochs)]})
-    config = RunConfig(loss=MSE, optimisation=FAST)
+    fitted(whole, data, optimisation, scores=lambda p: {"pearson": later[next(epochs)]})
+    config = RunConfig(loss=MSE, optimisation=optimisation)
     refit(plain, data, config, seed=0, epochs=chosen)
     assert torch.equal(plain.head.weight, whole.head.weight)
 
