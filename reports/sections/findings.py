@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
-from ablation.config.variant_table import VariantTable
+from ablation.config.variant_table import Variant, VariantTable
 from ablation.core.counting import counted
 from ablation.data.splits import by_kind
 from reports.analysis.claims import (
@@ -40,6 +41,9 @@ from reports.sections.cells import difference_cell, interval_cell, p_cell, why
 from reports.sections.registry import section
 from reports.sections.results import speaks_of_other_groups, splits_text
 
+#: Questions and answers up to this many are read as a sentence; more are a table's, or counted.
+_IN_A_SENTENCE: Final = 4
+
 
 @section("What was asked, and what was found", order=5)
 def build(inputs: ReportInputs) -> Iterator[Block]:
@@ -72,9 +76,12 @@ def _of_another_table(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the questions of a file of variants, its claims with their verdicts, and the limits."""
     table, comparability = inputs.group.table, inputs.comparability
     rows = [table.variants[v] for v in inputs.group.variants if v in table.variants]
-    yield f"Asked (“{table.title}”): " + " ".join(
-        f"{row.title.removeprefix('+ ')}: {row.question}" for row in rows
-    )
+    if len(rows) > _IN_A_SENTENCE:
+        yield _questions(f"Asked: {table.title}", rows)
+    else:
+        yield f"Asked (“{table.title}”): " + " ".join(
+            f"{row.title.removeprefix('+ ')}: {row.question}" for row in rows
+        )
     if not (inputs.layout.is_mint and table.publication):
         yield from _comparisons(inputs)
     if table.claims and comparability.obstacle:
@@ -107,11 +114,33 @@ def _comparisons(inputs: ReportInputs) -> Iterator[Block]:
     answers: dict[str, list[str]] = {}
     for comparison in comparisons:
         answers.setdefault(comparison.answer, []).append(str(comparison))
-    listed = "; ".join(f"{answer}: {', '.join(steps)}" for answer, steps in answers.items())
+    listed = "; ".join(
+        _undecided(steps, len(comparisons))
+        if answer == "undecided"
+        else f"{answer}: {', '.join(steps)}"
+        for answer, steps in answers.items()
+    )
     where = ", ".join(dict.fromkeys(comparison.rows for comparison in comparisons))
     over = f" and {len(inputs.targets)} targets" if inputs.targets else ""
     yield f"Found on {where}{over}: {listed}."
     yield comparisons_table(comparisons)
+
+
+def _questions(title: str, rows: Sequence[Variant]) -> Table:
+    """Return the question of each row."""
+    table = TableBuilder(
+        "questions", title, row=Column("row", width=10), question=Column("question", width=26)
+    )
+    for row in rows:
+        table.add(row=row.title.removeprefix("+ "), question=row.question)
+    return table.build()
+
+
+def _undecided(steps: Sequence[str], of: int) -> str:
+    """Name a few undecided steps; say of many how many they are, since the table names them."""
+    if len(steps) <= _IN_A_SENTENCE:
+        return f"undecided: {', '.join(steps)}"
+    return f"all {of} undecided" if len(steps) == of else f"{len(steps)} of {of} undecided"
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:

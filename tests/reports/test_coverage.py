@@ -30,10 +30,11 @@ def test_random_languages_are_covered() -> None:
         assert 0.93 - SLACK < rate < 0.98 + SLACK
 
 
-def test_means_over_splits_are_covered() -> None:
-    """Splits draw overlapping rows; a seed's effect is alike on all of them, or drawn anew."""
+@pytest.mark.parametrize("corpus", [600, 360])
+def test_means_over_splits_are_covered(corpus: int) -> None:
+    """Splits draw overlapping rows, or have a language each; a seed moves them alike, or anew."""
     simulations = 200
-    cells = [cv.SplitCell(600, 120, 3, 2, 1.0, 1.0, shared) for shared in (True, False)]
+    cells = [cv.SplitCell(corpus, 120, 3, 2, 1.0, 1.0, shared) for shared in (True, False)]
     rates = cv.split_coverage(cells, simulations, seed=1)
     assert {are for _, are in rates} == {"random", "fixed"}
     slack = 3 * np.sqrt(0.95 * 0.05 / simulations)

@@ -109,6 +109,27 @@ def test_rows_of_ones_own_on_the_papers_corpus_are_compared_too(table_3: Made) -
     assert not any("paper" in note for note in scores.notes)
 
 
+@pytest.mark.parametrize("rows", [2, 7])
+def test_many_questions_are_a_table_and_many_undecided_steps_are_counted(
+    experiment: Callable[..., Made], rows: int
+) -> None:
+    noise = dict.fromkeys(["mse", "epm", "epm+cl", "epm+ft", "epm+cl+ft", "mse+cl", "mse+ft"], 0.5)
+    made = experiment(noise=dict(list(noise.items())[:rows]), splits=("dev1",), seeds=(0,))
+    inputs = made.inputs()
+    own = replace(TABLE_3, title="Losses", publication=None, claims={}, text="of a file")
+    blocks = list(findings.build(replace(inputs, group=replace(inputs.group, table=own))))
+    texts = [block for block in blocks if isinstance(block, str)]
+    (found,) = [text for text in texts if text.startswith("Found on")]
+    asked = [block for block in blocks if isinstance(block, Table) and block.id == "questions"]
+    comparisons = next(b for b in blocks if isinstance(b, Table) and b.id == "comparisons")
+    if rows == 2:
+        assert not asked
+        assert "undecided: MSE → EPM" in found
+    else:
+        assert len(asked[0].rows) == rows
+        assert f"all {len(comparisons.rows)} undecided" in found
+
+
 def test_a_family_is_all_that_the_table_compares() -> None:
     of_rows = comparison_family(TABLE_3, ("mse", "epm"))
     of_readings = comparison_family(TABLE_3, ("mse", "epm(constant-rate)"))
