@@ -250,8 +250,14 @@ def _finished(
     if not chosen:
         raise UsageError("submit: no finished run is of these splits and rows")
     data = chosen[0][1].parts.get("data")  # the newest run's of the first experiment
-    chosen = [(name, run) for name, run in chosen if run.parts.get("data") == data]
-    return sorted(chosen, key=lambda c: (c[1].key.split, c[0], c[1].key.variant, c[1].key.seed))
+    of_corpus = [(name, run) for name, run in chosen if run.parts.get("data") == data]
+    for name in experiments:
+        if not any(of == name for of, _ in of_corpus):
+            lacks = "of these splits and rows"
+            if any(of == name for of, _ in chosen):
+                lacks = f"on the corpus of {chosen[0][0]!r}: leave it out"
+            raise UsageError(f"submit: experiment {name!r} has no finished run {lacks}")
+    return sorted(of_corpus, key=lambda c: (c[1].key.split, c[0], c[1].key.variant, c[1].key.seed))
 
 
 def _read(store: Store, run: PastRun, experiment: str) -> Candidate:

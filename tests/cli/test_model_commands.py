@@ -197,13 +197,27 @@ def test_a_submission_has_a_score_for_each_test_row_and_is_made_once(
     np.testing.assert_allclose(table_again["score"], table["score"], atol=2e-6)
 
 
+@pytest.fixture
+def suites(ablation: Typed, folder: Path) -> None:
+    """Two experiments with finished runs: "finished", and "other rows" on another corpus."""
+    if (folder / "others").exists():
+        return
+    for corpus, experiment in (("corpus", "finished"), ("others", "other rows")):
+        if corpus == "others":
+            some, test = some_rows(20, ("en", "es")), some_rows(6, ("en", "ko"), start=300)
+            write_corpus(folder / corpus, some, test)
+        code, _, err = ablation(
+            *("run", "--data", corpus, *SMOKE, "--variants", "mse,epm", "--splits", "dev1"),
+            *("--seeds", "0,1", "--experiment", experiment, "--no-report"),
+        )
+        assert code == 0, err
+
+
+@pytest.mark.usefixtures("suites")
 def test_finished_runs_are_submitted_without_training(
     ablation: Typed, store: Store, folder: Path
 ) -> None:
     split = ("--split", "dev1")
-    rows = ("--variants", "mse,epm", "--seeds", "0,1", "--experiment", "finished")
-    code, _, err = ablation("run", "--data", "corpus", *SMOKE, *rows, "--splits", "dev1")
-    assert code == 0, err
     code, out, err = ablation(
         "submit", "--from-runs", "--experiment", "finished", *split, "--out", "finished.csv"
     )
@@ -244,11 +258,14 @@ def test_finished_runs_are_submitted_without_training(
     ("arguments", "message"),
     [
         (("--experiment", "nowhere"), "there is none"),
+        (("--experiment", "finished,nowhere"), "there is none"),
+        (("--experiment", "finished,other rows"), "on the corpus of 'finished'"),
         (("--experiment", "finished", "--split", "dve1"), "did you mean 'dev1'?"),
         (("--experiment", "finished", "--variants", "epn"), "did you mean 'epm'?"),
         (("--experiment", "finished", "--seeds", "7"), "these seeds"),
     ],
 )
+@pytest.mark.usefixtures("suites")
 def test_finished_runs_that_are_not_there_are_named(
     ablation: Typed, arguments: tuple[str, ...], message: str
 ) -> None:
