@@ -10,7 +10,6 @@ from ablation.tracking import names
 from reports.analysis.estimates import Estimate
 from reports.analysis.labels import row_title
 from reports.analysis.measures import Measurements
-from reports.analysis.subsets import EvalSubset
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Cost:
 
 def compute_costs(measurements: Measurements) -> list[Cost]:
     """Return each variant's cost, and its Pearson on the analysed eval set."""
-    subset = EvalSubset(measurements.analysed_set)
+    subset = measurements.analysed
     costs = []
     for variant in measurements.group.variants:
         runs = [run for run in measurements.group.runs if run.variant == variant]

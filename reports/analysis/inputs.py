@@ -27,7 +27,6 @@ from reports.analysis.residuals import Residuals, compute_residuals
 from reports.analysis.scope import DEFAULT_SCOPE, Scope
 from reports.analysis.specifications import SpecificationCurve, by_draws, specification_curves
 from reports.analysis.steps import Step, compute_steps
-from reports.analysis.subsets import EvalSubset
 from reports.analysis.targets import target_groups
 from reports.analysis.verdicts import Assessment
 
@@ -162,14 +161,14 @@ class ReportInputs:
 
     @cached_property
     def best_variant(self) -> str | None:
-        """The variant with the highest development Pearson on the test columns' split."""
-        subset = EvalSubset(self.measurements.test_from)
+        """The variant with the highest Pearson on the development rows that are looked at."""
+        subset = self.measurements.developed
         means = {v: self.measurements.cell(v, subset).mean for v in self.group.variants}
         known = {v: mean for v, mean in means.items() if np.isfinite(mean)}
         return max(known, key=lambda v: known[v]) if known else None
 
     @property
     def analysed_rows(self) -> str:
-        """The rows that languages and errors are looked at on, in words."""
-        subset = EvalSubset(self.measurements.analysed_set)
+        """The rows that errors and costs are looked at on, in words."""
+        subset = self.measurements.analysed
         return "test rows" if subset.is_test else f"development rows of {subset}"

@@ -128,6 +128,17 @@ class Measurements:
         return any(subset.is_test for subset in self.subsets)
 
     @cached_property
+    def developed(self) -> EvalSubset:
+        """Development rows of `test_from`, or of all splits that each leave a group out."""
+        kind = draw_kind(self.test_from)
+        return self.find(kind) if kind == LEAVE_ONE_OUT else EvalSubset(self.test_from)
+
+    @property
+    def analysed(self) -> EvalSubset:
+        """The rows for errors and costs: the test rows, without labels there `developed`."""
+        return EvalSubset(TEST) if self.has_test else self.developed
+
+    @cached_property
     def analysed_set(self) -> str:
         """The eval set for languages and errors: test, without labels there `test_from`."""
         return TEST if self.has_test else self.test_from

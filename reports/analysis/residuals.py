@@ -1,10 +1,12 @@
 """Compute errors by label, by language and by predicted score, and find the worst predictions.
 
-Rows are the test rows if they have labels, else the development rows of the test columns' split.
+Rows are the test rows if they have labels, else the development rows of the test columns' split, or
+of all splits that each leave a group out: each row is then predicted by runs without its group.
 Figures are means over seeds of each run's own figure; only where texts and calibration are shown is
 a row's prediction averaged over seeds first.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -14,6 +16,7 @@ import pandas as pd
 
 from ablation.data.description import bin_edges
 from ablation.data.layout import MINT_LAYOUT
+from ablation.data.splits import LEAVE_ONE_OUT
 from reports.analysis import inference
 from reports.analysis.measures import Measurements
 from reports.analysis.predictions import AlignedPredictions
@@ -68,10 +71,12 @@ def compute_residuals(
     measurements: Measurements, label_range: tuple[float, float] = MINT_LAYOUT.label_range
 ) -> Residuals | None:
     """Return the residuals on the eval set that the report analyses; None without any."""
-    samples = [s for s in measurements.samples if s.eval_set == measurements.analysed_set]
-    if not samples:
+    analysed = measurements.analysed
+    if analysed.splits and not analysed.is_test:
+        return _over_groups(measurements, analysed.splits, label_range)
+    sample = _largest(measurements, analysed.eval_set)
+    if sample is None:
         return None
-    sample = max(samples, key=lambda s: len(s.runs))
     of, runs = {}, {}
     for variant in measurements.group.variants:
         by_seed = measurements.runs(variant, sample.eval_set)
@@ -81,6 +86,53 @@ def compute_residuals(
             of[variant] = (columns - sample.label[:, None]).T
             runs[variant] = tuple(ids)
     return Residuals(sample, of, runs, label_range)
+
+
+def _largest(measurements: Measurements, eval_set: str) -> AlignedPredictions | None:
+    """Return the sample of an eval set that most runs are in; None if there is none."""
+    samples = [sample for sample in measurements.samples if sample.eval_set == eval_set]
+    return max(samples, key=lambda sample: len(sample.runs), default=None)
+
+
+def _over_groups(
+    measurements: Measurements, splits: Sequence[str], label_range: tuple[float, float]
+) -> Residuals | None:
+    """Return the residuals of all splits together, of the seeds that a variant has on each."""
+    found = [_largest(measurements, split) for split in splits]
+    samples = [sample for sample in found if sample is not None]
+    if len(samples) < len(splits):
+        return None
+    label = np.concatenate([sample.label for sample in samples])
+    of, runs = {}, {}
+    for variant in measurements.group.variants:
+        by_split = [
+            {
+                seed: run.run_id
+                for seed, run in measurements.runs(variant, sample.eval_set).items()
+                if run.run_id in sample.column
+            }
+            for sample in samples
+        ]
+        seeds = sorted(set.intersection(*map(set, by_split)))
+        if seeds:
+            predicted = [
+                sample.predictions[:, [sample.column[ids[seed]] for seed in seeds]]
+                for sample, ids in zip(samples, by_split, strict=True)
+            ]
+            of[variant] = np.concatenate(predicted).T - label
+            runs[variant] = tuple(ids[seed] for ids in by_split for seed in seeds)
+    weights = [sample.weight for sample in samples if sample.weight is not None]
+    joined = AlignedPredictions(
+        eval_set=LEAVE_ONE_OUT,
+        runs=(),
+        row=np.concatenate([sample.row for sample in samples]),
+        label=label,
+        language=np.concatenate([sample.language for sample in samples]),
+        predictions=np.empty((len(label), 0)),
+        unseen=(),
+        weight=np.concatenate(weights) if weights else None,
+    )
+    return Residuals(joined, of, runs, label_range)
 
 
 def by_label(residuals: Residuals) -> pd.DataFrame:

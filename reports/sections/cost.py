@@ -6,7 +6,6 @@ import numpy as np
 
 from reports.analysis.costs import Cost
 from reports.analysis.inputs import ReportInputs
-from reports.analysis.subsets import EvalSubset
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Picture
 from reports.rendering.tables import Column, Table, TableBuilder, number, number_column
@@ -17,7 +16,7 @@ from reports.sections.registry import section
 @section("Cost", order=80)
 def build(inputs: ReportInputs) -> Iterator[Block]:
     """Yield the costs as a table and a figure."""
-    yield cost_table(inputs.costs, str(EvalSubset(inputs.measurements.analysed_set)))
+    yield cost_table(inputs.costs, str(inputs.measurements.analysed))
     known = [c for c in inputs.costs if np.isfinite(c.seconds) and c.pearson.exists]
     if known:
         caption = f"Pearson ({inputs.analysed_rows}) against training time."

@@ -53,6 +53,23 @@ def test_each_language_has_a_column_and_their_mean_is_that_of_the_results(made: 
         assert mean.value == of_rows[name.text.removeprefix("+ ")][place].value == expected
 
 
+def test_errors_are_those_of_every_language_by_the_runs_that_left_it_out(made: Made) -> None:
+    inputs = made.inputs()
+    residuals, measurements = inputs.residuals, inputs.measurements
+    assert residuals is not None
+    assert residuals.of["mse"].shape == (5, len(residuals.sample.row))
+    for sample in measurements.samples:
+        (language,) = sample.languages
+        seed_2 = measurements.runs("mse", sample.eval_set)[2].run_id
+        expected = sample.predictions[:, sample.column[seed_2]] - sample.label
+        of_language = residuals.sample.language == language
+        np.testing.assert_array_equal(residuals.sample.row[of_language], sample.row)
+        np.testing.assert_array_equal(residuals.of["mse"][2, of_language], expected)
+    assert len(residuals.runs["mse"]) == 5 * len(SPLITS)
+    assert inputs.best_variant == "epm"
+    assert "leave-one-out (4 splits)" in inputs.analysed_rows
+
+
 def test_random_languages_are_the_splits(made: Made) -> None:
     """Of a split that has one language only, no other can be drawn."""
     fixed, random = (made.inputs(languages=are).measurements for are in ("fixed", "random"))
