@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablation.cli.console import make_console, writable_folder
+from ablation.cli.console import make_console, print_store, writable_folder
 from ablation.cli.options import Experiment, TrackingUri
 from ablation.cli.parsing import split_list
 from ablation.core.counting import counted
@@ -144,6 +144,7 @@ def unbundle(
 ) -> None:
     """Write a bundle's runs into a tracking store, so that `run` and `report` go on from them."""
     import ablation
+    from ablation.tracking.store import find_experiment, open_store
 
     console = make_console()
     with console.status("unbundle") as status:
@@ -160,6 +161,8 @@ def unbundle(
         highlight=False,
         soft_wrap=True,
     )
+    store = open_store(tracking_uri)
+    print_store(console, store, find_experiment(store, done.experiment))
 
 
 def experiment_of_environment() -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,8 +27,10 @@ from ablation.tracking.past_runs import (
     fill_past_run,
     find_past_runs,
 )
+from ablation.tracking.retry import retry_until_available
 from ablation.tracking.rows import RunRow
 from ablation.tracking.store import Store, experiment_id
+from ablation.tracking.views import describe_experiment
 from ablation.training.records import RunRecord
 
 _TRAINED: Final = (names.RUN, names.CURVE)
@@ -85,8 +87,27 @@ def unbundle(
             report_progress(done, len(missing))
             _fill(source, store, row, new_ids)
         report_progress(len(missing), len(missing))
+        _describe(source, store, target, [row for row in rows if row.tags[names.KIND] == names.RUN])
     trained = sum(row.tags[names.KIND] in _TRAINED for row in missing)
     return Unbundled(name, trained, sum(row.tags[names.KIND] in _TRAINED for row in rows) - trained)
+
+
+def _describe(source: BundleSource, store: Store, experiment: str, runs: Sequence[RunRow]) -> None:
+    """Give the experiment's page its views, unless it has a description already."""
+    tags = retry_until_available(lambda: store.client.get_experiment(experiment).tags, store.uri)
+    if not runs or names.NOTE in tags:
+        return
+    prefix = "pearson_"
+    parts = {
+        name.removeprefix(prefix)
+        for row in runs
+        if names.RECORD_FILE in source.artifacts_of(row.run_id)
+        for name in _record(source, row).dev
+        if name.startswith(prefix)
+    }
+    rows = dict.fromkeys(row.tags[names.ROW] for row in runs if names.ROW in row.tags)
+    text = f"Runs of the experiment {source.experiment!r}, from a bundle."
+    describe_experiment(store, experiment, text, sorted(parts - {"seen", "unseen"}), list(rows))
 
 
 def _run_name(row: RunRow) -> str:
@@ -151,12 +172,16 @@ def _renamed(text: str, new_ids: Mapping[str, str]) -> str:
     return _RUN_ID.sub(lambda found: new_ids.get(found[0], found[0]), text)
 
 
+def _record(source: BundleSource, row: RunRow) -> RunRecord:
+    return RunRecord.model_validate_json(source.read_bytes(row.run_id, names.RECORD_FILE))
+
+
 def _points(source: BundleSource, row: RunRow) -> tuple[list[Point], float]:
     """Return a run's metric points, and the seconds that it took; none of one without a record."""
     paths = source.artifacts_of(row.run_id)
     if names.RECORD_FILE not in paths:
         return [], 0.0
-    record = RunRecord.model_validate_json(source.read_bytes(row.run_id, names.RECORD_FILE))
+    record = _record(source, row)
     points = [Point(name, 0, value) for name, value in result_metrics(record).items()]
     if names.CURVES in paths:
         curve = source.read_frame(row.run_id, names.CURVES).dropna(subset="value")

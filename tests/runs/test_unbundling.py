@@ -16,6 +16,7 @@ from ablation.tracking import names
 from ablation.tracking.bundle import BundleSource
 from ablation.tracking.sources import StoreSource
 from ablation.tracking.store import Store, open_store
+from ablation.tracking.views import all_views
 from reports.analysis.collect import open_source
 from reports.build import ReportRequest, list_numbers, read_inputs
 from reports.contents import compose
@@ -130,6 +131,22 @@ def test_scores_and_curves_are_metrics_again(
             assert run.data.params["data"] == Path(original.data.params["data"]).name
         assert run.info.status == original.info.status
         assert run.info.start_time == original.info.start_time
+
+
+def test_the_experiments_page_has_its_views_and_keeps_a_description_that_it_has(
+    bundle: Path, store: Store
+) -> None:
+    done = unbundle(BundleSource(bundle), store)
+    experiment = store.client.get_experiment_by_name(done.experiment)
+    shared = {name for name in experiment.tags if name.startswith("mlflow.sharedViewState.")}
+    assert {name.rpartition(".")[2] for name in shared} == set(all_views(()))
+    state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.languages"])["state"])
+    of_languages = {f"best/dev_pearson_{language}" for language in LANGUAGES}
+    assert {chart["metricKey"] for chart in state["compareRunCharts"]} <= of_languages
+    store.client.set_experiment_tag(experiment.experiment_id, names.NOTE, "mine")
+    unbundle(BundleSource(bundle), store)
+    tags = store.client.get_experiment(experiment.experiment_id).tags
+    assert tags[names.NOTE] == "mine"
 
 
 def test_runs_name_each_other_by_their_new_ids(bundle: Path, store: Store) -> None:
