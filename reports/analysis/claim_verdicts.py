@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ablation.core.counting import counted
+from ablation.data.splits import LEAVE_ONE_OUT
 from reports.analysis.claims import (
     COLLAPSE,
     CURVE_CLAIMS,
@@ -34,7 +35,7 @@ from reports.analysis.measures import Measurements
 from reports.analysis.printed import printed_effect
 from reports.analysis.replication import DECIDED, Verdict
 from reports.analysis.selection import FLATTERED, are_flattered
-from reports.analysis.subsets import EvalSubset
+from reports.analysis.subsets import TEST, EvalSubset
 from reports.analysis.verdicts import (
     Assessment,
     assess_claimed_sign,
@@ -231,7 +232,17 @@ def _assess_score_claim(claim: ScoreClaim, parts: Sequence[Assessment]) -> Asses
 
 
 def find_subset(effect: Effect, measurements: Measurements) -> EvalSubset:
-    """Return the first subset on which all the variants have a score; the first if none has."""
+    """Return the first subset on which all the variants have a score; the first if none has.
+
+    Without labels in languages that are unseen in training, development rows in held-out ones stand
+    in for them, whatever the split that holds them out.
+    """
     subsets = [measurements.find(s.eval_set, s.languages) for s in effect.subsets]
+    if EvalSubset(TEST, "unseen") in effect.subsets:
+        subsets += [
+            column if column.eval_set == LEAVE_ONE_OUT else replace(column, languages="unseen")
+            for column in measurements.columns
+            if not column.is_test
+        ]
     scored = (s for s in subsets if measurements.contrast(effect.weights, s).exists)
     return next(scored, subsets[0])

@@ -211,11 +211,11 @@ def write_experiment(uri: str, *, name: str = "ablation", **wanted: Any) -> Made
 
 
 def _dev_rows(split: str, train: pd.DataFrame) -> pd.DataFrame:
-    """Return every second row; all of them on Dev2, and of a left-out language its own."""
+    """Return every second row; all of them on Dev2 and hold, of a left-out language its own."""
     kind, _, group = split.partition(":")
     if kind == LEAVE_ONE_OUT:
         return train[train["language"] == group]
-    return train if kind == "dev2" else train.iloc[::2]
+    return train if kind in ("dev2", "hold") else train.iloc[::2]
 
 
 def _add(frame: pd.DataFrame, hardness: np.ndarray) -> pd.DataFrame:
@@ -260,7 +260,7 @@ def _write_run(
         ids = {name: tables.run_id for name, tables in members.items()}
         run.set_tags({names.MEMBER_RUNS: json.dumps(ids), f"{names.IDENTITY_PART}members": "m"})
     kind, _, group = split.partition(":")
-    unseen = {"dev2": HELD_OUT, LEAVE_ONE_OUT: (group,)}.get(kind, ())
+    unseen = {"dev2": HELD_OUT, "hold": HELD_OUT, LEAVE_ONE_OUT: (group,)}.get(kind, ())
     frozen = "ft" in variant
     trained = {
         "best_epoch": 2,

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from reports.analysis.claim_verdicts import find_subset
+from reports.analysis.claims import SCORE_CLAIMS
 from reports.analysis.own_task import compare_variants
 from reports.analysis.subsets import EvalSubset
 from reports.rendering.tables import Table
@@ -68,6 +70,22 @@ def test_errors_are_those_of_every_language_by_the_runs_that_left_it_out(made: M
     assert len(residuals.runs["mse"]) == 5 * len(SPLITS)
     assert inputs.best_variant == "epm"
     assert "leave-one-out (4 splits)" in inputs.analysed_rows
+
+
+@pytest.mark.parametrize(
+    ("splits", "rows"),
+    [(SPLITS, "leave-one-out (4 splits)"), (("hold:2",), "hold:2 unseen")],
+    ids=["leave-one-out", "hold"],
+)
+def test_languages_held_out_stand_in_for_unseen_ones_in_the_papers_claims(
+    experiment: Callable[..., Made], splits: tuple[str, ...], rows: str
+) -> None:
+    noise = {"mse": 1.6, "epm": 1.6, "epm+ft": 0.1}
+    made = experiment(noise=noise, splits=splits, labelled=False, seeds=range(5))
+    measurements = made.inputs().measurements
+    (effect,) = next(claim for claim in SCORE_CLAIMS if claim.id == "ft-on-unseen").effects
+    assert str(find_subset(effect, measurements)) == rows
+    assert measurements.contrast(effect.weights, find_subset(effect, measurements)).mean > 0
 
 
 def test_random_languages_are_the_splits(made: Made) -> None:
