@@ -28,6 +28,7 @@ from reports.rendering.tables import (
     number_column,
 )
 from reports.sections.registry import section
+from reports.sections.results import speaks_of_other_groups
 
 
 @section("Languages", order=40)
@@ -87,13 +88,16 @@ def language_table(
         f"{_named(x, layout)} ({counted(max(e.rows for e in estimates[x]), 'row')})"
         for x in languages
     )
+    is_about_others = draw_kind(column.eval_set) == LEAVE_ONE_OUT and speaks_of_other_groups(
+        measurements
+    )
     of_the_mean = (
         f"The mean over {layout.group.plural} is of these {layout.group.plural}: its interval is"
         " not about others."
     )
     return table.build(
         "Small print: 95% over rows and seeds (over rows alone for one seed); none below 50 rows.",
-        *([] if draw_kind(column.eval_set) == LEAVE_ONE_OUT else [of_the_mean]),
+        *([] if is_about_others else [of_the_mean]),
         f"{names}.",
     )
 

@@ -39,6 +39,8 @@ def test_one_seed_says_nothing_of_other_languages(experiment: Callable[..., Made
     noise = {"mse": 0.9, "epm": 0.2}
     inputs = experiment(noise=noise, splits=SPLITS, labelled=False, seeds=(0,)).inputs()
     assert "are fixed" in findings.limits(inputs)
+    (table,) = [block for block in languages.build(inputs) if isinstance(block, Table)]
+    assert any("not about others" in note for note in table.notes)
     (found,) = compare_variants({"": inputs.measurements})
     assert found.answer == "undecided"
 
