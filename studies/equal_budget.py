@@ -17,12 +17,11 @@ from ablation.config.variant_table import VariantTable
 from ablation.config.variants import TABLE_3, load_table
 from ablation.core.counting import counted
 from ablation.core.errors import RunError, UsageError
-from ablation.core.files import write_atomically
 from ablation.runs.runner import sigterm_as_interrupt
 from ablation.tracking import names
 from ablation.tracking.runs import adopt_run, reopen_run, start_run
 from ablation.tracking.store import Store, experiment_id
-from studies.outcome import best_trials, conclude
+from studies.outcome import best_trials, conclude, write_texts
 from studies.profile import equal_budget_profile_text
 from studies.space import load_space, variants_of
 from studies.study import ResolvedSweep, SweepRequest, resolve_sweep, study_name
@@ -95,25 +94,21 @@ def conclude_equal_budget(tuned: EqualBudgetResult, folder: Path) -> None:
 
     Raises RunError if a variant has no completed trial, or its study stopped before its share.
     """
-    for variant, result in tuned.results.items():
-        conclude(result, folder / variant)
     best = {variant: best_trials(result.study) for variant, result in tuned.results.items()}
     run = adopt_run(tuned.store, tuned.run_id, f"study {tuned.name}", {})
-    if reason := _incomplete(tuned):
+    reason = _incomplete(tuned)
+    if not reason:  # what was found comes before any picture of it
+        winners = [(result, best[variant][0]) for variant, result in tuned.results.items()]
+        write_texts(run, folder, {"best.toml": equal_budget_profile_text(tuned.name, winners)})
+    for variant, result in tuned.results.items():
+        conclude(result, folder / variant)
+    if reason:
         run.end("FAILED", reason)
         raise RunError(reason)
     history = optuna.visualization.plot_optimization_history(
         [result.study for result in tuned.results.values()], target_name="development Pearson"
     )
-    files = {
-        "best.toml": equal_budget_profile_text(
-            tuned.name, [(result, best[variant][0]) for variant, result in tuned.results.items()]
-        ),
-        "history.html": plotly.io.to_html(history),
-    }
-    for name, text in files.items():
-        write_atomically(folder / name, text, durable=False)
-        run.log_text(name, text)
+    write_texts(run, folder, {"history.html": plotly.io.to_html(history)})
     run.log_metrics(
         {
             names.metric_name(f"best_pearson/{variant}"): float(trials[0].values[0])

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 
 from ablation.core.files import write_atomically
-from ablation.tracking.runs import adopt_run
+from ablation.tracking.runs import TrackedRun, adopt_run
 from studies.profile import profile_text
 from studies.study_lock import StudyLock
 from studies.sweep import SweepResult
@@ -98,6 +98,14 @@ def conclude(result: SweepResult, folder: Path) -> None:
         _conclude(result, folder)
 
 
+def write_texts(run: TrackedRun, folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts by file name into a folder, and log them as artifacts of a study's run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_atomically(folder / name, text, durable=False)
+        run.log_text(name, text)
+
+
 def _conclude(result: SweepResult, folder: Path) -> None:
     study, resolved = result.study, result.resolved
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,20 +122,15 @@ def _conclude(result: SweepResult, folder: Path) -> None:
         if study.user_attrs.get(_CONCLUDED) != trials:
             run.log_metrics(_metrics(best[0], study), trials)
             study.set_user_attr(_CONCLUDED, trials)
-    figures = plots(study)
-    if figures:
+    write_texts(run, folder, files)  # what was found comes before any picture of it
+    if figures := plots(study):
         parts = [
             figure.to_html(full_html=False, include_plotlyjs=not i)
             for i, figure in enumerate(figures.values())
         ]
         title = f"Study {resolved.study_name}"
-        files["plots.html"] = (
-            f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
-            + "\n".join(parts)
-        )
-    for name, text in files.items():
-        write_atomically(folder / name, text, durable=False)
-        run.log_text(name, text)
+        page = f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
+        write_texts(run, folder, {"plots.html": page + "\n".join(parts)})
     for file in draw(study, folder / "plots"):
         run.log_file(f"plots/{file.name}", file)
     run.end("FAILED" if result.stopped else "FINISHED", result.stopped or None)

@@ -165,6 +165,20 @@ def test_the_profile_gives_each_row_its_own_best(tuned: Tuned) -> None:
     assert (tuned.folder / "mse" / "plots" / "history.png").is_file()
 
 
+def test_pictures_that_fail_leave_the_settings_that_were_found(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no picture")
+
+    monkeypatch.setattr("studies.outcome.plots", fail)
+    with pytest.raises(OSError, match="no picture"):
+        conclude_equal_budget(tuned.result, tmp_path)
+    found = (tmp_path / "best.toml").read_text("utf-8")
+    assert found == (tuned.folder / "best.toml").read_text("utf-8")
+    assert (tmp_path / "mse" / "trials.csv").is_file()
+
+
 def test_a_variant_without_a_completed_trial_is_named(
     two_variants: SweepRequest, store_uri: str, tmp_path: Path
 ) -> None:
