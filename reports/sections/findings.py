@@ -290,7 +290,7 @@ def limits(inputs: ReportInputs) -> str:
             f"{plural.capitalize()} are random: differences are means over {plural}, each of which"
             f" counts alike, and a verdict is about other {plural}, too."
         )
-    elif not speaks_of_other_groups(inputs.measurements):
+    elif not (inputs.measurements.developed.splits and speaks_of_other_groups(inputs.measurements)):
         sentences.append(
             f"{plural.capitalize()} are fixed: a verdict is about these {plural}, not about others."
         )

@@ -45,6 +45,16 @@ def test_one_seed_says_nothing_of_other_languages(experiment: Callable[..., Made
     assert found.answer == "undecided"
 
 
+def test_answers_on_dev1_are_of_its_languages_whatever_else_was_run(
+    experiment: Callable[..., Made],
+) -> None:
+    noise = {"mse": 0.9, "epm": 0.2}
+    inputs = experiment(noise=noise, splits=("dev1", *SPLITS), labelled=False).inputs()
+    (found,) = compare_variants({"": inputs.measurements})
+    assert found.rows == "development rows of Dev1"
+    assert "are fixed" in findings.limits(inputs)
+
+
 def test_each_language_has_a_column_and_their_mean_is_that_of_the_results(made: Made) -> None:
     inputs = made.inputs()
     (table,) = [block for block in languages.build(inputs) if isinstance(block, Table)]
